@@ -1,0 +1,147 @@
+//! A case as its file describes it.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::BadCase;
+
+/// What a header starts its lines with.
+const MARK: &str = ";;!";
+
+/// One fixture: a module, what to do with it, and what has to come back.
+#[derive(Clone, Debug)]
+pub struct Case {
+    /// The folder it is in.
+    pub group: String,
+    /// The file's name without its ending.
+    pub name: String,
+    /// What its first lines say.
+    pub header: Header,
+    /// The module in the binary format, or what stands in for one.
+    pub wasm: Vec<u8>,
+}
+
+/// The `;;!` lines of a fixture.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    /// One line: what the case proves.
+    pub about: String,
+    /// Numbers of the rules in `docs/abi.md` that it tests.
+    pub rules: Vec<u32>,
+    /// The longest output in bytes that the host allows, where it is not the default.
+    pub max_output: Option<u64>,
+    /// The error that loading the module has to give: its kind and those of its fields that matter.
+    pub load: Option<Map<String, Value>>,
+    /// The error that opening a session has to give.
+    pub open: Option<Map<String, Value>>,
+    /// Calls on one session, in order.
+    #[serde(default, rename = "step")]
+    pub steps: Vec<Step>,
+}
+
+/// One call and what has to come back.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Step {
+    /// The call: `"info"`, or `{ generate = <text> }`.
+    pub call: Call,
+    /// How often it is made in a row, each time with the same result; once by default.
+    #[serde(default = "once")]
+    pub times: u32,
+    /// The string that has to come back …
+    pub output: Option<Text>,
+    /// … or the error: its kind and those of its fields that matter.
+    pub error: Option<Map<String, Value>>,
+    /// What has to have poisoned the session by then. Left out, a trap counts as its own fault, and otherwise nothing
+    /// changes.
+    pub fault: Option<Map<String, Value>>,
+}
+
+/// A call on a session.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Call {
+    /// Ask for the package's description.
+    Info,
+    /// Hand over an input.
+    Generate(Text),
+}
+
+/// A text, written out or described.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub enum Text {
+    /// As it stands.
+    Plain(String),
+    /// A text many times over.
+    Repeat {
+        /// The text.
+        repeat: String,
+        /// How often.
+        times: usize,
+    },
+}
+
+fn once() -> u32 {
+    1
+}
+
+impl Text {
+    /// The text itself.
+    pub fn text(&self) -> String {
+        match self {
+            Self::Plain(text) => text.clone(),
+            Self::Repeat { repeat, times } => repeat.repeat(*times),
+        }
+    }
+}
+
+impl Case {
+    /// Reads a fixture.
+    pub(crate) fn read(path: &Path) -> Result<Self, BadCase> {
+        let bad = |problem: String| BadCase { path: path.to_owned(), problem };
+        let text = std::fs::read_to_string(path).map_err(|error| bad(error.to_string()))?;
+        let header: String = text
+            .lines()
+            .take_while(|line| line.starts_with(MARK))
+            .map(|line| format!("{}\n", line.trim_start_matches(MARK)))
+            .collect();
+        let header: Header = toml::from_str(&header).map_err(|error| bad(error.to_string()))?;
+        header.check().map_err(|problem| bad(problem.to_owned()))?;
+        let wasm = wat::parse_str(&text).map_err(|error| bad(error.to_string()))?;
+        let part = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+        let group = part(path.parent().and_then(Path::file_name));
+        Ok(Self { group, name: part(path.file_stem()), header, wasm })
+    }
+}
+
+impl Header {
+    /// A case that can only pass is none.
+    fn check(&self) -> Result<(), &'static str> {
+        if self.rules.is_empty() {
+            return Err("a case names at least one rule");
+        }
+        let ends = [self.load.is_some(), self.open.is_some(), !self.steps.is_empty()];
+        if ends.into_iter().filter(|end| *end).count() != 1 {
+            return Err("a case has either `load`, or `open`, or steps");
+        }
+        if self.steps.iter().any(|step| step.output.is_some() == step.error.is_some()) {
+            return Err("a step has either `output` or `error`");
+        }
+        let errors = self.steps.iter().flat_map(|step| [&step.error, &step.fault]).chain([&self.load, &self.open]);
+        if errors.flatten().any(|error| !error.contains_key("kind")) {
+            return Err("an error has a `kind`");
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.group, self.name)
+    }
+}

@@ -1,0 +1,82 @@
+//! The conformance suite: one list of cases that every backend has to pass, each with the same observable result.
+//!
+//! A case is a file `fixtures/<group>/<case>.wat`: a module, headed by lines that start with `;;!` and hold TOML. They
+//! say which rules of `docs/abi.md` the case tests, what is done with the module, and what has to come back:
+//!
+//! ```text
+//! ;;! about = "the output is freed after the input"
+//! ;;! rules = [3]
+//! ;;!
+//! ;;! [[step]]
+//! ;;! generate = "some input"
+//! ;;! output = "some output"
+//! ```
+//!
+//! See [`Header`](case::Header) for everything a header can say. No expectation stands in code.
+//!
+//! To try a backend of your own, run every case on it:
+//!
+//! ```no_run
+//! # fn my_backend() -> mistletoe_abi::AnyBackend { unimplemented!() }
+//! for case in mistletoe_conformance::cases()? {
+//!     if let Err(failure) = case.check(&my_backend()) {
+//!         println!("{case}: {failure}");
+//!     }
+//! }
+//! # Ok::<(), mistletoe_conformance::BadCase>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+pub mod case;
+mod run;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+pub use case::Case;
+pub use run::{Failure, Observation};
+
+/// A fixture that cannot be used: unreadable, without a header, or with one that says nothing.
+#[derive(Debug)]
+pub struct BadCase {
+    path: PathBuf,
+    problem: String,
+}
+
+impl fmt::Display for BadCase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.path.display(), self.problem)
+    }
+}
+
+impl std::error::Error for BadCase {}
+
+/// All cases, sorted by group and name.
+///
+/// # Errors
+///
+/// [`BadCase`] for the first fixture that cannot be used, and where there is none at all.
+pub fn cases() -> Result<Vec<Case>, BadCase> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    let mut cases = Vec::new();
+    for group in entries(&root)? {
+        for path in entries(&group)? {
+            cases.push(Case::read(&path)?);
+        }
+    }
+    if cases.is_empty() {
+        return Err(BadCase { path: root, problem: "there is no fixture here".to_owned() });
+    }
+    Ok(cases)
+}
+
+/// What a folder holds, sorted by name.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>, BadCase> {
+    let list = || -> std::io::Result<Vec<PathBuf>> {
+        let mut paths: Vec<_> = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+        paths.sort();
+        Ok(paths)
+    };
+    list().map_err(|error| BadCase { path: folder.to_owned(), problem: error.to_string() })
+}

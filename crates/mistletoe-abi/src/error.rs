@@ -1,0 +1,418 @@
+//! The one error type, its kinds, and traps in the WebAssembly specification's terms.
+
+use std::borrow::Cow;
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use crate::protocol::Region;
+use crate::types::Problem;
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong: an [`ErrorKind`] that is the same on every engine, and the source it came from, if any.
+///
+/// The value is one word wide and cheap to clone: a session that was poisoned by a trap hands out the first cause again.
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+struct Inner {
+    kind: ErrorKind,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// The kinds of errors. No engine's wording takes part in choosing one.
+///
+/// With the feature `serde` a kind serialises to a map: `kind`, its name in kebab case, and its fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(tag = "kind", rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The bytes are no core WebAssembly module at all.
+    NotAModule {
+        /// What they look like instead.
+        found: Found,
+    },
+    /// The module ends before it is complete.
+    Truncated {
+        /// Offset in bytes of the section or function body that is cut off.
+        offset: u64,
+        /// How many bytes are missing at least.
+        missing: u64,
+    },
+    /// The module is invalid by the WebAssembly specification; the source says why.
+    Malformed {
+        /// Offset in bytes from the start of the module.
+        offset: u64,
+    },
+    /// The module uses a WebAssembly feature outside [the set that every engine runs](crate::FEATURES).
+    UnsupportedFeature {
+        /// The proposal's name, as in the WebAssembly proposals' repository.
+        feature: Cow<'static, str>,
+        /// Offset in bytes of the first use.
+        offset: u64,
+    },
+    /// The module declares more of something than a host should have to carry.
+    TooMany {
+        /// What there is too much of.
+        item: Item,
+        /// How many there may be.
+        limit: u64,
+    },
+    /// The module is valid, but does not offer or asks for more than the interface says. All problems are listed.
+    Interface {
+        /// At least one problem.
+        problems: Vec<Problem>,
+    },
+    /// The engine failed where neither the guest's code nor the interface is to blame; the source says how.
+    Engine {
+        /// What it was asked for.
+        operation: Operation,
+    },
+    /// The guest trapped. Its instance is poisoned from now on.
+    Trap {
+        /// The kind of trap.
+        trap: Trap,
+        /// The export that was called; `None` while instantiating (a start function or an active segment).
+        export: Option<Cow<'static, str>>,
+    },
+    /// The guest's allocator answered a request with a null pointer.
+    Allocation {
+        /// Bytes that were asked for.
+        length: u32,
+    },
+    /// A range that the guest named lies outside its memory.
+    OutOfBounds {
+        /// What should have been there.
+        region: Region,
+        /// Address of the first byte.
+        address: u32,
+        /// Length in bytes.
+        length: u32,
+        /// Size of the memory in bytes at that moment.
+        memory: u64,
+    },
+    /// A string of the guest's is not UTF-8.
+    InvalidUtf8 {
+        /// Which string.
+        region: Region,
+        /// Offset in bytes of the first bad byte, from the start of the string.
+        offset: u64,
+    },
+    /// A string is longer than is allowed.
+    TooLong {
+        /// Which string.
+        region: Region,
+        /// Its length in bytes.
+        length: u64,
+        /// The limit in bytes.
+        limit: u64,
+    },
+    /// An earlier trap poisoned the session; the source is that first error. Open a new session.
+    Poisoned,
+    /// No engine configuration has this name.
+    UnknownBackend {
+        /// The name that was asked for.
+        name: String,
+        /// The names there are.
+        known: Vec<&'static str>,
+    },
+    /// The engine configuration exists but was not compiled in.
+    BackendNotEnabled {
+        /// The name that was asked for.
+        name: &'static str,
+        /// The cargo feature that adds it.
+        feature: &'static str,
+    },
+    /// A document is not what its schema says.
+    Document {
+        /// The kind of document that was expected.
+        document: &'static str,
+        /// The place in it: a path such as `data.files["a.yaml"]`; empty for the whole.
+        path: String,
+        /// Line, counted from 1, where it is known.
+        line: Option<u64>,
+        /// What is wrong there.
+        problem: String,
+    },
+}
+
+/// What bytes that are no module look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum Found {
+    /// Nothing at all.
+    Empty,
+    /// Text, perhaps WebAssembly's text format.
+    Text,
+    /// A component of the component model.
+    Component,
+    /// A module of another version of the binary format.
+    Version,
+    /// Anything else.
+    Unknown,
+}
+
+/// What a module can declare too much of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum Item {
+    /// Imports.
+    Imports,
+    /// Exports.
+    Exports,
+    /// Elements that the module's tables hold from the start, added up.
+    TableElements,
+}
+
+/// What an engine was asked for when it failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum Operation {
+    /// Start the engine itself.
+    Configure,
+    /// Compile a module.
+    Compile,
+    /// Instantiate a module.
+    Instantiate,
+    /// Resolve an export.
+    Resolve,
+    /// Call a function.
+    Call,
+}
+
+/// The kinds of traps of the WebAssembly specification (core 2.0, section 4.4), and stack exhaustion.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum Trap {
+    /// An `unreachable` instruction was executed.
+    Unreachable,
+    /// A load, store, bulk operation or active data segment went outside a memory.
+    MemoryOutOfBounds,
+    /// A table access, bulk operation or active element segment went outside a table.
+    TableOutOfBounds,
+    /// `call_indirect` hit a null element.
+    IndirectCallToNull,
+    /// `call_indirect` hit a function of another type.
+    BadSignature,
+    /// A signed division overflowed, or a float was too large for the integer it was truncated to.
+    IntegerOverflow,
+    /// An integer was divided by zero.
+    IntegerDivisionByZero,
+    /// NaN was truncated to an integer.
+    BadConversionToInteger,
+    /// The call stack was exhausted.
+    StackOverflow,
+}
+
+impl Error {
+    /// An error of this kind, without a source.
+    #[cold]
+    pub fn new(kind: ErrorKind) -> Self {
+        Self(Arc::new(Inner { kind, source: None }))
+    }
+
+    /// An error of this kind that came from `source`.
+    #[cold]
+    pub fn with_source(kind: ErrorKind, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self(Arc::new(Inner { kind, source: Some(source.into()) }))
+    }
+
+    /// For backends: a trap, with the engine's own error. The layer adds the export that was called.
+    #[cold]
+    pub fn trap(trap: Trap, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::with_source(ErrorKind::Trap { trap, export: None }, source)
+    }
+
+    /// For backends: the engine failed at `operation` for a reason of its own.
+    #[cold]
+    pub fn engine(operation: Operation, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        Self::with_source(ErrorKind::Engine { operation }, source)
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> &ErrorKind {
+        &self.0.kind
+    }
+
+    /// The kind of trap, if this is one.
+    pub fn as_trap(&self) -> Option<Trap> {
+        match self.0.kind {
+            ErrorKind::Trap { trap, .. } => Some(trap),
+            _ => None,
+        }
+    }
+
+    /// Every later call on a session answers with this once `cause` has poisoned it.
+    pub(crate) fn poisoned(cause: &Error) -> Self {
+        Self::with_source(ErrorKind::Poisoned, cause.clone())
+    }
+
+    /// Says in which export a trap happened.
+    pub(crate) fn in_export(mut self, name: &'static str) -> Self {
+        if let Some(Inner { kind: ErrorKind::Trap { export, .. }, .. }) = Arc::get_mut(&mut self.0) {
+            export.get_or_insert(Cow::Borrowed(name));
+        }
+        self
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Error").field("kind", &self.0.kind).field("source", &self.0.source).finish()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.kind.fmt(f)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_ref().map(|source| &**source as &(dyn StdError + 'static))
+    }
+}
+
+impl From<ErrorKind> for Error {
+    fn from(kind: ErrorKind) -> Self {
+        Self::new(kind)
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAModule { found } => write!(f, "not a WebAssembly module: {found}"),
+            Self::Truncated { offset, missing } => {
+                write!(f, "the module is cut off: at least {missing} bytes are missing from what starts at offset {offset:#x}")
+            }
+            Self::Malformed { offset } => write!(f, "the module is invalid at offset {offset:#x}"),
+            Self::UnsupportedFeature { feature, offset } => write!(
+                f,
+                "the module uses the WebAssembly feature `{feature}` (offset {offset:#x}), which not every engine runs; \
+                 compile it without"
+            ),
+            Self::TooMany { item, limit } => write!(f, "the module has too many {item}: {limit} are allowed"),
+            Self::Interface { problems } => {
+                f.write_str("the module does not fit the interface: ")?;
+                for (i, problem) in problems.iter().enumerate() {
+                    write!(f, "{}{problem}", if i == 0 { "" } else { "; " })?;
+                }
+                Ok(())
+            }
+            Self::Engine { operation } => write!(f, "the engine failed to {operation}"),
+            Self::Trap { trap, export: Some(export) } => write!(f, "trap in `{export}`: {trap}"),
+            Self::Trap { trap, export: None } => write!(f, "trap while instantiating: {trap}"),
+            Self::Allocation { length } => {
+                write!(f, "the package could not allocate {length} bytes (its allocator answered null)")
+            }
+            Self::OutOfBounds { region, address, length, memory } => write!(
+                f,
+                "{region} lies outside the memory: address {address:#x}, {length} bytes, memory of {memory} bytes"
+            ),
+            Self::InvalidUtf8 { region, offset } => write!(f, "{region} is not UTF-8 from its byte {offset} on"),
+            Self::TooLong { region, length, limit } => {
+                write!(f, "{region} is too long: {length} bytes, {limit} are allowed")
+            }
+            Self::Poisoned => f.write_str("an earlier failure poisoned this session; open a new one"),
+            Self::UnknownBackend { name, known } => {
+                write!(f, "no backend is called `{}`; there are {}", name.escape_debug(), known.join(", "))
+            }
+            Self::BackendNotEnabled { name, feature } => {
+                write!(f, "the backend `{name}` was not compiled in; build with `--features {feature}`")
+            }
+            Self::Document { document, path, line, problem } => {
+                f.write_str(document)?;
+                if let Some(line) = line {
+                    write!(f, ", line {line}")?;
+                }
+                if !path.is_empty() {
+                    write!(f, ", `{path}`")?;
+                }
+                write!(f, ": {problem}")
+            }
+        }
+    }
+}
+
+impl fmt::Display for Found {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "the file is empty",
+            Self::Text => "it is text; if it is WebAssembly text, assemble it first (wat2wasm)",
+            Self::Component => "it is a component; build a core module instead (without the component step)",
+            Self::Version => "it is of another version of the binary format than 1",
+            Self::Unknown => "it does not start with the bytes `\\0asm`",
+        })
+    }
+}
+
+impl fmt::Display for Item {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Imports => "imports",
+            Self::Exports => "exports",
+            Self::TableElements => "table elements",
+        })
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Configure => "start",
+            Self::Compile => "compile the module",
+            Self::Instantiate => "instantiate the module",
+            Self::Resolve => "resolve an export",
+            Self::Call => "carry out a call",
+        })
+    }
+}
+
+impl fmt::Display for Trap {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unreachable => "unreachable code was reached",
+            Self::MemoryOutOfBounds => "memory access out of bounds",
+            Self::TableOutOfBounds => "table access out of bounds",
+            Self::IndirectCallToNull => "indirect call to null",
+            Self::BadSignature => "indirect call to a function of another type",
+            Self::IntegerOverflow => "integer overflow",
+            Self::IntegerDivisionByZero => "integer division by zero",
+            Self::BadConversionToInteger => "NaN converted to an integer",
+            Self::StackOverflow => "call stack exhausted",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_word_wide_also_inside_a_result() {
+        assert_eq!(size_of::<Error>(), size_of::<usize>());
+        assert_eq!(size_of::<Result<()>>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn poisoning_keeps_the_first_cause() {
+        let first = Error::trap(Trap::Unreachable, "engine's words").in_export("f");
+        let later = Error::poisoned(&first);
+        let cause = later.source().and_then(|e| e.downcast_ref::<Error>()).expect("a cause");
+        assert_eq!(cause.kind(), first.kind());
+        assert_eq!(cause.source().expect("the engine's").to_string(), "engine's words");
+    }
+}

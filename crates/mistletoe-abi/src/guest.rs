@@ -1,0 +1,109 @@
+//! A live instance as the protocols use it: poisoned by its first failure, and with every address checked.
+
+use crate::backend::Instance;
+use crate::error::{Error, ErrorKind, Result};
+use crate::protocol::{ExportedFunc, Region};
+
+/// An instance together with what poisoned it.
+pub(crate) struct Guest<I> {
+    instance: I,
+    fault: Option<Error>,
+}
+
+/// A function of a guest's, and the name to blame when it traps.
+pub(crate) struct Func<F> {
+    func: F,
+    name: &'static str,
+}
+
+/// A range of the guest's memory, as the guest named it: nothing says that it lies inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) address: u32,
+    pub(crate) length: u32,
+}
+
+impl<I: Instance> Guest<I> {
+    pub(crate) fn new(instance: I) -> Self {
+        Self { instance, fault: None }
+    }
+
+    pub(crate) fn resolve<const N: usize>(&mut self, export: &ExportedFunc<N>) -> Result<Func<I::Func>> {
+        let func = self.instance.func(export.name, &export.ty)?;
+        Ok(Func { func, name: export.name })
+    }
+
+    /// What poisoned the instance, if anything did.
+    pub(crate) fn fault(&self) -> Option<&Error> {
+        self.fault.as_ref()
+    }
+
+    /// Calls into the guest, unless it is poisoned; poisons it if the call fails.
+    pub(crate) fn call<const N: usize>(&mut self, func: &Func<I::Func>, params: [u32; N]) -> Result<u32> {
+        if let Some(fault) = &self.fault {
+            return Err(Error::poisoned(fault));
+        }
+        self.instance.call(&func.func, params).map_err(|error| {
+            let error = error.in_export(func.name);
+            self.fault = Some(error.clone());
+            error
+        })
+    }
+
+    /// The bytes of `span` in the memory as it is now.
+    pub(crate) fn bytes(&self, region: Region, span: Span) -> Result<&[u8]> {
+        let memory = self.instance.memory();
+        memory.get(span.range()).ok_or_else(|| span.outside(region, memory.len()))
+    }
+
+    /// The same, to be written.
+    pub(crate) fn bytes_mut(&mut self, region: Region, span: Span) -> Result<&mut [u8]> {
+        let memory = self.instance.memory_mut();
+        let size = memory.len();
+        memory.get_mut(span.range()).ok_or_else(|| span.outside(region, size))
+    }
+
+    /// The fat pointer at `address`: two little-endian words at any alignment.
+    pub(crate) fn fat_pointer(&self, address: u32) -> Result<Span> {
+        let bytes = self.bytes(Region::FatPointer, Span { address, length: 8 })?;
+        match *bytes {
+            [a0, a1, a2, a3, l0, l1, l2, l3] => Ok(Span {
+                address: u32::from_le_bytes([a0, a1, a2, a3]),
+                length: u32::from_le_bytes([l0, l1, l2, l3]),
+            }),
+            _ => Err(Span { address, length: 8 }.outside(Region::FatPointer, bytes.len())),
+        }
+    }
+
+    /// The string at `span`, at most `limit` bytes of it.
+    pub(crate) fn string(&self, region: Region, span: Span, limit: u64) -> Result<&str> {
+        let bytes = self.bytes(region, span)?;
+        let length = u64::from(span.length);
+        if length > limit {
+            return Err(ErrorKind::TooLong { region, length, limit }.into());
+        }
+        std::str::from_utf8(bytes).map_err(|error| {
+            let offset = error.valid_up_to() as u64;
+            Error::with_source(ErrorKind::InvalidUtf8 { region, offset }, error)
+        })
+    }
+
+    /// Whether `span` lies inside the memory as it is now.
+    pub(crate) fn holds(&self, span: Span) -> bool {
+        self.instance.memory().get(span.range()).is_some()
+    }
+}
+
+impl Span {
+    /// Both ends as `usize`; the sum cannot wrap, since a host has 64 bits (the crate does not build elsewhere).
+    fn range(self) -> std::ops::Range<usize> {
+        let start = self.address as usize;
+        start..start + self.length as usize
+    }
+
+    #[cold]
+    fn outside(self, region: Region, memory: usize) -> Error {
+        let Self { address, length } = self;
+        ErrorKind::OutOfBounds { region, address, length, memory: memory as u64 }.into()
+    }
+}

@@ -1,0 +1,47 @@
+//! The layer between WebAssembly engines and packages: the traits an engine implements, and everything that is the same
+//! whatever the engine.
+//!
+//! ```text
+//!  bytes ──► module::ValidModule ──► Backend::compile ──► Package ──► Backend::instantiate ──► Session
+//!            one reading, one set     an engine            cheap to     an engine's Instance    the protocol's steps
+//!            of features, one error                        share                                on one live instance
+//! ```
+//!
+//! - [`backend`]: [`Backend`] and [`Instance`], all that an engine implements. Dispatch is static.
+//! - [`module`]: what is checked before any engine sees a module, and the listing of what it imports and exports.
+//! - [`protocol`]: the names and types of a package's exports and the order they are called in; `docs/abi.md` in code.
+//! - [`package`]: [`Package`] (compiled once, shared by threads) and [`Session`] (one live instance).
+//! - [`any`]: the same, with the backend chosen at run time.
+//! - [`error`]: one error type, whose kinds are the same on every engine.
+//!
+//! # Contract
+//!
+//! The same package with the same input gives the same answer or the same [`ErrorKind`] on every backend. To that end
+//! an engine is never asked what can be known without it: features, exports, imports, addresses and text are checked
+//! here. What is left to a backend is to compile, instantiate, call, and name its traps; `CONTRIBUTING.md` shows how to
+//! write one.
+//!
+//! A guest is hostile. No address, length, text or trap of a guest's makes this crate panic or read outside the
+//! guest's memory.
+
+#![forbid(unsafe_code)]
+
+#[cfg(not(target_pointer_width = "64"))]
+compile_error!("a guest's addresses are computed in 64 bits; a host with fewer is not supported");
+
+pub mod any;
+pub mod backend;
+pub mod error;
+mod guest;
+mod limits;
+pub mod module;
+pub mod package;
+pub mod protocol;
+pub mod types;
+
+pub use any::{AnyBackend, AnyPackage, AnySession};
+pub use backend::{Backend, Instance};
+pub use error::{Error, ErrorKind, Operation, Result, Trap};
+pub use limits::Limits;
+pub use module::{FEATURES, ValidModule};
+pub use package::{Package, Session};

@@ -1,0 +1,405 @@
+//! The engine-neutral reading of a module: is it valid within the one feature set, and what does it import and export?
+//!
+//! Every module is read here, once, before any engine sees it. So all engines refuse the same modules with the same
+//! error, and `mistctl inspect` lists what a package offers without asking an engine.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use wasmparser::{
+    Chunk, CompositeInnerType, ExternalKind, FuncValidatorAllocations, Parser, Payload, SectionLimited, TypeRef,
+    ValidPayload, Validator, WasmFeatures,
+};
+
+use crate::error::{Error, ErrorKind, Found, Item, Result};
+use crate::types::{Export, ExternType, FuncType, GlobalType, Import, MemoryType, TableType, ValType};
+
+/// The WebAssembly features that every engine runs, by the names of their proposals. All else is refused.
+///
+/// These are WebAssembly 2.0 without vectors (`simd`: some code generators have none) and, of 3.0, extended constant
+/// expressions.
+pub const FEATURES: [&str; 7] = [
+    "mutable-global",
+    "nontrapping-float-to-int-conversions",
+    "sign-extension-ops",
+    "multi-value",
+    "bulk-memory-operations",
+    "reference-types",
+    "extended-const",
+];
+
+/// [`FEATURES`] as the validator knows them.
+const ALLOWED: WasmFeatures = WasmFeatures::MVP
+    .union(WasmFeatures::MUTABLE_GLOBAL)
+    .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
+    .union(WasmFeatures::SIGN_EXTENSION)
+    .union(WasmFeatures::MULTI_VALUE)
+    .union(WasmFeatures::BULK_MEMORY)
+    .union(WasmFeatures::REFERENCE_TYPES)
+    .union(WasmFeatures::EXTENDED_CONST);
+
+/// Features outside [`FEATURES`] that can be told apart, by the names of their proposals. Where one stands on another,
+/// the other comes first.
+const REFUSED: [(WasmFeatures, &str); 15] = [
+    (WasmFeatures::SIMD, "simd"),
+    (WasmFeatures::RELAXED_SIMD, "relaxed-simd"),
+    (WasmFeatures::THREADS, "threads"),
+    (WasmFeatures::SHARED_EVERYTHING_THREADS, "shared-everything-threads"),
+    (WasmFeatures::TAIL_CALL, "tail-call"),
+    (WasmFeatures::MULTI_MEMORY, "multi-memory"),
+    (WasmFeatures::MEMORY64, "memory64"),
+    (WasmFeatures::EXCEPTIONS, "exception-handling"),
+    (WasmFeatures::LEGACY_EXCEPTIONS, "legacy-exception-handling"),
+    (WasmFeatures::FUNCTION_REFERENCES, "function-references"),
+    (WasmFeatures::GC, "gc"),
+    (WasmFeatures::CUSTOM_PAGE_SIZES, "custom-page-sizes"),
+    (WasmFeatures::STACK_SWITCHING, "stack-switching"),
+    (WasmFeatures::WIDE_ARITHMETIC, "wide-arithmetic"),
+    (WasmFeatures::COMPACT_IMPORTS, "compact-import-section"),
+];
+
+/// How many imports a module may have.
+pub const MAX_IMPORTS: usize = 1_000;
+/// How many exports a module may have.
+pub const MAX_EXPORTS: usize = 10_000;
+/// How many elements the tables of a module may have, added up.
+pub const MAX_TABLE_ELEMENTS: u64 = 10_000_000;
+
+/// What a module imports and exports, in its own order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Interface {
+    /// What it needs.
+    pub imports: Vec<Import>,
+    /// What it offers.
+    pub exports: Vec<Export>,
+}
+
+impl Interface {
+    /// The type of the export with this name.
+    pub fn export(&self, name: &str) -> Option<&ExternType> {
+        self.exports.iter().find(|export| export.name == name).map(|export| &export.ty)
+    }
+}
+
+/// A core module that is valid by the WebAssembly specification within [`FEATURES`]. Only [`ValidModule::new`] makes
+/// one, so a backend need not doubt the bytes it is given.
+#[derive(Clone, Debug)]
+pub struct ValidModule<'a> {
+    bytes: &'a [u8],
+    interface: Interface,
+}
+
+impl<'a> ValidModule<'a> {
+    /// Reads and validates a module.
+    ///
+    /// # Errors
+    ///
+    /// [`NotAModule`](ErrorKind::NotAModule), [`Truncated`](ErrorKind::Truncated),
+    /// [`Malformed`](ErrorKind::Malformed), [`UnsupportedFeature`](ErrorKind::UnsupportedFeature) or
+    /// [`TooMany`](ErrorKind::TooMany).
+    pub fn new(bytes: &'a [u8]) -> Result<Self> {
+        let Inspection { interface, invalid } = inspect(bytes);
+        match invalid {
+            Some(error) => Err(error),
+            None => Ok(Self { bytes, interface }),
+        }
+    }
+
+    /// The module in the binary format.
+    pub fn bytes(&self) -> &'a [u8] {
+        self.bytes
+    }
+
+    /// What it imports and exports.
+    pub fn interface(&self) -> &Interface {
+        &self.interface
+    }
+
+    pub(crate) fn into_interface(self) -> Interface {
+        self.interface
+    }
+}
+
+/// What can be told of a module, also of a broken one.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// What was read before the reading had to end.
+    pub interface: Interface,
+    /// Why the module cannot run on every engine, if so.
+    pub invalid: Option<Error>,
+}
+
+/// Reads as much of a module as can be read, for tools that show broken modules too.
+pub fn inspect(bytes: &[u8]) -> Inspection {
+    if let Some(found) = not_a_module(bytes) {
+        return Inspection { interface: Interface::default(), invalid: Some(ErrorKind::NotAModule { found }.into()) };
+    }
+    let mut listing = Listing::default();
+    let mut invalid = None;
+    let end = read(bytes, ALLOWED, |payload| listing.add(payload), &mut invalid);
+    let invalid = match invalid {
+        // The validator's word comes first: where it stopped, the rest was only listed.
+        Some(error) => Some(explain(bytes, error)),
+        None => end.err().map(|end| match end {
+            End::Truncated { offset, missing } => ErrorKind::Truncated { offset, missing }.into(),
+            End::Malformed(error) => explain(bytes, error),
+        }),
+    };
+    let invalid = invalid.or_else(|| listing.excess.map(|(item, limit)| ErrorKind::TooMany { item, limit }.into()));
+    Inspection { interface: listing.interface, invalid }
+}
+
+/// Tells by the first bytes what is no core module.
+fn not_a_module(bytes: &[u8]) -> Option<Found> {
+    const MAGIC: &[u8] = b"\0asm";
+    if bytes.is_empty() {
+        Some(Found::Empty)
+    } else if Parser::is_component(bytes) {
+        Some(Found::Component)
+    } else if bytes.starts_with(MAGIC) {
+        // Fewer than the eight bytes of the header is a truncated module, not another version.
+        let version = bytes.get(MAGIC.len()..8)?;
+        (version != [1, 0, 0, 0]).then_some(Found::Version)
+    } else if MAGIC.starts_with(bytes) {
+        None
+    } else if std::str::from_utf8(bytes).is_ok_and(|text| !text.contains('\0')) {
+        Some(Found::Text)
+    } else {
+        Some(Found::Unknown)
+    }
+}
+
+/// Why the reading of the sections ended early.
+enum End {
+    Truncated { offset: u64, missing: u64 },
+    Malformed(wasmparser::Error),
+}
+
+/// Walks through the sections and validates them. After the first invalid one the walk goes on without the validator,
+/// for what else there is to list.
+fn read<'a>(
+    bytes: &'a [u8],
+    features: WasmFeatures,
+    mut each: impl FnMut(&Payload<'a>) -> wasmparser::Result<()>,
+    invalid: &mut Option<wasmparser::Error>,
+) -> Result<(), End> {
+    let mut parser = Parser::new(0);
+    parser.set_features(features);
+    let mut validator = Validator::new_with_features(features);
+    let mut allocations = FuncValidatorAllocations::default();
+    let mut rest = bytes;
+    loop {
+        let offset = parser.offset();
+        // At the end of the bytes the parser has its say: it accepts an end between two sections only.
+        let parsed = match parser.parse(rest, false) {
+            Ok(Chunk::NeedMoreData(missing)) => match parser.parse(rest, true) {
+                Ok(chunk) if rest.is_empty() => Ok(chunk),
+                _ => return Err(End::Truncated { offset, missing }),
+            },
+            other => other,
+        };
+        let (consumed, payload) = match parsed {
+            Ok(Chunk::Parsed { consumed, payload }) => (consumed, payload),
+            Ok(Chunk::NeedMoreData(missing)) => return Err(End::Truncated { offset, missing }),
+            Err(error) => return Err(End::Malformed(error)),
+        };
+        rest = rest.get(consumed..).unwrap_or_default();
+        if invalid.is_none() {
+            let valid = validator.payload(&payload).and_then(|valid| match valid {
+                ValidPayload::Func(function, body) => {
+                    let mut function = function.into_validator(std::mem::take(&mut allocations));
+                    let result = function.validate(&body);
+                    allocations = function.into_allocations();
+                    result
+                }
+                _ => Ok(()),
+            });
+            *invalid = valid.err();
+        }
+        if let Err(error) = each(&payload) {
+            // What a valid section lists can be read, so this one is known to be invalid already.
+            invalid.get_or_insert(error);
+        }
+        if matches!(payload, Payload::End(_)) {
+            return Ok(());
+        }
+    }
+}
+
+/// Turns a validation error into a kind: a feature outside the set, or simply invalid.
+#[cold]
+fn explain(bytes: &[u8], error: wasmparser::Error) -> Error {
+    let offset = error.offset() as u64;
+    let feature = match error.missing_wasm_feature() {
+        Some(missing) => REFUSED.iter().find(|(flag, _)| flag.intersects(missing)).map(|(_, name)| *name),
+        None => feature_by_trial(bytes, error.offset()),
+    };
+    match feature {
+        Some(feature) => {
+            Error::with_source(ErrorKind::UnsupportedFeature { feature: Cow::Borrowed(feature), offset }, error)
+        }
+        None => Error::with_source(ErrorKind::Malformed { offset }, error),
+    }
+}
+
+/// The validator does not always know which feature would help. So ask it again with each: the one with which it gets
+/// past the offset, or the shortest list of them, is the one that was used.
+#[cold]
+fn feature_by_trial(bytes: &[u8], offset: usize) -> Option<&'static str> {
+    let gets_past = |features: WasmFeatures| {
+        let mut invalid = None;
+        match read(bytes, features, |_| Ok(()), &mut invalid) {
+            _ if invalid.is_some() => invalid.is_some_and(|error| error.offset() > offset),
+            Err(End::Malformed(error)) => error.offset() > offset,
+            Err(End::Truncated { offset: end, .. }) => end > offset as u64,
+            Ok(()) => true,
+        }
+    };
+    let everything = REFUSED.iter().fold(ALLOWED, |set, (flag, _)| set.union(*flag));
+    if !gets_past(everything) {
+        return None;
+    }
+    let mut set = ALLOWED;
+    REFUSED.iter().find(|(flag, _)| {
+        set = set.union(*flag);
+        gets_past(set)
+    }).map(|(_, name)| *name)
+}
+
+/// Gathers the [`Interface`] from the sections as they come by, trusting none of them: an index may point nowhere.
+#[derive(Default)]
+struct Listing {
+    interface: Interface,
+    types: Vec<Option<Arc<FuncType>>>,
+    functions: Vec<u32>,
+    tables: Vec<TableType>,
+    memories: Vec<MemoryType>,
+    globals: Vec<GlobalType>,
+    excess: Option<(Item, u64)>,
+}
+
+impl Listing {
+    fn add(&mut self, payload: &Payload<'_>) -> wasmparser::Result<()> {
+        match payload {
+            Payload::TypeSection(section) => {
+                for group in section.clone() {
+                    for ty in group?.into_types() {
+                        self.types.push(match ty.composite_type.inner {
+                            CompositeInnerType::Func(ty) => Some(Arc::new(FuncType {
+                                params: ty.params().iter().map(val_type).collect(),
+                                results: ty.results().iter().map(val_type).collect(),
+                            })),
+                            _ => None,
+                        });
+                    }
+                }
+            }
+            Payload::ImportSection(section) => {
+                for import in section.clone().into_imports() {
+                    let import = import?;
+                    let ty = match import.ty {
+                        TypeRef::Func(index) | TypeRef::FuncExact(index) => {
+                            self.functions.push(index);
+                            ExternType::Func(self.func_type(index))
+                        }
+                        TypeRef::Table(ty) => {
+                            self.tables.push(table_type(&ty));
+                            ExternType::Table(Some(table_type(&ty)))
+                        }
+                        TypeRef::Memory(ty) => {
+                            self.memories.push(memory_type(&ty));
+                            ExternType::Memory(Some(memory_type(&ty)))
+                        }
+                        TypeRef::Global(ty) => {
+                            self.globals.push(global_type(&ty));
+                            ExternType::Global(Some(global_type(&ty)))
+                        }
+                        TypeRef::Tag(_) => ExternType::Tag,
+                    };
+                    let (module, name) = (import.module.to_owned(), import.name.to_owned());
+                    if self.interface.imports.len() == MAX_IMPORTS {
+                        self.excess = Some((Item::Imports, MAX_IMPORTS as u64));
+                        break;
+                    }
+                    self.interface.imports.push(Import { module, name, ty });
+                }
+            }
+            Payload::FunctionSection(section) => extend(&mut self.functions, section, |index| index)?,
+            Payload::TableSection(section) => {
+                extend(&mut self.tables, section, |table| table_type(&table.ty))?;
+                let elements = self.tables.iter().fold(0, |sum: u64, table| sum.saturating_add(table.minimum));
+                if elements > MAX_TABLE_ELEMENTS {
+                    self.excess = Some((Item::TableElements, MAX_TABLE_ELEMENTS));
+                }
+            }
+            Payload::MemorySection(section) => extend(&mut self.memories, section, |ty| memory_type(&ty))?,
+            Payload::GlobalSection(section) => extend(&mut self.globals, section, |global| global_type(&global.ty))?,
+            Payload::ExportSection(section) => {
+                for export in section.clone() {
+                    let export = export?;
+                    let index = export.index as usize;
+                    let ty = match export.kind {
+                        ExternalKind::Func | ExternalKind::FuncExact => ExternType::Func(
+                            self.functions.get(index).and_then(|ty| self.func_type(*ty)),
+                        ),
+                        ExternalKind::Table => ExternType::Table(self.tables.get(index).cloned()),
+                        ExternalKind::Memory => ExternType::Memory(self.memories.get(index).cloned()),
+                        ExternalKind::Global => ExternType::Global(self.globals.get(index).cloned()),
+                        ExternalKind::Tag => ExternType::Tag,
+                    };
+                    if self.interface.exports.len() == MAX_EXPORTS {
+                        self.excess = Some((Item::Exports, MAX_EXPORTS as u64));
+                        break;
+                    }
+                    self.interface.exports.push(Export { name: export.name.to_owned(), ty });
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn func_type(&self, index: u32) -> Option<Arc<FuncType>> {
+        self.types.get(index as usize).cloned().flatten()
+    }
+}
+
+/// Appends what a section declares to an index space.
+fn extend<'a, T: wasmparser::FromReader<'a>, U>(
+    space: &mut Vec<U>,
+    section: &SectionLimited<'a, T>,
+    convert: impl Fn(T) -> U,
+) -> wasmparser::Result<()> {
+    for item in section.clone() {
+        space.push(convert(item?));
+    }
+    Ok(())
+}
+
+fn val_type(ty: &wasmparser::ValType) -> ValType {
+    match *ty {
+        wasmparser::ValType::I32 => ValType::I32,
+        wasmparser::ValType::I64 => ValType::I64,
+        wasmparser::ValType::F32 => ValType::F32,
+        wasmparser::ValType::F64 => ValType::F64,
+        wasmparser::ValType::V128 => ValType::V128,
+        wasmparser::ValType::FUNCREF => ValType::FuncRef,
+        wasmparser::ValType::EXTERNREF => ValType::ExternRef,
+        wasmparser::ValType::Ref(ty) => ValType::Other(ty.to_string().into()),
+    }
+}
+
+fn memory_type(ty: &wasmparser::MemoryType) -> MemoryType {
+    MemoryType { minimum: ty.initial, maximum: ty.maximum, shared: ty.shared, memory64: ty.memory64 }
+}
+
+fn table_type(ty: &wasmparser::TableType) -> TableType {
+    let element = val_type(&wasmparser::ValType::Ref(ty.element_type));
+    TableType { element, minimum: ty.initial, maximum: ty.maximum }
+}
+
+fn global_type(ty: &wasmparser::GlobalType) -> GlobalType {
+    GlobalType { content: val_type(&ty.content_type), mutable: ty.mutable }
+}

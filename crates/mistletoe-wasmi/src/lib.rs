@@ -1,0 +1,145 @@
+//! [wasmi](https://docs.rs/wasmi) as a backend: an interpreter without `unsafe` code generation, small, quick to build
+//! and to start.
+
+#![forbid(unsafe_code)]
+
+use mistletoe_abi::protocol::MEMORY;
+use mistletoe_abi::types::FuncType;
+use mistletoe_abi::{Backend, Error, Instance, Operation, Result, Trap, ValidModule};
+use wasmi::{CompilationMode, Config, Engine, Linker, Memory, Module, Store, TrapCode, TypedFunc};
+
+/// wasmi, translating a whole module before its first call.
+#[derive(Clone, Debug)]
+pub struct Wasmi {
+    engine: Engine,
+}
+
+/// A live instance.
+#[derive(Debug)]
+pub struct WasmiInstance {
+    store: Store<()>,
+    instance: wasmi::Instance,
+    memory: Memory,
+}
+
+/// A resolved function: its number of parameters, and whether it has a result.
+#[derive(Debug)]
+pub enum WasmiFunc {
+    /// `[] -> []`
+    Unit0(TypedFunc<(), ()>),
+    /// `[i32] -> []`
+    Unit1(TypedFunc<u32, ()>),
+    /// `[i32, i32] -> []`
+    Unit2(TypedFunc<(u32, u32), ()>),
+    /// `[] -> [i32]`
+    Word0(TypedFunc<(), u32>),
+    /// `[i32] -> [i32]`
+    Word1(TypedFunc<u32, u32>),
+    /// `[i32, i32] -> [i32]`
+    Word2(TypedFunc<(u32, u32), u32>),
+}
+
+impl Wasmi {
+    /// The engine, set to run exactly the layer's feature set.
+    pub fn new() -> Self {
+        let mut config = Config::default();
+        config
+            .compilation_mode(CompilationMode::Eager)
+            .wasm_multi_memory(false)
+            .wasm_tail_call(false)
+            .wasm_custom_page_sizes(false)
+            .wasm_wide_arithmetic(false);
+        Self { engine: Engine::new(&config) }
+    }
+}
+
+impl Default for Wasmi {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Backend for Wasmi {
+    type Module = Module;
+    type Instance = WasmiInstance;
+
+    fn name(&self) -> &'static str {
+        "wasmi"
+    }
+
+    fn compile(&self, module: &ValidModule<'_>) -> Result<Module> {
+        Module::new(&self.engine, module.bytes()).map_err(|error| Error::engine(Operation::Compile, error))
+    }
+
+    fn instantiate(&self, module: &Module) -> Result<WasmiInstance> {
+        let mut store = Store::new(&self.engine, ());
+        let instance = Linker::new(&self.engine)
+            .instantiate_and_start(&mut store, module)
+            .map_err(|error| failed(Operation::Instantiate, error))?;
+        let memory = instance
+            .get_memory(&store, MEMORY)
+            .ok_or_else(|| Error::engine(Operation::Instantiate, "the exported memory was not found"))?;
+        Ok(WasmiInstance { store, instance, memory })
+    }
+}
+
+impl Instance for WasmiInstance {
+    type Func = WasmiFunc;
+
+    fn func(&mut self, name: &str, ty: &FuncType) -> Result<WasmiFunc> {
+        let func = self
+            .instance
+            .get_func(&self.store, name)
+            .ok_or_else(|| Error::engine(Operation::Resolve, "the exported function was not found"))?;
+        match (ty.params.len(), ty.results.len()) {
+            (0, 0) => func.typed(&self.store).map(WasmiFunc::Unit0),
+            (1, 0) => func.typed(&self.store).map(WasmiFunc::Unit1),
+            (2, 0) => func.typed(&self.store).map(WasmiFunc::Unit2),
+            (0, 1) => func.typed(&self.store).map(WasmiFunc::Word0),
+            (1, 1) => func.typed(&self.store).map(WasmiFunc::Word1),
+            (2, 1) => func.typed(&self.store).map(WasmiFunc::Word2),
+            _ => return Err(Error::engine(Operation::Resolve, format!("no call is made with the type {ty}"))),
+        }
+        .map_err(|error| Error::engine(Operation::Resolve, error))
+    }
+
+    fn call<const N: usize>(&mut self, func: &WasmiFunc, params: [u32; N]) -> Result<u32> {
+        let store = &mut self.store;
+        match (func, params.as_slice()) {
+            (WasmiFunc::Unit0(func), &[]) => func.call(store, ()).map(|()| 0),
+            (WasmiFunc::Unit1(func), &[a]) => func.call(store, a).map(|()| 0),
+            (WasmiFunc::Unit2(func), &[a, b]) => func.call(store, (a, b)).map(|()| 0),
+            (WasmiFunc::Word0(func), &[]) => func.call(store, ()),
+            (WasmiFunc::Word1(func), &[a]) => func.call(store, a),
+            (WasmiFunc::Word2(func), &[a, b]) => func.call(store, (a, b)),
+            _ => return Err(Error::engine(Operation::Call, "a function was called with too many or too few parameters")),
+        }
+        .map_err(|error| failed(Operation::Call, error))
+    }
+
+    fn memory(&self) -> &[u8] {
+        self.memory.data(&self.store)
+    }
+
+    fn memory_mut(&mut self) -> &mut [u8] {
+        self.memory.data_mut(&mut self.store)
+    }
+}
+
+/// A trap of the guest's, or else a failure of the engine's.
+#[cold]
+fn failed(operation: Operation, error: wasmi::Error) -> Error {
+    let trap = match error.as_trap_code() {
+        Some(TrapCode::UnreachableCodeReached) => Trap::Unreachable,
+        Some(TrapCode::MemoryOutOfBounds) => Trap::MemoryOutOfBounds,
+        Some(TrapCode::TableOutOfBounds) => Trap::TableOutOfBounds,
+        Some(TrapCode::IndirectCallToNull) => Trap::IndirectCallToNull,
+        Some(TrapCode::BadSignature) => Trap::BadSignature,
+        Some(TrapCode::IntegerOverflow) => Trap::IntegerOverflow,
+        Some(TrapCode::IntegerDivisionByZero) => Trap::IntegerDivisionByZero,
+        Some(TrapCode::BadConversionToInteger) => Trap::BadConversionToInteger,
+        Some(TrapCode::StackOverflow) => Trap::StackOverflow,
+        _ => return Error::engine(operation, error),
+    };
+    Error::trap(trap, error)
+}

@@ -1,0 +1,53 @@
+//! Hosts WebAssembly packages on the engine of your choice.
+//!
+//! A package is a WebAssembly module that takes a YAML string and answers with one. This crate runs it on the engine
+//! that a cargo feature names: `wasmi` (the default), `wasmtime`, `wasmer`. The package gives the same answer on each.
+//!
+//! With one engine, chosen when the program is built, everything is dispatched statically:
+//!
+//! ```
+//! # #[cfg(feature = "wasmi")] {
+//! use mistletoe::{Package, Wasmi};
+//!
+//! # let wasm = wat::parse_str(include_str!("../../../examples/packages/namespace.wat"))?;
+//! let package = Package::new(&Wasmi::new(), &wasm)?;
+//! let mut session = package.session()?;
+//! let answer = session.generate("data:\n  name: web\n")?;
+//! assert!(answer.contains("kind: Namespace"));
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! With the engine chosen at run time, by name:
+//!
+//! ```
+//! # #[cfg(feature = "wasmi")] {
+//! use mistletoe::AnyPackage;
+//!
+//! # let wasm = wat::parse_str(include_str!("../../../examples/packages/namespace.wat"))?;
+//! let backend = mistletoe::backend("wasmi")?;
+//! let package = AnyPackage::new(&backend, &wasm)?;
+//! let answer = package.generate("data:\n  name: web\n")?;
+//! assert!(answer.contains("name: web"));
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Everything of [`mistletoe_abi`] is re-exported here; with the feature `documents` there are the documents that
+//! packages exchange.
+
+#![forbid(unsafe_code)]
+
+mod backends;
+#[cfg(feature = "documents")]
+pub mod documents;
+
+pub use backends::{backend, backends};
+pub use mistletoe_abi::*;
+
+#[cfg(feature = "wasmer")]
+pub use mistletoe_wasmer::Wasmer;
+#[cfg(feature = "wasmi")]
+pub use mistletoe_wasmi::Wasmi;
+#[cfg(feature = "wasmtime")]
+pub use mistletoe_wasmtime::Wasmtime;
