@@ -26,8 +26,10 @@ struct Build {
     /// What it is, for the user to read.
     tool: String,
     /// Builds the package in the first folder, in the second, which is its own to work in; gives the module.
-    run: Box<dyn Fn(&Path, &Path) -> Result<PathBuf>>,
+    run: Box<Run>,
 }
+
+type Run = dyn Fn(&Path, &Path) -> Result<PathBuf>;
 
 const CLANG: Toolchain = Toolchain {
     find: find_clang,

@@ -6,6 +6,7 @@
 use mistletoe_abi::protocol::MEMORY;
 use mistletoe_abi::types::FuncType;
 use mistletoe_abi::{Backend, Error, Instance, Operation, Result, Trap, ValidModule};
+use wasmi::errors::{ErrorKind, InstantiationError};
 use wasmi::{CompilationMode, Config, Engine, Linker, Memory, Module, Store, TrapCode, TypedFunc};
 
 /// wasmi, translating a whole module before its first call.
@@ -139,6 +140,11 @@ fn failed(operation: Operation, error: wasmi::Error) -> Error {
         Some(TrapCode::IntegerDivisionByZero) => Trap::IntegerDivisionByZero,
         Some(TrapCode::BadConversionToInteger) => Trap::BadConversionToInteger,
         Some(TrapCode::StackOverflow) => Trap::StackOverflow,
+        // An active element segment that does not fit is a trap by the specification (core 2.0, section 4.5.4); wasmi
+        // has a kind of its own for it.
+        None if matches!(error.kind(), ErrorKind::Instantiation(InstantiationError::ElementSegmentDoesNotFit { .. })) => {
+            Trap::TableOutOfBounds
+        }
         _ => return Error::engine(operation, error),
     };
     Error::trap(trap, error)

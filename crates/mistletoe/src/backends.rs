@@ -3,18 +3,34 @@
 use mistletoe_abi::{AnyBackend, ErrorKind, Result};
 
 /// A configuration of an engine, known by name whether it was compiled in or not.
-struct Entry {
+#[derive(Clone, Copy, Debug)]
+pub struct BackendInfo {
     name: &'static str,
-    /// The cargo feature that compiles it in.
     feature: &'static str,
-    /// `None` where the feature is off.
     start: Option<fn() -> Result<AnyBackend>>,
 }
 
-/// An [`Entry`] whose constructor exists only with its feature.
+impl BackendInfo {
+    /// The name that [`backend`] takes.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The cargo feature that compiles it in.
+    pub fn feature(&self) -> &'static str {
+        self.feature
+    }
+
+    /// Whether it was compiled in.
+    pub fn is_enabled(&self) -> bool {
+        self.start.is_some()
+    }
+}
+
+/// A [`BackendInfo`] whose constructor exists only with its feature.
 macro_rules! entry {
     ($name:literal, $feature:literal, $start:expr) => {
-        Entry {
+        BackendInfo {
             name: $name,
             feature: $feature,
             #[cfg(feature = $feature)]
@@ -25,16 +41,15 @@ macro_rules! entry {
     };
 }
 
-/// Every backend there is. The first that was compiled in is the default.
-const BACKENDS: [Entry; 3] = [
+const BACKENDS: [BackendInfo; 3] = [
     entry!("wasmi", "wasmi", Ok(mistletoe_wasmi::Wasmi::new())),
     entry!("wasmtime", "wasmtime", mistletoe_wasmtime::Wasmtime::new()),
     entry!("wasmer", "wasmer", Ok(mistletoe_wasmer::Wasmer::new())),
 ];
 
-/// The names of the backends that were compiled in, the default first.
-pub fn backends() -> impl Iterator<Item = &'static str> {
-    BACKENDS.iter().filter(|entry| entry.start.is_some()).map(|entry| entry.name)
+/// Every backend there is, compiled in or not. The first that was compiled in is the one to take where none is named.
+pub fn backends() -> &'static [BackendInfo] {
+    &BACKENDS
 }
 
 /// The backend with this name.
@@ -45,13 +60,13 @@ pub fn backends() -> impl Iterator<Item = &'static str> {
 /// [`BackendNotEnabled`](ErrorKind::BackendNotEnabled) names the cargo feature that is off, and
 /// [`Engine`](ErrorKind::Engine) says that the engine does not run on this machine.
 pub fn backend(name: &str) -> Result<AnyBackend> {
-    let entry = BACKENDS.iter().find(|entry| entry.name == name).ok_or_else(|| ErrorKind::UnknownBackend {
+    let info = BACKENDS.iter().find(|info| info.name == name).ok_or_else(|| ErrorKind::UnknownBackend {
         name: name.to_owned(),
-        known: BACKENDS.iter().map(|entry| entry.name).collect(),
+        known: BACKENDS.iter().map(|info| info.name).collect(),
     })?;
-    match entry.start {
+    match info.start {
         Some(start) => start(),
-        None => Err(ErrorKind::BackendNotEnabled { name: entry.name, feature: entry.feature }.into()),
+        None => Err(ErrorKind::BackendNotEnabled { name: info.name, feature: info.feature }.into()),
     }
 }
 
@@ -61,16 +76,16 @@ mod tests {
 
     #[test]
     fn a_name_gives_its_backend_or_says_what_is_missing() {
-        for entry in &BACKENDS {
-            match backend(entry.name) {
-                Ok(backend) => assert_eq!(backend.name(), entry.name),
+        for info in &BACKENDS {
+            match backend(info.name) {
+                Ok(backend) => assert_eq!(backend.name(), info.name),
                 Err(error) => {
-                    assert!(entry.start.is_none(), "{error}");
-                    assert!(error.to_string().contains(&format!("--features {}", entry.feature)), "{error}");
+                    assert!(info.start.is_none(), "{error}");
+                    assert!(error.to_string().contains(&format!("--features {}", info.feature)), "{error}");
                 }
             }
         }
         let error = backend("v8").expect_err("no such backend");
-        assert!(BACKENDS.iter().all(|entry| error.to_string().contains(entry.name)), "{error}");
+        assert!(BACKENDS.iter().all(|info| error.to_string().contains(info.name)), "{error}");
     }
 }

@@ -42,7 +42,7 @@ mod backends;
 #[cfg(feature = "documents")]
 pub mod documents;
 
-pub use backends::{backend, backends};
+pub use backends::{BackendInfo, backend, backends};
 pub use mistletoe_abi::*;
 
 #[cfg(feature = "wasmer")]

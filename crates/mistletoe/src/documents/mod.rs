@@ -1,2 +1,277 @@
-//! d
+//! The YAML documents that packages usually exchange. Their form is this version's, [`API_VERSION`].
+//!
+//! What a package says of itself, [`MistPackage`]:
+//!
+//! ```yaml
+//! apiVersion: mistletoe.dev/v1alpha1
+//! kind: MistPackage
+//! metadata:
+//!   name: example-nginx
+//!   labels:
+//!     mistletoe.dev/group: web
+//! ```
+//!
+//! What it is given, [`MistInput`]. `data.name` is the installation's name, everything else is the package's affair:
+//!
+//! ```yaml
+//! apiVersion: mistletoe.dev/v1alpha1
+//! kind: MistInput
+//! data:
+//!   name: my-nginx
+//!   replicas: 2
+//! ```
+//!
+//! What it answers, [`MistResult`], either files or the reason why there are none:
+//!
+//! ```yaml
+//! apiVersion: mistletoe.dev/v1alpha1
+//! kind: MistResult
+//! data:
+//!   result: Ok
+//!   message: nothing to see here
+//!   files:
+//!     namespace.yaml: |
+//!       apiVersion: v1
+//!       kind: Namespace
+//!       metadata:
+//!         name: my-nginx
+//! ```
+//!
+//! ```yaml
+//! apiVersion: mistletoe.dev/v1alpha1
+//! kind: MistResult
+//! data:
+//!   result: Err
+//!   message: there is no such version
+//! ```
+//!
+//! # Reading
+//!
+//! Fields that are not known are skipped, but have to be YAML within [`yaml`]'s limits like the rest: 64 MiB of text,
+//! 128 levels, 1,000,000 nodes and 16 MiB in one scalar, what anchors and aliases copy included. A text of several
+//! documents is an error, as is a key that is there twice. Strings are strings by the core schema of YAML 1.2: a file
+//! whose text is `1e3` or `null` without quotes is an error.
+//!
+//! Every error is a [`Document`](ErrorKind::Document) that names the place. Its line is known where the YAML itself is at
+//! fault.
+
 pub mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+use mistletoe_abi::{Error, ErrorKind, Result};
+
+use yaml::{Emit, Mapping, Value};
+
+/// The `apiVersion` of all documents.
+pub const API_VERSION: &str = "mistletoe.dev/v1alpha1";
+
+/// What a package says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct MistPackage {
+    /// The package's name.
+    pub name: String,
+    /// Labels, in the order of the document. Their names are distinct.
+    pub labels: Vec<(String, String)>,
+}
+
+/// What a package is given.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MistInput {
+    /// The values. The first is `name`, the installation's name.
+    pub data: Mapping,
+}
+
+/// What a package answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MistResult {
+    /// It did what it was asked for.
+    Ok {
+        /// Something to tell the user.
+        message: Option<String>,
+        /// Names and texts, in the order of the document. The names are distinct, and not checked in any other way: one
+        /// may be empty, absolute, or lead out of a folder with `..`.
+        files: Vec<(String, String)>,
+    },
+    /// It could not.
+    Err {
+        /// Why, as far as it says so.
+        message: Option<String>,
+    },
+}
+
+impl MistPackage {
+    const KIND: Kind = Kind("MistPackage");
+
+    /// Reads the document.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut document = Self::KIND.open(text)?;
+        let mut metadata = Self::KIND.mapping(&mut document, "metadata")?;
+        let name = Self::KIND.string(&mut metadata, &["metadata"], "name")?;
+        let labels = Self::KIND.texts(&mut metadata, &["metadata"], "labels", "label")?;
+        Ok(Self { name, labels })
+    }
+
+    /// The document's text.
+    pub fn to_yaml(&self) -> String {
+        let mut metadata = vec![("name", Emit::Text(&self.name))];
+        if !self.labels.is_empty() {
+            metadata.push(("labels", Emit::Texts(&self.labels)));
+        }
+        Self::KIND.write("metadata", Emit::Fields(&metadata))
+    }
+}
+
+impl MistInput {
+    const KIND: Kind = Kind("MistInput");
+
+    /// An input of these values for the installation called `name`, which replaces a value `name` that is there.
+    pub fn new(name: &str, mut data: Mapping) -> Self {
+        data.insert_front("name", name);
+        Self { data }
+    }
+
+    /// Reads the document.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut document = Self::KIND.open(text)?;
+        let mut data = Self::KIND.mapping(&mut document, "data")?;
+        let name = Self::KIND.string(&mut data, &["data"], "name")?;
+        Ok(Self::new(&name, data))
+    }
+
+    /// The document's text.
+    pub fn to_yaml(&self) -> String {
+        Self::KIND.write("data", Emit::Mapping(&self.data))
+    }
+}
+
+impl MistResult {
+    const KIND: Kind = Kind("MistResult");
+
+    /// Reads the document.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut document = Self::KIND.open(text)?;
+        let mut data = Self::KIND.mapping(&mut document, "data")?;
+        let result = Self::KIND.required(&mut data, &["data"], "result")?;
+        let ok = match result.as_str() {
+            Some("Ok") => true,
+            Some("Err") => false,
+            _ => return Err(Self::KIND.unexpected(&["data", "result"], "`Ok` or `Err`", &result)),
+        };
+        let message = match data.remove("message") {
+            None | Some(Value::Null) => None,
+            Some(Value::String(message)) => Some(message),
+            Some(other) => return Err(Self::KIND.unexpected(&["data", "message"], "a string", &other)),
+        };
+        if !ok {
+            return Ok(Self::Err { message });
+        }
+        let files = Self::KIND.texts(&mut data, &["data"], "files", "file")?;
+        Ok(Self::Ok { message, files })
+    }
+
+    /// The document's text.
+    pub fn to_yaml(&self) -> String {
+        let (result, message, files) = match self {
+            Self::Ok { message, files } => ("Ok", message, files.as_slice()),
+            Self::Err { message } => ("Err", message, &[][..]),
+        };
+        let mut data = vec![("result", Emit::Text(result))];
+        data.extend(message.as_deref().map(|message| ("message", Emit::Text(message))));
+        if !files.is_empty() {
+            data.push(("files", Emit::Texts(files)));
+        }
+        Self::KIND.write("data", Emit::Fields(&data))
+    }
+}
+
+/// What is the same in documents of every kind.
+struct Kind(&'static str);
+
+impl Kind {
+    /// Reads a document and checks that it is of this kind.
+    fn open(&self, text: &str) -> Result<Mapping> {
+        let document = yaml::parse(text).map_err(|yaml::Error { path, line, problem }| {
+            Error::new(ErrorKind::Document { document: self.0, path, line, problem })
+        })?;
+        let Value::Mapping(mut document) = document else {
+            return Err(self.unexpected(&[], "a mapping", &document));
+        };
+        for (field, expected) in [("apiVersion", API_VERSION), ("kind", self.0)] {
+            let found = self.required(&mut document, &[], field)?;
+            if found.as_str() != Some(expected) {
+                return Err(self.unexpected(&[field], &format!("`{expected}`"), &found));
+            }
+        }
+        Ok(document)
+    }
+
+    /// The text of a document whose third field is this one.
+    fn write(&self, field: &str, value: Emit<'_>) -> String {
+        let fields = [("apiVersion", Emit::Text(API_VERSION)), ("kind", Emit::Text(self.0)), (field, value)];
+        Emit::Fields(&fields).to_text()
+    }
+
+    fn required(&self, fields: &mut Mapping, parents: &[&str], field: &str) -> Result<Value> {
+        fields.remove(field).ok_or_else(|| self.error(&[parents, &[field]].concat(), "the field is missing"))
+    }
+
+    fn mapping(&self, fields: &mut Mapping, field: &str) -> Result<Mapping> {
+        match self.required(fields, &[], field)? {
+            Value::Mapping(mapping) => Ok(mapping),
+            other => Err(self.unexpected(&[field], "a mapping", &other)),
+        }
+    }
+
+    fn string(&self, fields: &mut Mapping, parents: &[&str], field: &str) -> Result<String> {
+        match self.required(fields, parents, field)? {
+            Value::String(text) => Ok(text),
+            other => Err(self.unexpected(&[parents, &[field]].concat(), "a string", &other)),
+        }
+    }
+
+    /// An optional mapping of names to texts, of which each is called `entry`.
+    fn texts(&self, fields: &mut Mapping, parents: &[&str], field: &str, entry: &str) -> Result<Vec<(String, String)>> {
+        let place = [parents, &[field]].concat();
+        let mapping = match fields.remove(field) {
+            None | Some(Value::Null) => return Ok(Vec::new()),
+            Some(Value::Mapping(mapping)) => mapping,
+            Some(other) => return Err(self.unexpected(&place, "a mapping", &other)),
+        };
+        let mut texts = Vec::with_capacity(mapping.len());
+        for pair in mapping {
+            let expected = match pair {
+                (Value::String(name), Value::String(text)) => {
+                    texts.push((name, text));
+                    continue;
+                }
+                (Value::String(_), _) => format!("the text of a {entry}, a string"),
+                _ => format!("the name of a {entry}, a string"),
+            };
+            let (key, value) = &pair;
+            let mut path = path(&place);
+            yaml::push_key(&mut path, key);
+            let found = if matches!(key, Value::String(_)) { value } else { key };
+            return Err(self.error_at(path, format!("expected {expected}, found {}", found.describe())));
+        }
+        Ok(texts)
+    }
+
+    fn unexpected(&self, place: &[&str], expected: &str, found: &Value) -> Error {
+        self.error(place, format!("expected {expected}, found {}", found.describe()))
+    }
+
+    fn error(&self, place: &[&str], problem: impl Into<String>) -> Error {
+        self.error_at(path(place), problem)
+    }
+
+    #[cold]
+    fn error_at(&self, path: String, problem: impl Into<String>) -> Error {
+        Error::new(ErrorKind::Document { document: self.0, path, line: None, problem: problem.into() })
+    }
+}
+
+fn path(place: &[&str]) -> String {
+    place.join(".")
+}

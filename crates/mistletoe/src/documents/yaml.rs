@@ -14,12 +14,10 @@
 //! | [`MAX_SCALAR`] | bytes in one scalar |
 //! | [`MAX_TEXT`] | bytes in all scalars |
 
-use std::borrow::Cow;
-use std::collections::HashSet;
-use std::fmt::{self, Write as _};
-use std::hash::{BuildHasher, RandomState};
+mod load;
 
-use granit_parser::{Event, Parser, ScalarStyle, Tag, YamlVersion};
+use std::fmt::{self, Write as _};
+
 use serde::ser::{Serialize, Serializer};
 
 /// Length in bytes of the longest text that is parsed: 64 MiB, what a package may answer by default.
@@ -33,8 +31,6 @@ pub const MAX_SCALAR: usize = 16 << 20;
 /// Length in bytes of all scalars together, copies by anchors and aliases included: 64 MiB.
 pub const MAX_TEXT: usize = 64 << 20;
 
-/// Below this many entries a mapping's keys are compared one by one, above they are hashed.
-const FEW_KEYS: usize = 16;
 /// How many characters of a text an error shows.
 const SHOWN_CHARS: usize = 60;
 
@@ -244,121 +240,16 @@ impl IntoIterator for Mapping {
 
 /// Reads a text of one document, or of none, which is null. A byte order mark in front is skipped.
 pub fn parse(text: &str) -> Result<Value, Error> {
-    let mut loader = Loader::default();
-    if text.len() > MAX_INPUT {
-        return Err(loader.error(None, format!("the text is longer than {MAX_INPUT} bytes")));
-    }
-    // The parser's own limits only have to be out of the way of ours, whose errors name the place.
-    let options = granit_parser::options! {
-        emit_comments: false,
-        flow_nesting_limit: 16 * MAX_DEPTH,
-        block_nesting_limit: 16 * MAX_DEPTH,
-    };
-    // Up to the end of the stream: what follows the document must be well-formed, and must not be another one.
-    for event in Parser::new_from_str_with_options(text, options) {
-        match event {
-            Ok((event, span)) => loader.event(event, span.start.line())?,
-            Err(error) => return Err(loader.error(Some(error.marker().line()), shown(&error.info(), 4 * SHOWN_CHARS))),
-        }
-    }
-    Ok(loader.root.unwrap_or(Value::Null))
+    load::document(text)
 }
 
 /// Reads the text of one plain scalar by the core schema: `5` is an integer, `yes` a string, nothing at all null.
 ///
 /// Numbers that [`Value`] cannot hold are errors.
 pub fn parse_scalar(text: &str) -> Result<Value, Error> {
-    match resolve(text) {
+    match load::plain(text) {
         Ok(value) => Ok(value.unwrap_or_else(|| text.into())),
         Err(problem) => Err(Error { path: String::new(), line: None, problem }),
-    }
-}
-
-/// What a plain scalar is by the core schema; `None` if it is a string.
-fn resolve(text: &str) -> Result<Option<Value>, String> {
-    Ok(Some(match text {
-        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
-        "true" | "True" | "TRUE" => Value::Bool(true),
-        "false" | "False" | "FALSE" => Value::Bool(false),
-        ".inf" | ".Inf" | ".INF" | "+.inf" | "+.Inf" | "+.INF" => Value::Float(f64::INFINITY),
-        "-.inf" | "-.Inf" | "-.INF" => Value::Float(f64::NEG_INFINITY),
-        ".nan" | ".NaN" | ".NAN" => Value::Float(f64::NAN),
-        _ => {
-            let integer = match text.get(..2) {
-                Some("0x") => text.get(2..).filter(|digits| all(digits, |b| b.is_ascii_hexdigit())).map(|d| (d, 16)),
-                Some("0o") => text.get(2..).filter(|digits| all(digits, |b| matches!(b, b'0'..=b'7'))).map(|d| (d, 8)),
-                _ => all(unsigned(text), |b| b.is_ascii_digit()).then_some((text, 10)),
-            };
-            if let Some((digits, radix)) = integer {
-                let value = i128::from_str_radix(digits, radix);
-                Value::Int(value.map_err(|_| format!("the integer {} is out of range", quoted(text)))?)
-            } else if is_decimal(unsigned(text)) {
-                let value = text.parse::<f64>().ok().filter(|value| value.is_finite());
-                Value::Float(value.ok_or_else(|| format!("the number {} is out of range", quoted(text)))?)
-            } else {
-                return Ok(None);
-            }
-        }
-    }))
-}
-
-fn unsigned(number: &str) -> &str {
-    number.strip_prefix(['+', '-']).unwrap_or(number)
-}
-
-/// Whether there is something, all of it accepted.
-fn all(text: &str, accepted: fn(u8) -> bool) -> bool {
-    !text.is_empty() && text.bytes().all(accepted)
-}
-
-/// `( \. [0-9]+ | [0-9]+ ( \. [0-9]* )? ) ( [eE] [-+]? [0-9]+ )?`
-fn is_decimal(text: &str) -> bool {
-    let digits = |text| all(text, |b| b.is_ascii_digit());
-    let (mantissa, exponent) = text.split_once(['e', 'E']).map_or((text, None), |(m, e)| (m, Some(e)));
-    exponent.is_none_or(|e| digits(e.strip_prefix(['+', '-']).unwrap_or(e)))
-        && match mantissa.split_once('.') {
-            Some(("", fraction)) => digits(fraction),
-            Some((whole, fraction)) => digits(whole) && (fraction.is_empty() || digits(fraction)),
-            None => digits(mantissa),
-        }
-}
-
-/// A scalar's value, or what is wrong with it.
-fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {
-    let wanted = match tag {
-        None if style == ScalarStyle::Plain => None,
-        None => Some("str"),
-        Some(tag) if is_unspecific(tag) => Some("str"),
-        Some(tag) => Some(tag.core_suffix().unwrap_or_default()),
-    };
-    let value = if wanted == Some("str") { None } else { resolve(&text)? };
-    match (wanted, value) {
-        (None | Some("str"), None) => {
-            let mut text = text.into_owned();
-            // The parser's buffers grow by doubling.
-            text.shrink_to_fit();
-            Ok(Value::String(text))
-        }
-        (None, Some(value))
-        | (Some("null"), Some(value @ Value::Null))
-        | (Some("bool"), Some(value @ Value::Bool(_)))
-        | (Some("int"), Some(value @ Value::Int(_)))
-        | (Some("float"), Some(value @ Value::Float(_))) => Ok(value),
-        (Some("float"), Some(Value::Int(value))) if is_decimal(unsigned(&text)) => Ok(Value::Float(value as f64)),
-        _ => Err(unfit(tag, &quoted(&text))),
-    }
-}
-
-/// The tag `!`, which says of a scalar that it is a string and of a collection nothing.
-fn is_unspecific(tag: &Tag) -> bool {
-    tag.original() == "!"
-}
-
-fn unfit(tag: Option<&Tag>, content: &str) -> String {
-    let name = shown(&tag.map(Tag::original).unwrap_or_default(), SHOWN_CHARS);
-    match tag.and_then(Tag::core_suffix) {
-        Some(_) => format!("the tag `{name}` does not fit {content}"),
-        None => format!("the tag `{name}` is not supported"),
     }
 }
 
@@ -381,203 +272,9 @@ impl Size {
     }
 }
 
-/// What tells keys of one mapping apart: equal ones may not both be there.
-#[derive(Hash, PartialEq)]
-enum Key<'a> {
-    Null,
-    Bool(bool),
-    Int(i128),
-    Float(u64),
-    String(&'a str),
-}
-
-impl<'a> Key<'a> {
-    /// `None` for collections, which are no keys.
-    fn of(value: &'a Value) -> Option<Self> {
-        Some(match value {
-            Value::Null => Self::Null,
-            Value::Bool(value) => Self::Bool(*value),
-            Value::Int(value) => Self::Int(*value),
-            // One NaN and one zero, whatever their signs and payloads.
-            Value::Float(value) if value.is_nan() => Self::Float(f64::NAN.to_bits()),
-            Value::Float(value) => Self::Float((value + 0.0).to_bits()),
-            Value::String(text) => Self::String(text),
-            Value::Sequence(_) | Value::Mapping(_) => return None,
-        })
-    }
-}
-
-/// Builds the tree from events, without recursion: a deep text grows `stack`, which is limited, not the thread's.
-#[derive(Default)]
-struct Loader {
-    stack: Vec<Frame>,
-    root: Option<Value>,
-    documents: usize,
-    /// By the parser's number for the anchor; `None` while the anchored collection is not complete.
-    anchors: Vec<Option<Value>>,
-    nodes: usize,
-    text: usize,
-    /// Seeded at random, so that a text cannot choose keys that collide.
-    hasher: RandomState,
-}
-
-/// A collection that is not complete, and the number of its anchor; 0 if there is none.
-enum Frame {
-    Sequence { anchor: usize, items: Vec<Value> },
-    /// `seen` has the hashes of all keys once there are more than a few.
-    Mapping { anchor: usize, entries: Vec<(Value, Value)>, key: Option<Value>, seen: HashSet<u64> },
-}
-
-impl Loader {
-    fn event(&mut self, event: Event<'_>, line: usize) -> Result<(), Error> {
-        match event {
-            Event::DocumentStart(_, version) => {
-                self.documents += 1;
-                if self.documents > 1 {
-                    return Err(self.error(Some(line), "there is more than one document"));
-                }
-                if version.is_some_and(|YamlVersion { major, minor }| major != 1 || !matches!(minor, 1 | 2)) {
-                    return Err(self.error(Some(line), "only YAML 1.2 and 1.1 are supported"));
-                }
-                Ok(())
-            }
-            Event::Scalar(text, style, anchor, tag) => {
-                self.charge(1, text.len(), line)?;
-                if text.len() > MAX_SCALAR {
-                    return Err(self.error(Some(line), format!("the scalar is longer than {MAX_SCALAR} bytes")));
-                }
-                let value = scalar(text, style, tag.as_deref()).map_err(|problem| self.error(Some(line), problem))?;
-                self.complete(value, anchor, line)
-            }
-            Event::SequenceStart(_, anchor, tag) => {
-                self.open(Frame::Sequence { anchor, items: Vec::new() }, "seq", tag.as_deref(), line)
-            }
-            Event::MappingStart(_, anchor, tag) => {
-                let frame = Frame::Mapping { anchor, entries: Vec::new(), key: None, seen: HashSet::new() };
-                self.open(frame, "map", tag.as_deref(), line)
-            }
-            Event::SequenceEnd | Event::MappingEnd => match self.stack.pop() {
-                Some(Frame::Sequence { anchor, mut items }) => {
-                    items.shrink_to_fit();
-                    self.complete(Value::Sequence(items), anchor, line)
-                }
-                Some(Frame::Mapping { anchor, mut entries, .. }) => {
-                    entries.shrink_to_fit();
-                    self.complete(Value::Mapping(Mapping(entries)), anchor, line)
-                }
-                None => Ok(()),
-            },
-            Event::Alias(anchor) => {
-                let Some(Some(value)) = self.anchors.get(anchor) else {
-                    return Err(self.error(Some(line), "an alias refers to the collection it stands in"));
-                };
-                let size = value.measure();
-                self.charge(size.nodes, size.text, line)?;
-                if self.stack.len() + size.depth > MAX_DEPTH {
-                    return Err(self.too_deep(line));
-                }
-                match self.anchors.get(anchor).cloned().flatten() {
-                    Some(value) => self.complete(value, 0, line),
-                    None => Ok(()),
-                }
-            }
-            Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
-            // Whatever a later parser may report: a node that was left out would shift those around it.
-            _ => Err(self.error(Some(line), "this YAML is not supported")),
-        }
-    }
-
-    /// A collection starts.
-    fn open(&mut self, frame: Frame, wanted: &str, tag: Option<&Tag>, line: usize) -> Result<(), Error> {
-        self.charge(1, 0, line)?;
-        if tag.is_some_and(|tag| !is_unspecific(tag) && tag.core_suffix() != Some(wanted)) {
-            return Err(self.error(Some(line), unfit(tag, "a collection")));
-        }
-        if let Some(Frame::Mapping { key: None, .. }) = self.stack.last() {
-            return Err(self.error(Some(line), "a collection cannot be a key"));
-        }
-        if self.stack.len() >= MAX_DEPTH {
-            return Err(self.too_deep(line));
-        }
-        let (Frame::Sequence { anchor, .. } | Frame::Mapping { anchor, .. }) = frame;
-        if anchor >= self.anchors.len() {
-            self.anchors.resize(anchor + 1, None);
-        }
-        self.stack.push(frame);
-        Ok(())
-    }
-
-    /// A node is complete: it is kept if it has an anchor, and goes to where it belongs.
-    fn complete(&mut self, value: Value, anchor: usize, line: usize) -> Result<(), Error> {
-        if anchor != 0 {
-            let size = value.measure();
-            self.charge(size.nodes, size.text, line)?;
-            if anchor >= self.anchors.len() {
-                self.anchors.resize(anchor + 1, None);
-            }
-            if let Some(kept) = self.anchors.get_mut(anchor) {
-                *kept = Some(value.clone());
-            }
-        }
-        match self.stack.last_mut() {
-            None => self.root = Some(value),
-            Some(Frame::Sequence { items, .. }) => items.push(value),
-            Some(Frame::Mapping { entries, key, seen, .. }) => match key.take() {
-                Some(key) => entries.push((key, value)),
-                None => {
-                    let Some(new) = Key::of(&value) else {
-                        return Err(self.error(Some(line), "a collection cannot be a key"));
-                    };
-                    if entries.len() == FEW_KEYS {
-                        let keys = entries.iter().filter_map(|(key, _)| Key::of(key));
-                        seen.extend(keys.map(|key| self.hasher.hash_one(key)));
-                    }
-                    let suspect = entries.len() < FEW_KEYS || !seen.insert(self.hasher.hash_one(&new));
-                    let duplicate = suspect && entries.iter().any(|(key, _)| Key::of(key).as_ref() == Some(&new));
-                    *key = Some(value);
-                    if duplicate {
-                        return Err(self.error(Some(line), "the key is there twice"));
-                    }
-                }
-            },
-        }
-        Ok(())
-    }
-
-    fn charge(&mut self, nodes: usize, text: usize, line: usize) -> Result<(), Error> {
-        self.nodes += nodes;
-        self.text += text;
-        if self.nodes > MAX_NODES {
-            let problem = format!("there are more than {MAX_NODES} nodes, copies by anchors and aliases included");
-            return Err(self.error(Some(line), problem));
-        }
-        if self.text > MAX_TEXT {
-            let problem = format!("there are more than {MAX_TEXT} bytes of text, copies by anchors and aliases included");
-            return Err(self.error(Some(line), problem));
-        }
-        Ok(())
-    }
-
-    #[cold]
-    fn too_deep(&self, line: usize) -> Error {
-        self.error(Some(line), format!("there are more than {MAX_DEPTH} collections inside each other"))
-    }
-
-    /// An error at the node that comes next.
-    #[cold]
-    fn error(&self, line: Option<usize>, problem: impl Into<String>) -> Error {
-        let mut path = String::new();
-        for frame in &self.stack {
-            match frame {
-                Frame::Sequence { items, .. } => {
-                    let _ = write!(path, "[{}]", items.len());
-                }
-                Frame::Mapping { key: Some(key), .. } => push_key(&mut path, key),
-                Frame::Mapping { key: None, .. } => {}
-            }
-        }
-        Error { path, line: line.and_then(|line| u64::try_from(line).ok()), problem: problem.into() }
-    }
+/// Whether there is something, all of it accepted.
+fn all(text: &str, accepted: fn(u8) -> bool) -> bool {
+    !text.is_empty() && text.bytes().all(accepted)
 }
 
 /// Lengthens a path by a key: `.key`, or `["other key"]`, `[5]`, `[null]`.

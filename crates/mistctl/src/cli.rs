@@ -1,0 +1,149 @@
+//! What the command line takes.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs WebAssembly packages: modules that take a YAML string and answer with one.
+#[derive(Debug, Parser)]
+#[command(
+    version,
+    about,
+    max_term_width = 100,
+    after_help = "Exit status: 0, or\n  \
+        1  the package answered `Err`\n  \
+        2  wrong usage\n  \
+        3  anything else failed: a file, the package, the engine"
+)]
+pub(crate) struct Cli {
+    /// How errors are printed on standard error.
+    #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = ErrorFormat::Text)]
+    pub(crate) error_format: ErrorFormat,
+    #[command(subcommand)]
+    pub(crate) verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// Have a package answer an input, and print the files of its answer.
+    Generate(Generate),
+    /// Show what a package says of itself, what it imports and exports, and what is wrong with it.
+    Inspect(Inspect),
+    /// List the engines that packages can run on.
+    Backends,
+    /// Print a script that completes mistctl's arguments in a shell.
+    #[command(after_help = "Example:\n  mistctl completions bash > ~/.local/share/bash-completion/completions/mistctl")]
+    Completions {
+        /// The shell.
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    mistctl generate web -p namespace.wasm | kubectl apply -f -\n  \
+    mistctl generate web -p app.wasm -f values.yaml --set image.tag=1.2 --set 'replicas: 2, debug: true'\n  \
+    mistctl generate web -p app.wasm -o dir=manifests\n\n\
+    A value after `--set K=` is a YAML scalar: 1 is a number, '\"1\"' a string. Dots in K lead into mappings, `\\.` is a dot.")]
+pub(crate) struct Generate {
+    /// Name of the installation; the package gets it as `name`.
+    pub(crate) name: String,
+    /// The package: a WebAssembly module in the binary or the text format.
+    #[arg(short, long, value_name = "PKG")]
+    pub(crate) package: PathBuf,
+    /// A YAML file with a mapping: the input. `-` is standard input.
+    #[arg(short = 'f', long = "file", value_name = "FILE")]
+    pub(crate) input: Option<PathBuf>,
+    /// Set a part of the input, over what the file says; may be repeated.
+    #[arg(short, long, value_name = "K=V", allow_hyphen_values = true)]
+    pub(crate) set: Vec<String>,
+    /// `yaml`: the files as one stream; `raw`: the package's answer as it is; `dir=DIR`: the files below DIR.
+    #[arg(short, long, value_name = "yaml|raw|dir=DIR", default_value = "yaml", value_parser = Output::parse)]
+    pub(crate) output: Output,
+    #[command(flatten)]
+    pub(crate) backend: Backend,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  mistctl inspect namespace.wasm -o json\n\n\
+    Ends with status 3 if something is wrong with the package.")]
+pub(crate) struct Inspect {
+    /// The package: a WebAssembly module in the binary or the text format.
+    pub(crate) package: PathBuf,
+    /// How it is shown.
+    #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = ListFormat::Yaml)]
+    pub(crate) output: ListFormat,
+    #[command(flatten)]
+    pub(crate) backend: Backend,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Backend {
+    /// The engine to run on; `mistctl backends` lists them.
+    #[arg(short, long, value_name = "NAME")]
+    backend: Option<String>,
+}
+
+/// Where the answer of `generate` goes.
+#[derive(Clone, Debug)]
+pub(crate) enum Output {
+    Yaml,
+    Raw,
+    Dir(PathBuf),
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum ListFormat {
+    Yaml,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ErrorFormat {
+    /// For people.
+    Text,
+    /// One JSON object.
+    Json,
+}
+
+impl Backend {
+    /// The backend that was named, or the default one.
+    pub(crate) fn start(&self) -> mistletoe::Result<mistletoe::AnyBackend> {
+        let default = || mistletoe::backends().iter().find(|info| info.is_enabled()).map(|info| info.name());
+        // Without any engine compiled in, naming the first says which feature adds it.
+        mistletoe::backend(self.backend.as_deref().or_else(default).unwrap_or("wasmi"))
+    }
+}
+
+impl Output {
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        match text {
+            "yaml" => Ok(Self::Yaml),
+            "raw" => Ok(Self::Raw),
+            _ => match text.strip_prefix("dir=") {
+                Some("") => Err("`dir=` needs the name of a folder"),
+                Some(dir) => Ok(Self::Dir(dir.into())),
+                None => Err("it is `yaml`, `raw` or `dir=DIR`"),
+            },
+        }
+    }
+}
+
+impl ErrorFormat {
+    /// The format that an unusable command line asks for all the same.
+    pub(crate) fn asked_for() -> Self {
+        let mut arguments = std::env::args_os().take_while(|argument| argument != "--");
+        while let Some(argument) = arguments.next() {
+            let json = match argument.to_str() {
+                Some("--error-format") => arguments.next().is_some_and(|format| format == "json"),
+                Some(argument) => argument == "--error-format=json",
+                None => false,
+            };
+            if json {
+                return Self::Json;
+            }
+        }
+        Self::Text
+    }
+}

@@ -1,0 +1,50 @@
+//! Reading what the command line names, however large or odd it is.
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
+use crate::failure::Failure;
+
+/// The largest package, in bytes: 256 MiB.
+const MAX_PACKAGE: u64 = 256 << 20;
+/// The largest YAML file, in bytes: 64 MiB.
+const MAX_INPUT: u64 = 64 << 20;
+
+/// A package in the binary format. What starts like a module or a component is taken as it is, all other text is
+/// assembled; the file's ending does not matter.
+pub(crate) fn package(path: &Path) -> Result<Vec<u8>, Failure> {
+    let bytes = read(path, MAX_PACKAGE)?;
+    let assembled = match std::str::from_utf8(&bytes) {
+        // The library says what is wrong with empty files.
+        Ok(text) if !text.is_empty() && !bytes.starts_with(b"\0asm") => wat::parse_str(text.trim_start_matches('\u{feff}')),
+        _ => return Ok(bytes),
+    };
+    assembled.map_err(|source| Failure::Assembly { file: path.display().to_string(), source })
+}
+
+/// A YAML file as text; `-` is standard input.
+pub(crate) fn input(path: &Path) -> Result<String, Failure> {
+    let bytes = if path == Path::new("-") { limited(io::stdin(), path, MAX_INPUT) } else { read(path, MAX_INPUT) }?;
+    String::from_utf8(bytes).map_err(|error| {
+        let offset = error.utf8_error().valid_up_to();
+        Failure::read(path, &*format!("it is not UTF-8 from byte {offset} on"))
+    })
+}
+
+fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+    let file = File::open(path).map_err(|error| Failure::read(path, error))?;
+    limited(file, path, limit)
+}
+
+/// Reads to the end, but not for ever: a device has no end.
+fn limited(source: impl Read, path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+    let mut bytes = Vec::new();
+    source.take(limit + 1).read_to_end(&mut bytes).map_err(|error| Failure::read(path, error))?;
+    if bytes.len() as u64 > limit {
+        let cause: Cow<'_, str> = format!("it is longer than {} MiB", limit >> 20).into();
+        return Err(Failure::read(path, &*cause));
+    }
+    Ok(bytes)
+}

@@ -1,0 +1,57 @@
+//! `mistctl generate`.
+
+use mistletoe::AnyPackage;
+use mistletoe::documents::yaml::{self, Mapping, Value};
+use mistletoe::documents::{MistInput, MistResult};
+
+use crate::cli::{Generate, Output};
+use crate::failure::{Failure, Level, note};
+use crate::{files, manifests, print, set, tree};
+
+pub(crate) fn run(arguments: &Generate) -> Result<(), Failure> {
+    let input = input(arguments)?.to_yaml();
+    let wasm = files::package(&arguments.package)?;
+    let in_package = |error| Failure::library(&arguments.package, error);
+
+    let package = AnyPackage::new(&arguments.backend.start()?, &wasm).map_err(in_package)?;
+    let mut session = package.session().map_err(in_package)?;
+    let answer = session.generate(&input).map_err(in_package)?;
+    if let Some(fault) = session.fault() {
+        note(Level::Warning, &format!("{}: the answer is good, but freeing it failed: {fault}", arguments.package.display()));
+    }
+
+    if let Output::Raw = arguments.output {
+        print(&answer)?;
+    }
+    match MistResult::parse(&answer).map_err(in_package)? {
+        MistResult::Err { message } => Err(Failure::Package { message }),
+        MistResult::Ok { message, files } => {
+            match &arguments.output {
+                Output::Yaml => print(&manifests::stream(&files))?,
+                Output::Raw => {}
+                Output::Dir(root) => tree::write(root, &files)?,
+            }
+            if let Some(message) = message {
+                note(Level::Package, &message);
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The file's mapping, what `--set` says over it, and the name over all.
+fn input(arguments: &Generate) -> Result<MistInput, Failure> {
+    let mut data = match &arguments.input {
+        None => Mapping::new(),
+        Some(path) => match yaml::parse(&files::input(path)?) {
+            Ok(Value::Mapping(data)) => data,
+            Ok(Value::Null) => Mapping::new(),
+            Ok(other) => return Err(Failure::read(path, &*format!("it holds {}, not a mapping", other.describe()))),
+            Err(error) => return Err(Failure::read(path, &*error.to_string())),
+        },
+    };
+    for text in &arguments.set {
+        set::apply(&mut data, text)?;
+    }
+    Ok(MistInput::new(&arguments.name, data))
+}

@@ -1,0 +1,314 @@
+//! The built program, as a user meets it: what it prints where, and how it ends.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+/// A package that gives one answer to any input; see [`answering`].
+const ANSWERING: &str = r#"
+(module
+  (memory (export "memory") 1)
+  (data (i32.const 16) "\20\00\00\00\04\00\00\00")
+  (data (i32.const 32) "info")
+  (data (i32.const 64) "ANSWER")
+  (func (export "__mistletoe_info") (result i32) (i32.const 16))
+  (func (export "__mistletoe_alloc") (param i32) (result i32) (i32.const 4096))
+  (func (export "__mistletoe_dealloc") (param i32 i32))
+  (func (export "__mistletoe_generate") (param i32 i32) (result i32)
+    (i64.store (i32.const 8) (i64.const LENGTH_AND_ADDRESS))
+    (i32.const 8)))
+"#;
+
+/// A package in text that gives this answer to any input.
+fn answering(answer: &str) -> String {
+    let escaped: String = answer.bytes().map(|byte| format!("\\{byte:02x}")).collect();
+    let fat = (answer.len() as u64) << 32 | 64;
+    ANSWERING.replace("ANSWER", &escaped).replace("LENGTH_AND_ADDRESS", &fat.to_string())
+}
+
+fn result(data: &str) -> String {
+    format!("apiVersion: mistletoe.dev/v1alpha1\nkind: MistResult\ndata:\n{data}")
+}
+
+fn mistctl(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("mistctl starts")
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mistctl"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn example(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/packages").join(name).display().to_string()
+}
+
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).expect("UTF-8")
+}
+
+/// Files for one test, gone afterwards.
+struct Scratch(tempfile::TempDir);
+
+impl Scratch {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a folder"))
+    }
+
+    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let path = self.path(name);
+        fs::write(&path, content).expect("written");
+        path.display().to_string()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+}
+
+fn backends() -> Vec<String> {
+    let output = mistctl(&["backends"]);
+    let lines = text(&output.stdout).lines();
+    lines.filter(|line| !line.contains("--features")).filter_map(|line| Some(line.split_once(' ')?.0.to_owned())).collect()
+}
+
+const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: my-namespace\n";
+
+#[test]
+fn every_example_package_answers_on_every_backend() {
+    let backends = backends();
+    assert!(!backends.is_empty());
+    for backend in &backends {
+        for package in ["namespace.wat", "namespace-c.wasm", "namespace-rust.wasm"] {
+            let output = mistctl(&["generate", "my-namespace", "-p", &example(package), "--backend", backend]);
+            assert_eq!(text(&output.stderr), "", "{package} on {backend}");
+            assert_eq!(text(&output.stdout), NAMESPACE, "{package} on {backend}");
+            assert_eq!(output.status.code(), Some(0), "{package} on {backend}");
+        }
+    }
+}
+
+#[test]
+fn a_package_is_told_by_its_content() {
+    let scratch = Scratch::new();
+    let wasm = fs::read(example("namespace-c.wasm")).expect("read");
+    let wat = fs::read(example("namespace.wat")).expect("read");
+    for package in [scratch.file("binary.wat", wasm), scratch.file("text.wasm", wat)] {
+        let output = mistctl(&["generate", "my-namespace", "-p", &package]);
+        assert_eq!(text(&output.stdout), NAMESPACE, "{package}");
+    }
+}
+
+#[test]
+fn the_answers_files_are_one_stream_and_the_message_goes_to_stderr() {
+    let scratch = Scratch::new();
+    let answer = result("  result: Ok\n  message: done\n  files:\n    b.yaml: 'b: 1'\n    a.yaml: |\n      ---\n      a: 1\n    ../c: 'c: 1'\n");
+    let package = scratch.file("p.wat", answering(&answer));
+    let output = mistctl(&["generate", "x", "-p", &package]);
+    assert_eq!(text(&output.stdout), "b: 1\n---\na: 1\n---\nc: 1\n");
+    assert_eq!(text(&output.stderr), "package: done\n");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn raw_is_the_answer_byte_for_byte_whatever_it_says() {
+    let scratch = Scratch::new();
+    for (answer, status) in [
+        (result("  result: Ok\n  files: {}  # comment\n"), 0),
+        (result("  result: Err\n  message: no\n"), 1),
+        ("no document: at all".to_owned(), 3),
+        ("\u{feff}[".to_owned(), 3),
+        (String::new(), 3),
+    ] {
+        let package = scratch.file("p.wat", answering(&answer));
+        let output = mistctl(&["generate", "x", "-p", &package, "-o", "raw"]);
+        assert_eq!(text(&output.stdout), answer);
+        assert_eq!(output.status.code(), Some(status), "{answer}");
+        assert_eq!(output.stderr.is_empty(), status == 0, "{answer}");
+    }
+}
+
+#[test]
+fn a_packages_err_is_status_1_and_nothing_on_stdout() {
+    let scratch = Scratch::new();
+    for (data, message) in [
+        ("  result: Err\n  message: \"no \\e[2J way\"\n", "error: no \\u{1b}[2J way\n"),
+        ("  result: Err\n", "error: the package answered `Err` and did not say why\n"),
+    ] {
+        let package = scratch.file("p.wat", answering(&result(data)));
+        for output in ["yaml", "dir=out"] {
+            let output = command(&["generate", "x", "-p", &package, "-o", output]).current_dir(&scratch.0).output();
+            let output = output.expect("mistctl starts");
+            assert_eq!(text(&output.stdout), "");
+            assert_eq!(text(&output.stderr), message);
+            assert_eq!(output.status.code(), Some(1));
+            assert!(!scratch.path("out").exists());
+        }
+    }
+}
+
+#[test]
+fn dir_writes_the_tree_or_nothing() {
+    let scratch = Scratch::new();
+    let package = |files: &str| {
+        scratch.file("p.wat", answering(&result(&format!("  result: Ok\n  files:\n{files}"))))
+    };
+    let run = |package: &str| {
+        command(&["generate", "x", "-p", package, "-o", "dir=out"]).current_dir(&scratch.0).output().expect("mistctl starts")
+    };
+    let good = package("    a.yaml: 'a: 1'\n    sub/b.yaml: 'b: 1'\n");
+    let output = run(&good);
+    assert_eq!((text(&output.stdout), text(&output.stderr), output.status.code()), ("", "", Some(0)));
+    assert_eq!(fs::read_to_string(scratch.path("out/sub/b.yaml")).expect("read"), "b: 1");
+    let bad = package("    a.yaml: 'a: 2'\n    ../b.yaml: 'b: 2'\n");
+    let output = run(&bad);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains("../b.yaml"), "{}", text(&output.stderr));
+    assert_eq!(fs::read_to_string(scratch.path("out/a.yaml")).expect("read"), "a: 1");
+    assert!(!scratch.path("b.yaml").exists());
+}
+
+/// What the package is given, found out from a package that answers with its input.
+#[test]
+fn the_input_is_the_file_then_the_settings_then_the_name() {
+    let scratch = Scratch::new();
+    let echo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/fixtures/protocol/echo.wat");
+    let values = scratch.file("values.yaml", "\u{feff}a: {b: 1, c: yes}\nname: other\n");
+    let echo = echo.display().to_string();
+    let arguments = ["generate", "web", "-p", &echo, "-o", "raw", "-s", "a.b=2", "--set", "d: [1, x]", "-s", "name=third"];
+    let expected = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistInput\ndata:\n  name: web\n  a:\n    b: 2\n    c: \"yes\"\n  d:\n  - 1\n  - x\n";
+    let output = command(&arguments).args(["-f", &values]).output().expect("mistctl starts");
+    assert_eq!(text(&output.stdout), expected);
+    let mut command = command(&arguments);
+    let mut child = command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("mistctl starts");
+    let values = fs::read(&values).expect("read");
+    child.stdin.take().expect("a pipe").write_all(&values).expect("written");
+    assert_eq!(text(&child.wait_with_output().expect("it ends").stdout), expected);
+}
+
+#[test]
+fn wrong_usage_is_status_2() {
+    let package = example("namespace.wat");
+    for arguments in [
+        &["generate"][..],
+        &["generate", "x", "-p", &package, "--set", "novalue"],
+        &["generate", "x", "-p", &package, "-o", "dir="],
+        &["generate", "x", "-p", &package, "-o", "toml"],
+        &["frobnicate"],
+        &[],
+    ] {
+        let output = mistctl(arguments);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert_eq!(text(&output.stdout), "", "{arguments:?}");
+        let output = command(arguments).args(["--error-format", "json"]).output().expect("mistctl starts");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        let report: Value = serde_json::from_slice(&output.stderr).expect("one JSON object");
+        assert_eq!(report["kind"], "usage", "{arguments:?}");
+    }
+}
+
+#[test]
+fn files_that_cannot_be_used_are_status_3_and_named() {
+    let scratch = Scratch::new();
+    let package = example("namespace.wat");
+    let missing = scratch.path("missing").display().to_string();
+    let latin1 = scratch.file("latin1.yaml", b"name: \xe9");
+    let list = scratch.file("list.yaml", "- a");
+    let twice = scratch.file("twice.yaml", "a: 1\na: 2\n");
+    let folder = scratch.0.path().display().to_string();
+    for (arguments, file) in [
+        (&["generate", "x", "-p", &missing][..], &missing),
+        (&["generate", "x", "-p", &folder], &folder),
+        (&["generate", "x", "-p", "/dev/zero"], &"/dev/zero".to_owned()),
+        (&["inspect", &missing], &missing),
+        (&["generate", "x", "-p", &package, "-f", &missing], &missing),
+        (&["generate", "x", "-p", &package, "-f", &latin1], &latin1),
+        (&["generate", "x", "-p", &package, "-f", &list], &list),
+        (&["generate", "x", "-p", &package, "-f", &twice], &twice),
+    ] {
+        let output = mistctl(arguments);
+        assert_eq!(output.status.code(), Some(3), "{arguments:?}");
+        assert!(text(&output.stderr).contains(file.as_str()), "{arguments:?}: {}", text(&output.stderr));
+        let output = command(arguments).args(["--error-format", "json"]).output().expect("mistctl starts");
+        let report: Value = serde_json::from_slice(&output.stderr).expect("one JSON object");
+        assert_eq!((&report["kind"], &report["file"]), (&"file".into(), &file.as_str().into()), "{arguments:?}");
+    }
+}
+
+#[test]
+fn errors_as_json_are_the_librarys_kinds_and_fields_on_every_backend() {
+    let scratch = Scratch::new();
+    let trap = scratch.file("trap.wat", answering("x").replace("(i32.const 8)))", "(unreachable)))"));
+    // An output of 10 bytes at address 0xffffffff.
+    let fat = 10u64 << 32 | 0xffff_ffff;
+    let outside = ANSWERING.replace("ANSWER", "").replace("LENGTH_AND_ADDRESS", &fat.to_string());
+    let outside = scratch.file("outside.wat", outside);
+    for backend in backends() {
+        let report = |package: &str| -> Value {
+            let output = mistctl(&["generate", "x", "-p", package, "--backend", &backend, "--error-format", "json"]);
+            assert_eq!(output.status.code(), Some(3));
+            assert_eq!(text(&output.stdout), "");
+            serde_json::from_slice(&output.stderr).expect("one JSON object")
+        };
+        let found = report(&trap);
+        assert_eq!(found["kind"], "trap", "{backend}");
+        assert_eq!(found["trap"], "unreachable", "{backend}");
+        assert_eq!(found["export"], "__mistletoe_generate", "{backend}");
+        assert_eq!(found["file"], trap.as_str(), "{backend}");
+        let found = report(&outside);
+        assert_eq!(found["kind"], "out-of-bounds", "{backend}");
+        assert_eq!(found["region"], "output", "{backend}");
+        assert_eq!(found["address"], 0xffff_ffffu32, "{backend}");
+    }
+    let output = mistctl(&["generate", "x", "-p", &trap, "--backend", "v8", "--error-format=json"]);
+    let report: Value = serde_json::from_slice(&output.stderr).expect("one JSON object");
+    assert_eq!(report["kind"], "unknown-backend");
+}
+
+#[test]
+fn inspect_shows_a_package_and_what_is_wrong_with_a_broken_one() {
+    let output = mistctl(&["inspect", &example("namespace-c.wasm"), "-o", "json"]);
+    assert_eq!(output.status.code(), Some(0));
+    let listing: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(listing["info"]["kind"], "MistPackage");
+    assert_eq!(listing["exports"]["functions"]["__mistletoe_generate"], "[I32, I32] -> [I32]");
+    assert!(listing.get("problems").is_none());
+
+    let scratch = Scratch::new();
+    let broken = scratch.file(
+        "broken.wat",
+        r#"(module (import "env" "f" (func (param i64))) (func (export "__mistletoe_info")) (func (drop (v128.const i64x2 0 0))))"#,
+    );
+    let output = mistctl(&["inspect", &broken, "-o", "json"]);
+    assert_eq!(output.status.code(), Some(3));
+    let listing: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(listing["info"], Value::Null);
+    assert_eq!(listing["imports"]["functions"][0]["type"], "[I64] -> []");
+    assert_eq!(listing["exports"]["functions"]["__mistletoe_info"], "[] -> []");
+    let problems = listing["problems"].as_array().expect("a list");
+    // The vector, five exports, one import.
+    assert_eq!(problems.len(), 7, "{problems:?}");
+    assert!(problems[0].as_str().is_some_and(|problem| problem.contains("`simd`")), "{problems:?}");
+
+    for odd in ["", "hello", "\0asm", "\0asm\x0d\0\x01\0"] {
+        let output = mistctl(&["inspect", &scratch.file("odd", odd)]);
+        assert_eq!(output.status.code(), Some(3), "{odd:?}");
+        assert!(!output.stderr.is_empty(), "{odd:?}");
+    }
+}
+
+#[test]
+fn completions_and_help_are_there() {
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let output = mistctl(&["completions", shell]);
+        assert_eq!(output.status.code(), Some(0), "{shell}");
+        assert!(text(&output.stdout).contains("mistctl"), "{shell}");
+    }
+    let output = mistctl(&["generate", "--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(text(&output.stdout).contains("kubectl apply -f -"));
+}
