@@ -51,7 +51,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
     /// Build only this package; may be repeated
-    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(PACKAGES.iter().map(|package| package.name)))]
+    #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(PACKAGES.iter().map(|p| p.name)))]
     only: Vec<String>,
     /// Fail where a toolchain is missing, instead of leaving its packages out
     #[arg(long)]
@@ -147,8 +147,8 @@ const CLANG_FLAGS: &[&str] = &[
 
 const WASM: &str = "wasm32-unknown-unknown";
 
-/// The user's own Rust if it has the target, or else Debian's compiler and its source of the standard library, driven by
-/// the user's cargo and linker.
+/// The user's own Rust if it has the target, or else Debian's compiler and its source of the standard library, driven
+/// by the user's cargo and linker.
 fn find_rust() -> Result<Option<Build>> {
     let Some(own) = sysroot("rustc") else { return Ok(None) };
     if own.join("lib/rustlib").join(WASM).is_dir() {

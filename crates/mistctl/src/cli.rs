@@ -9,7 +9,6 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[command(
     version,
     about,
-    max_term_width = 100,
     after_help = "Exit status: 0, or\n  \
         1  the package answered `Err`\n  \
         2  wrong usage\n  \

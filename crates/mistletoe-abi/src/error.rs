@@ -167,7 +167,9 @@ pub enum Item {
     Imports,
     /// Exports.
     Exports,
-    /// Elements that the module's tables hold from the start, added up.
+    /// Tables.
+    Tables,
+    /// Elements that a table holds from the start.
     TableElements,
 }
 
@@ -364,7 +366,8 @@ impl fmt::Display for Item {
         f.write_str(match self {
             Self::Imports => "imports",
             Self::Exports => "exports",
-            Self::TableElements => "table elements",
+            Self::Tables => "tables",
+            Self::TableElements => "elements in a table",
         })
     }
 }

@@ -4,6 +4,7 @@
 //! error, and `mistctl inspect` lists what a package offers without asking an engine.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 use wasmparser::{
@@ -62,8 +63,10 @@ const REFUSED: [(WasmFeatures, &str); 15] = [
 pub const MAX_IMPORTS: usize = 1_000;
 /// How many exports a module may have.
 pub const MAX_EXPORTS: usize = 10_000;
-/// How many elements the tables of a module may have, added up.
-pub const MAX_TABLE_ELEMENTS: u64 = 10_000_000;
+/// How many tables a module may have.
+pub const MAX_TABLES: usize = 16;
+/// How many elements a table may ever hold: what it starts with, and what `table.grow` makes of it.
+pub const MAX_TABLE_ELEMENTS: u64 = 1_000_000;
 
 /// What a module imports and exports, in its own order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -82,11 +85,11 @@ impl Interface {
     }
 }
 
-/// A core module that is valid by the WebAssembly specification within [`FEATURES`]. Only [`ValidModule::new`] makes
-/// one, so a backend need not doubt the bytes it is given.
+/// A core module that is valid by the WebAssembly specification within [`FEATURES`], and whose tables cannot outgrow
+/// [`MAX_TABLE_ELEMENTS`]. Only [`ValidModule::new`] makes one, so a backend need not doubt the bytes it is given.
 #[derive(Clone, Debug)]
 pub struct ValidModule<'a> {
-    bytes: &'a [u8],
+    bytes: Cow<'a, [u8]>,
     interface: Interface,
 }
 
@@ -99,16 +102,16 @@ impl<'a> ValidModule<'a> {
     /// [`Malformed`](ErrorKind::Malformed), [`UnsupportedFeature`](ErrorKind::UnsupportedFeature) or
     /// [`TooMany`](ErrorKind::TooMany).
     pub fn new(bytes: &'a [u8]) -> Result<Self> {
-        let Inspection { interface, invalid } = inspect(bytes);
+        let (listing, invalid) = list(bytes);
         match invalid {
             Some(error) => Err(error),
-            None => Ok(Self { bytes, interface }),
+            None => Ok(Self { bytes: listing.with_bounded_tables(bytes), interface: listing.interface }),
         }
     }
 
-    /// The module in the binary format.
-    pub fn bytes(&self) -> &'a [u8] {
-        self.bytes
+    /// The module in the binary format, for an engine to compile.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
     }
 
     /// What it imports and exports.
@@ -133,12 +136,18 @@ pub struct Inspection {
 
 /// Reads as much of a module as can be read, for tools that show broken modules too.
 pub fn inspect(bytes: &[u8]) -> Inspection {
-    if let Some(found) = not_a_module(bytes) {
-        return Inspection { interface: Interface::default(), invalid: Some(ErrorKind::NotAModule { found }.into()) };
-    }
+    let (listing, invalid) = list(bytes);
+    Inspection { interface: listing.interface, invalid }
+}
+
+/// Reads a module as far as it goes, and says why it is refused, if it is.
+fn list(bytes: &[u8]) -> (Listing, Option<Error>) {
     let mut listing = Listing::default();
+    if let Some(found) = not_a_module(bytes) {
+        return (listing, Some(ErrorKind::NotAModule { found }.into()));
+    }
     let mut invalid = None;
-    let end = read(bytes, ALLOWED, |payload| listing.add(payload), &mut invalid);
+    let end = read(bytes, ALLOWED, |payload, range| listing.add(payload, range), &mut invalid);
     let invalid = match invalid {
         // The validator's word comes first: where it stopped, the rest was only listed.
         Some(error) => Some(explain(bytes, error)),
@@ -148,7 +157,7 @@ pub fn inspect(bytes: &[u8]) -> Inspection {
         }),
     };
     let invalid = invalid.or_else(|| listing.excess.map(|(item, limit)| ErrorKind::TooMany { item, limit }.into()));
-    Inspection { interface: listing.interface, invalid }
+    (listing, invalid)
 }
 
 /// Tells by the first bytes what is no core module.
@@ -182,7 +191,7 @@ enum End {
 fn read<'a>(
     bytes: &'a [u8],
     features: WasmFeatures,
-    mut each: impl FnMut(&Payload<'a>) -> wasmparser::Result<()>,
+    mut each: impl FnMut(&Payload<'a>, Range<usize>) -> wasmparser::Result<()>,
     invalid: &mut Option<wasmparser::Error>,
 ) -> Result<(), End> {
     let mut parser = Parser::new(0);
@@ -218,7 +227,7 @@ fn read<'a>(
             });
             *invalid = valid.err();
         }
-        if let Err(error) = each(&payload) {
+        if let Err(error) = each(&payload, offset as usize..parser.offset() as usize) {
             // What a valid section lists can be read, so this one is known to be invalid already.
             invalid.get_or_insert(error);
         }
@@ -250,7 +259,7 @@ fn explain(bytes: &[u8], error: wasmparser::Error) -> Error {
 fn feature_by_trial(bytes: &[u8], offset: usize) -> Option<&'static str> {
     let gets_past = |features: WasmFeatures| {
         let mut invalid = None;
-        match read(bytes, features, |_| Ok(()), &mut invalid) {
+        match read(bytes, features, |_, _| Ok(()), &mut invalid) {
             _ if invalid.is_some() => invalid.is_some_and(|error| error.offset() > offset),
             Err(End::Malformed(error)) => error.offset() > offset,
             Err(End::Truncated { offset: end, .. }) => end > offset as u64,
@@ -277,11 +286,13 @@ struct Listing {
     tables: Vec<TableType>,
     memories: Vec<MemoryType>,
     globals: Vec<GlobalType>,
+    table_section: Option<Range<usize>>,
     excess: Option<(Item, u64)>,
 }
 
 impl Listing {
-    fn add(&mut self, payload: &Payload<'_>) -> wasmparser::Result<()> {
+    /// Lists a section, which takes up `range` of the module's bytes, header and all.
+    fn add(&mut self, payload: &Payload<'_>, range: Range<usize>) -> wasmparser::Result<()> {
         match payload {
             Payload::TypeSection(section) => {
                 for group in section.clone() {
@@ -329,8 +340,10 @@ impl Listing {
             Payload::FunctionSection(section) => extend(&mut self.functions, section, |index| index)?,
             Payload::TableSection(section) => {
                 extend(&mut self.tables, section, |table| table_type(&table.ty))?;
-                let elements = self.tables.iter().fold(0, |sum: u64, table| sum.saturating_add(table.minimum));
-                if elements > MAX_TABLE_ELEMENTS {
+                self.table_section = Some(range);
+                if self.tables.len() > MAX_TABLES {
+                    self.excess = Some((Item::Tables, MAX_TABLES as u64));
+                } else if self.tables.iter().any(|table| table.minimum > MAX_TABLE_ELEMENTS) {
                     self.excess = Some((Item::TableElements, MAX_TABLE_ELEMENTS));
                 }
             }
@@ -361,9 +374,41 @@ impl Listing {
         Ok(())
     }
 
+    /// The module with a maximum for every table. Engines take memory for a table as it grows, as much as is asked for,
+    /// and some end the process when there is none; with a maximum `table.grow` answers -1 instead, on every engine at the
+    /// same size. (A memory grows by untouched pages, which cost nothing.)
+    fn with_bounded_tables<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
+        let Some(range) = &self.table_section else { return bytes.into() };
+        let (Some(before), Some(after)) = (bytes.get(..range.start), bytes.get(range.end..)) else { return bytes.into() };
+        // Core 2.0, section 5.5.7: a vector of tables, each its element type and limits with a maximum (flag 1).
+        let mut section = Vec::new();
+        leb128(&mut section, self.tables.len() as u64);
+        for table in &self.tables {
+            section.extend([if table.element == ValType::FuncRef { 0x70 } else { 0x6f }, 1]);
+            leb128(&mut section, table.minimum);
+            leb128(&mut section, table.maximum.map_or(MAX_TABLE_ELEMENTS, |maximum| maximum.min(MAX_TABLE_ELEMENTS)));
+        }
+        let mut module = Vec::with_capacity(bytes.len() + section.len());
+        module.extend(before);
+        module.push(4);
+        leb128(&mut module, section.len() as u64);
+        module.extend(section);
+        module.extend(after);
+        module.into()
+    }
+
     fn func_type(&self, index: u32) -> Option<Arc<FuncType>> {
         self.types.get(index as usize).cloned().flatten()
     }
+}
+
+/// Appends a number as the binary format writes unsigned ones (core 2.0, section 5.2.2).
+fn leb128(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
 }
 
 /// Appends what a section declares to an index space.
@@ -402,4 +447,45 @@ fn table_type(ty: &wasmparser::TableType) -> TableType {
 
 fn global_type(ty: &wasmparser::GlobalType) -> GlobalType {
     GlobalType { content: val_type(&ty.content_type), mutable: ty.mutable }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_gets_a_maximum_and_the_rest_of_the_module_stays() {
+        let wasm = wat::parse_str(
+            r#"(module (memory 1) (table 0 funcref) (table 1 externref) (table 200 300 funcref) (table 1 0xffffffff funcref)
+                (func (export "f")) (elem (i32.const 2) func 0) (data (i32.const 0) "x"))"#,
+        );
+        let wasm = wasm.expect("a module");
+        let module = ValidModule::new(&wasm).expect("valid");
+        let read_back = ValidModule::new(module.bytes()).expect("still valid");
+        assert_eq!(read_back.bytes(), module.bytes(), "bounding twice changes nothing");
+        let (listing, invalid) = list(module.bytes());
+        assert!(invalid.is_none());
+        let maxima: Vec<_> = listing.tables.iter().map(|table| table.maximum).collect();
+        assert_eq!(maxima, [Some(1_000_000), Some(1_000_000), Some(300), Some(1_000_000)]);
+        let without_tables = |bytes: &[u8], range: Range<usize>| [&bytes[..range.start], &bytes[range.end..]].concat();
+        let range = |bytes: &[u8]| list(bytes).0.table_section.expect("a table section");
+        assert_eq!(without_tables(module.bytes(), range(module.bytes())), without_tables(&wasm, range(&wasm)));
+    }
+
+    #[test]
+    fn any_prefix_and_any_flipped_bit_is_refused_or_read_without_a_panic() {
+        let wasm = wat::parse_str(include_str!("../../../conformance/fixtures/interface/everything-wrong.wat"));
+        let wasm = wasm.expect("a module");
+        for end in 0..wasm.len() {
+            // A module may end between two sections, when those behind are not needed.
+            if let Err(error) = ValidModule::new(&wasm[..end]) {
+                assert!(!matches!(error.kind(), ErrorKind::UnsupportedFeature { .. }), "{error}");
+            }
+        }
+        for bit in 0..wasm.len() * 8 {
+            let mut wasm = wasm.clone();
+            wasm[bit / 8] ^= 1 << (bit % 8);
+            let _ = inspect(&wasm);
+        }
+    }
 }

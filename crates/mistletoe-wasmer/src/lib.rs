@@ -143,17 +143,19 @@ impl Instance for WasmerInstance {
 /// A trap of the guest's, or else a failure of the engine's.
 #[cold]
 fn failed(operation: Operation, error: RuntimeError) -> Error {
-    let trap = match error.clone().to_trap() {
-        Some(TrapCode::UnreachableCodeReached) => Trap::Unreachable,
-        Some(TrapCode::HeapAccessOutOfBounds) => Trap::MemoryOutOfBounds,
-        Some(TrapCode::TableAccessOutOfBounds) => Trap::TableOutOfBounds,
-        Some(TrapCode::IndirectCallToNull) => Trap::IndirectCallToNull,
-        Some(TrapCode::BadSignature) => Trap::BadSignature,
-        Some(TrapCode::IntegerOverflow) => Trap::IntegerOverflow,
-        Some(TrapCode::IntegerDivisionByZero) => Trap::IntegerDivisionByZero,
-        Some(TrapCode::BadConversionToInteger) => Trap::BadConversionToInteger,
-        Some(TrapCode::StackOverflow) => Trap::StackOverflow,
+    let Some(code) = error.clone().to_trap() else { return Error::engine(operation, error) };
+    let trap = match code {
+        TrapCode::UnreachableCodeReached => Trap::Unreachable,
+        TrapCode::HeapAccessOutOfBounds => Trap::MemoryOutOfBounds,
+        TrapCode::TableAccessOutOfBounds => Trap::TableOutOfBounds,
+        TrapCode::IndirectCallToNull => Trap::IndirectCallToNull,
+        TrapCode::BadSignature => Trap::BadSignature,
+        TrapCode::IntegerOverflow => Trap::IntegerOverflow,
+        TrapCode::IntegerDivisionByZero => Trap::IntegerDivisionByZero,
+        TrapCode::BadConversionToInteger => Trap::BadConversionToInteger,
+        TrapCode::StackOverflow => Trap::StackOverflow,
         _ => return Error::engine(operation, error),
     };
-    Error::trap(trap, error)
+    // The code alone: the error's own words go on with a trace of frames.
+    Error::trap(trap, code)
 }

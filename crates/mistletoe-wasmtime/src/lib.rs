@@ -50,6 +50,8 @@ impl Wasmtime {
             .strategy(Strategy::Cranelift)
             .collector(Collector::Null)
             .cranelift_nan_canonicalization(true)
+            // A trace of frames is dear to gather, and no part of what a trap is.
+            .wasm_backtrace_max_frames(None)
             .wasm_simd(false)
             .wasm_relaxed_simd(false)
             .wasm_tail_call(false)

@@ -52,8 +52,8 @@
 //! documents is an error, as is a key that is there twice. Strings are strings by the core schema of YAML 1.2: a file
 //! whose text is `1e3` or `null` without quotes is an error.
 //!
-//! Every error is a [`Document`](ErrorKind::Document) that names the place. Its line is known where the YAML itself is at
-//! fault.
+//! Every error is a [`Document`](ErrorKind::Document) that names the place. Its line is known where the YAML itself is
+//! at fault.
 
 pub mod yaml;
 

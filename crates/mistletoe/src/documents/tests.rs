@@ -131,8 +131,8 @@ fn other_scalars_are_strings() {
 #[test]
 fn tags_have_to_fit() {
     let read = mapping(
-        "a: !!str 5\nb: ! 5\nc: !!str\nd: !!int 5\ne: !!float 1\nf: !!null ~\ng: !!bool true\nh: !!seq [1]\ni: !!map {}\n\
-         j: !<tag:yaml.org,2002:int> 7\nk: ! [1]\nl: !!int '5'\n",
+        "a: !!str 5\nb: ! 5\nc: !!str\nd: !!int 5\ne: !!float 1\nf: !!null ~\ng: !!bool true\nh: !!seq [1]\n\
+         i: !!map {}\nj: !<tag:yaml.org,2002:int> 7\nk: ! [1]\nl: !!int '5'\n",
     );
     let one = Value::Sequence(vec![Value::Int(1)]);
     for (key, value) in [
@@ -548,8 +548,8 @@ const RESULT: &str = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistResult\n";
 
 #[test]
 fn packages_are_read_and_written() {
-    let text = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistPackage\nmetadata:\n  name: nginx\n  labels:\n    mistletoe.dev/group: web\n    \
-                b: \"1\"\n";
+    let text = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistPackage\nmetadata:\n  name: nginx\n  labels:\n    \
+                mistletoe.dev/group: web\n    b: \"1\"\n";
     let package = MistPackage::parse(text).expect("a package");
     assert_eq!(package.name, "nginx");
     assert_eq!(package.labels, [("mistletoe.dev/group".into(), "web".into()), ("b".into(), "1".into())]);

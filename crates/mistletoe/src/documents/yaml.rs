@@ -1,7 +1,8 @@
 //! An order-preserving tree of YAML values, and its text.
 //!
 //! Plain scalars are read by the core schema of YAML 1.2 exactly: `yes`, `on`, `1_000`, `0b1`, `2024-01-01`, `=` and
-//! `<<` are strings. Anchors and aliases are supported; merge keys and tags of one's own are not.
+//! `<<` are strings. Anchors and aliases are supported; merge keys, tags of one's own and directives are not,
+//! but for `%YAML 1.2` or `1.1` as the first line, which changes nothing.
 //!
 //! Text is hostile. [`parse`] takes time and memory in proportion to its limits at most, and every copy that an anchor
 //! or an alias makes counts like something written out:
@@ -154,8 +155,8 @@ impl From<Mapping> for Value {
 
 /// A mapping that keeps the order of its entries. Two are equal if their entries are the same in the same order.
 ///
-/// A key is never a collection; only [`parse`] makes keys that are no strings. Looking up a key takes time in proportion
-/// to the entries.
+/// A key is never a collection; only [`parse`] makes keys that are no strings. Looking up a key takes time in
+/// proportion to the entries.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Mapping(Vec<(Value, Value)>);
 
