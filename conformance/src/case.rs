@@ -38,17 +38,39 @@ pub struct Header {
     pub load: Option<Map<String, Value>>,
     /// The error that opening a session has to give.
     pub open: Option<Map<String, Value>>,
-    /// Calls on one session, in order.
+    /// How often the steps are run, each time on fresh sessions and with the same results; once by default.
+    #[serde(default = "once")]
+    pub runs: u32,
+    /// How many threads do so at once, all with the one package; one by default.
+    #[serde(default = "once")]
+    pub threads: u32,
+    /// What is done, in order.
     #[serde(default, rename = "step")]
     pub steps: Vec<Step>,
+    /// Backends that are known to fail the case. A pass is then an error, too.
+    #[serde(default)]
+    pub known: Vec<Known>,
+}
+
+/// A failure that is known, and why.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Known {
+    /// The backend's name.
+    pub backend: String,
+    /// Why it fails.
+    pub reason: String,
 }
 
 /// One call and what has to come back.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
-    /// The call: `"info"`, or `{ generate = <text> }`.
+    /// The call: `"info"`, `{ generate = <text> }`, or `"close"`, which drops the session.
     pub call: Call,
+    /// The session it is made on. One is opened where its name comes up first, or again after it was closed.
+    #[serde(default)]
+    pub session: String,
     /// How often it is made in a row, each time with the same result; once by default.
     #[serde(default = "once")]
     pub times: u32,
@@ -69,6 +91,8 @@ pub enum Call {
     Info,
     /// Hand over an input.
     Generate(Text),
+    /// Drop the session; nothing comes back.
+    Close,
 }
 
 /// A text, written out or described.
@@ -84,6 +108,8 @@ pub enum Text {
         /// How often.
         times: usize,
     },
+    /// Texts one after the other.
+    Parts(Vec<Text>),
 }
 
 fn once() -> u32 {
@@ -96,6 +122,7 @@ impl Text {
         match self {
             Self::Plain(text) => text.clone(),
             Self::Repeat { repeat, times } => repeat.repeat(*times),
+            Self::Parts(parts) => parts.iter().map(Self::text).collect(),
         }
     }
 }
@@ -129,8 +156,14 @@ impl Header {
         if ends.into_iter().filter(|end| *end).count() != 1 {
             return Err("a case has either `load`, or `open`, or steps");
         }
-        if self.steps.iter().any(|step| step.output.is_some() == step.error.is_some()) {
-            return Err("a step has either `output` or `error`");
+        for step in &self.steps {
+            let expected = u32::from(step.output.is_some()) + u32::from(step.error.is_some());
+            if expected != u32::from(!matches!(step.call, Call::Close)) {
+                return Err("a call has either `output` or `error`, and `close` has none");
+            }
+        }
+        if self.runs == 0 || self.threads == 0 || self.steps.iter().any(|step| step.times == 0) {
+            return Err("what is done no time proves nothing");
         }
         let errors = self.steps.iter().flat_map(|step| [&step.error, &step.fault]).chain([&self.load, &self.open]);
         if errors.flatten().any(|error| !error.contains_key("kind")) {

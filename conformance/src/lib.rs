@@ -74,7 +74,8 @@ pub fn cases() -> Result<Vec<Case>, BadCase> {
 /// What a folder holds, sorted by name.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, BadCase> {
     let list = || -> std::io::Result<Vec<PathBuf>> {
-        let mut paths: Vec<_> = std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
+        let mut paths: Vec<_> =
+            std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<std::io::Result<_>>()?;
         paths.sort();
         Ok(paths)
     };

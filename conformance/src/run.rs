@@ -1,16 +1,19 @@
 //! Running a case on a backend.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
+use std::panic::resume_unwind;
 
-use mistletoe_abi::{AnyBackend, AnyPackage, Error, ErrorKind, Limits};
+use mistletoe_abi::{AnyBackend, AnyPackage, AnySession, Error, ErrorKind, Limits};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::case::{Call, Case};
+use crate::case::{Call, Case, Step};
 
 /// What a backend did with a case, in the terms that backends are compared in: outputs, and kinds of errors with all
 /// their fields.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Observation {
     /// The error that loading the module gave.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,30 +57,53 @@ impl std::error::Error for Failure {}
 
 impl Case {
     /// Runs the case and tells what the backend did, right or wrong.
-    pub fn observe(&self, backend: &AnyBackend) -> Observation {
-        let mut observation = Observation { load: None, open: None, calls: Vec::new() };
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] where the backend did not do the same each time.
+    pub fn observe(&self, backend: &AnyBackend) -> Result<Observation, Failure> {
         let mut limits = Limits::default();
         if let Some(bytes) = self.header.max_output {
             limits = limits.max_output(bytes);
         }
-        let session = match AnyPackage::with_limits(backend, &self.wasm, limits) {
-            Ok(package) => package.session(),
-            Err(error) => {
-                observation.load = Some(fields(&error));
-                return observation;
-            }
+        let package = match AnyPackage::with_limits(backend, &self.wasm, limits) {
+            Ok(package) => package,
+            Err(error) => return Ok(Observation { load: Some(fields(&error)), ..Observation::default() }),
         };
-        let mut session = match session {
-            Ok(session) => session,
-            Err(error) => {
-                observation.open = Some(fields(&error));
-                return observation;
-            }
-        };
+        let runs = || (0..self.header.runs).map(|_| self.run(&package)).reduce(agreed).unwrap_or_default();
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..self.header.threads).map(|_| scope.spawn(runs)).collect();
+            let joined = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            joined.reduce(agreed).unwrap_or_default()
+        })
+    }
+
+    /// The steps, once.
+    fn run(&self, package: &AnyPackage) -> Result<Observation, Failure> {
+        let mut observation = Observation::default();
+        let mut sessions: HashMap<&str, AnySession> = HashMap::new();
+        // A case about opening a session needs no step.
+        if self.header.steps.is_empty() {
+            observation.open = package.session().err().as_ref().map(fields);
+        }
         for step in &self.header.steps {
+            if let Call::Close = step.call {
+                sessions.remove(step.session.as_str());
+                continue;
+            }
+            let session = match sessions.entry(&step.session) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => match package.session() {
+                    Ok(session) => entry.insert(session),
+                    Err(error) => {
+                        observation.open = Some(fields(&error));
+                        return Ok(observation);
+                    }
+                },
+            };
             let input = match &step.call {
-                Call::Info => None,
                 Call::Generate(text) => Some(text.text()),
+                Call::Info | Call::Close => None,
             };
             for _ in 0..step.times {
                 let result = match &input {
@@ -88,7 +114,7 @@ impl Case {
                 observation.calls.push(Observed { result, fault: session.fault().map(fields) });
             }
         }
-        observation
+        Ok(observation)
     }
 
     /// Runs the case and compares what the backend did with what the case says.
@@ -97,38 +123,52 @@ impl Case {
     ///
     /// The first [`Failure`].
     pub fn check(&self, backend: &AnyBackend) -> Result<Observation, Failure> {
-        let observation = self.observe(backend);
+        let observation = self.observe(backend)?;
         same("load", self.header.load.as_ref(), observation.load.as_ref())?;
         same("open", self.header.open.as_ref(), observation.open.as_ref())?;
-        let steps = self.header.steps.iter().enumerate();
-        let expected = steps.flat_map(|(i, step)| std::iter::repeat_n((i, step), step.times as usize));
-        let mut fault = None;
-        for ((i, step), observed) in expected.zip(&observation.calls) {
-            let at = format!("step {}", i + 1);
-            match &observed.result {
-                Ok(found) => {
-                    let expected = step.output.as_ref().map(crate::case::Text::text);
-                    if expected.as_ref() != Some(found) {
-                        let expected = match (expected, &step.error) {
-                            (Some(text), _) => shown(&text),
-                            (None, error) => format!("{error:?}"),
-                        };
-                        return Err(Failure { at, expected, found: shown(found) });
-                    }
-                }
-                Err(error) => {
-                    if let Some(output) = &step.output {
-                        return Err(Failure { at, expected: shown(&output.text()), found: error.to_string() });
-                    }
-                    same(&at, step.error.as_ref(), Some(error))?;
-                }
+        let mut observed = observation.calls.iter();
+        let mut faults: HashMap<&str, &Map<String, Value>> = HashMap::new();
+        for (i, step) in self.header.steps.iter().enumerate() {
+            if let Call::Close = step.call {
+                faults.remove(step.session.as_str());
+                continue;
             }
             let trap = step.error.as_ref().filter(|error| error.get("kind").is_some_and(|kind| kind == "trap"));
-            fault = step.fault.as_ref().or(trap).or(fault);
-            same(&format!("{at}, fault"), fault, observed.fault.as_ref())?;
+            if let Some(fault) = step.fault.as_ref().or(trap) {
+                faults.insert(&step.session, fault);
+            }
+            for observed in observed.by_ref().take(step.times as usize) {
+                let at = format!("step {}", i + 1);
+                step.check(&at, observed)?;
+                same(&format!("{at}, fault"), faults.get(step.session.as_str()).copied(), observed.fault.as_ref())?;
+            }
         }
         Ok(observation)
     }
+}
+
+impl Step {
+    /// Compares what a call gave with what it has to give.
+    fn check(&self, at: &str, observed: &Observed) -> Result<(), Failure> {
+        let (expected, found) = match (&observed.result, &self.output, &self.error) {
+            (Err(found), _, Some(expected)) => return same(at, Some(expected), Some(found)),
+            (Ok(found), Some(output), _) if output.text() == *found => return Ok(()),
+            (found, Some(output), _) => (shown(&output.text()), found),
+            (found, None, error) => (Value::from(error.clone().unwrap_or_default()).to_string(), found),
+        };
+        let found = found.as_ref().map_or_else(Value::to_string, |found| shown(found));
+        Err(Failure { at: at.to_owned(), expected, found })
+    }
+}
+
+/// One of two runs that have to be alike.
+fn agreed(first: Result<Observation, Failure>, second: Result<Observation, Failure>) -> Result<Observation, Failure> {
+    let (first, second) = (first?, second?);
+    if first == second {
+        return Ok(first);
+    }
+    let shown = |observation: &Observation| shown(&serde_json::to_string(observation).unwrap_or_default());
+    Err(Failure { at: "a later run".to_owned(), expected: shown(&first), found: shown(&second) })
 }
 
 /// An error's kind with its fields, as a tool prints them.

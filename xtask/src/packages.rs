@@ -50,6 +50,9 @@ pub(crate) struct Args {
     /// The folder for the modules [default: examples/packages]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Leave the committed modules as they are, and fail where a newly built one answers differently
+    #[arg(long, conflicts_with = "out")]
+    check: bool,
     /// Build only this package; may be repeated
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(PACKAGES.iter().map(|p| p.name)))]
     only: Vec<String>,
@@ -60,7 +63,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     let sources = crate::root().join("examples/packages");
-    let out = args.out.as_ref().unwrap_or(&sources);
+    let checked = crate::root().join("target/packages/checked");
+    let out = if args.check { &checked } else { args.out.as_ref().unwrap_or(&sources) };
     fs::create_dir_all(out).with_context(|| format!("cannot create {}", out.display()))?;
 
     let mut missing = Vec::new();
@@ -80,8 +84,35 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let path = out.join(format!("{name}.wasm"));
         fs::write(&path, &bytes).with_context(|| format!("cannot write {}", path.display()))?;
         println!("{name}: {}, {} bytes, built with {}", path.display(), bytes.len(), build.tool);
+        if args.check {
+            let committed = sources.join(format!("{name}.wasm"));
+            let committed = fs::read(&committed).with_context(|| format!("cannot read {}", committed.display()))?;
+            compare(&committed, &bytes).with_context(|| format!("{name} is not what its source says"))?;
+        }
     }
     ensure!(!args.strict || missing.is_empty(), "left out: {}", missing.join(", "));
+    Ok(())
+}
+
+/// Inputs that tell one namespace package from another, good ones and bad ones.
+const INPUTS: [&str; 6] = [
+    "data:\n  name: web\n",
+    "data:\n  labels:\n    name: deep\n  name: 'quo''ted'  # comment\n",
+    "data:\r\n  name: \"crlf\"\r\n",
+    "data:\n  name: |\n    block\n",
+    "metadata:\n  name: elsewhere\n",
+    "",
+];
+
+/// Fails unless two builds of a package say the same of themselves and give the same answers.
+fn compare(committed: &[u8], built: &[u8]) -> Result<()> {
+    let session = |module: &[u8]| mistletoe::Package::new(&mistletoe::Wasmi::new(), module)?.session();
+    let (mut committed, mut built) = (session(committed)?, session(built)?);
+    ensure!(committed.info()? == built.info()?, "the committed module describes itself differently");
+    for input in INPUTS {
+        let (committed, built) = (committed.generate(input)?, built.generate(input)?);
+        ensure!(committed == built, "to {input:?} the committed module answers\n{committed}\nand the new one\n{built}");
+    }
     Ok(())
 }
 

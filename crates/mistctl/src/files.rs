@@ -18,7 +18,9 @@ pub(crate) fn package(path: &Path) -> Result<Vec<u8>, Failure> {
     let bytes = read(path, MAX_PACKAGE)?;
     let assembled = match std::str::from_utf8(&bytes) {
         // The library says what is wrong with empty files.
-        Ok(text) if !text.is_empty() && !bytes.starts_with(b"\0asm") => wat::parse_str(text.trim_start_matches('\u{feff}')),
+        Ok(text) if !text.is_empty() && !bytes.starts_with(b"\0asm") => {
+            wat::parse_str(text.trim_start_matches('\u{feff}'))
+        }
         _ => return Ok(bytes),
     };
     assembled.map_err(|source| Failure::Assembly { file: path.display().to_string(), source })

@@ -17,7 +17,10 @@ pub(crate) fn run(arguments: &Generate) -> Result<(), Failure> {
     let mut session = package.session().map_err(in_package)?;
     let answer = session.generate(&input).map_err(in_package)?;
     if let Some(fault) = session.fault() {
-        note(Level::Warning, &format!("{}: the answer is good, but freeing it failed: {fault}", arguments.package.display()));
+        note(
+            Level::Warning,
+            &format!("{}: the answer is good, but freeing it failed: {fault}", arguments.package.display()),
+        );
     }
 
     if let Output::Raw = arguments.output {

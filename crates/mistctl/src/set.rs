@@ -102,7 +102,8 @@ mod tests {
 
     #[test]
     fn values_are_yaml_scalars() {
-        let sets = ["a=1", "b=yes", "c=true", "d='1'", "e=", "f=1e3", "g=\"x\\ty\"", "h=a=b", "i=-2", "j=#fff", "k=x: y"];
+        let sets =
+            ["a=1", "b=yes", "c=true", "d='1'", "e=", "f=1e3", "g=\"x\\ty\"", "h=a=b", "i=-2", "j=#fff", "k=x: y"];
         let expected = "a: 1\nb: \"yes\"\nc: true\nd: \"1\"\ne: null\nf: 1000.0\ng: \"x\\ty\"\nh: a=b\ni: -2\nj: \"#fff\"\nk: \"x: y\"\n";
         assert_eq!(yaml::parse(&apply_all("{}", &sets)), yaml::parse(expected));
     }
@@ -110,18 +111,38 @@ mod tests {
     #[test]
     fn a_path_reaches_into_mappings_and_makes_them() {
         let file = "a: {b: 1, c: 2}\nx: 5";
-        assert_eq!(apply_all(file, &["a.b=3", "x.k.z=4", r"a\.b=7"]), "a:\n  b: 3\n  c: 2\nx:\n  k:\n    z: 4\na.b: 7\n");
+        assert_eq!(
+            apply_all(file, &["a.b=3", "x.k.z=4", r"a\.b=7"]),
+            "a:\n  b: 3\n  c: 2\nx:\n  k:\n    z: 4\na.b: 7\n"
+        );
     }
 
     #[test]
     fn the_flow_form_sets_several_keys() {
-        assert_eq!(apply_all("a: 0", &["a: 1, b: [1, 2], url: 'http://x/?a=b'"]), "a: 1\nb:\n- 1\n- 2\nurl: http://x/?a=b\n");
+        assert_eq!(
+            apply_all("a: 0", &["a: 1, b: [1, 2], url: 'http://x/?a=b'"]),
+            "a: 1\nb:\n- 1\n- 2\nurl: http://x/?a=b\n"
+        );
     }
 
     #[test]
     fn what_is_no_setting_is_wrong_usage() {
         let deep = format!("{}=1", "a.".repeat(100_000) + "a");
-        for text in ["novalue", "", "=1", "a..b=1", ".a=1", "a=[1]", "a={}", "a='x", "a='x' y", "a: [", "a: 1}, {b: 2", "1: 2", &deep] {
+        for text in [
+            "novalue",
+            "",
+            "=1",
+            "a..b=1",
+            ".a=1",
+            "a=[1]",
+            "a={}",
+            "a='x",
+            "a='x' y",
+            "a: [",
+            "a: 1}, {b: 2",
+            "1: 2",
+            &deep,
+        ] {
             let failure = apply(&mut Mapping::new(), text).expect_err(text);
             assert_eq!(failure.status(), 2, "{text}");
         }

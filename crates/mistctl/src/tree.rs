@@ -30,7 +30,9 @@ pub(crate) fn write(root: &Path, files: &[(String, String)]) -> Result<(), Failu
     let staging = staging.map_err(|error| Failure::write(root, error))?;
     for (target, text) in &targets {
         let staged = staging.path().join(target);
-        create_parent(&staged).and_then(|()| fs::write(&staged, text)).map_err(|error| Failure::write(root.join(target), error))?;
+        create_parent(&staged)
+            .and_then(|()| fs::write(&staged, text))
+            .map_err(|error| Failure::write(root.join(target), error))?;
     }
     for (target, _) in &targets {
         let place = root.join(target);
@@ -75,7 +77,9 @@ fn check_links(root: &Path, target: &Path) -> Result<(), Cause> {
         match fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.is_symlink() => return Err("the name goes through a symbolic link".into()),
             Ok(metadata) if parts.peek().is_some() && !metadata.is_dir() => return Err("a file is in the way".into()),
-            Ok(metadata) if parts.peek().is_none() && !metadata.is_file() => return Err("a folder is in the way".into()),
+            Ok(metadata) if parts.peek().is_none() && !metadata.is_file() => {
+                return Err("a folder is in the way".into());
+            }
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             Err(error) => return Err(error.into()),
@@ -136,7 +140,21 @@ mod tests {
     #[test]
     fn no_name_leads_out_of_the_folder_and_nothing_is_written_beside_one_that_does() {
         let long = "x".repeat(300);
-        for bad in ["", "/etc/passwd", "..", "../x", "a/../b", "a/..", "a\\..\\b", "a\0b", "a/", ".", "a.yaml/b", "a.yaml", &long] {
+        for bad in [
+            "",
+            "/etc/passwd",
+            "..",
+            "../x",
+            "a/../b",
+            "a/..",
+            "a\\..\\b",
+            "a\0b",
+            "a/",
+            ".",
+            "a.yaml/b",
+            "a.yaml",
+            &long,
+        ] {
             let folder = tempfile::tempdir().expect("a folder");
             let root = folder.path().join("out");
             let failure = write(&root, &files(&["a.yaml", bad])).expect_err(bad);

@@ -73,7 +73,10 @@ impl Scratch {
 fn backends() -> Vec<String> {
     let output = mistctl(&["backends"]);
     let lines = text(&output.stdout).lines();
-    lines.filter(|line| !line.contains("--features")).filter_map(|line| Some(line.split_once(' ')?.0.to_owned())).collect()
+    lines
+        .filter(|line| !line.contains("--features"))
+        .filter_map(|line| Some(line.split_once(' ')?.0.to_owned()))
+        .collect()
 }
 
 const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: my-namespace\n";
@@ -106,7 +109,9 @@ fn a_package_is_told_by_its_content() {
 #[test]
 fn the_answers_files_are_one_stream_and_the_message_goes_to_stderr() {
     let scratch = Scratch::new();
-    let answer = result("  result: Ok\n  message: done\n  files:\n    b.yaml: 'b: 1'\n    a.yaml: |\n      ---\n      a: 1\n    ../c: 'c: 1'\n");
+    let answer = result(
+        "  result: Ok\n  message: done\n  files:\n    b.yaml: 'b: 1'\n    a.yaml: |\n      ---\n      a: 1\n    ../c: 'c: 1'\n",
+    );
     let package = scratch.file("p.wat", answering(&answer));
     let output = mistctl(&["generate", "x", "-p", &package]);
     assert_eq!(text(&output.stdout), "b: 1\n---\na: 1\n---\nc: 1\n");
@@ -154,11 +159,12 @@ fn a_packages_err_is_status_1_and_nothing_on_stdout() {
 #[test]
 fn dir_writes_the_tree_or_nothing() {
     let scratch = Scratch::new();
-    let package = |files: &str| {
-        scratch.file("p.wat", answering(&result(&format!("  result: Ok\n  files:\n{files}"))))
-    };
+    let package = |files: &str| scratch.file("p.wat", answering(&result(&format!("  result: Ok\n  files:\n{files}"))));
     let run = |package: &str| {
-        command(&["generate", "x", "-p", package, "-o", "dir=out"]).current_dir(&scratch.0).output().expect("mistctl starts")
+        command(&["generate", "x", "-p", package, "-o", "dir=out"])
+            .current_dir(&scratch.0)
+            .output()
+            .expect("mistctl starts")
     };
     let good = package("    a.yaml: 'a: 1'\n    sub/b.yaml: 'b: 1'\n");
     let output = run(&good);
@@ -179,12 +185,14 @@ fn the_input_is_the_file_then_the_settings_then_the_name() {
     let echo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/fixtures/protocol/echo.wat");
     let values = scratch.file("values.yaml", "\u{feff}a: {b: 1, c: yes}\nname: other\n");
     let echo = echo.display().to_string();
-    let arguments = ["generate", "web", "-p", &echo, "-o", "raw", "-s", "a.b=2", "--set", "d: [1, x]", "-s", "name=third"];
+    let arguments =
+        ["generate", "web", "-p", &echo, "-o", "raw", "-s", "a.b=2", "--set", "d: [1, x]", "-s", "name=third"];
     let expected = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistInput\ndata:\n  name: web\n  a:\n    b: 2\n    c: \"yes\"\n  d:\n  - 1\n  - x\n";
     let output = command(&arguments).args(["-f", &values]).output().expect("mistctl starts");
     assert_eq!(text(&output.stdout), expected);
     let mut command = command(&arguments);
-    let mut child = command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("mistctl starts");
+    let mut child =
+        command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("mistctl starts");
     let values = fs::read(&values).expect("read");
     child.stdin.take().expect("a pipe").write_all(&values).expect("written");
     assert_eq!(text(&child.wait_with_output().expect("it ends").stdout), expected);

@@ -171,6 +171,8 @@ pub enum Item {
     Tables,
     /// Elements that a table holds from the start.
     TableElements,
+    /// Values that a function holds at once.
+    FrameValues,
 }
 
 /// What an engine was asked for when it failed.
@@ -298,7 +300,10 @@ impl fmt::Display for ErrorKind {
         match self {
             Self::NotAModule { found } => write!(f, "not a WebAssembly module: {found}"),
             Self::Truncated { offset, missing } => {
-                write!(f, "the module is cut off: at least {missing} bytes are missing from what starts at offset {offset:#x}")
+                write!(
+                    f,
+                    "the module is cut off: at least {missing} bytes are missing from what starts at offset {offset:#x}"
+                )
             }
             Self::Malformed { offset } => write!(f, "the module is invalid at offset {offset:#x}"),
             Self::UnsupportedFeature { feature, offset } => write!(
@@ -368,6 +373,7 @@ impl fmt::Display for Item {
             Self::Exports => "exports",
             Self::Tables => "tables",
             Self::TableElements => "elements in a table",
+            Self::FrameValues => "values in a function's frame",
         })
     }
 }

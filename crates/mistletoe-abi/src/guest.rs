@@ -67,10 +67,9 @@ impl<I: Instance> Guest<I> {
     pub(crate) fn fat_pointer(&self, address: u32) -> Result<Span> {
         let bytes = self.bytes(Region::FatPointer, Span { address, length: 8 })?;
         match *bytes {
-            [a0, a1, a2, a3, l0, l1, l2, l3] => Ok(Span {
-                address: u32::from_le_bytes([a0, a1, a2, a3]),
-                length: u32::from_le_bytes([l0, l1, l2, l3]),
-            }),
+            [a0, a1, a2, a3, l0, l1, l2, l3] => {
+                Ok(Span { address: u32::from_le_bytes([a0, a1, a2, a3]), length: u32::from_le_bytes([l0, l1, l2, l3]) })
+            }
             _ => Err(Span { address, length: 8 }.outside(Region::FatPointer, bytes.len())),
         }
     }

@@ -8,8 +8,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use wasmparser::{
-    Chunk, CompositeInnerType, ExternalKind, FuncValidatorAllocations, Parser, Payload, SectionLimited, TypeRef,
-    ValidPayload, Validator, WasmFeatures,
+    Chunk, CompositeInnerType, ExternalKind, FuncValidator, FuncValidatorAllocations, FunctionBody, Parser, Payload,
+    SectionLimited, TypeRef, ValidPayload, Validator, ValidatorResources, WasmFeatures,
 };
 
 use crate::error::{Error, ErrorKind, Found, Item, Result};
@@ -67,6 +67,8 @@ pub const MAX_EXPORTS: usize = 10_000;
 pub const MAX_TABLES: usize = 16;
 /// How many elements a table may ever hold: what it starts with, and what `table.grow` makes of it.
 pub const MAX_TABLE_ELEMENTS: u64 = 1_000_000;
+/// How many values a function may hold at once: its parameters, its locals, and what lies on the operand stack.
+pub const MAX_FRAME: u32 = 20_000;
 
 /// What a module imports and exports, in its own order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -146,8 +148,8 @@ fn list(bytes: &[u8]) -> (Listing, Option<Error>) {
     if let Some(found) = not_a_module(bytes) {
         return (listing, Some(ErrorKind::NotAModule { found }.into()));
     }
-    let mut invalid = None;
-    let end = read(bytes, ALLOWED, |payload, range| listing.add(payload, range), &mut invalid);
+    let (mut invalid, mut frame) = (None, 0);
+    let end = read(bytes, ALLOWED, |payload, range| listing.add(payload, range), &mut invalid, &mut frame);
     let invalid = match invalid {
         // The validator's word comes first: where it stopped, the rest was only listed.
         Some(error) => Some(explain(bytes, error)),
@@ -156,6 +158,9 @@ fn list(bytes: &[u8]) -> (Listing, Option<Error>) {
             End::Malformed(error) => explain(bytes, error),
         }),
     };
+    if frame > MAX_FRAME {
+        listing.excess = Some((Item::FrameValues, MAX_FRAME.into()));
+    }
     let invalid = invalid.or_else(|| listing.excess.map(|(item, limit)| ErrorKind::TooMany { item, limit }.into()));
     (listing, invalid)
 }
@@ -187,12 +192,13 @@ enum End {
 }
 
 /// Walks through the sections and validates them. After the first invalid one the walk goes on without the validator,
-/// for what else there is to list.
+/// for what else there is to list. `frame` becomes the largest number of values that a function holds at once.
 fn read<'a>(
     bytes: &'a [u8],
     features: WasmFeatures,
     mut each: impl FnMut(&Payload<'a>, Range<usize>) -> wasmparser::Result<()>,
     invalid: &mut Option<wasmparser::Error>,
+    frame: &mut u32,
 ) -> Result<(), End> {
     let mut parser = Parser::new(0);
     parser.set_features(features);
@@ -219,7 +225,7 @@ fn read<'a>(
             let valid = validator.payload(&payload).and_then(|valid| match valid {
                 ValidPayload::Func(function, body) => {
                     let mut function = function.into_validator(std::mem::take(&mut allocations));
-                    let result = function.validate(&body);
+                    let result = validate(&mut function, &body, features, frame);
                     allocations = function.into_allocations();
                     result
                 }
@@ -235,6 +241,28 @@ fn read<'a>(
             return Ok(());
         }
     }
+}
+
+/// Validates a function's body, and notes how many values it holds at once.
+fn validate(
+    function: &mut FuncValidator<ValidatorResources>,
+    body: &FunctionBody<'_>,
+    features: WasmFeatures,
+    frame: &mut u32,
+) -> wasmparser::Result<()> {
+    let mut reader = body.get_binary_reader();
+    function.read_locals(&mut reader)?;
+    reader.set_features(features);
+    let mut operands = 0;
+    while !reader.eof() {
+        let offset = reader.original_position();
+        reader.visit_operator(&mut function.visitor(offset))??;
+        operands = operands.max(function.operand_stack_height());
+    }
+    // Locals include the parameters.
+    *frame = (*frame).max(function.len_locals().saturating_add(operands));
+    let offset = reader.original_position();
+    reader.finish_expression(&function.visitor(offset))
 }
 
 /// Turns a validation error into a kind: a feature outside the set, or simply invalid.
@@ -259,7 +287,7 @@ fn explain(bytes: &[u8], error: wasmparser::Error) -> Error {
 fn feature_by_trial(bytes: &[u8], offset: usize) -> Option<&'static str> {
     let gets_past = |features: WasmFeatures| {
         let mut invalid = None;
-        match read(bytes, features, |_, _| Ok(()), &mut invalid) {
+        match read(bytes, features, |_, _| Ok(()), &mut invalid, &mut 0) {
             _ if invalid.is_some() => invalid.is_some_and(|error| error.offset() > offset),
             Err(End::Malformed(error)) => error.offset() > offset,
             Err(End::Truncated { offset: end, .. }) => end > offset as u64,
@@ -271,10 +299,13 @@ fn feature_by_trial(bytes: &[u8], offset: usize) -> Option<&'static str> {
         return None;
     }
     let mut set = ALLOWED;
-    REFUSED.iter().find(|(flag, _)| {
-        set = set.union(*flag);
-        gets_past(set)
-    }).map(|(_, name)| *name)
+    REFUSED
+        .iter()
+        .find(|(flag, _)| {
+            set = set.union(*flag);
+            gets_past(set)
+        })
+        .map(|(_, name)| *name)
 }
 
 /// Gathers the [`Interface`] from the sections as they come by, trusting none of them: an index may point nowhere.
@@ -354,9 +385,9 @@ impl Listing {
                     let export = export?;
                     let index = export.index as usize;
                     let ty = match export.kind {
-                        ExternalKind::Func | ExternalKind::FuncExact => ExternType::Func(
-                            self.functions.get(index).and_then(|ty| self.func_type(*ty)),
-                        ),
+                        ExternalKind::Func | ExternalKind::FuncExact => {
+                            ExternType::Func(self.functions.get(index).and_then(|ty| self.func_type(*ty)))
+                        }
                         ExternalKind::Table => ExternType::Table(self.tables.get(index).cloned()),
                         ExternalKind::Memory => ExternType::Memory(self.memories.get(index).cloned()),
                         ExternalKind::Global => ExternType::Global(self.globals.get(index).cloned()),
@@ -379,7 +410,9 @@ impl Listing {
     /// same size. (A memory grows by untouched pages, which cost nothing.)
     fn with_bounded_tables<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
         let Some(range) = &self.table_section else { return bytes.into() };
-        let (Some(before), Some(after)) = (bytes.get(..range.start), bytes.get(range.end..)) else { return bytes.into() };
+        let (Some(before), Some(after)) = (bytes.get(..range.start), bytes.get(range.end..)) else {
+            return bytes.into();
+        };
         // Core 2.0, section 5.5.7: a vector of tables, each its element type and limits with a maximum (flag 1).
         let mut section = Vec::new();
         leb128(&mut section, self.tables.len() as u64);

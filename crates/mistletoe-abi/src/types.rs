@@ -166,12 +166,9 @@ impl fmt::Display for Problem {
             Self::MistypedExport { export, expected, found } => {
                 write!(f, "the export `{export}` is a {found}, a {expected} is expected")
             }
-            Self::UnknownImport { module, name, found } => write!(
-                f,
-                "nothing offers the import `{}` `{}`, a {found}",
-                module.escape_debug(),
-                name.escape_debug()
-            ),
+            Self::UnknownImport { module, name, found } => {
+                write!(f, "nothing offers the import `{}` `{}`, a {found}", module.escape_debug(), name.escape_debug())
+            }
         }
     }
 }

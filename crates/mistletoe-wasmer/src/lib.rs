@@ -113,7 +113,9 @@ impl Instance for WasmerInstance {
             (WasmerFunc::Word0(func), &[]) => func.call(store),
             (WasmerFunc::Word1(func), &[a]) => func.call(store, a),
             (WasmerFunc::Word2(func), &[a, b]) => func.call(store, a, b),
-            _ => return Err(Error::engine(Operation::Call, "a function was called with too many or too few parameters")),
+            _ => {
+                return Err(Error::engine(Operation::Call, "a function was called with too many or too few parameters"));
+            }
         }
         .map_err(|error| failed(Operation::Call, error))
     }

@@ -113,7 +113,9 @@ impl Instance for WasmiInstance {
             (WasmiFunc::Word0(func), &[]) => func.call(store, ()),
             (WasmiFunc::Word1(func), &[a]) => func.call(store, a),
             (WasmiFunc::Word2(func), &[a, b]) => func.call(store, (a, b)),
-            _ => return Err(Error::engine(Operation::Call, "a function was called with too many or too few parameters")),
+            _ => {
+                return Err(Error::engine(Operation::Call, "a function was called with too many or too few parameters"));
+            }
         }
         .map_err(|error| failed(Operation::Call, error))
     }
@@ -142,7 +144,11 @@ fn failed(operation: Operation, error: wasmi::Error) -> Error {
         Some(TrapCode::StackOverflow) => Trap::StackOverflow,
         // An active element segment that does not fit is a trap by the specification (core 2.0, section 4.5.4); wasmi
         // has a kind of its own for it.
-        None if matches!(error.kind(), ErrorKind::Instantiation(InstantiationError::ElementSegmentDoesNotFit { .. })) => {
+        None if matches!(
+            error.kind(),
+            ErrorKind::Instantiation(InstantiationError::ElementSegmentDoesNotFit { .. })
+        ) =>
+        {
             Trap::TableOutOfBounds
         }
         _ => return Error::engine(operation, error),

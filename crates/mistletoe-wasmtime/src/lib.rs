@@ -82,8 +82,7 @@ impl Backend for Wasmtime {
 
     fn instantiate(&self, module: &InstancePre<()>) -> Result<WasmtimeInstance> {
         let mut store = Store::new(&self.engine, ());
-        let instance =
-            module.instantiate(&mut store).map_err(|error| failed(Operation::Instantiate, error))?;
+        let instance = module.instantiate(&mut store).map_err(|error| failed(Operation::Instantiate, error))?;
         let memory = instance
             .get_memory(&mut store, MEMORY)
             .ok_or_else(|| Error::engine(Operation::Instantiate, "the exported memory was not found"))?;
@@ -120,7 +119,9 @@ impl Instance for WasmtimeInstance {
             (WasmtimeFunc::Word0(func), &[]) => func.call(store, ()),
             (WasmtimeFunc::Word1(func), &[a]) => func.call(store, a),
             (WasmtimeFunc::Word2(func), &[a, b]) => func.call(store, (a, b)),
-            _ => return Err(Error::engine(Operation::Call, "a function was called with too many or too few parameters")),
+            _ => {
+                return Err(Error::engine(Operation::Call, "a function was called with too many or too few parameters"));
+            }
         }
         .map_err(|error| failed(Operation::Call, error))
     }
