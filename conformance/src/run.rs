@@ -70,11 +70,16 @@ impl Case {
             Ok(package) => package,
             Err(error) => return Ok(Observation { load: Some(fields(&error)), ..Observation::default() }),
         };
-        let runs = || (0..self.header.runs).map(|_| self.run(&package)).reduce(agreed).unwrap_or_default();
+        let runs = || {
+            (0..self.header.runs)
+                .map(|_| self.run(&package))
+                .reduce(agreed)
+                .unwrap_or_else(|| Ok(Observation::default()))
+        };
         std::thread::scope(|scope| {
             let threads: Vec<_> = (0..self.header.threads).map(|_| scope.spawn(runs)).collect();
             let joined = threads.into_iter().map(|thread| thread.join().unwrap_or_else(|panic| resume_unwind(panic)));
-            joined.reduce(agreed).unwrap_or_default()
+            joined.reduce(agreed).unwrap_or_else(|| Ok(Observation::default()))
         })
     }
 

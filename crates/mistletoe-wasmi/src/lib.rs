@@ -114,7 +114,10 @@ impl Instance for WasmiInstance {
             (WasmiFunc::Word1(func), &[a]) => func.call(store, a),
             (WasmiFunc::Word2(func), &[a, b]) => func.call(store, (a, b)),
             _ => {
-                return Err(Error::engine(Operation::Call, "a function was called with too many or too few parameters"));
+                return Err(Error::engine(
+                    Operation::Call,
+                    "a function was called with too many or too few parameters",
+                ));
             }
         }
         .map_err(|error| failed(Operation::Call, error))
