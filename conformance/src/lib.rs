@@ -18,23 +18,27 @@
 //!
 //! ```no_run
 //! # fn my_backend() -> mistletoe_abi::AnyBackend { unimplemented!() }
-//! for case in mistletoe_conformance::cases()? {
-//!     if let Err(failure) = case.check(&my_backend()) {
-//!         println!("{case}: {failure}");
-//!     }
-//! }
+//! use mistletoe_conformance::{Report, cases};
+//!
+//! let backend = my_backend();
+//! let report = Report::run(&cases()?, &[&backend], |_| ());
+//! println!("{}", report.terminal(false));
+//! assert!(report.is_good());
 //! # Ok::<(), mistletoe_conformance::BadCase>(())
 //! ```
 
 #![forbid(unsafe_code)]
 
 pub mod case;
+pub mod host;
+pub mod report;
 mod run;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 pub use case::Case;
+pub use report::Report;
 pub use run::{Failure, Observation};
 
 /// A fixture that cannot be used: unreadable, without a header, or with one that says nothing.

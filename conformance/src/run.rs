@@ -5,11 +5,12 @@ use std::collections::hash_map::Entry;
 use std::fmt;
 use std::panic::resume_unwind;
 
-use mistletoe_abi::{AnyBackend, AnyPackage, AnySession, Error, ErrorKind, Limits};
+use mistletoe_abi::{Error, ErrorKind, Limits};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::case::{Call, Case, Step};
+use crate::host::{Host, HostPackage, HostSession};
 
 /// What a backend did with a case, in the terms that backends are compared in: outputs, and kinds of errors with all
 /// their fields.
@@ -36,8 +37,14 @@ pub struct Observed {
     pub fault: Option<Value>,
 }
 
+impl fmt::Display for Observation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&shown(&serde_json::to_string(self).map_err(|_| fmt::Error)?))
+    }
+}
+
 /// Where a backend did something else than the case says.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
 pub struct Failure {
     /// Which part of the case: `load`, `open`, or the number of a step.
     pub at: String,
@@ -56,23 +63,23 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Case {
-    /// Runs the case and tells what the backend did, right or wrong.
+    /// Runs the case and tells what the host did, right or wrong.
     ///
     /// # Errors
     ///
-    /// [`Failure`] where the backend did not do the same each time.
-    pub fn observe(&self, backend: &AnyBackend) -> Result<Observation, Failure> {
+    /// [`Failure`] where the host did not do the same each time.
+    pub fn observe(&self, host: &dyn Host) -> Result<Observation, Failure> {
         let mut limits = Limits::default();
         if let Some(bytes) = self.header.max_output {
             limits = limits.max_output(bytes);
         }
-        let package = match AnyPackage::with_limits(backend, &self.wasm, limits) {
+        let package = match host.load(&self.wasm, limits) {
             Ok(package) => package,
             Err(error) => return Ok(Observation { load: Some(fields(&error)), ..Observation::default() }),
         };
         let runs = || {
             (0..self.header.runs)
-                .map(|_| self.run(&package))
+                .map(|_| self.run(&*package))
                 .reduce(agreed)
                 .unwrap_or_else(|| Ok(Observation::default()))
         };
@@ -84,12 +91,12 @@ impl Case {
     }
 
     /// The steps, once.
-    fn run(&self, package: &AnyPackage) -> Result<Observation, Failure> {
+    fn run(&self, package: &dyn HostPackage) -> Result<Observation, Failure> {
         let mut observation = Observation::default();
-        let mut sessions: HashMap<&str, AnySession> = HashMap::new();
+        let mut sessions: HashMap<&str, Box<dyn HostSession>> = HashMap::new();
         // A case about opening a session needs no step.
         if self.header.steps.is_empty() {
-            observation.open = package.session().err().as_ref().map(fields);
+            observation.open = package.open().err().as_ref().map(fields);
         }
         for step in &self.header.steps {
             if let Call::Close = step.call {
@@ -98,7 +105,7 @@ impl Case {
             }
             let session = match sessions.entry(&step.session) {
                 Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => match package.session() {
+                Entry::Vacant(entry) => match package.open() {
                     Ok(session) => entry.insert(session),
                     Err(error) => {
                         observation.open = Some(fields(&error));
@@ -116,19 +123,19 @@ impl Case {
                     Some(input) => session.generate(input),
                 };
                 let result = result.map_err(|error| fields(&error));
-                observation.calls.push(Observed { result, fault: session.fault().map(fields) });
+                observation.calls.push(Observed { result, fault: session.fault().as_ref().map(fields) });
             }
         }
         Ok(observation)
     }
 
-    /// Runs the case and compares what the backend did with what the case says.
+    /// Runs the case and compares what the host did with what the case says.
     ///
     /// # Errors
     ///
     /// The first [`Failure`].
-    pub fn check(&self, backend: &AnyBackend) -> Result<Observation, Failure> {
-        let observation = self.observe(backend)?;
+    pub fn check(&self, host: &dyn Host) -> Result<Observation, Failure> {
+        let observation = self.observe(host)?;
         same("load", self.header.load.as_ref(), observation.load.as_ref())?;
         same("open", self.header.open.as_ref(), observation.open.as_ref())?;
         let mut observed = observation.calls.iter();
@@ -172,8 +179,7 @@ fn agreed(first: Result<Observation, Failure>, second: Result<Observation, Failu
     if first == second {
         return Ok(first);
     }
-    let shown = |observation: &Observation| shown(&serde_json::to_string(observation).unwrap_or_default());
-    Err(Failure { at: "a later run".to_owned(), expected: shown(&first), found: shown(&second) })
+    Err(Failure { at: "a later run".to_owned(), expected: first.to_string(), found: second.to_string() })
 }
 
 /// An error's kind with its fields, as a tool prints them.

@@ -1,8 +1,10 @@
 //! The project's own tasks, run as `cargo xtask <task>`. Each has a file of its own.
 
+mod conformance;
 mod packages;
 
 use std::path::Path;
+use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
@@ -16,13 +18,16 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Run the conformance suite, as a matrix of cases and backends.
+    Conformance(conformance::Args),
     /// Build the example packages that are not written in WebAssembly text.
     Packages(packages::Args),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().task {
-        Task::Packages(args) => packages::run(&args),
+        Task::Conformance(args) => conformance::run(&args),
+        Task::Packages(args) => packages::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }
 

@@ -10,8 +10,8 @@ pub(crate) struct Guest<I> {
     fault: Option<Error>,
 }
 
-/// A function of a guest's, and the name to blame when it traps.
-pub(crate) struct Func<F> {
+/// A function of a guest's with `N` parameters, and the name to blame when it traps.
+pub(crate) struct Func<F, const N: usize> {
     func: F,
     name: &'static str,
 }
@@ -28,7 +28,7 @@ impl<I: Instance> Guest<I> {
         Self { instance, fault: None }
     }
 
-    pub(crate) fn resolve<const N: usize>(&mut self, export: &ExportedFunc<N>) -> Result<Func<I::Func>> {
+    pub(crate) fn resolve<const N: usize>(&mut self, export: &ExportedFunc<N>) -> Result<Func<I::Func, N>> {
         let func = self.instance.func(export.name, &export.ty)?;
         Ok(Func { func, name: export.name })
     }
@@ -39,7 +39,7 @@ impl<I: Instance> Guest<I> {
     }
 
     /// Calls into the guest, unless it is poisoned; poisons it if the call fails.
-    pub(crate) fn call<const N: usize>(&mut self, func: &Func<I::Func>, params: [u32; N]) -> Result<u32> {
+    pub(crate) fn call<const N: usize>(&mut self, func: &Func<I::Func, N>, params: [u32; N]) -> Result<u32> {
         if let Some(fault) = &self.fault {
             return Err(Error::poisoned(fault));
         }

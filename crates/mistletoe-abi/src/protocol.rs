@@ -28,7 +28,7 @@ const GENERATE: ExportedFunc<2> = ExportedFunc::new("__mistletoe_generate", Func
 /// Called once before anything else, where it is exported.
 const INITIALIZE: ExportedFunc<0> = ExportedFunc::new("_initialize", FuncType::new(&[], &[]));
 
-/// The memory that all addresses point into. Backends export-resolve it by this name.
+/// The exported memory that all addresses point into; backends find it by this name.
 pub const MEMORY: &str = "memory";
 
 /// What a range in the guest's memory is for.
@@ -106,10 +106,10 @@ fn fits(found: &ExternType, expected: &ExternType) -> bool {
 /// A package's instance and its four functions: the steps of the protocol.
 pub(crate) struct PackageInstance<I: Instance> {
     guest: Guest<I>,
-    info: Func<I::Func>,
-    alloc: Func<I::Func>,
-    dealloc: Func<I::Func>,
-    generate: Func<I::Func>,
+    info: Func<I::Func, 0>,
+    alloc: Func<I::Func, 1>,
+    dealloc: Func<I::Func, 2>,
+    generate: Func<I::Func, 2>,
 }
 
 impl<I: Instance> PackageInstance<I> {

@@ -1,0 +1,256 @@
+//! Many cases on many backends: who passed, who failed, and who did something else than the others.
+
+use std::collections::BTreeMap;
+use std::fmt::{self, Write};
+
+use serde::Serialize;
+
+use crate::host::Host;
+use crate::{Case, Failure, Observation};
+
+/// What came of running cases on backends.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The backends' names: the columns.
+    pub backends: Vec<String>,
+    /// The cases: the rows.
+    pub cases: Vec<Row>,
+}
+
+/// A case on every backend.
+#[derive(Clone, Debug, Serialize)]
+pub struct Row {
+    /// The folder it is in.
+    pub group: String,
+    /// Its name.
+    pub name: String,
+    /// What it proves.
+    pub about: String,
+    /// The rules of `docs/abi.md` that it tests.
+    pub rules: Vec<u32>,
+    /// What each backend made of it, in the order of the report's backends.
+    pub results: Vec<Verdict>,
+    /// Whether two backends that pass did different things all the same, in what the case does not look at.
+    pub differs: bool,
+}
+
+/// What a backend made of a case.
+#[derive(Clone, Debug, Serialize)]
+#[serde(tag = "verdict", rename_all = "kebab-case")]
+pub enum Verdict {
+    /// It did what the case says.
+    Passed {
+        /// All that it did.
+        #[serde(skip)]
+        observation: Observation,
+    },
+    /// It did not.
+    Failed(Failure),
+    /// It did not, as the case says that it would.
+    KnownFailure {
+        /// Why it does not.
+        reason: String,
+        /// What it did instead.
+        #[serde(flatten)]
+        failure: Failure,
+    },
+    /// It did, although the case says that it would not.
+    UnexpectedPass {
+        /// Why it should not have.
+        reason: String,
+    },
+}
+
+impl Verdict {
+    /// Whether all is as it should be.
+    pub fn is_good(&self) -> bool {
+        matches!(self, Self::Passed { .. } | Self::KnownFailure { .. })
+    }
+}
+
+impl Row {
+    /// Whether all is as it should be on every backend.
+    pub fn is_good(&self) -> bool {
+        !self.differs && self.results.iter().all(Verdict::is_good)
+    }
+
+    /// The fixture, from the project's root.
+    pub fn file(&self) -> String {
+        format!("conformance/fixtures/{}/{}.wat", self.group, self.name)
+    }
+}
+
+impl Case {
+    /// What a host makes of the case, with what the case knows of it taken into account.
+    pub fn judge(&self, host: &dyn Host) -> Verdict {
+        let known = self.header.known.iter().find(|known| known.backend == host.name());
+        match (self.check(host), known) {
+            (Ok(observation), None) => Verdict::Passed { observation },
+            (Err(failure), None) => Verdict::Failed(failure),
+            (Ok(_), Some(known)) => Verdict::UnexpectedPass { reason: known.reason.clone() },
+            (Err(failure), Some(known)) => Verdict::KnownFailure { reason: known.reason.clone(), failure },
+        }
+    }
+}
+
+impl Report {
+    /// Runs cases on backends, telling `progress` of every case before it is run.
+    pub fn run<'a>(
+        cases: impl IntoIterator<Item = &'a Case>,
+        hosts: &[&dyn Host],
+        mut progress: impl FnMut(&Case),
+    ) -> Self {
+        let rows = cases.into_iter().map(|case| {
+            progress(case);
+            let results: Vec<_> = hosts.iter().map(|host| case.judge(*host)).collect();
+            let mut observations = results.iter().filter_map(|verdict| match verdict {
+                Verdict::Passed { observation } => Some(observation),
+                _ => None,
+            });
+            let first = observations.next();
+            Row {
+                differs: first.is_some_and(|first| observations.any(|other| other != first)),
+                group: case.group.clone(),
+                name: case.name.clone(),
+                about: case.header.about.clone(),
+                rules: case.header.rules.clone(),
+                results,
+            }
+        });
+        Self { cases: rows.collect(), backends: hosts.iter().map(|host| host.name().to_owned()).collect() }
+    }
+
+    /// Whether there is anything in the report, and all of it is as it should be.
+    pub fn is_good(&self) -> bool {
+        !self.cases.is_empty() && !self.backends.is_empty() && self.cases.iter().all(Row::is_good)
+    }
+
+    /// The matrix: a line a group, or a line a case, with what each backend passed of it.
+    pub fn matrix(&self, every_case: bool) -> Vec<(String, Vec<Cell>)> {
+        let mut lines: BTreeMap<String, Vec<Cell>> = BTreeMap::new();
+        for row in &self.cases {
+            let title = if every_case { format!("{}/{}", row.group, row.name) } else { row.group.clone() };
+            let cells = lines.entry(title).or_insert_with(|| vec![Cell::default(); self.backends.len()]);
+            for (cell, verdict) in cells.iter_mut().zip(&row.results) {
+                cell.passed += usize::from(matches!(verdict, Verdict::Passed { .. }));
+                cell.known += usize::from(matches!(verdict, Verdict::KnownFailure { .. }));
+                cell.all += 1;
+            }
+        }
+        lines.into_iter().collect()
+    }
+
+    /// The matrix and below it the failures, for a terminal.
+    pub fn terminal(&self, every_case: bool) -> String {
+        let mut text = String::new();
+        let matrix = self.matrix(every_case);
+        let title = matrix.iter().map(|(title, _)| title.len()).max().unwrap_or(0);
+        let widths: Vec<_> = self.backends.iter().map(|name| name.len().max("1000/1000".len())).collect();
+        let mut line = |title_text: &str, cells: Vec<String>| {
+            let _ = write!(text, "{title_text:title$}");
+            for (cell, width) in cells.iter().zip(&widths) {
+                let _ = write!(text, "  {cell:>width$}");
+            }
+            text.push('\n');
+        };
+        line("", self.backends.clone());
+        for (title, cells) in &matrix {
+            line(title, cells.iter().map(Cell::to_string).collect());
+        }
+        let all = |i: usize| matrix.iter().filter_map(|(_, cells)| cells.get(i)).fold(Cell::default(), Cell::plus);
+        line("all", (0..self.backends.len()).map(|i| all(i).to_string()).collect());
+
+        let mut exceptions = String::new();
+        for row in &self.cases {
+            self.explain(row, &mut exceptions);
+        }
+        if !exceptions.is_empty() {
+            text.push('\n');
+            text.push_str(&exceptions);
+        }
+        text
+    }
+
+    /// Where a row is not simply passed: what was expected, and what each backend did, one below the other.
+    fn explain(&self, row: &Row, text: &mut String) {
+        if !row.differs && row.results.iter().all(|verdict| matches!(verdict, Verdict::Passed { .. })) {
+            return;
+        }
+        let rules = row.rules.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+        let _ = writeln!(text, "{}\n  {} (docs/abi.md, rule {rules})", row.file(), row.about);
+        if row.differs {
+            text.push_str("  the backends pass, but differ:\n");
+        }
+        for (backend, verdict) in self.backends.iter().zip(&row.results) {
+            let word = match verdict {
+                Verdict::Passed { observation } if row.differs => observation.to_string(),
+                Verdict::Passed { .. } => "passed".to_owned(),
+                Verdict::Failed(failure) => failure.to_string(),
+                Verdict::KnownFailure { reason, failure } => format!("known to fail ({reason}): {failure}"),
+                Verdict::UnexpectedPass { reason } => format!("passed, but is said to fail: {reason}"),
+            };
+            let _ = writeln!(text, "    {backend}: {word}");
+        }
+    }
+
+    /// A document with the matrix of single cases.
+    pub fn markdown(&self) -> String {
+        let mut text = String::new();
+        let _ = writeln!(text, "| case | rules | {} |", self.backends.join(" | "));
+        let _ = writeln!(text, "|---|---|{}", "---|".repeat(self.backends.len()));
+        let (mut group, mut notes) = ("", BTreeMap::new());
+        for row in &self.cases {
+            if row.group != group {
+                group = &row.group;
+                let _ = writeln!(text, "| **{group}** | |{}", " |".repeat(self.backends.len()));
+            }
+            let rules = row.rules.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+            let about = row.about.replace('|', "\\|");
+            let _ = write!(text, "| [{}](../{}): {about} | {rules} |", row.name, row.file());
+            for (backend, verdict) in self.backends.iter().zip(&row.results) {
+                let cell = match verdict {
+                    Verdict::Passed { .. } => "yes".to_owned(),
+                    Verdict::Failed(_) => "**no**".to_owned(),
+                    Verdict::UnexpectedPass { .. } => "**unexpectedly**".to_owned(),
+                    Verdict::KnownFailure { reason, .. } => {
+                        let number = notes.len() + 1;
+                        let number = *notes.entry((backend, reason)).or_insert(number);
+                        format!("no, note {number}")
+                    }
+                };
+                let _ = write!(text, " {cell} |");
+            }
+            text.push('\n');
+        }
+        let mut notes: Vec<_> =
+            notes.into_iter().map(|((backend, reason), number)| (number, backend, reason)).collect();
+        notes.sort();
+        for (number, backend, reason) in notes {
+            let _ = write!(text, "\nNote {number}: on {backend}, {reason}.\n");
+        }
+        text
+    }
+}
+
+/// How many cases of a group a backend passed.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Cell {
+    /// Passed.
+    pub passed: usize,
+    /// Failed as the cases say.
+    pub known: usize,
+    /// All there are.
+    pub all: usize,
+}
+
+impl Cell {
+    fn plus(self, other: &Self) -> Self {
+        Self { passed: self.passed + other.passed, known: self.known + other.known, all: self.all + other.all }
+    }
+}
+
+impl fmt::Display for Cell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.passed, self.all - self.known)
+    }
+}

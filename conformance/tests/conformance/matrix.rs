@@ -1,0 +1,160 @@
+//! `cargo xtask conformance`: the matrix of cases and backends, on the terminal or as a file.
+
+use std::fs;
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, ValueEnum};
+use mistletoe_conformance::Report;
+use mistletoe_conformance::report::Verdict;
+use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
+
+use crate::Error;
+
+/// Runs the conformance cases on the backends, and shows who passes.
+#[derive(Parser)]
+#[command(name = "cargo xtask conformance", bin_name = "cargo xtask conformance")]
+struct Arguments {
+    /// Only this backend; may be repeated.
+    #[arg(long, value_name = "NAME")]
+    backend: Vec<String>,
+    /// Only cases whose `group/name` holds this text.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    filter: String,
+    /// A line for every case instead of every group.
+    #[arg(short, long)]
+    verbose: bool,
+    /// The form of the report.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Write the report to a file instead of standard output.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// Fail unless this markdown report, but for versions and date, says the same.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["report", "format"])]
+    check: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+    Markdown,
+    Junit,
+}
+
+pub(crate) fn run() -> Result<ExitCode, Error> {
+    let arguments = Arguments::parse_from(std::env::args().skip(1));
+    let mut backends = crate::backends()?;
+    if !arguments.backend.is_empty() {
+        // An unknown name is an error, and so is one that is not built in.
+        backends = arguments.backend.iter().map(|name| mistletoe::backend(name)).collect::<Result<_, _>>()?;
+    }
+    let mut cases = mistletoe_conformance::cases()?;
+    cases.retain(|case| case.to_string().contains(&arguments.filter));
+    if cases.is_empty() || backends.is_empty() {
+        return Err("no case or no backend is selected".into());
+    }
+
+    let hosts: Vec<_> = backends.iter().map(|backend| backend as _).collect();
+    let progress = std::io::stderr().is_terminal();
+    let mut done = 0;
+    let report = Report::run(&cases, &hosts, |case| {
+        done += 1;
+        if progress {
+            let _ = write!(std::io::stderr(), "\r\x1b[K{done}/{} {case}", cases.len());
+        }
+    });
+    if progress {
+        let _ = write!(std::io::stderr(), "\r\x1b[K");
+    }
+
+    if let Some(path) = &arguments.check {
+        let committed = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        if undated(&committed) != undated(&markdown(&report)?) {
+            let again = "cargo xtask conformance --format markdown --report";
+            return Err(format!("{0} is out of date; {again} {0} renews it", path.display()).into());
+        }
+    }
+    let text = match arguments.format {
+        Format::Text => report.terminal(arguments.verbose),
+        Format::Json => serde_json::to_string_pretty(&report)? + "\n",
+        Format::Markdown => markdown(&report)?,
+        Format::Junit => junit(&report)?,
+    };
+    match &arguments.report {
+        None => std::io::stdout().lock().write_all(text.as_bytes())?,
+        Some(path) => {
+            fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))?;
+            if !report.is_good() {
+                eprint!("{}", report.terminal(false));
+            }
+        }
+    }
+    Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The line of a markdown report that may differ between two that say the same.
+const RUN: &str = "Run on ";
+
+fn undated(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| !line.starts_with(RUN)).collect()
+}
+
+fn markdown(report: &Report) -> Result<String, Error> {
+    let date = humantime::format_rfc3339_seconds(std::time::SystemTime::now()).to_string();
+    let date = date.split('T').next().unwrap_or_default();
+    Ok(format!(
+        "# Conformance\n\n\
+         Every case of the conformance suite on every backend. `yes` says that the backend did what the case says;\n\
+         the rules are those of [abi.md](abi.md). `cargo xtask conformance --format markdown --report\n\
+         docs/conformance.md` renews this file.\n\n\
+         {RUN}{date} with {}.\n\n{}",
+        versions()?.join(", "),
+        report.markdown()
+    ))
+}
+
+/// The engines that are locked, with their versions.
+fn versions() -> Result<Vec<String>, Error> {
+    let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock");
+    let lock: toml::Table = fs::read_to_string(lock)?.parse()?;
+    let packages = lock.get("package").and_then(toml::Value::as_array).ok_or("Cargo.lock lists no packages")?;
+    let field = |package: &toml::Value, name| Some(package.get(name)?.as_str()?.to_owned());
+    let locked = |engine: &str| {
+        let package = packages.iter().find(|package| field(package, "name").is_some_and(|name| name == engine))?;
+        Some(format!("{engine} {}", field(package, "version")?))
+    };
+    Ok(["wasmi", "wasmtime", "wasmer"].into_iter().filter_map(locked).collect())
+}
+
+fn junit(report: &Report) -> Result<String, Error> {
+    let mut junit = quick_junit::Report::new("conformance");
+    for (i, backend) in report.backends.iter().enumerate() {
+        let mut suite = TestSuite::new(backend.clone());
+        for row in &report.cases {
+            let fail = |message: String| {
+                let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+                status.set_message(message);
+                status
+            };
+            let status = match row.results.get(i) {
+                _ if row.differs => fail("the backends pass, but differ".to_owned()),
+                None | Some(Verdict::Passed { .. }) => TestCaseStatus::success(),
+                Some(Verdict::Failed(failure)) => fail(failure.to_string()),
+                Some(Verdict::UnexpectedPass { reason }) => fail(format!("passed, but is said to fail: {reason}")),
+                Some(Verdict::KnownFailure { reason, .. }) => {
+                    let mut status = TestCaseStatus::skipped();
+                    status.set_message(format!("known to fail: {reason}"));
+                    status
+                }
+            };
+            let mut case = TestCase::new(row.name.clone(), status);
+            case.set_classname(row.group.clone());
+            suite.add_test_case(case);
+        }
+        junit.add_test_suite(suite);
+    }
+    Ok(junit.to_string()?)
+}
