@@ -60,7 +60,7 @@ fn backends() -> String {
             true => "compiled in".to_owned(),
             false => format!("not compiled in: build with --features {}", info.feature()),
         };
-        list.push_str(&format!("{:<10} {note}\n", info.name()));
+        list.push_str(&format!("{:<18} {note}\n", info.name()));
     }
     list
 }

@@ -158,7 +158,11 @@ fn list(bytes: &[u8]) -> (Listing, Option<Error>) {
             End::Malformed(error) => explain(bytes, error),
         }),
     };
-    if frame > MAX_FRAME {
+    if listing.tables.len() > MAX_TABLES {
+        listing.excess = Some((Item::Tables, MAX_TABLES as u64));
+    } else if listing.tables.iter().any(|table| table.minimum > MAX_TABLE_ELEMENTS) {
+        listing.excess = Some((Item::TableElements, MAX_TABLE_ELEMENTS));
+    } else if frame > MAX_FRAME {
         listing.excess = Some((Item::FrameValues, MAX_FRAME.into()));
     }
     let invalid = invalid.or_else(|| listing.excess.map(|(item, limit)| ErrorKind::TooMany { item, limit }.into()));
@@ -205,14 +209,12 @@ fn read<'a>(
     let mut validator = Validator::new_with_features(features);
     let mut allocations = FuncValidatorAllocations::default();
     let mut rest = bytes;
+    let mut bodies = 0;
     loop {
         let offset = parser.offset();
-        // At the end of the bytes the parser has its say: it accepts an end between two sections only.
         let parsed = match parser.parse(rest, false) {
-            Ok(Chunk::NeedMoreData(missing)) => match parser.parse(rest, true) {
-                Ok(chunk) if rest.is_empty() => Ok(chunk),
-                _ => return Err(End::Truncated { offset, missing }),
-            },
+            // At the end of the bytes the parser has its say, but for function bodies that are still to come.
+            Ok(Chunk::NeedMoreData(_)) if rest.is_empty() && bodies == 0 => parser.parse(rest, true),
             other => other,
         };
         let (consumed, payload) = match parsed {
@@ -221,6 +223,11 @@ fn read<'a>(
             Err(error) => return Err(End::Malformed(error)),
         };
         rest = rest.get(consumed..).unwrap_or_default();
+        match payload {
+            Payload::CodeSectionStart { count, .. } => bodies = count,
+            Payload::CodeSectionEntry(_) => bodies = bodies.saturating_sub(1),
+            _ => {}
+        }
         if invalid.is_none() {
             let valid = validator.payload(&payload).and_then(|valid| match valid {
                 ValidPayload::Func(function, body) => {
@@ -250,6 +257,15 @@ fn validate(
     features: WasmFeatures,
     frame: &mut u32,
 ) -> wasmparser::Result<()> {
+    // The validator has a limit of its own, beyond ours, and calls what exceeds it invalid, which it is not.
+    let mut declared: u32 = 0;
+    for locals in body.get_locals_reader()? {
+        declared = declared.saturating_add(locals?.0);
+    }
+    if declared > MAX_FRAME {
+        *frame = (*frame).max(declared);
+        return Ok(());
+    }
     let mut reader = body.get_binary_reader();
     function.read_locals(&mut reader)?;
     reader.set_features(features);
@@ -372,11 +388,6 @@ impl Listing {
             Payload::TableSection(section) => {
                 extend(&mut self.tables, section, |table| table_type(&table.ty))?;
                 self.table_section = Some(range);
-                if self.tables.len() > MAX_TABLES {
-                    self.excess = Some((Item::Tables, MAX_TABLES as u64));
-                } else if self.tables.iter().any(|table| table.minimum > MAX_TABLE_ELEMENTS) {
-                    self.excess = Some((Item::TableElements, MAX_TABLE_ELEMENTS));
-                }
             }
             Payload::MemorySection(section) => extend(&mut self.memories, section, |ty| memory_type(&ty))?,
             Payload::GlobalSection(section) => extend(&mut self.globals, section, |global| global_type(&global.ty))?,

@@ -9,10 +9,11 @@ use mistletoe_abi::{Backend, Error, Instance, Operation, Result, Trap, ValidModu
 use wasmi::errors::{ErrorKind, InstantiationError};
 use wasmi::{CompilationMode, Config, Engine, Linker, Memory, Module, Store, TrapCode, TypedFunc};
 
-/// wasmi, translating a whole module before its first call.
+/// wasmi in one of its ways to translate a module.
 #[derive(Clone, Debug)]
 pub struct Wasmi {
     engine: Engine,
+    name: &'static str,
 }
 
 /// A live instance.
@@ -41,16 +42,26 @@ pub enum WasmiFunc {
 }
 
 impl Wasmi {
-    /// The engine, set to run exactly the layer's feature set.
+    /// The engine, translating a whole module before its first call.
     pub fn new() -> Self {
+        Self::with_mode("wasmi", CompilationMode::Eager)
+    }
+
+    /// The engine, translating each function when it is first called: a quicker start, and a slower first call.
+    pub fn lazy() -> Self {
+        Self::with_mode("wasmi-lazy", CompilationMode::LazyTranslation)
+    }
+
+    /// Set to run exactly the layer's feature set.
+    fn with_mode(name: &'static str, mode: CompilationMode) -> Self {
         let mut config = Config::default();
         config
-            .compilation_mode(CompilationMode::Eager)
+            .compilation_mode(mode)
             .wasm_multi_memory(false)
             .wasm_tail_call(false)
             .wasm_custom_page_sizes(false)
             .wasm_wide_arithmetic(false);
-        Self { engine: Engine::new(&config) }
+        Self { engine: Engine::new(&config), name }
     }
 }
 
@@ -65,7 +76,7 @@ impl Backend for Wasmi {
     type Instance = WasmiInstance;
 
     fn name(&self) -> &'static str {
-        "wasmi"
+        self.name
     }
 
     fn compile(&self, module: &ValidModule<'_>) -> Result<Module> {

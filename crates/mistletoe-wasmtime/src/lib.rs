@@ -8,10 +8,11 @@ use mistletoe_abi::types::FuncType;
 use mistletoe_abi::{Backend, Error, Instance, Operation, Result, Trap, ValidModule};
 use wasmtime::{Collector, Config, Engine, InstancePre, Linker, Memory, Module, Store, Strategy, TypedFunc};
 
-/// wasmtime with its optimising compiler, Cranelift.
+/// wasmtime with one of its compilers.
 #[derive(Clone)]
 pub struct Wasmtime {
     engine: Engine,
+    name: &'static str,
 }
 
 /// A live instance.
@@ -39,15 +40,40 @@ pub enum WasmtimeFunc {
 }
 
 impl Wasmtime {
-    /// The engine, set to run exactly the layer's feature set.
+    /// wasmtime with its optimising compiler, Cranelift.
     ///
     /// # Errors
     ///
     /// [`Operation::Configure`] where wasmtime cannot generate code for this machine.
     pub fn new() -> Result<Self> {
+        Self::with_config("wasmtime", Config::new().strategy(Strategy::Cranelift))
+    }
+
+    /// wasmtime with Winch: code that is made quickly and runs less so.
+    ///
+    /// # Errors
+    ///
+    /// [`Operation::Configure`] where Winch cannot generate code for this machine.
+    #[cfg(feature = "winch")]
+    pub fn winch() -> Result<Self> {
+        Self::with_config("wasmtime-winch", Config::new().strategy(Strategy::Winch))
+    }
+
+    /// wasmtime with Pulley, its interpreter, which runs where no code can be generated.
+    ///
+    /// # Errors
+    ///
+    /// [`Operation::Configure`] where wasmtime cannot be set up.
+    #[cfg(feature = "pulley")]
+    pub fn pulley() -> Result<Self> {
         let mut config = Config::new();
+        let config = config.target("pulley64").map_err(|error| Error::engine(Operation::Configure, error))?;
+        Self::with_config("wasmtime-pulley", config)
+    }
+
+    /// Set to run exactly the layer's feature set.
+    fn with_config(name: &'static str, config: &mut Config) -> Result<Self> {
         config
-            .strategy(Strategy::Cranelift)
             .collector(Collector::Null)
             .cranelift_nan_canonicalization(true)
             // A trace of frames is dear to gather, and no part of what a trap is.
@@ -61,8 +87,8 @@ impl Wasmtime {
             .wasm_gc(false)
             .wasm_exceptions(false)
             .wasm_extended_const(true);
-        let engine = Engine::new(&config).map_err(|error| Error::engine(Operation::Configure, error))?;
-        Ok(Self { engine })
+        let engine = Engine::new(config).map_err(|error| Error::engine(Operation::Configure, error))?;
+        Ok(Self { engine, name })
     }
 }
 
@@ -71,7 +97,7 @@ impl Backend for Wasmtime {
     type Instance = WasmtimeInstance;
 
     fn name(&self) -> &'static str {
-        "wasmtime"
+        self.name
     }
 
     fn compile(&self, module: &ValidModule<'_>) -> Result<InstancePre<()>> {

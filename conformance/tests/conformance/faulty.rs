@@ -1,0 +1,504 @@
+//! Where a fault goes in: a host on wasmi that does everything right but for what a [`Fault`] replaces.
+
+mod sections;
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::mem::take;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
+
+use mistletoe::types::FuncType;
+use mistletoe::{Backend, Error, ErrorKind, Instance, Limits, Operation, Package, Result, Session, ValidModule, Wasmi};
+use mistletoe_conformance::host::{Host, HostPackage, HostSession};
+
+pub(crate) use sections::{bounded_memory, exported_start, without_start};
+
+type Engine = <Wasmi as Backend>::Instance;
+type EngineFunc = <Engine as Instance>::Func;
+
+/// A host with one fault. What is not replaced is as in [`SOUND`].
+#[derive(Clone, Copy)]
+pub(crate) struct Fault {
+    /// What it does wrong.
+    pub(crate) name: &'static str,
+    /// Alters the module that the engine compiles.
+    pub(crate) bytes: fn(&[u8]) -> Option<Vec<u8>>,
+    /// Is done right after instantiation.
+    pub(crate) start: fn(&mut Guest) -> Result<()>,
+    /// Makes a call of the protocol's.
+    pub(crate) call: fn(&mut Guest, Step, &[u32]) -> Result<u32>,
+    /// Chooses the limits.
+    pub(crate) limits: fn(Limits) -> Limits,
+    /// Decides on a module that is refused; `None` takes it.
+    pub(crate) refuse: fn(ErrorKind) -> Option<ErrorKind>,
+    /// Opens a session.
+    pub(crate) open: fn(&Arc<Loaded>) -> Result<Opened>,
+    /// Asks a session for its info, or hands it an input.
+    pub(crate) ask: fn(&mut Opened, Option<&str>) -> Result<String>,
+    /// Tells what poisoned a session.
+    pub(crate) fault: fn(&Opened) -> Option<Error>,
+    /// Reports an error.
+    pub(crate) error: fn(ErrorKind) -> ErrorKind,
+}
+
+/// A host without a fault.
+pub(crate) const SOUND: Fault = Fault {
+    name: "sound",
+    bytes: |_| None,
+    start: |_| Ok(()),
+    call: Guest::call,
+    limits: |limits| limits,
+    refuse: Some,
+    open: Loaded::open,
+    ask: Opened::ask,
+    fault: Opened::poison,
+    error: |error| error,
+};
+
+/// The calls of the protocol, in the terms of `docs/abi.md`.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Step {
+    Initialize,
+    Info,
+    Alloc,
+    Generate,
+    FreeInput,
+    FreeOutput,
+}
+
+/// A range of the guest's memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Span {
+    pub(crate) address: u32,
+    pub(crate) length: u32,
+}
+
+/// A live instance, with what a fault can want to know of the calls before.
+pub(crate) struct Guest {
+    fault: Fault,
+    engine: Engine,
+    functions: HashMap<&'static str, EngineFunc>,
+    shown: Shown,
+    /// The memory as it was after instantiation.
+    pub(crate) fresh: Vec<u8>,
+    /// The input of the current call.
+    pub(crate) input: Span,
+    /// What the last `info` or `generate` answered with.
+    pub(crate) fat_pointer: u32,
+    /// The output of the current call, where the fat pointer could be read.
+    pub(crate) output: Option<Span>,
+    /// The info string that was asked for last.
+    pub(crate) info: Option<Span>,
+    /// The output that was asked for lies elsewhere in what is shown.
+    moved: bool,
+    /// How many times the current call has freed.
+    freed: u32,
+    /// For whatever a fault has to remember.
+    pub(crate) kept: Option<Span>,
+    pub(crate) pending: bool,
+    max_output: u64,
+}
+
+/// What the layer sees as the guest's memory until the next call.
+enum Shown {
+    Memory,
+    /// So many bytes of it.
+    Bound(usize),
+    /// Other bytes, and whether they were written to.
+    Copy(Vec<u8>, bool),
+}
+
+/// A larger memory is not copied: its faults are shown on smaller ones.
+const MAX_COPY: usize = 64 << 20;
+
+thread_local! {
+    /// From a host to the instance that it is about to call on the same thread: how many characters the input has, …
+    pub(crate) static CHARACTERS: Cell<u32> = const { Cell::new(0) };
+    /// … and that its memory starts anew. Back from the instance: a trap that the layer was not told of.
+    pub(crate) static RESET: Cell<bool> = const { Cell::new(false) };
+    pub(crate) static TRAPPED: Cell<Option<ErrorKind>> = const { Cell::new(None) };
+}
+
+impl Step {
+    pub(crate) fn export(self) -> &'static str {
+        match self {
+            Self::Initialize => "_initialize",
+            Self::Info => "__mistletoe_info",
+            Self::Alloc => "__mistletoe_alloc",
+            Self::Generate => "__mistletoe_generate",
+            Self::FreeInput | Self::FreeOutput => "__mistletoe_dealloc",
+        }
+    }
+}
+
+impl Span {
+    pub(crate) fn of<'m>(self, memory: &'m [u8]) -> Option<&'m [u8]> {
+        memory.get(self.address as usize..self.address as usize + self.length as usize)
+    }
+}
+
+impl Guest {
+    /// Makes a call as it should be made.
+    pub(crate) fn call(&mut self, step: Step, params: &[u32]) -> Result<u32> {
+        let function = self.functions.get(step.export());
+        let function = function.ok_or_else(|| Error::engine(Operation::Resolve, "a function was never resolved"))?;
+        let result = match *params {
+            [] => self.engine.call(function, []),
+            [a] => self.engine.call(function, [a]),
+            [a, b] => self.engine.call(function, [a, b]),
+            _ => Err(Error::engine(Operation::Call, "no call has as many parameters")),
+        }?;
+        match step {
+            Step::Alloc => self.input = Span { address: result, length: params.first().copied().unwrap_or_default() },
+            Step::Generate | Step::Info => {
+                self.fat_pointer = result;
+                let span = self.follow();
+                if step == Step::Info { self.info = span } else { self.output = span }
+            }
+            _ => {}
+        }
+        Ok(result)
+    }
+
+    /// Frees a range.
+    pub(crate) fn free(&mut self, span: Span) -> Result<u32> {
+        self.call(Step::FreeInput, &[span.address, span.length])
+    }
+
+    /// Calls a function `[] -> []` that is none of the protocol's, if there is one.
+    pub(crate) fn call_other(&mut self, name: &str) -> Result<()> {
+        match self.engine.func(name, &FuncType::new(&[], &[])) {
+            Ok(function) => self.engine.call(&function, []).map(drop),
+            Err(_) => Ok(()),
+        }
+    }
+
+    /// Whether a function of the protocol's is there.
+    pub(crate) fn has(&mut self, step: Step) -> bool {
+        self.engine.func(step.export(), &FuncType::new(&[], &[])).is_ok()
+    }
+
+    pub(crate) fn memory(&self) -> &[u8] {
+        self.engine.memory()
+    }
+
+    pub(crate) fn memory_mut(&mut self) -> &mut [u8] {
+        self.engine.memory_mut()
+    }
+
+    /// Where the current fat pointer points.
+    pub(crate) fn follow(&self) -> Option<Span> {
+        match *(Span { address: self.fat_pointer, length: 8 }).of(self.memory())? {
+            [a, b, c, d, e, f, g, h] => {
+                Some(Span { address: u32::from_le_bytes([a, b, c, d]), length: u32::from_le_bytes([e, f, g, h]) })
+            }
+            _ => None,
+        }
+    }
+
+    /// The current output, if it lies inside the memory.
+    pub(crate) fn held_output(&self) -> Option<Span> {
+        self.output.filter(|span| span.of(self.memory()).is_some())
+    }
+
+    /// Whether the current output is none for the host: outside, too long, or not UTF-8.
+    pub(crate) fn is_unreadable(&self) -> bool {
+        let bytes = self.output.and_then(|span| span.of(self.memory()));
+        bytes.is_none_or(|bytes| bytes.len() as u64 > self.max_output || std::str::from_utf8(bytes).is_err())
+    }
+
+    /// Whether the current output is longer than the host allows.
+    pub(crate) fn is_too_long(&self) -> bool {
+        self.output.is_some_and(|span| u64::from(span.length) > self.max_output)
+    }
+
+    /// Shows the layer the memory's first bytes only.
+    pub(crate) fn show_bound(&mut self, bytes: usize) {
+        self.shown = Shown::Bound(bytes);
+    }
+
+    /// Shows the layer other bytes than the memory's.
+    pub(crate) fn show(&mut self, bytes: Vec<u8>) {
+        self.shown = Shown::Copy(bytes, false);
+    }
+
+    /// The memory, to be altered and shown.
+    pub(crate) fn copy(&self) -> Option<Vec<u8>> {
+        Some(self.memory()).filter(|memory| memory.len() <= MAX_COPY).map(<[u8]>::to_vec)
+    }
+
+    /// Shows the layer another fat pointer, where there is one.
+    pub(crate) fn show_fat_pointer(&mut self, span: Span) {
+        if let Some(mut copy) = self.copy() {
+            let at = self.fat_pointer as usize;
+            if let Some(bytes) = copy.get_mut(at..at + 8) {
+                bytes[..4].copy_from_slice(&span.address.to_le_bytes());
+                bytes[4..].copy_from_slice(&span.length.to_le_bytes());
+                self.show(copy);
+            }
+        }
+    }
+
+    /// Shows the layer another output or info. What is freed is still what the guest said.
+    pub(crate) fn show_answer(&mut self, answer: &[u8]) {
+        let Ok(address) = u32::try_from(self.memory().len()) else { return };
+        let Ok(length) = u32::try_from(answer.len()) else { return };
+        self.show_fat_pointer(Span { address, length });
+        if let Shown::Copy(bytes, _) = &mut self.shown {
+            bytes.extend(answer);
+            self.moved = true;
+        }
+    }
+}
+
+impl Instance for Guest {
+    type Func = Step;
+
+    fn func(&mut self, name: &str, ty: &FuncType) -> Result<Step> {
+        let steps = [Step::Initialize, Step::Info, Step::Alloc, Step::Generate, Step::FreeInput];
+        let step = steps.into_iter().find(|step| step.export() == name);
+        let step = step.ok_or_else(|| Error::engine(Operation::Resolve, "not a function of the protocol's"))?;
+        self.functions.insert(step.export(), self.engine.func(name, ty)?);
+        Ok(step)
+    }
+
+    fn call<const N: usize>(&mut self, step: &Step, params: [u32; N]) -> Result<u32> {
+        if let Shown::Copy(bytes, true) = &self.shown {
+            for (to, from) in self.engine.memory_mut().iter_mut().zip(bytes) {
+                *to = *from;
+            }
+        }
+        self.shown = Shown::Memory;
+        if RESET.take() {
+            for (i, byte) in self.engine.memory_mut().iter_mut().enumerate() {
+                *byte = self.fresh.get(i).copied().unwrap_or_default();
+            }
+        }
+        let mut step = *step;
+        let mut params = params.to_vec();
+        match step {
+            Step::FreeInput => {
+                // The layer frees the input first, then the output.
+                self.freed += 1;
+                if self.freed == 2 {
+                    step = Step::FreeOutput;
+                    if let (true, Some(Span { address, length })) = (take(&mut self.moved), self.output) {
+                        params = vec![address, length];
+                    }
+                }
+            }
+            _ => (self.freed, self.moved) = (0, false),
+        }
+        (self.fault.call)(self, step, &params)
+    }
+
+    fn memory(&self) -> &[u8] {
+        let memory = self.engine.memory();
+        match &self.shown {
+            Shown::Memory => memory,
+            Shown::Bound(bound) => memory.get(..*bound).unwrap_or(memory),
+            Shown::Copy(bytes, _) => bytes,
+        }
+    }
+
+    fn memory_mut(&mut self) -> &mut [u8] {
+        let memory = self.engine.memory_mut();
+        match &mut self.shown {
+            Shown::Memory => memory,
+            Shown::Bound(bound) => {
+                let end = memory.len().min(*bound);
+                &mut memory[..end]
+            }
+            Shown::Copy(bytes, written) => {
+                *written = true;
+                bytes
+            }
+        }
+    }
+}
+
+/// The engine with a fault.
+#[derive(Clone)]
+pub(crate) struct Faulty {
+    wasmi: Wasmi,
+    fault: Fault,
+    max_output: u64,
+}
+
+impl Backend for Faulty {
+    type Module = <Wasmi as Backend>::Module;
+    type Instance = Guest;
+
+    fn name(&self) -> &'static str {
+        self.fault.name
+    }
+
+    fn compile(&self, module: &ValidModule<'_>) -> Result<Self::Module> {
+        match (self.fault.bytes)(module.bytes()) {
+            Some(bytes) => self.wasmi.compile(&ValidModule::new(&bytes)?),
+            None => self.wasmi.compile(module),
+        }
+    }
+
+    fn instantiate(&self, module: &Self::Module) -> Result<Guest> {
+        let engine = self.wasmi.instantiate(module)?;
+        let mut guest = Guest {
+            fresh: Vec::new(),
+            fault: self.fault,
+            engine,
+            functions: HashMap::new(),
+            shown: Shown::Memory,
+            input: Span::default(),
+            fat_pointer: 0,
+            output: None,
+            info: None,
+            moved: false,
+            freed: 0,
+            kept: None,
+            pending: false,
+            max_output: self.max_output,
+        };
+        (self.fault.start)(&mut guest)?;
+        Ok(guest)
+    }
+}
+
+/// A host with a fault.
+pub(crate) struct FaultyHost(pub(crate) Fault);
+
+/// A package that it loaded.
+pub(crate) struct Loaded {
+    /// `None` for a module that should have been refused.
+    package: Option<Package<Faulty>>,
+    fault: Fault,
+    pub(crate) max_output: u64,
+    /// How many sessions were opened.
+    pub(crate) opened: AtomicUsize,
+    /// For faults that keep sessions: who opened them first, and they.
+    pub(crate) sessions: Mutex<Vec<(ThreadId, Shared)>>,
+    /// For faults that keep answers.
+    pub(crate) answers: Mutex<Answers>,
+}
+
+/// A session that others may have, too.
+pub(crate) type Shared = Arc<Mutex<Session<Faulty>>>;
+/// Answers by the input, or of `info`.
+pub(crate) type Answers = HashMap<Option<String>, String>;
+
+/// A session of its user's.
+pub(crate) struct Opened {
+    pub(crate) package: Arc<Loaded>,
+    pub(crate) session: Shared,
+    /// For faults that keep an error, answers, or that the session is not new.
+    pub(crate) error: Option<Error>,
+    pub(crate) answers: Answers,
+    pub(crate) reused: bool,
+}
+
+/// A package that a faulty host has loaded.
+struct Handle(Arc<Loaded>);
+
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Loaded {
+    /// Opens a session of its own.
+    pub(crate) fn open(self: &Arc<Self>) -> Result<Opened> {
+        self.opened.fetch_add(1, Relaxed);
+        let package = self.package.as_ref().ok_or_else(|| Error::engine(Operation::Instantiate, "not a package"))?;
+        Ok(self.opened_as(Arc::new(Mutex::new(package.session()?)), false))
+    }
+
+    /// Opens a session that was kept, if there is one that will do; else a new one, and keeps it.
+    pub(crate) fn open_kept(self: &Arc<Self>, will_do: fn(ThreadId, &Shared) -> bool) -> Result<Opened> {
+        let kept = lock(&self.sessions).iter().find(|(by, kept)| will_do(*by, kept)).map(|(_, kept)| kept.clone());
+        if let Some(session) = kept {
+            return Ok(self.opened_as(session, true));
+        }
+        let opened = self.open()?;
+        lock(&self.sessions).push((thread::current().id(), opened.session.clone()));
+        Ok(opened)
+    }
+
+    fn opened_as(self: &Arc<Self>, session: Shared, reused: bool) -> Opened {
+        Opened { package: self.clone(), session, error: None, answers: HashMap::new(), reused }
+    }
+}
+
+impl Opened {
+    pub(crate) fn ask(&mut self, input: Option<&str>) -> Result<String> {
+        CHARACTERS.set(input.unwrap_or_default().chars().count() as u32);
+        let mut session = lock(&self.session);
+        match input {
+            None => session.info(),
+            Some(input) => session.generate(input),
+        }
+    }
+
+    pub(crate) fn poison(&self) -> Option<Error> {
+        lock(&self.session).fault().cloned()
+    }
+
+    fn answer(&mut self, input: Option<&str>) -> Result<String> {
+        let fault = self.package.fault;
+        (fault.ask)(self, input).map_err(|error| report(fault, &error))
+    }
+}
+
+/// An error as a fault reports it.
+fn report(fault: Fault, error: &Error) -> Error {
+    (fault.error)(error.kind().clone()).into()
+}
+
+impl Host for FaultyHost {
+    fn name(&self) -> &str {
+        self.0.name
+    }
+
+    fn load(&self, wasm: &[u8], limits: Limits) -> Result<Box<dyn HostPackage>> {
+        let fault = self.0;
+        let max_output = limits.max_output;
+        let backend = Faulty { wasmi: Wasmi::new(), fault, max_output };
+        let package = match Package::with_limits(&backend, wasm, (fault.limits)(limits)) {
+            Ok(package) => Some(package),
+            Err(error) => match (fault.refuse)(error.kind().clone()) {
+                Some(error) => return Err((fault.error)(error).into()),
+                None => None,
+            },
+        };
+        Ok(Box::new(Handle(Arc::new(Loaded {
+            package,
+            fault,
+            max_output,
+            opened: AtomicUsize::new(0),
+            sessions: Mutex::default(),
+            answers: Mutex::default(),
+        }))))
+    }
+}
+
+impl HostPackage for Handle {
+    fn open(&self) -> Result<Box<dyn HostSession>> {
+        let fault = self.0.fault;
+        let opened = (fault.open)(&self.0).map_err(|error| report(fault, &error))?;
+        Ok(Box::new(opened))
+    }
+}
+
+impl HostSession for Opened {
+    fn info(&mut self) -> Result<String> {
+        self.answer(None)
+    }
+
+    fn generate(&mut self, input: &str) -> Result<String> {
+        self.answer(Some(input))
+    }
+
+    fn fault(&self) -> Option<Error> {
+        let fault = self.package.fault;
+        (fault.fault)(self).map(|error| report(fault, &error))
+    }
+}

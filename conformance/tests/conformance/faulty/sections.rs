@@ -1,0 +1,85 @@
+//! Modules with one section altered. They are valid, so reading them needs no care; what cannot be altered is left.
+
+const MEMORY: u8 = 5;
+const EXPORT: u8 = 7;
+const START: u8 = 8;
+
+/// A module's sections: the number of each, and what it holds (core 2.0, section 5.5.2).
+type Sections = Vec<(u8, Vec<u8>)>;
+
+/// Without its start function.
+pub(crate) fn without_start(wasm: &[u8]) -> Option<Vec<u8>> {
+    let mut sections = read(wasm)?;
+    sections.retain(|(id, _)| *id != START);
+    Some(write(wasm, &sections))
+}
+
+/// With its start function exported under `name`, so that it can be called again.
+pub(crate) fn exported_start(wasm: &[u8], name: &str) -> Option<Vec<u8>> {
+    let mut sections = read(wasm)?;
+    let index = sections.iter().find(|(id, _)| *id == START)?.1.clone();
+    let (_, exports) = sections.iter_mut().find(|(id, _)| *id == EXPORT)?;
+    let (count, rest) = number(exports)?;
+    let mut altered = Vec::new();
+    append(&mut altered, count + 1);
+    altered.extend(rest);
+    append(&mut altered, name.len() as u64);
+    altered.extend(name.as_bytes());
+    altered.push(0);
+    altered.extend(index);
+    *exports = altered;
+    Some(write(wasm, &sections))
+}
+
+/// With a memory that cannot outgrow so many pages, or that it starts with.
+pub(crate) fn bounded_memory(wasm: &[u8], pages: u64) -> Option<Vec<u8>> {
+    let mut sections = read(wasm)?;
+    let (_, memory) = sections.iter_mut().find(|(id, _)| *id == MEMORY)?;
+    // One memory: whether it has a maximum, its minimum, its maximum.
+    let (_, rest) = number(memory)?;
+    let (bounded, rest) = number(rest)?;
+    let (minimum, rest) = number(rest)?;
+    let maximum = if bounded == 1 { number(rest)?.0 } else { u64::MAX };
+    let mut altered = vec![1, 1];
+    append(&mut altered, minimum);
+    append(&mut altered, maximum.min(pages.max(minimum)));
+    *memory = altered;
+    Some(write(wasm, &sections))
+}
+
+fn read(wasm: &[u8]) -> Option<Sections> {
+    let mut sections = Vec::new();
+    let mut rest = wasm.get(8..)?;
+    while let [id, after @ ..] = rest {
+        let (size, after) = number(after)?;
+        let (content, after) = after.split_at_checked(usize::try_from(size).ok()?)?;
+        sections.push((*id, content.to_vec()));
+        rest = after;
+    }
+    Some(sections)
+}
+
+fn write(wasm: &[u8], sections: &Sections) -> Vec<u8> {
+    let mut altered = wasm.get(..8).unwrap_or_default().to_vec();
+    for (id, content) in sections {
+        altered.push(*id);
+        append(&mut altered, content.len() as u64);
+        altered.extend(content);
+    }
+    altered
+}
+
+/// Reads a LEB128 number, and what follows it.
+fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let end = bytes.iter().position(|byte| *byte < 0x80)?;
+    let (number, rest) = bytes.split_at_checked(end + 1)?;
+    Some((number.iter().rev().fold(0, |number, byte| number << 7 | u64::from(byte & 0x7f)), rest))
+}
+
+fn append(bytes: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        bytes.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    bytes.push(number as u8);
+}
