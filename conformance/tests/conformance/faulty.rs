@@ -2,9 +2,9 @@
 
 mod sections;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::mem::take;
+use std::mem::{replace, take};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
@@ -69,7 +69,7 @@ pub(crate) enum Step {
 }
 
 /// A range of the guest's memory.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(crate) struct Span {
     pub(crate) address: u32,
     pub(crate) length: u32,
@@ -81,7 +81,7 @@ pub(crate) struct Guest {
     engine: Engine,
     functions: HashMap<&'static str, EngineFunc>,
     shown: Shown,
-    /// The memory as it was after instantiation.
+    /// The memory as it was after instantiation, for a fault that keeps it.
     pub(crate) fresh: Vec<u8>,
     /// The input of the current call.
     pub(crate) input: Span,
@@ -92,7 +92,11 @@ pub(crate) struct Guest {
     /// The info string that was asked for last.
     pub(crate) info: Option<Span>,
     /// The output that was asked for lies elsewhere in what is shown.
-    moved: bool,
+    pub(crate) moved: bool,
+    /// What was shown instead of the memory, with what was written there.
+    pub(crate) written: Vec<u8>,
+    /// How large the memory was after instantiation.
+    pub(crate) first_size: usize,
     /// How many times the current call has freed.
     freed: u32,
     /// For whatever a fault has to remember.
@@ -116,8 +120,11 @@ const MAX_COPY: usize = 64 << 20;
 thread_local! {
     /// From a host to the instance that it is about to call on the same thread: how many characters the input has, …
     pub(crate) static CHARACTERS: Cell<u32> = const { Cell::new(0) };
-    /// … and that its memory starts anew. Back from the instance: a trap that the layer was not told of.
+    /// … that its memory starts anew, and another memory to start with.
     pub(crate) static RESET: Cell<bool> = const { Cell::new(false) };
+    pub(crate) static HANDED_ON: RefCell<Option<Memory>> = const { RefCell::new(None) };
+    /// And back from the instance: how long the output is, and a trap that the layer was not told of.
+    pub(crate) static LENGTH: Cell<u64> = const { Cell::new(0) };
     pub(crate) static TRAPPED: Cell<Option<ErrorKind>> = const { Cell::new(None) };
 }
 
@@ -130,6 +137,16 @@ impl Step {
             Self::Generate => "__mistletoe_generate",
             Self::FreeInput | Self::FreeOutput => "__mistletoe_dealloc",
         }
+    }
+
+    /// Whether it is one of the two that free.
+    pub(crate) fn frees(self) -> bool {
+        matches!(self, Self::FreeInput | Self::FreeOutput)
+    }
+
+    /// Whether it answers with a fat pointer.
+    pub(crate) fn answers(self) -> bool {
+        matches!(self, Self::Info | Self::Generate)
     }
 }
 
@@ -160,6 +177,12 @@ impl Guest {
             _ => {}
         }
         Ok(result)
+    }
+
+    /// Resolves a function before the layer does.
+    pub(crate) fn resolve(&mut self, step: Step, ty: &FuncType) -> Result<()> {
+        self.functions.insert(step.export(), self.engine.func(step.export(), ty)?);
+        Ok(())
     }
 
     /// Frees a range.
@@ -260,17 +283,15 @@ impl Instance for Guest {
         let steps = [Step::Initialize, Step::Info, Step::Alloc, Step::Generate, Step::FreeInput];
         let step = steps.into_iter().find(|step| step.export() == name);
         let step = step.ok_or_else(|| Error::engine(Operation::Resolve, "not a function of the protocol's"))?;
-        self.functions.insert(step.export(), self.engine.func(name, ty)?);
+        self.resolve(step, ty)?;
         Ok(step)
     }
 
     fn call<const N: usize>(&mut self, step: &Step, params: [u32; N]) -> Result<u32> {
-        if let Shown::Copy(bytes, true) = &self.shown {
-            for (to, from) in self.engine.memory_mut().iter_mut().zip(bytes) {
-                *to = *from;
-            }
+        if let Shown::Copy(bytes, true) = replace(&mut self.shown, Shown::Memory) {
+            self.engine.memory_mut().iter_mut().zip(&bytes).for_each(|(to, from)| *to = *from);
+            self.written = bytes;
         }
-        self.shown = Shown::Memory;
         if RESET.take() {
             for (i, byte) in self.engine.memory_mut().iter_mut().enumerate() {
                 *byte = self.fresh.get(i).copied().unwrap_or_default();
@@ -355,11 +376,14 @@ impl Backend for Faulty {
             output: None,
             info: None,
             moved: false,
+            written: Vec::new(),
+            first_size: 0,
             freed: 0,
             kept: None,
             pending: false,
             max_output: self.max_output,
         };
+        guest.first_size = guest.memory().len();
         (self.fault.start)(&mut guest)?;
         Ok(guest)
     }
@@ -380,8 +404,14 @@ pub(crate) struct Loaded {
     pub(crate) sessions: Mutex<Vec<(ThreadId, Shared)>>,
     /// For faults that keep answers.
     pub(crate) answers: Mutex<Answers>,
+    /// For faults that count calls.
+    pub(crate) asked: Mutex<u32>,
+    /// For faults that hand an instance's memory on to the next.
+    pub(crate) memory: Memory,
 }
 
+/// A memory that outlives its instance.
+pub(crate) type Memory = Arc<Mutex<Vec<u8>>>;
 /// A session that others may have, too.
 pub(crate) type Shared = Arc<Mutex<Session<Faulty>>>;
 /// Answers by the input, or of `info`.
@@ -476,6 +506,8 @@ impl Host for FaultyHost {
             opened: AtomicUsize::new(0),
             sessions: Mutex::default(),
             answers: Mutex::default(),
+            asked: Mutex::default(),
+            memory: Memory::default(),
         }))))
     }
 }

@@ -1,7 +1,10 @@
 //! The suite on every backend that is built in: as named tests, as a matrix (`cargo xtask conformance`), and on hosts
 //! that do things wrong (`cargo xtask conformance --self-test`).
 
+mod faults;
+mod faulty;
 mod matrix;
+mod selftest;
 
 use std::process::ExitCode;
 
@@ -22,7 +25,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// One test a case and backend.
+/// One test a case and backend, and one a fault.
 fn tests() -> Result<ExitCode, Error> {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
@@ -44,6 +47,7 @@ fn tests() -> Result<ExitCode, Error> {
         report.cases.retain(|row| row.differs);
         if report.cases.is_empty() { Ok(()) } else { Err(report.terminal(true).into()) }
     }));
+    trials.extend(selftest::trials(mistletoe_conformance::cases()?));
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
 }
 

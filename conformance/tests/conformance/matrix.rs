@@ -31,6 +31,9 @@ struct Arguments {
     /// Write the report to a file instead of standard output.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
+    /// Run the cases on hosts that each do one thing wrong instead, and show which cases notice.
+    #[arg(long, conflicts_with_all = ["backend", "format", "report", "check"])]
+    self_test: bool,
     /// Fail unless this markdown report, but for versions and date, says the same.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["report", "format"])]
     check: Option<PathBuf>,
@@ -57,6 +60,9 @@ pub(crate) fn run() -> Result<ExitCode, Error> {
         return Err("no case or no backend is selected".into());
     }
 
+    if arguments.self_test {
+        return crate::selftest::run(cases, arguments.verbose);
+    }
     let hosts: Vec<_> = backends.iter().map(|backend| backend as _).collect();
     let progress = std::io::stderr().is_terminal();
     let mut done = 0;

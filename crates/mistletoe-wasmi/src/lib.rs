@@ -3,6 +3,8 @@
 
 #![forbid(unsafe_code)]
 
+mod select;
+
 use mistletoe_abi::protocol::MEMORY;
 use mistletoe_abi::types::FuncType;
 use mistletoe_abi::{Backend, Error, Instance, Operation, Result, Trap, ValidModule};
@@ -80,7 +82,8 @@ impl Backend for Wasmi {
     }
 
     fn compile(&self, module: &ValidModule<'_>) -> Result<Module> {
-        Module::new(&self.engine, module.bytes()).map_err(|error| Error::engine(Operation::Compile, error))
+        Module::new(&self.engine, select::kept_apart(module.bytes()))
+            .map_err(|error| Error::engine(Operation::Compile, error))
     }
 
     fn instantiate(&self, module: &Module) -> Result<WasmiInstance> {
