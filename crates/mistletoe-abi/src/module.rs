@@ -41,7 +41,7 @@ const ALLOWED: WasmFeatures = WasmFeatures::MVP
 
 /// Features outside [`FEATURES`] that can be told apart, by the names of their proposals. Where one stands on another,
 /// the other comes first.
-const REFUSED: [(WasmFeatures, &str); 15] = [
+const REFUSED: [(WasmFeatures, &str); 16] = [
     (WasmFeatures::SIMD, "simd"),
     (WasmFeatures::RELAXED_SIMD, "relaxed-simd"),
     (WasmFeatures::THREADS, "threads"),
@@ -56,6 +56,7 @@ const REFUSED: [(WasmFeatures, &str); 15] = [
     (WasmFeatures::CUSTOM_PAGE_SIZES, "custom-page-sizes"),
     (WasmFeatures::STACK_SWITCHING, "stack-switching"),
     (WasmFeatures::WIDE_ARITHMETIC, "wide-arithmetic"),
+    (WasmFeatures::MEMORY_CONTROL, "memory-control"),
     (WasmFeatures::COMPACT_IMPORTS, "compact-import-section"),
 ];
 
