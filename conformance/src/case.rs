@@ -66,7 +66,7 @@ pub struct Known {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
-    /// The call: `"info"`, `{ generate = <text> }`, or `"close"`, which drops the session.
+    /// The call: `"info"`, `{ generate = <text> }`, `{ borrow = <text> }`, or `"close"`, which drops the session.
     pub call: Call,
     /// The session it is made on. One is opened where its name comes up first, or again after it was closed.
     #[serde(default)]
@@ -91,6 +91,8 @@ pub enum Call {
     Info,
     /// Hand over an input.
     Generate(Text),
+    /// Hand over an input, and read the output before it is freed.
+    Borrow(Text),
     /// Drop the session; nothing comes back.
     Close,
 }

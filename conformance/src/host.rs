@@ -44,6 +44,15 @@ pub trait HostSession {
     /// As [`AnySession::generate`].
     fn generate(&mut self, input: &str) -> Result<String>;
 
+    /// Hands over an input, and reads the output where it lies.
+    ///
+    /// # Errors
+    ///
+    /// As [`AnySession::generate_with`].
+    fn borrow(&mut self, input: &str, read: &mut dyn FnMut(&str)) -> Result<()> {
+        self.generate(input).map(|output| read(&output))
+    }
+
     /// What has poisoned the session.
     fn fault(&self) -> Option<Error>;
 }
@@ -71,6 +80,10 @@ impl HostSession for AnySession {
 
     fn generate(&mut self, input: &str) -> Result<String> {
         self.generate(input)
+    }
+
+    fn borrow(&mut self, input: &str, read: &mut dyn FnMut(&str)) -> Result<()> {
+        self.generate_with(input, read)
     }
 
     fn fault(&self) -> Option<Error> {

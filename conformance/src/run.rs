@@ -114,13 +114,17 @@ impl Case {
                 },
             };
             let input = match &step.call {
-                Call::Generate(text) => Some(text.text()),
-                Call::Info | Call::Close => None,
+                Call::Generate(text) | Call::Borrow(text) => text.text(),
+                Call::Info | Call::Close => String::new(),
             };
             for _ in 0..step.times {
-                let result = match &input {
-                    None => session.info(),
-                    Some(input) => session.generate(input),
+                let result = match &step.call {
+                    Call::Generate(_) => session.generate(&input),
+                    Call::Borrow(_) => {
+                        let mut read = String::new();
+                        session.borrow(&input, &mut |output| output.clone_into(&mut read)).map(|()| read)
+                    }
+                    Call::Info | Call::Close => session.info(),
                 };
                 let result = result.map_err(|error| fields(&error));
                 observation.calls.push(Observed { result, fault: session.fault().as_ref().map(fields) });

@@ -6,6 +6,8 @@ mod faulty;
 mod matrix;
 mod selftest;
 
+use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
@@ -47,8 +49,22 @@ fn tests() -> Result<ExitCode, Error> {
         report.cases.retain(|row| row.differs);
         if report.cases.is_empty() { Ok(()) } else { Err(report.terminal(true).into()) }
     }));
+    trials.push(Trial::test("rules::tested", rules_are_tested));
     trials.extend(selftest::trials(mistletoe_conformance::cases()?));
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
+}
+
+/// Every numbered rule of `docs/abi.md` is tested by a case that names it, and no case names another.
+fn rules_are_tested() -> Result<(), libtest_mimic::Failed> {
+    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/abi.md");
+    let document = std::fs::read_to_string(document)?;
+    let rules = document.lines().filter_map(|line| line.split_once(". **")?.0.parse().ok());
+    let rules: BTreeSet<u32> = rules.collect();
+    let tested = mistletoe_conformance::cases()?.into_iter().flat_map(|case| case.header.rules).collect();
+    if rules.is_empty() || rules != tested {
+        return Err(format!("the rules are {rules:?}, and those that cases name are {tested:?}").into());
+    }
+    Ok(())
 }
 
 fn backends() -> Result<Vec<AnyBackend>, mistletoe::Error> {

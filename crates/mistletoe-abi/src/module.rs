@@ -41,7 +41,7 @@ const ALLOWED: WasmFeatures = WasmFeatures::MVP
 
 /// Features outside [`FEATURES`] that can be told apart, by the names of their proposals. Where one stands on another,
 /// the other comes first.
-const REFUSED: [(WasmFeatures, &str); 16] = [
+const REFUSED: [(WasmFeatures, &str); 17] = [
     (WasmFeatures::SIMD, "simd"),
     (WasmFeatures::RELAXED_SIMD, "relaxed-simd"),
     (WasmFeatures::THREADS, "threads"),
@@ -53,6 +53,7 @@ const REFUSED: [(WasmFeatures, &str); 16] = [
     (WasmFeatures::LEGACY_EXCEPTIONS, "legacy-exception-handling"),
     (WasmFeatures::FUNCTION_REFERENCES, "function-references"),
     (WasmFeatures::GC, "gc"),
+    (WasmFeatures::CUSTOM_DESCRIPTORS, "custom-descriptors"),
     (WasmFeatures::CUSTOM_PAGE_SIZES, "custom-page-sizes"),
     (WasmFeatures::STACK_SWITCHING, "stack-switching"),
     (WasmFeatures::WIDE_ARITHMETIC, "wide-arithmetic"),
