@@ -24,7 +24,8 @@ pub struct Case {
     pub wasm: Vec<u8>,
 }
 
-/// The `;;!` lines of a fixture.
+/// The `;;!` lines of a fixture. Of an expected error only the fields that are named count; `false` says that a field is
+/// absent.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
@@ -38,6 +39,9 @@ pub struct Header {
     pub load: Option<Map<String, Value>>,
     /// The error that opening a session has to give.
     pub open: Option<Map<String, Value>>,
+    /// Whether it takes much time or memory. The self-test then tries it only on faults that no other case catches.
+    #[serde(default)]
+    pub costly: bool,
     /// How often the steps are run, each time on fresh sessions and with the same results; once by default.
     #[serde(default = "once")]
     pub runs: u32,

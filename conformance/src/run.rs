@@ -191,11 +191,15 @@ fn fields(error: &Error) -> Value {
     serde_json::to_value::<&ErrorKind>(error.kind()).unwrap_or_default()
 }
 
-/// Compares an expected error with what was found; only the fields that are expected count.
+/// Compares an expected error with what was found; only the fields that are expected count. One that is expected to be
+/// `false`, for which TOML has no better word, has to be absent.
 fn same(at: &str, expected: Option<&Map<String, Value>>, found: Option<&Value>) -> Result<(), Failure> {
     let matches = match (expected, found) {
         (None, None) => true,
-        (Some(expected), Some(found)) => expected.iter().all(|(name, value)| found.get(name) == Some(value)),
+        (Some(expected), Some(found)) => expected.iter().all(|(name, value)| match found.get(name) {
+            None | Some(Value::Null) => *value == Value::Bool(false),
+            Some(found) => found == value,
+        }),
         _ => false,
     };
     if matches {

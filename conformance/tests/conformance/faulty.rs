@@ -115,7 +115,7 @@ enum Shown {
 }
 
 /// A larger memory is not copied: its faults are shown on smaller ones.
-const MAX_COPY: usize = 64 << 20;
+const MAX_COPY: usize = 1 << 20;
 
 thread_local! {
     /// From a host to the instance that it is about to call on the same thread: how many characters the input has, …
@@ -151,7 +151,7 @@ impl Step {
 }
 
 impl Span {
-    pub(crate) fn of<'m>(self, memory: &'m [u8]) -> Option<&'m [u8]> {
+    pub(crate) fn of(self, memory: &[u8]) -> Option<&[u8]> {
         memory.get(self.address as usize..self.address as usize + self.length as usize)
     }
 }

@@ -1,23 +1,24 @@
 //! `cargo xtask conformance --self-test`: hosts that each do one thing wrong. A suite that one of them passes is not
 //! worth passing.
 
-use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Failed, Trial};
 use mistletoe_conformance::{Case, Failure, Observation};
 
 use crate::Error;
 use crate::faults::FAULTS;
-use crate::faulty::{Fault, FaultyHost, SOUND};
+use crate::faulty::{Fault, FaultyHost, SOUND, lock};
 
 /// How long a case may take on a host before that counts as wrong.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// A case that takes longer than this is not run on every fault.
+const SLOW: Duration = Duration::from_millis(25);
 /// How many of a fault's cases are named.
 const NAMED: usize = 3;
 
@@ -25,10 +26,24 @@ const NAMED: usize = 3;
 enum Outcome {
     Passed(Observation),
     Caught(Failure),
-    /// The case ended in a panic, which is a catch too, but a fault of the self-test's.
+    /// The case ended in a panic: a fault of the self-test's own.
     Panicked,
     /// The case did not end.
     Hung,
+}
+
+/// A case that a host without a fault passes.
+struct Fit {
+    case: Arc<Case>,
+    expected: Observation,
+    took: Duration,
+}
+
+/// What is known of a fault: the cases that caught it, and how; and those that passed it, but not as they do without.
+#[derive(Default)]
+struct Findings {
+    caught: Vec<(usize, String)>,
+    differs: Vec<usize>,
 }
 
 impl Outcome {
@@ -36,41 +51,67 @@ impl Outcome {
     fn of(case: &Arc<Case>, fault: Fault) -> Self {
         let (done, outcome) = channel();
         let case = case.clone();
-        let spawned = thread::Builder::new().spawn(move || {
+        thread::spawn(move || {
+            // Nobody listens any more where the case took too long.
             let _ = done.send(case.check(&FaultyHost(fault)));
         });
         match outcome.recv_timeout(PATIENCE) {
             Ok(Ok(observation)) => Self::Passed(observation),
             Ok(Err(failure)) => Self::Caught(failure),
             Err(RecvTimeoutError::Timeout) => Self::Hung,
-            Err(RecvTimeoutError::Disconnected) => {
-                drop(spawned);
-                Self::Panicked
-            }
+            Err(RecvTimeoutError::Disconnected) => Self::Panicked,
         }
     }
 }
 
-/// The cases that a faultless host on wasmi passes, those first that take less time.
-fn sorted(cases: Vec<Case>) -> Vec<Arc<Case>> {
-    let known = |case: &Case| case.header.known.iter().any(|known| known.backend == "wasmi");
-    let mut cases: Vec<_> = cases.into_iter().filter(|case| !known(case)).map(Arc::new).collect();
-    cases.sort_by_key(|case| u64::from(case.header.runs) * u64::from(case.header.threads));
-    cases
+impl Findings {
+    fn add(&mut self, i: usize, fit: &Fit, fault: Fault) {
+        match Outcome::of(&fit.case, fault) {
+            Outcome::Passed(observation) if observation != fit.expected => self.differs.push(i),
+            Outcome::Passed(_) => {}
+            Outcome::Caught(failure) => self.caught.push((i, failure.to_string())),
+            Outcome::Panicked => self.caught.push((i, "a panic".to_owned())),
+            Outcome::Hung => self.caught.push((i, "it hangs".to_owned())),
+        }
+    }
+}
+
+/// The cases that a host without a fault passes, quick ones first, and what is wrong with the others. Cases that wasmi
+/// is known to fail are none of both.
+fn fit(cases: Vec<Case>) -> (Vec<Fit>, Vec<String>) {
+    let (mut fit, mut unfit) = (Vec::new(), Vec::new());
+    for case in cases {
+        if case.header.known.iter().any(|known| known.backend == "wasmi") {
+            continue;
+        }
+        let case = Arc::new(case);
+        let begin = Instant::now();
+        match Outcome::of(&case, SOUND) {
+            Outcome::Passed(expected) => fit.push(Fit { case, expected, took: begin.elapsed() }),
+            Outcome::Caught(failure) => unfit.push(format!("{case}: {failure}")),
+            Outcome::Panicked => unfit.push(format!("{case}: a panic")),
+            Outcome::Hung => unfit.push(format!("{case}: it hangs")),
+        }
+    }
+    fit.sort_by_key(|fit| fit.took);
+    (fit, unfit)
 }
 
 /// One test a fault: some case catches it.
 pub(crate) fn trials(cases: Vec<Case>) -> Vec<Trial> {
-    let cases: Arc<[Arc<Case>]> = sorted(cases).into();
+    let cases = Mutex::new(cases);
+    let all = Arc::new((cases, OnceLock::new()));
     let trial = |fault: &'static Fault| {
-        let cases = cases.clone();
+        let all = all.clone();
         Trial::test(format!("self-test::{}", fault.name), move || {
-            for case in &*cases {
-                match Outcome::of(case, *fault) {
+            let (cases, found) = &*all;
+            let (cases, _) = found.get_or_init(|| fit(std::mem::take(&mut *lock(cases))));
+            for fit in cases {
+                match Outcome::of(&fit.case, *fault) {
                     Outcome::Passed(_) => {}
                     Outcome::Caught(_) => return Ok(()),
-                    Outcome::Panicked => return Err(Failed::from(format!("{case} panicked"))),
-                    Outcome::Hung => return Err(Failed::from(format!("{case} hangs"))),
+                    Outcome::Panicked => return Err(Failed::from(format!("{} panicked", fit.case))),
+                    Outcome::Hung => return Err(Failed::from(format!("{} hangs", fit.case))),
                 }
             }
             Err(Failed::from("no case catches this fault"))
@@ -79,86 +120,83 @@ pub(crate) fn trials(cases: Vec<Case>) -> Vec<Trial> {
     FAULTS.iter().map(trial).collect()
 }
 
-/// Runs every fault on all cases, and shows which cases catch it.
-pub(crate) fn run(cases: Vec<Case>, verbose: bool) -> Result<ExitCode, Error> {
-    let mut text = String::new();
-    let mut expected = Vec::new();
-    let mut unfit = 0;
-    let mut cases = sorted(cases);
-    cases.retain(|case| {
-        let problem = match Outcome::of(case, SOUND) {
-            Outcome::Passed(observation) => {
-                expected.push(observation);
-                return true;
-            }
-            Outcome::Caught(failure) => failure.to_string(),
-            Outcome::Panicked => "a panic".to_owned(),
-            Outcome::Hung => "it hangs".to_owned(),
-        };
-        unfit += 1;
-        text += &format!("{case} FAILS WITHOUT A FAULT: {problem}\n");
-        false
-    });
-
+/// Does something for each item on all processors.
+fn each<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
-    let results = Mutex::new(Vec::new());
-    let work = || {
-        while let Some(fault) = FAULTS.get(next.fetch_add(1, Relaxed)) {
-            let outcomes: Vec<_> = cases.iter().map(|case| Outcome::of(case, *fault)).collect();
-            crate::faulty::lock(&results).push((fault, outcomes));
-        }
-    };
     thread::scope(|scope| {
         for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(work);
+            scope.spawn(|| {
+                while let Some(item) = items.get(next.fetch_add(1, Relaxed)) {
+                    work(item);
+                }
+            });
         }
     });
-    let mut results = results.into_inner()?;
-    let position = |fault: &Fault| FAULTS.iter().position(|other| other.name == fault.name);
-    results.sort_by_key(|(fault, _)| position(fault));
+}
 
-    let mut missed = 0;
-    let mut idle = vec![true; cases.len()];
-    for (fault, outcomes) in &results {
-        let mut caught = Vec::new();
-        let mut differs = Vec::new();
-        for (i, outcome) in outcomes.iter().enumerate() {
-            let case = &cases[i];
-            match outcome {
-                Outcome::Passed(observation) if *observation != expected[i] => differs.push(case.to_string()),
-                Outcome::Passed(_) => continue,
-                Outcome::Caught(failure) if verbose => caught.push(format!("{case} ({failure})")),
-                Outcome::Caught(_) => caught.push(case.to_string()),
-                Outcome::Panicked => caught.push(format!("{case} (a panic)")),
-                Outcome::Hung => caught.push(format!("{case} (hangs)")),
-            }
-            idle[i] = false;
-        }
-        write!(text, "{}: ", fault.name)?;
-        if caught.is_empty() {
-            missed += 1;
-            text += "NOT CAUGHT";
-            if !differs.is_empty() {
-                write!(text, ", but seen by comparison with another host in {}", differs.join(", "))?;
-            }
-        } else if verbose {
-            write!(text, "caught by {} cases:\n  {}", caught.len(), caught.join("\n  "))?;
-        } else {
-            let more = if caught.len() > NAMED { ", …" } else { "" };
-            let named: Vec<_> = caught.iter().take(NAMED).map(String::as_str).collect();
-            write!(text, "caught by {} cases: {}{more}", caught.len(), named.join(", "))?;
-        }
-        text.push('\n');
+/// Runs every fault on all cases, and shows which cases catch it. A slow case is run until it has caught something, and
+/// for faults that nothing else has caught, but `thorough` on all.
+pub(crate) fn run(cases: Vec<Case>, thorough: bool) -> Result<ExitCode, Error> {
+    let (cases, unfit) = fit(cases);
+    for problem in &unfit {
+        println!("FAILS WITHOUT A FAULT: {problem}");
     }
-    let idle: Vec<_> = cases.iter().zip(idle).filter(|(_, idle)| *idle).map(|(case, _)| case.to_string()).collect();
-    writeln!(
-        text,
-        "\n{} cases catch nothing{}{}",
-        idle.len(),
-        if idle.is_empty() { "" } else { ": " },
-        idle.join(", ")
-    )?;
-    writeln!(text, "{} faults, {} of them caught", results.len(), results.len() - missed)?;
-    print!("{text}");
-    Ok(if missed + unfit == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+
+    let quick = if thorough { cases.len() } else { cases.partition_point(|fit| fit.took <= SLOW) };
+    let (quick, slow) = (0..quick, quick..cases.len());
+    let results: Vec<_> = FAULTS.iter().map(|fault| (fault, Mutex::new(Findings::default()))).collect();
+    each(&results, |(fault, findings)| {
+        let mut findings = lock(findings);
+        for i in quick.clone() {
+            findings.add(i, &cases[i], **fault);
+        }
+        for i in slow.clone() {
+            if findings.caught.is_empty() {
+                findings.add(i, &cases[i], **fault);
+            }
+        }
+    });
+    let caught_by = |i: usize, findings: &Findings| findings.caught.iter().any(|(by, _)| *by == i);
+    // A slow case is most likely there for what few cases catch.
+    let mut rare: Vec<_> = results.iter().collect();
+    rare.sort_by_key(|(_, findings)| lock(findings).caught.len());
+    for i in slow {
+        for (fault, findings) in &rare {
+            if results.iter().any(|(_, findings)| caught_by(i, &lock(findings))) {
+                break;
+            }
+            lock(findings).add(i, &cases[i], **fault);
+        }
+    }
+
+    let name = |i: &usize| cases[*i].case.to_string();
+    let mut missed = 0;
+    for (fault, findings) in &results {
+        let Findings { caught, differs } = &*lock(findings);
+        let differs: Vec<_> = differs.iter().map(name).collect();
+        match caught.len() {
+            0 => {
+                missed += 1;
+                let seen = if differs.is_empty() { "" } else { "; by comparison with another host only: " };
+                println!("{}: NOT CAUGHT{seen}{}", fault.name, differs.join(", "));
+            }
+            count if thorough => {
+                println!("{}: caught by {count} cases", fault.name);
+                for (i, failure) in caught {
+                    println!("    {}: {failure}", name(i));
+                }
+            }
+            count => {
+                let names: Vec<_> = caught.iter().take(NAMED).map(|(i, _)| name(i)).collect();
+                let more = if count > NAMED { ", …" } else { "" };
+                println!("{}: caught by {count} cases: {}{more}", fault.name, names.join(", "));
+            }
+        }
+    }
+    let idle = |i: &usize| !results.iter().any(|(_, findings)| caught_by(*i, &lock(findings)));
+    for i in (0..cases.len()).filter(idle) {
+        println!("catches nothing: {}", name(&i));
+    }
+    println!("{} faults, {missed} of them not caught by {} cases", results.len(), cases.len());
+    Ok(if missed == 0 && unfit.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

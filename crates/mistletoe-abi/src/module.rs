@@ -519,6 +519,17 @@ mod tests {
     }
 
     #[test]
+    fn more_exports_than_a_host_carries_are_refused() {
+        let module = |exports: usize| {
+            let exports: String = (0..exports).map(|i| format!("(export \"{i}\" (memory 0))")).collect();
+            wat::parse_str(format!("(module (memory 1) {exports})")).expect("a module")
+        };
+        assert!(ValidModule::new(&module(MAX_EXPORTS)).is_ok());
+        let error = ValidModule::new(&module(MAX_EXPORTS + 1)).expect_err("one too many");
+        assert_eq!(*error.kind(), ErrorKind::TooMany { item: Item::Exports, limit: MAX_EXPORTS as u64 });
+    }
+
+    #[test]
     fn any_prefix_and_any_flipped_bit_is_refused_or_read_without_a_panic() {
         let wasm = wat::parse_str(include_str!("../../../conformance/fixtures/interface/everything-wrong.wat"));
         let wasm = wasm.expect("a module");
