@@ -1,5 +1,7 @@
 //! The project's own tasks, run as `cargo xtask <task>`. Each has a file of its own.
 
+#![forbid(unsafe_code)]
+
 mod conformance;
 mod packages;
 

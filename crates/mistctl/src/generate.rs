@@ -4,11 +4,11 @@ use mistletoe::AnyPackage;
 use mistletoe::documents::yaml::{self, Mapping, Value};
 use mistletoe::documents::{MistInput, MistResult};
 
-use crate::cli::{Generate, Output};
+use crate::cli::{ErrorFormat, Generate, Output};
 use crate::failure::{Failure, Level, note};
 use crate::{files, manifests, print, set, tree};
 
-pub(crate) fn run(arguments: &Generate) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &Generate, format: ErrorFormat) -> Result<(), Failure> {
     let input = input(arguments)?.to_yaml();
     let wasm = files::package(&arguments.package)?;
     let in_package = |error| Failure::library(&arguments.package, error);
@@ -16,17 +16,21 @@ pub(crate) fn run(arguments: &Generate) -> Result<(), Failure> {
     let package = AnyPackage::new(&arguments.backend.start()?, &wasm).map_err(in_package)?;
     let mut session = package.session().map_err(in_package)?;
     let answer = session.generate(&input).map_err(in_package)?;
-    if let Some(fault) = session.fault() {
-        note(
-            Level::Warning,
-            &format!("{}: the answer is good, but freeing it failed: {fault}", arguments.package.display()),
-        );
+    let result = deliver(arguments, &answer);
+    // An error as JSON stands alone.
+    if let Some(fault) = session.fault().filter(|_| result.is_ok() || format == ErrorFormat::Text) {
+        let package = arguments.package.display();
+        note(Level::Warning, &format!("{package}: the answer is good, but freeing it failed: {fault}"));
     }
+    result
+}
 
+/// Takes the answer to where it was asked for.
+fn deliver(arguments: &Generate, answer: &str) -> Result<(), Failure> {
     if let Output::Raw = arguments.output {
-        print(&answer)?;
+        print(answer)?;
     }
-    match MistResult::parse(&answer).map_err(in_package)? {
+    match MistResult::parse(answer).map_err(|error| Failure::library(&arguments.package, error))? {
         MistResult::Err { message } => Err(Failure::Package { message }),
         MistResult::Ok { message, files } => {
             match &arguments.output {

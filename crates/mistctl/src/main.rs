@@ -23,7 +23,7 @@ use crate::failure::Failure;
 
 fn main() -> ExitCode {
     let (format, result) = match Cli::try_parse() {
-        Ok(cli) => (cli.error_format, run(cli.verb)),
+        Ok(cli) => (cli.error_format, run(cli.verb, cli.error_format)),
         // Help and versions are no errors, and clap prints its own errors better than as a message.
         Err(error) if !error.use_stderr() || ErrorFormat::asked_for() == ErrorFormat::Text => error.exit(),
         Err(error) => (ErrorFormat::Json, Err(Failure::usage(error.render().to_string().trim_end()))),
@@ -37,9 +37,9 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(verb: Verb) -> Result<(), Failure> {
+fn run(verb: Verb, format: ErrorFormat) -> Result<(), Failure> {
     match verb {
-        Verb::Generate(arguments) => generate::run(&arguments),
+        Verb::Generate(arguments) => generate::run(&arguments, format),
         Verb::Inspect(arguments) => inspect::run(&arguments),
         Verb::Backends => print(&backends()),
         Verb::Completions { shell } => {

@@ -278,6 +278,23 @@ fn errors_as_json_are_the_librarys_kinds_and_fields_on_every_backend() {
 }
 
 #[test]
+fn a_trap_while_freeing_is_a_warning_and_leaves_an_error_as_json_alone() {
+    let scratch = Scratch::new();
+    let trapping = |answer: &str| {
+        let package = answering(answer).replace("(param i32 i32))\n", "(param i32 i32) (unreachable))\n");
+        scratch.file("p.wat", package)
+    };
+    let good = trapping(&result("  result: Ok\n  files: {a: 'a: 1'}\n"));
+    let output = mistctl(&["generate", "x", "-p", &good]);
+    assert_eq!((text(&output.stdout), output.status.code()), ("a: 1\n", Some(0)));
+    assert!(text(&output.stderr).starts_with("warning: "), "{}", text(&output.stderr));
+    let bad = trapping("no document: at all");
+    let output = mistctl(&["generate", "x", "-p", &bad, "--error-format", "json"]);
+    let report: Value = serde_json::from_slice(&output.stderr).expect("one JSON object");
+    assert_eq!((&report["kind"], output.status.code()), (&"document".into(), Some(3)));
+}
+
+#[test]
 fn inspect_shows_a_package_and_what_is_wrong_with_a_broken_one() {
     let output = mistctl(&["inspect", &example("namespace-c.wasm"), "-o", "json"]);
     assert_eq!(output.status.code(), Some(0));

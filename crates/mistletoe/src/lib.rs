@@ -51,3 +51,21 @@ pub use mistletoe_wasmer::Wasmer;
 pub use mistletoe_wasmi::Wasmi;
 #[cfg(feature = "wasmtime")]
 pub use mistletoe_wasmtime::Wasmtime;
+
+#[cfg(test)]
+mod tests {
+    #![allow(dead_code, unused_imports)]
+    use super::*;
+
+    /// What may cross threads: packages always, sessions where the engine's instances may. That it compiles is the test.
+    const fn crosses<T: Send>() {}
+    const fn is_shared<T: Send + Sync>() {}
+
+    const _: () = is_shared::<AnyPackage>();
+    #[cfg(feature = "wasmi")]
+    const _: () = (is_shared::<Package<Wasmi>>(), crosses::<Session<Wasmi>>()).0;
+    #[cfg(feature = "wasmtime")]
+    const _: () = (is_shared::<Package<Wasmtime>>(), crosses::<Session<Wasmtime>>()).0;
+    #[cfg(feature = "wasmer")]
+    const _: () = is_shared::<Package<Wasmer>>();
+}

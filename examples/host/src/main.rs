@@ -6,6 +6,8 @@
 //! cargo run -p host --features wasmtime -- examples/packages/namespace.wat wasmtime web api db
 //! ```
 
+#![forbid(unsafe_code)]
+
 use std::error::Error;
 
 use mistletoe::documents::{MistInput, MistResult, yaml::Mapping};
