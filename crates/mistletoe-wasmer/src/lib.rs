@@ -9,11 +9,10 @@ use wasmer::sys::vm::TrapCode;
 use wasmer::sys::{CompilerConfig, Cranelift, EngineBuilder, Features};
 use wasmer::{Engine, InstantiationError, LinkError, Memory, Module, RuntimeError, Store, TypedFunction};
 
-/// wasmer with one of its compilers.
+/// wasmer with its optimising compiler, Cranelift.
 #[derive(Clone, Debug)]
 pub struct Wasmer {
     engine: Engine,
-    name: &'static str,
 }
 
 /// A live instance. It is not `Send`, since wasmer's stores are not.
@@ -42,27 +41,14 @@ pub enum WasmerFunc {
 }
 
 impl Wasmer {
-    /// wasmer with its optimising compiler, Cranelift.
+    /// The engine, set to run exactly the layer's feature set.
     pub fn new() -> Self {
         let mut compiler = Cranelift::new();
         compiler.canonicalize_nans(true);
-        Self::with_compiler("wasmer", compiler)
-    }
-
-    /// wasmer with Singlepass: code that is made in one pass and in linear time.
-    #[cfg(feature = "singlepass")]
-    pub fn singlepass() -> Self {
-        let mut compiler = wasmer::sys::Singlepass::new();
-        compiler.canonicalize_nans(true);
-        Self::with_compiler("wasmer-singlepass", compiler)
-    }
-
-    /// Set to run exactly the layer's feature set.
-    fn with_compiler(name: &'static str, compiler: impl Into<Box<dyn CompilerConfig>>) -> Self {
         let mut features = Features::none();
         features.reference_types(true).bulk_memory(true).multi_value(true).extended_const(true);
         let engine = EngineBuilder::new(compiler).set_features(Some(features)).engine();
-        Self { engine: engine.into(), name }
+        Self { engine: engine.into() }
     }
 }
 
@@ -77,7 +63,7 @@ impl Backend for Wasmer {
     type Instance = WasmerInstance;
 
     fn name(&self) -> &'static str {
-        self.name
+        "wasmer"
     }
 
     fn compile(&self, module: &ValidModule<'_>) -> Result<Module> {

@@ -41,14 +41,13 @@ macro_rules! entry {
     };
 }
 
-const BACKENDS: [BackendInfo; 7] = [
+const BACKENDS: [BackendInfo; 6] = [
     entry!("wasmi", "wasmi", Ok(mistletoe_wasmi::Wasmi::new())),
     entry!("wasmi-lazy", "wasmi", Ok(mistletoe_wasmi::Wasmi::lazy())),
     entry!("wasmtime", "wasmtime", mistletoe_wasmtime::Wasmtime::new()),
     entry!("wasmtime-winch", "wasmtime-winch", mistletoe_wasmtime::Wasmtime::winch()),
     entry!("wasmtime-pulley", "wasmtime-pulley", mistletoe_wasmtime::Wasmtime::pulley()),
     entry!("wasmer", "wasmer", Ok(mistletoe_wasmer::Wasmer::new())),
-    entry!("wasmer-singlepass", "wasmer-singlepass", Ok(mistletoe_wasmer::Wasmer::singlepass())),
 ];
 
 /// Every backend there is, compiled in or not. The first that was compiled in is the one to take where none is named.
