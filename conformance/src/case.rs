@@ -39,9 +39,6 @@ pub struct Header {
     pub load: Option<Map<String, Value>>,
     /// The error that opening a session has to give.
     pub open: Option<Map<String, Value>>,
-    /// Whether it takes much time or memory. The self-test then tries it only on faults that no other case catches.
-    #[serde(default)]
-    pub costly: bool,
     /// How often the steps are run, each time on fresh sessions and with the same results; once by default.
     #[serde(default = "once")]
     pub runs: u32,

@@ -20,6 +20,11 @@ use crate::types::FuncType;
 ///
 /// - Exactly [the feature set](crate::FEATURES); what it has beyond is off or not reachable.
 /// - NaN results are canonical, so that the same package gives the same bytes everywhere.
+/// - Recursion without end is a trap, not the end of the process; recursion 500 deep, with a hundred locals in each call,
+///   is none.
+///
+/// A backend does not panic, whatever the module. One whose engine may do so catches it and answers with
+/// [`Error::engine`](crate::Error::engine).
 pub trait Backend: Clone + Send + Sync + 'static {
     /// Compiled code. Threads share it; every one of them may instantiate it at any time.
     type Module: Clone + Send + Sync + 'static;
@@ -77,9 +82,9 @@ pub trait Instance {
     /// [`Operation::Call`](crate::Operation::Call). After either the layer poisons the instance.
     fn call<const N: usize>(&mut self, func: &Self::Func, params: [u32; N]) -> Result<u32>;
 
-    /// The exported memory, as large as it is now. Any call may grow or move it.
+    /// The export named [`MEMORY`](crate::protocol::MEMORY), as large as it is now. Any call may grow or move it.
     fn memory(&self) -> &[u8];
 
-    /// The exported memory, to be written.
+    /// The same memory, to be written.
     fn memory_mut(&mut self) -> &mut [u8];
 }
