@@ -6,7 +6,7 @@ use mistletoe_abi::protocol::MEMORY;
 use mistletoe_abi::types::FuncType;
 use mistletoe_abi::{Backend, Error, Instance, Operation, Result, Trap, ValidModule};
 use wasmer::sys::vm::TrapCode;
-use wasmer::sys::{CompilerConfig, Cranelift, EngineBuilder, Features};
+use wasmer::sys::{Cranelift, EngineBuilder, Features};
 use wasmer::{Engine, InstantiationError, LinkError, Memory, Module, RuntimeError, Store, TypedFunction};
 
 /// wasmer with its optimising compiler, Cranelift.
