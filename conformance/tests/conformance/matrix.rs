@@ -49,6 +49,9 @@ enum Format {
 
 pub(crate) fn run() -> Result<ExitCode, Error> {
     let arguments = Arguments::parse_from(std::env::args().skip(1));
+    if let Some(folder) = std::env::var_os("CONFORMANCE_FOLDER") {
+        std::env::set_current_dir(folder)?;
+    }
     let mut backends = crate::backends()?;
     if !arguments.backend.is_empty() {
         // An unknown name is an error, and so is one that is not built in.
