@@ -62,7 +62,7 @@ impl Failure {
     }
 
     pub(crate) fn write(file: impl AsRef<Path>, source: impl Into<Cause>) -> Self {
-        Self::File { file: shown(file.as_ref()), action: "write", source: source.into() }
+        Self::File { file: shown(file.as_ref()), action: "written", source: source.into() }
     }
 
     pub(crate) fn library(file: &Path, source: mistletoe::Error) -> Self {
