@@ -1,5 +1,6 @@
 //! `mistctl inspect`.
 
+use std::collections::HashSet;
 use std::error::Error as _;
 
 use mistletoe::documents::yaml::{self, Mapping, Value};
@@ -86,10 +87,10 @@ fn imports(interface: &Interface) -> Value {
 fn exports(interface: &Interface) -> Value {
     let mut groups = Mapping::new();
     for (heading, kind) in KINDS {
-        let mut group = Mapping::new();
-        for export in interface.exports.iter().filter(|export| export.ty.kind() == kind) {
-            group.insert(export.name.clone(), signature(&export.ty));
-        }
+        // A broken module may have a name twice. The names are hashed, since many long ones take long to compare.
+        let mut seen = HashSet::new();
+        let exports = interface.exports.iter().filter(|export| export.ty.kind() == kind && seen.insert(&export.name));
+        let group = exports.map(|export| (export.name.clone(), Value::from(signature(&export.ty)))).collect();
         groups.insert(heading, Value::Mapping(group));
     }
     Value::Mapping(groups)

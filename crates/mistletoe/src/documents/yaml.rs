@@ -230,6 +230,13 @@ impl Mapping {
     }
 }
 
+/// Collects entries in their order, without a look for keys that are there already: the caller has seen to that.
+impl FromIterator<(String, Value)> for Mapping {
+    fn from_iter<I: IntoIterator<Item = (String, Value)>>(entries: I) -> Self {
+        Self(entries.into_iter().map(|(key, value)| (Value::String(key), value)).collect())
+    }
+}
+
 impl IntoIterator for Mapping {
     type Item = (Value, Value);
     type IntoIter = std::vec::IntoIter<(Value, Value)>;
