@@ -1,12 +1,16 @@
 //! A case as its file describes it.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 
+use mistletoe_abi::Limits;
+use mistletoe_abi::protocol::httpwasm::Delimiter;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::BadCase;
+use crate::setup::{Grants, Protocol, Setup};
 
 /// What a header starts its lines with.
 const MARK: &str = ";;!";
@@ -31,8 +35,20 @@ pub struct Case {
 pub struct Header {
     /// One line: what the case proves.
     pub about: String,
-    /// Numbers of the rules in `docs/abi.md` that it tests.
+    /// Numbers of the rules that it tests, in its protocol's document: `docs/abi.md`, for plugins `docs/httpwasm.md`.
+    /// Commands follow WASI's own.
+    #[serde(default)]
     pub rules: Vec<u32>,
+    /// The interface that the module speaks: `"package"` (the default), `"httpwasm"` or `"command"`.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// Whether it can import the functions of the module `test`, which `offers.rs` lists.
+    #[serde(default)]
+    pub imports: bool,
+    /// What WASI grants; without it there is no WASI.
+    pub wasi: Option<Grants>,
+    /// Where records of a plugin's input end: `"newline"` (the default), `"nul"`, `"none"`, or one character.
+    pub delimiter: Option<String>,
     /// The longest output in bytes that the host allows, where it is not the default.
     pub max_output: Option<u64>,
     /// The error that loading the module has to give: its kind and those of its fields that matter.
@@ -67,7 +83,8 @@ pub struct Known {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
-    /// The call: `"info"`, `{ generate = <text> }`, `{ borrow = <text> }`, or `"close"`, which drops the session.
+    /// The call: `"info"`, `{ generate = <text> }`, `{ borrow = <text> }`, `{ request = <text> }` for a plugin, `"start"`
+    /// for a command, or `"close"`, which drops the session.
     pub call: Call,
     /// The session it is made on. One is opened where its name comes up first, or again after it was closed.
     #[serde(default)]
@@ -75,10 +92,20 @@ pub struct Step {
     /// How often it is made in a row, each time with the same result; once by default.
     #[serde(default = "once")]
     pub times: u32,
-    /// The string that has to come back …
+    /// The string that has to come back, from plugins and commands on their standard output …
     pub output: Option<Text>,
     /// … or the error: its kind and those of its fields that matter.
     pub error: Option<Map<String, Value>>,
+    /// What has to have been written to the standard error during the call, if that matters.
+    pub stderr: Option<Text>,
+    /// What has to have been written to the standard output by a call that fails, if that matters.
+    pub stdout: Option<Text>,
+    /// The code that a command has to exit with; 0 by default.
+    #[serde(default)]
+    pub exit: u32,
+    /// What has to be in the granted folders afterwards, if that matters: files with what they hold, folders (`/` at the
+    /// end) and links (`@` at the end) with where they lead. The folders are `0/`, `1/` … in the order of their names.
+    pub files: Option<BTreeMap<String, String>>,
     /// What has to have poisoned the session by then. Left out, a trap counts as its own fault, and otherwise nothing
     /// changes.
     pub fault: Option<Map<String, Value>>,
@@ -94,6 +121,10 @@ pub enum Call {
     Generate(Text),
     /// Hand over an input, and read the output before it is freed.
     Borrow(Text),
+    /// Have a plugin answer a request.
+    Request(Text),
+    /// Run a command.
+    Start,
     /// Drop the session; nothing comes back.
     Close,
 }
@@ -150,9 +181,24 @@ impl Case {
 }
 
 impl Header {
+    /// What the module is loaded with.
+    pub(crate) fn setup(&self) -> Setup {
+        let mut limits = Limits::default();
+        if let Some(bytes) = self.max_output {
+            limits = limits.max_output(bytes);
+        }
+        let delimiter = match self.delimiter.as_deref().map(str::as_bytes) {
+            None | Some(b"newline") => Delimiter::Newline,
+            Some(b"nul") => Delimiter::Nul,
+            Some([byte]) => Delimiter::Byte(*byte),
+            Some(_) => Delimiter::None,
+        };
+        Setup::new(self.protocol, limits, self.imports, delimiter, self.wasi.clone())
+    }
+
     /// A case that can only pass is none.
     fn check(&self) -> Result<(), &'static str> {
-        if self.rules.is_empty() {
+        if self.rules.is_empty() && self.protocol != Protocol::Command {
             return Err("a case names at least one rule");
         }
         let ends = [self.load.is_some(), self.open.is_some(), !self.steps.is_empty()];

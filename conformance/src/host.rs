@@ -3,9 +3,14 @@
 //! A backend is all that a user of this suite has to bring: [`AnyBackend`] is a [`Host`]. The traits are here so that the
 //! suite can be tried on hosts that do things wrong.
 
-use mistletoe_abi::{AnyBackend, AnyPackage, AnySession, Error, Limits, Result};
+use mistletoe_abi::{
+    AnyBackend, AnyPackage, AnySession, Backend, Command, CommandSession, Error, Handler, HandlerSession, Operation,
+    Result,
+};
 
-/// Loads packages.
+use crate::setup::{Protocol, Setup, State};
+
+/// Loads modules.
 pub trait Host: Send + Sync {
     /// The name in reports.
     fn name(&self) -> &str;
@@ -14,37 +19,41 @@ pub trait Host: Send + Sync {
     ///
     /// # Errors
     ///
-    /// As [`AnyPackage::with_limits`].
-    fn load(&self, wasm: &[u8], limits: Limits) -> Result<Box<dyn HostPackage>>;
+    /// As [`AnyPackage::with_imports`].
+    fn load(&self, wasm: &[u8], setup: &Setup) -> Result<Box<dyn HostPackage>>;
 }
 
-/// A loaded package, which threads share.
+/// A loaded module, which threads share.
 pub trait HostPackage: Send + Sync {
     /// Opens a session.
     ///
     /// # Errors
     ///
-    /// As [`AnyPackage::session`].
-    fn open(&self) -> Result<Box<dyn HostSession>>;
+    /// As [`AnyPackage::session_with`].
+    fn open(&self, state: State) -> Result<Box<dyn HostSession>>;
 }
 
-/// A session, which stays on its thread.
+/// A session, which stays on its thread. What its protocol does not have is an error.
 pub trait HostSession {
-    /// Asks for the package's description.
+    /// Asks a package for its description.
     ///
     /// # Errors
     ///
     /// As [`AnySession::info`].
-    fn info(&mut self) -> Result<String>;
+    fn info(&mut self) -> Result<String> {
+        Err(no_such_call())
+    }
 
-    /// Hands over an input.
+    /// Hands a package an input.
     ///
     /// # Errors
     ///
     /// As [`AnySession::generate`].
-    fn generate(&mut self, input: &str) -> Result<String>;
+    fn generate(&mut self, _input: &str) -> Result<String> {
+        Err(no_such_call())
+    }
 
-    /// Hands over an input, and reads the output where it lies.
+    /// Hands a package an input, and reads the output where it lies.
     ///
     /// # Errors
     ///
@@ -53,27 +62,76 @@ pub trait HostSession {
         self.generate(input).map(|output| read(&output))
     }
 
+    /// Has a plugin answer a request; what it wrote is in [`streams`](HostSession::streams).
+    ///
+    /// # Errors
+    ///
+    /// As [`HandlerSession::run`].
+    fn request(&mut self, _input: &str) -> Result<()> {
+        Err(no_such_call())
+    }
+
+    /// Runs a command to its exit.
+    ///
+    /// # Errors
+    ///
+    /// As [`CommandSession::run`].
+    fn start(&mut self) -> Result<u32> {
+        Err(no_such_call())
+    }
+
+    /// What was written to the standard output and the standard error, or to a plugin's streams of that kind, since the
+    /// last time.
+    fn streams(&mut self) -> (String, String) {
+        self.state_mut().map(State::take_streams).unwrap_or_default()
+    }
+
+    /// The state of the session, while there is one.
+    fn state_mut(&mut self) -> Option<&mut State>;
+
     /// What has poisoned the session.
     fn fault(&self) -> Option<Error>;
 }
 
+/// Loads a module that speaks another protocol than the package interface.
+///
+/// # Errors
+///
+/// As [`Handler::with_imports`] and [`Command::with_imports`].
+pub fn load_other<B: Backend>(backend: &B, wasm: &[u8], setup: &Setup) -> Result<Box<dyn HostPackage>> {
+    let Setup { limits, imports, .. } = setup;
+    Ok(match setup.protocol {
+        Protocol::Command => Box::new(Command::with_imports(backend, wasm, imports)?),
+        _ => Box::new(Handler::with_imports(backend, wasm, imports, limits.clone())?.delimiter(setup.delimiter)),
+    })
+}
+
+fn no_such_call() -> Error {
+    Error::engine(Operation::Call, "the module speaks another protocol")
+}
+
 impl Host for AnyBackend {
     fn name(&self) -> &str {
-        self.name()
+        Backend::name(self)
     }
 
-    fn load(&self, wasm: &[u8], limits: Limits) -> Result<Box<dyn HostPackage>> {
-        Ok(Box::new(AnyPackage::with_limits(self, wasm, limits)?))
+    fn load(&self, wasm: &[u8], setup: &Setup) -> Result<Box<dyn HostPackage>> {
+        match setup.protocol {
+            Protocol::Package => {
+                Ok(Box::new(AnyPackage::with_imports(self, wasm, &setup.imports, setup.limits.clone())?))
+            }
+            _ => load_other(self, wasm, setup),
+        }
     }
 }
 
-impl HostPackage for AnyPackage {
-    fn open(&self) -> Result<Box<dyn HostSession>> {
-        Ok(Box::new(self.session()?))
+impl HostPackage for AnyPackage<State> {
+    fn open(&self, state: State) -> Result<Box<dyn HostSession>> {
+        Ok(Box::new(self.session_with(state)?))
     }
 }
 
-impl HostSession for AnySession {
+impl HostSession for AnySession<State> {
     fn info(&mut self) -> Result<String> {
         self.info()
     }
@@ -86,7 +144,77 @@ impl HostSession for AnySession {
         self.generate_with(input, read)
     }
 
+    fn state_mut(&mut self) -> Option<&mut State> {
+        Some(self.state_mut())
+    }
+
     fn fault(&self) -> Option<Error> {
         self.fault().cloned()
+    }
+}
+
+impl<B: Backend> HostPackage for Handler<B, State> {
+    fn open(&self, state: State) -> Result<Box<dyn HostSession>> {
+        Ok(Box::new(Requests { session: self.session_with(state)?, streams: Default::default() }))
+    }
+}
+
+/// A plugin's session, with what it wrote last.
+struct Requests<B: Backend> {
+    session: HandlerSession<B, State>,
+    streams: (String, String),
+}
+
+impl<B: Backend> HostSession for Requests<B> {
+    fn request(&mut self, input: &str) -> Result<()> {
+        let result = self.session.run(input.as_bytes());
+        let (output, result) = match result {
+            Ok(output) => (output, Ok(())),
+            Err(error) => (self.session.unfinished(), Err(error)),
+        };
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        self.streams = (text(&output.stdout), text(&output.stderr));
+        result
+    }
+
+    fn streams(&mut self) -> (String, String) {
+        std::mem::take(&mut self.streams)
+    }
+
+    fn state_mut(&mut self) -> Option<&mut State> {
+        Some(self.session.state_mut())
+    }
+
+    fn fault(&self) -> Option<Error> {
+        self.session.fault().cloned()
+    }
+}
+
+impl<B: Backend> HostPackage for Command<B, State> {
+    fn open(&self, state: State) -> Result<Box<dyn HostSession>> {
+        Ok(Box::new(Run { session: Some(self.session_with(state)?), state: None }))
+    }
+}
+
+/// A command before it runs, and its state afterwards.
+struct Run<B: Backend> {
+    session: Option<CommandSession<B, State>>,
+    state: Option<State>,
+}
+
+impl<B: Backend> HostSession for Run<B> {
+    fn start(&mut self) -> Result<u32> {
+        let session = self.session.take().ok_or_else(no_such_call)?;
+        let (result, state) = session.run();
+        self.state = Some(state);
+        result
+    }
+
+    fn state_mut(&mut self) -> Option<&mut State> {
+        self.state.as_mut()
+    }
+
+    fn fault(&self) -> Option<Error> {
+        None
     }
 }

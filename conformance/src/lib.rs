@@ -31,8 +31,10 @@
 
 pub mod case;
 pub mod host;
+pub mod offers;
 pub mod report;
 mod run;
+pub mod setup;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

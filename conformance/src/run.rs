@@ -1,16 +1,20 @@
 //! Running a case on a backend.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{BTreeMap, HashMap};
+use std::error::Error as _;
 use std::fmt;
+use std::mem::take;
 use std::panic::resume_unwind;
 
-use mistletoe_abi::{Error, ErrorKind, Limits};
+use mistletoe_abi::{Error, ErrorKind};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::case::{Call, Case, Step};
 use crate::host::{Host, HostPackage, HostSession};
+use crate::offers::OwnError;
+use crate::setup::Setup;
 
 /// What a backend did with a case, in the terms that backends are compared in: outputs, and kinds of errors with all
 /// their fields.
@@ -35,6 +39,22 @@ pub struct Observed {
     /// What had poisoned the session afterwards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<Value>,
+    /// What was written to the standard output, where that is not the answer, …
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub stdout: String,
+    /// … and to the standard error.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub stderr: String,
+    /// The code that a command exited with.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub exit: u32,
+    /// What was in the granted folders.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 impl fmt::Display for Observation {
@@ -69,17 +89,14 @@ impl Case {
     ///
     /// [`Failure`] where the host did not do the same each time.
     pub fn observe(&self, host: &dyn Host) -> Result<Observation, Failure> {
-        let mut limits = Limits::default();
-        if let Some(bytes) = self.header.max_output {
-            limits = limits.max_output(bytes);
-        }
-        let package = match host.load(&self.wasm, limits) {
+        let setup = self.header.setup();
+        let package = match host.load(&self.wasm, &setup) {
             Ok(package) => package,
             Err(error) => return Ok(Observation { load: Some(fields(&error)), ..Observation::default() }),
         };
         let runs = || {
             (0..self.header.runs)
-                .map(|_| self.run(&*package))
+                .map(|_| self.run(&*package, &setup))
                 .reduce(agreed)
                 .unwrap_or_else(|| Ok(Observation::default()))
         };
@@ -91,12 +108,19 @@ impl Case {
     }
 
     /// The steps, once.
-    fn run(&self, package: &dyn HostPackage) -> Result<Observation, Failure> {
+    fn run(&self, package: &dyn HostPackage, setup: &Setup) -> Result<Observation, Failure> {
+        let state = || {
+            setup.state().map_err(|error| Failure {
+                at: "the state of a session".to_owned(),
+                expected: "that it can be made".to_owned(),
+                found: error.to_string(),
+            })
+        };
         let mut observation = Observation::default();
         let mut sessions: HashMap<&str, Box<dyn HostSession>> = HashMap::new();
         // A case about opening a session needs no step.
         if self.header.steps.is_empty() {
-            observation.open = package.open().err().as_ref().map(fields);
+            observation.open = package.open(state()?).err().as_ref().map(fields);
         }
         for step in &self.header.steps {
             if let Call::Close = step.call {
@@ -105,7 +129,7 @@ impl Case {
             }
             let session = match sessions.entry(&step.session) {
                 Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => match package.open() {
+                Entry::Vacant(entry) => match package.open(state()?) {
                     Ok(session) => entry.insert(session),
                     Err(error) => {
                         observation.open = Some(fields(&error));
@@ -114,20 +138,32 @@ impl Case {
                 },
             };
             let input = match &step.call {
-                Call::Generate(text) | Call::Borrow(text) => text.text(),
-                Call::Info | Call::Close => String::new(),
+                Call::Generate(text) | Call::Borrow(text) | Call::Request(text) => text.text(),
+                Call::Info | Call::Start | Call::Close => String::new(),
             };
             for _ in 0..step.times {
+                let mut exit = 0;
                 let result = match &step.call {
                     Call::Generate(_) => session.generate(&input),
                     Call::Borrow(_) => {
                         let mut read = String::new();
                         session.borrow(&input, &mut |output| output.clone_into(&mut read)).map(|()| read)
                     }
+                    Call::Request(_) => session.request(&input).map(|()| String::new()),
+                    Call::Start => session.start().map(|code| {
+                        exit = code;
+                        String::new()
+                    }),
                     Call::Info | Call::Close => session.info(),
                 };
-                let result = result.map_err(|error| fields(&error));
-                observation.calls.push(Observed { result, fault: session.fault().as_ref().map(fields) });
+                let (mut stdout, stderr) = session.streams();
+                let result = match (&step.call, result) {
+                    (Call::Request(_) | Call::Start, Ok(_)) => Ok(take(&mut stdout)),
+                    (_, result) => result.map_err(|error| fields(&error)),
+                };
+                let fault = session.fault().as_ref().map(fields);
+                let files = session.state_mut().map(|state| state.files()).unwrap_or_default();
+                observation.calls.push(Observed { result, fault, stdout, stderr, exit, files });
             }
         }
         Ok(observation)
@@ -149,7 +185,10 @@ impl Case {
                 faults.remove(step.session.as_str());
                 continue;
             }
-            let trap = step.error.as_ref().filter(|error| error.get("kind").is_some_and(|kind| kind == "trap"));
+            let poison = ["trap", "host", "host-panic", "exit"];
+            let poisons =
+                |error: &&Map<String, Value>| error.get("kind").is_some_and(|kind| poison.iter().any(|p| kind == p));
+            let trap = step.error.as_ref().filter(poisons).filter(|_| !matches!(step.call, Call::Start));
             if let Some(fault) = step.fault.as_ref().or(trap) {
                 faults.insert(&step.session, fault);
             }
@@ -167,13 +206,39 @@ impl Step {
     /// Compares what a call gave with what it has to give.
     fn check(&self, at: &str, observed: &Observed) -> Result<(), Failure> {
         let (expected, found) = match (&observed.result, &self.output, &self.error) {
-            (Err(found), _, Some(expected)) => return same(at, Some(expected), Some(found)),
-            (Ok(found), Some(output), _) if output.text() == *found => return Ok(()),
+            (Err(found), _, Some(expected)) => {
+                same(at, Some(expected), Some(found))?;
+                return self.check_rest(at, observed);
+            }
+            (Ok(found), Some(output), _) if output.text() == *found => return self.check_rest(at, observed),
             (found, Some(output), _) => (shown(&output.text()), found),
             (found, None, error) => (Value::from(error.clone().unwrap_or_default()).to_string(), found),
         };
         let found = found.as_ref().map_or_else(Value::to_string, |found| shown(found));
         Err(Failure { at: at.to_owned(), expected, found })
+    }
+
+    /// Compares what else a call left behind.
+    fn check_rest(&self, at: &str, observed: &Observed) -> Result<(), Failure> {
+        let mut parts = vec![("exit code", self.exit.to_string(), observed.exit.to_string())];
+        if let Some(stdout) = &self.stdout {
+            parts.push(("standard output", stdout.text(), observed.stdout.clone()));
+        }
+        if let Some(stderr) = &self.stderr {
+            parts.push(("standard error", stderr.text(), observed.stderr.clone()));
+        }
+        if let Some(files) = &self.files {
+            // What lies outside is there in every case.
+            let outside = [("outside/".to_owned(), String::new()), ("outside/secret".to_owned(), "secret".to_owned())];
+            let expected: BTreeMap<_, _> = files.clone().into_iter().chain(outside).collect();
+            parts.push(("files", format!("{expected:?}"), format!("{:?}", observed.files)));
+        }
+        match parts.into_iter().find(|(_, expected, found)| expected != found) {
+            Some((part, expected, found)) => {
+                Err(Failure { at: format!("{at}, {part}"), expected: shown(&expected), found: shown(&found) })
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -186,9 +251,17 @@ fn agreed(first: Result<Observation, Failure>, second: Result<Observation, Failu
     Err(Failure { at: "a later run".to_owned(), expected: first.to_string(), found: second.to_string() })
 }
 
-/// An error's kind with its fields, as a tool prints them.
+/// An error's kind with its fields, as a tool prints them; and as `own` the code of an error of the host's own, and as
+/// `message` a host function's words.
 fn fields(error: &Error) -> Value {
-    serde_json::to_value::<&ErrorKind>(error.kind()).unwrap_or_default()
+    let mut fields = serde_json::to_value::<&ErrorKind>(error.kind()).unwrap_or_default();
+    if let (Value::Object(fields), ErrorKind::Host { .. } | ErrorKind::HostPanic { .. }) = (&mut fields, error.kind()) {
+        match error.downcast_ref::<OwnError>() {
+            Some(own) => fields.insert("own".to_owned(), own.code.into()),
+            None => fields.insert("message".to_owned(), error.source().map(ToString::to_string).into()),
+        };
+    }
+    fields
 }
 
 /// Compares an expected error with what was found; only the fields that are expected count. One that is expected to be

@@ -13,11 +13,8 @@ use mistletoe::{Error, ErrorKind, Limits, Operation, Result, Trap};
 
 use crate::faulty::{
     CHARACTERS, Fault, Guest, HANDED_ON, LENGTH, Opened, RESET, SOUND, Shared, Span, Step, TRAPPED, bounded_memory,
-    exported_start, lock, without_start,
+    lock,
 };
-
-/// A name for the start function that no package has.
-const AGAIN: &str = "the start function, again";
 
 pub(crate) static FAULTS: &[Fault] = &[
     // Who frees what, and when.
@@ -600,24 +597,32 @@ pub(crate) static FAULTS: &[Fault] = &[
         start: |guest| if guest.has(Step::Initialize) { Ok(()) } else { guest.call_other("_start") },
         ..SOUND
     },
-    Fault { name: "drops-the-start-function", bytes: without_start, ..SOUND },
+    Fault {
+        name: "drops-the-start-function",
+        call: |guest, step, params| if step == Step::Start { Ok(0) } else { guest.call(step, params) },
+        ..SOUND
+    },
     Fault {
         name: "runs-the-start-function-twice",
-        bytes: |wasm| exported_start(wasm, AGAIN),
-        start: |guest| guest.call_other(AGAIN),
+        call: |guest, step, params| {
+            if step == Step::Start {
+                guest.call(step, params)?;
+            }
+            guest.call(step, params)
+        },
         ..SOUND
     },
     Fault {
         name: "runs-the-start-function-after-initialize",
-        bytes: |wasm| without_start(&exported_start(wasm, AGAIN)?),
-        call: |guest, step, params| {
-            let result = guest.call(step, params)?;
-            if step == Step::Initialize {
-                guest.call_other(AGAIN)?;
+        call: |guest, step, params| match step {
+            // Instances without an `_initialize` are not this fault's.
+            Step::Start if guest.has(Step::Initialize) => Ok(0),
+            Step::Initialize => {
+                guest.call(step, params)?;
+                if guest.has_start() { guest.call(Step::Start, &[]) } else { Ok(0) }
             }
-            Ok(result)
+            _ => guest.call(step, params),
         },
-        start: |guest| if guest.has(Step::Initialize) { Ok(()) } else { guest.call_other(AGAIN) },
         ..SOUND
     },
     Fault {
@@ -1136,11 +1141,11 @@ pub(crate) static FAULTS: &[Fault] = &[
         name: "checks-the-length-before-the-range",
         ask: |session, input| {
             let limit = session.package.max_output;
-            session.ask(input).map_err(|error| match *error.kind() {
+            session.ask(input).map_err(|error| match error.kind() {
                 ErrorKind::OutOfBounds { region: region @ (Region::Info | Region::Output), length, .. }
-                    if u64::from(length) > limit =>
+                    if u64::from(*length) > limit =>
                 {
-                    ErrorKind::TooLong { region, length: length.into(), limit }.into()
+                    ErrorKind::TooLong { region: region.clone(), length: u64::from(*length), limit }.into()
                 }
                 _ => error,
             })

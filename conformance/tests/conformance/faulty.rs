@@ -9,11 +9,13 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
 
+use mistletoe::host::{Data, HostFunc};
 use mistletoe::types::FuncType;
 use mistletoe::{Backend, Error, ErrorKind, Instance, Limits, Operation, Package, Result, Session, ValidModule, Wasmi};
-use mistletoe_conformance::host::{Host, HostPackage, HostSession};
+use mistletoe_conformance::host::{Host, HostPackage, HostSession, load_other};
+use mistletoe_conformance::setup::{Protocol, Setup, State};
 
-pub(crate) use sections::{bounded_memory, exported_start, without_start};
+pub(crate) use sections::bounded_memory;
 
 type Engine = <Wasmi as Backend>::Instance;
 type EngineFunc = <Engine as Instance>::Func;
@@ -29,6 +31,8 @@ pub(crate) struct Fault {
     pub(crate) start: fn(&mut Guest) -> Result<()>,
     /// Makes a call of the protocol's.
     pub(crate) call: fn(&mut Guest, Step, &[u32]) -> Result<u32>,
+    /// Carries out a call of the host function of this name.
+    pub(crate) host: HostCall,
     /// Chooses the limits.
     pub(crate) limits: fn(Limits) -> Limits,
     /// Decides on a module that is refused; `None` takes it.
@@ -43,12 +47,16 @@ pub(crate) struct Fault {
     pub(crate) error: fn(ErrorKind) -> ErrorKind,
 }
 
+/// The name of a host function, the slots it is called with, and the call itself.
+type HostCall = fn(&str, &mut [u64], &mut dyn FnMut(&mut [u64]) -> Result<()>) -> Result<()>;
+
 /// A host without a fault.
 pub(crate) const SOUND: Fault = Fault {
     name: "sound",
     bytes: |_| None,
     start: |_| Ok(()),
     call: Guest::call,
+    host: |_, slots, call| call(slots),
     limits: |limits| limits,
     refuse: Some,
     open: Loaded::open,
@@ -60,12 +68,18 @@ pub(crate) const SOUND: Fault = Fault {
 /// The calls of the protocol, in the terms of `docs/abi.md`.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Step {
+    Start,
     Initialize,
     Info,
     Alloc,
     Generate,
     FreeInput,
     FreeOutput,
+    Malloc,
+    Free,
+    Run,
+    RunWithInput,
+    Command,
 }
 
 /// A range of the guest's memory.
@@ -80,6 +94,8 @@ pub(crate) struct Guest {
     fault: Fault,
     engine: Engine,
     functions: HashMap<&'static str, EngineFunc>,
+    /// What the layer calls the start function.
+    start: String,
     shown: Shown,
     /// The memory as it was after instantiation, for a fault that keeps it.
     pub(crate) fresh: Vec<u8>,
@@ -123,6 +139,8 @@ thread_local! {
     /// … that its memory starts anew, and another memory to start with.
     pub(crate) static RESET: Cell<bool> = const { Cell::new(false) };
     pub(crate) static HANDED_ON: RefCell<Option<Memory>> = const { RefCell::new(None) };
+    /// The state of the session that is about to be opened.
+    static STATE: Cell<Option<State>> = const { Cell::new(None) };
     /// And back from the instance: how long the output is, and a trap that the layer was not told of.
     pub(crate) static LENGTH: Cell<u64> = const { Cell::new(0) };
     pub(crate) static TRAPPED: Cell<Option<ErrorKind>> = const { Cell::new(None) };
@@ -131,11 +149,24 @@ thread_local! {
 impl Step {
     pub(crate) fn export(self) -> &'static str {
         match self {
+            Self::Start => "start function",
+            Self::Malloc => "malloc",
+            Self::Free => "free",
+            Self::Run | Self::RunWithInput => "run",
+            Self::Command => "_start",
             Self::Initialize => "_initialize",
             Self::Info => "__mistletoe_info",
             Self::Alloc => "__mistletoe_alloc",
             Self::Generate => "__mistletoe_generate",
             Self::FreeInput | Self::FreeOutput => "__mistletoe_dealloc",
+        }
+    }
+
+    fn params(self) -> usize {
+        match self {
+            Self::Start | Self::Initialize | Self::Info | Self::Run | Self::Command => 0,
+            Self::Alloc | Self::Malloc | Self::Free => 1,
+            Self::Generate | Self::FreeInput | Self::FreeOutput | Self::RunWithInput => 2,
         }
     }
 
@@ -161,12 +192,12 @@ impl Guest {
     pub(crate) fn call(&mut self, step: Step, params: &[u32]) -> Result<u32> {
         let function = self.functions.get(step.export());
         let function = function.ok_or_else(|| Error::engine(Operation::Resolve, "a function was never resolved"))?;
-        let result = match *params {
-            [] => self.engine.call(function, []),
-            [a] => self.engine.call(function, [a]),
-            [a, b] => self.engine.call(function, [a, b]),
-            _ => Err(Error::engine(Operation::Call, "no call has as many parameters")),
-        }?;
+        let mut slots = [0; 2];
+        for (slot, param) in slots.iter_mut().zip(params) {
+            *slot = u64::from(*param);
+        }
+        self.engine.call(function, &mut slots)?;
+        let result = slots[0] as u32;
         match step {
             Step::Alloc => self.input = Span { address: result, length: params.first().copied().unwrap_or_default() },
             Step::Generate | Step::Info => {
@@ -181,7 +212,8 @@ impl Guest {
 
     /// Resolves a function before the layer does.
     pub(crate) fn resolve(&mut self, step: Step, ty: &FuncType) -> Result<()> {
-        self.functions.insert(step.export(), self.engine.func(step.export(), ty)?);
+        let name = if step == Step::Start { &self.start } else { step.export() };
+        self.functions.insert(step.export(), self.engine.func(name, ty)?);
         Ok(())
     }
 
@@ -193,9 +225,14 @@ impl Guest {
     /// Calls a function `[] -> []` that is none of the protocol's, if there is one.
     pub(crate) fn call_other(&mut self, name: &str) -> Result<()> {
         match self.engine.func(name, &FuncType::new(&[], &[])) {
-            Ok(function) => self.engine.call(&function, []).map(drop),
+            Ok(function) => self.engine.call(&function, &mut []),
             Err(_) => Ok(()),
         }
+    }
+
+    /// Whether there is a start function.
+    pub(crate) fn has_start(&self) -> bool {
+        self.functions.contains_key(Step::Start.export())
     }
 
     /// Whether a function of the protocol's is there.
@@ -208,7 +245,7 @@ impl Guest {
     }
 
     pub(crate) fn memory_mut(&mut self) -> &mut [u8] {
-        self.engine.memory_mut()
+        self.engine.memory_and_data().0
     }
 
     /// Where the current fat pointer points.
@@ -280,25 +317,30 @@ impl Instance for Guest {
     type Func = Step;
 
     fn func(&mut self, name: &str, ty: &FuncType) -> Result<Step> {
-        let steps = [Step::Initialize, Step::Info, Step::Alloc, Step::Generate, Step::FreeInput];
-        let step = steps.into_iter().find(|step| step.export() == name);
-        let step = step.ok_or_else(|| Error::engine(Operation::Resolve, "not a function of the protocol's"))?;
+        use Step::{Alloc, Command, Free, FreeInput, Generate, Info, Initialize, Malloc, Run, RunWithInput};
+        let steps = [Initialize, Info, Alloc, Generate, FreeInput, Malloc, Free, Run, RunWithInput, Command];
+        let step = steps.into_iter().find(|step| step.export() == name && step.params() == ty.params.len());
+        // The one function that the layer calls by a name of its own making.
+        let step = step.unwrap_or(Step::Start);
+        if step == Step::Start {
+            name.clone_into(&mut self.start);
+        }
         self.resolve(step, ty)?;
         Ok(step)
     }
 
-    fn call<const N: usize>(&mut self, step: &Step, params: [u32; N]) -> Result<u32> {
+    fn call(&mut self, step: &Step, slots: &mut [u64]) -> Result<()> {
         if let Shown::Copy(bytes, true) = replace(&mut self.shown, Shown::Memory) {
-            self.engine.memory_mut().iter_mut().zip(&bytes).for_each(|(to, from)| *to = *from);
+            self.engine.memory_and_data().0.iter_mut().zip(&bytes).for_each(|(to, from)| *to = *from);
             self.written = bytes;
         }
         if RESET.take() {
-            for (i, byte) in self.engine.memory_mut().iter_mut().enumerate() {
+            for (i, byte) in self.engine.memory_and_data().0.iter_mut().enumerate() {
                 *byte = self.fresh.get(i).copied().unwrap_or_default();
             }
         }
         let mut step = *step;
-        let mut params = params.to_vec();
+        let mut params: Vec<u32> = slots.iter().take(step.params()).map(|slot| *slot as u32).collect();
         match step {
             Step::FreeInput => {
                 // The layer frees the input first, then the output.
@@ -312,7 +354,11 @@ impl Instance for Guest {
             }
             _ => (self.freed, self.moved) = (0, false),
         }
-        (self.fault.call)(self, step, &params)
+        let result = (self.fault.call)(self, step, &params)?;
+        if let [slot, ..] = slots {
+            *slot = result.into();
+        }
+        Ok(())
     }
 
     fn memory(&self) -> &[u8] {
@@ -324,9 +370,13 @@ impl Instance for Guest {
         }
     }
 
-    fn memory_mut(&mut self) -> &mut [u8] {
-        let memory = self.engine.memory_mut();
-        match &mut self.shown {
+    fn data(&self) -> &Data {
+        self.engine.data()
+    }
+
+    fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
+        let (memory, data) = self.engine.memory_and_data();
+        let memory = match &mut self.shown {
             Shown::Memory => memory,
             Shown::Bound(bound) => {
                 let end = memory.len().min(*bound);
@@ -336,7 +386,8 @@ impl Instance for Guest {
                 *written = true;
                 bytes
             }
-        }
+        };
+        (memory, data)
     }
 }
 
@@ -356,20 +407,29 @@ impl Backend for Faulty {
         self.fault.name
     }
 
-    fn compile(&self, module: &ValidModule<'_>) -> Result<Self::Module> {
+    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<Self::Module> {
+        let host = self.fault.host;
+        let imports: Vec<_> = imports
+            .iter()
+            .map(|import| {
+                let name = import.name().to_owned();
+                import.wrap(move |slots, call| host(&name, slots, call))
+            })
+            .collect();
         match (self.fault.bytes)(module.bytes()) {
-            Some(bytes) => self.wasmi.compile(&ValidModule::new(&bytes)?),
-            None => self.wasmi.compile(module),
+            Some(bytes) => self.wasmi.compile(&ValidModule::new(&bytes)?, &imports),
+            None => self.wasmi.compile(module, &imports),
         }
     }
 
-    fn instantiate(&self, module: &Self::Module) -> Result<Guest> {
-        let engine = self.wasmi.instantiate(module)?;
+    fn instantiate(&self, module: &Self::Module, data: Data) -> Result<Guest> {
+        let engine = self.wasmi.instantiate(module, data)?;
         let mut guest = Guest {
             fresh: Vec::new(),
             fault: self.fault,
             engine,
             functions: HashMap::new(),
+            start: String::new(),
             shown: Shown::Memory,
             input: Span::default(),
             fat_pointer: 0,
@@ -395,7 +455,7 @@ pub(crate) struct FaultyHost(pub(crate) Fault);
 /// A package that it loaded.
 pub(crate) struct Loaded {
     /// `None` for a module that should have been refused.
-    package: Option<Package<Faulty>>,
+    package: Option<Package<Faulty, State>>,
     fault: Fault,
     pub(crate) max_output: u64,
     /// How many sessions were opened.
@@ -413,7 +473,7 @@ pub(crate) struct Loaded {
 /// A memory that outlives its instance.
 pub(crate) type Memory = Arc<Mutex<Vec<u8>>>;
 /// A session that others may have, too.
-pub(crate) type Shared = Arc<Mutex<Session<Faulty>>>;
+pub(crate) type Shared = Arc<Mutex<Session<Faulty, State>>>;
 /// Answers by the input, or of `info`.
 pub(crate) type Answers = HashMap<Option<String>, String>;
 
@@ -439,7 +499,8 @@ impl Loaded {
     pub(crate) fn open(self: &Arc<Self>) -> Result<Opened> {
         self.opened.fetch_add(1, Relaxed);
         let package = self.package.as_ref().ok_or_else(|| Error::engine(Operation::Instantiate, "not a package"))?;
-        Ok(self.opened_as(Arc::new(Mutex::new(package.session()?)), false))
+        let state = STATE.take().unwrap_or_default();
+        Ok(self.opened_as(Arc::new(Mutex::new(package.session_with(state)?)), false))
     }
 
     /// Opens a session that was kept, if there is one that will do; else a new one, and keeps it.
@@ -480,7 +541,10 @@ impl Opened {
 
 /// An error as a fault reports it.
 fn report(fault: Fault, error: &Error) -> Error {
-    (fault.error)(error.kind().clone()).into()
+    match (fault.error)(error.kind().clone()) {
+        kind if kind == *error.kind() => error.clone(),
+        kind => kind.into(),
+    }
 }
 
 impl Host for FaultyHost {
@@ -488,11 +552,15 @@ impl Host for FaultyHost {
         self.0.name
     }
 
-    fn load(&self, wasm: &[u8], limits: Limits) -> Result<Box<dyn HostPackage>> {
+    fn load(&self, wasm: &[u8], setup: &Setup) -> Result<Box<dyn HostPackage>> {
         let fault = self.0;
+        let limits = setup.limits.clone();
         let max_output = limits.max_output;
         let backend = Faulty { wasmi: Wasmi::new(), fault, max_output };
-        let package = match Package::with_limits(&backend, wasm, (fault.limits)(limits)) {
+        if setup.protocol != Protocol::Package {
+            return load_other(&backend, wasm, setup).map_err(|error| report(fault, &error));
+        }
+        let package = match Package::with_imports(&backend, wasm, &setup.imports, (fault.limits)(limits)) {
             Ok(package) => Some(package),
             Err(error) => match (fault.refuse)(error.kind().clone()) {
                 Some(error) => return Err((fault.error)(error).into()),
@@ -513,8 +581,9 @@ impl Host for FaultyHost {
 }
 
 impl HostPackage for Handle {
-    fn open(&self) -> Result<Box<dyn HostSession>> {
+    fn open(&self, state: State) -> Result<Box<dyn HostSession>> {
         let fault = self.0.fault;
+        STATE.set(Some(state));
         let opened = (fault.open)(&self.0).map_err(|error| report(fault, &error))?;
         Ok(Box::new(opened))
     }
@@ -527,6 +596,14 @@ impl HostSession for Opened {
 
     fn generate(&mut self, input: &str) -> Result<String> {
         self.answer(Some(input))
+    }
+
+    fn streams(&mut self) -> (String, String) {
+        lock(&self.session).state_mut().take_streams()
+    }
+
+    fn state_mut(&mut self) -> Option<&mut State> {
+        None
     }
 
     fn fault(&self) -> Option<Error> {

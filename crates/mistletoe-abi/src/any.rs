@@ -1,40 +1,82 @@
-//! A backend chosen at run time. The engine's type is erased once per session: a call of [`AnySession::generate`] costs
-//! one virtual call more than [`Session::generate`], however many calls it makes into the guest.
+//! A backend chosen at run time.
+//!
+//! [`AnyBackend`] is a [`Backend`] as any other, at the price of one virtual call for each call into the guest: a
+//! `Handler<AnyBackend>` or a `Command<AnyBackend>` is one whose engine is not known when the program is built.
+//!
+//! For packages there is [`AnyPackage`], which erases the engine's type once per session: a call of
+//! [`AnySession::generate`] costs one virtual call more than [`Session::generate`], however many calls it makes into the
+//! guest.
 
+use std::any::Any;
 use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::backend::Backend;
+use crate::backend::{Backend, Instance};
+use crate::erased::{AnyFunc, DynInstance};
 use crate::error::{Error, Result};
+use crate::host::{Data, HostFunc, Imports};
 use crate::limits::Limits;
-use crate::module::Interface;
+use crate::module::{Interface, ValidModule};
 use crate::package::{Package, Session};
+use crate::program::Checked;
+use crate::protocol::package::{offer, problems};
+use crate::types::FuncType;
 
 /// Any [`Backend`].
 #[derive(Clone)]
 pub struct AnyBackend(Arc<dyn DynBackend>);
 
-/// A [`Package`] compiled for any backend.
+/// A module compiled for any backend.
 #[derive(Clone)]
-pub struct AnyPackage(Arc<dyn DynPackage>);
+pub struct AnyModule(Arc<dyn DynModule>);
+
+/// An [`Instance`] on any backend. It stays on its thread, since one engine's instances must.
+pub struct AnyInstance(Box<dyn DynInstance>);
+
+/// A function of an [`AnyInstance`].
+pub struct AnyInstanceFunc(AnyFunc);
+
+/// A [`Package`] compiled for any backend.
+pub struct AnyPackage<T = ()> {
+    package: Arc<dyn DynPackage>,
+    state: PhantomData<fn(T)>,
+}
 
 /// A [`Session`] of a package on any backend. It stays on its thread, since one engine's instances must.
-pub struct AnySession(Box<dyn DynSession>);
+pub struct AnySession<T = ()> {
+    session: Box<dyn DynSession>,
+    state: PhantomData<T>,
+}
 
 trait DynBackend: Send + Sync {
     fn name(&self) -> &'static str;
-    fn package(&self, wasm: &[u8], limits: Limits) -> Result<AnyPackage>;
+    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<AnyModule>;
+    fn package(&self, checked: Checked<'_>, limits: Limits) -> Result<Arc<dyn DynPackage>>;
 }
 
+trait DynModule: Send + Sync {
+    fn instantiate(&self, data: Data) -> Result<AnyInstance>;
+}
+
+/// Without the type of the state: [`AnyPackage`] has it.
 trait DynPackage: Send + Sync {
     fn interface(&self) -> &Interface;
-    fn session(&self) -> Result<AnySession>;
+    fn session(&self, state: Box<dyn Any + Send>) -> Result<Box<dyn DynSession>>;
 }
 
 trait DynSession {
     fn info(&mut self) -> Result<String>;
     fn generate_with(&mut self, input: &str, read: &mut dyn FnMut(&str)) -> Result<()>;
     fn fault(&self) -> Option<&Error>;
+    fn data(&self) -> &Data;
+    fn data_mut(&mut self) -> &mut Data;
+}
+
+/// A backend with a module that it compiled.
+struct Compiled<B: Backend> {
+    backend: B,
+    module: B::Module,
 }
 
 impl<B: Backend> DynBackend for B {
@@ -42,8 +84,18 @@ impl<B: Backend> DynBackend for B {
         Backend::name(self)
     }
 
-    fn package(&self, wasm: &[u8], limits: Limits) -> Result<AnyPackage> {
-        Ok(AnyPackage(Arc::new(Package::with_limits(self, wasm, limits)?)))
+    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<AnyModule> {
+        Ok(AnyModule(Arc::new(Compiled { module: Backend::compile(self, module, imports)?, backend: self.clone() })))
+    }
+
+    fn package(&self, checked: Checked<'_>, limits: Limits) -> Result<Arc<dyn DynPackage>> {
+        Ok(Arc::new(Package::<B>::compile(self, checked, limits)?))
+    }
+}
+
+impl<B: Backend> DynModule for Compiled<B> {
+    fn instantiate(&self, data: Data) -> Result<AnyInstance> {
+        Ok(AnyInstance(Box::new(self.backend.instantiate(&self.module, data)?)))
     }
 }
 
@@ -52,8 +104,8 @@ impl<B: Backend> DynPackage for Package<B> {
         self.interface()
     }
 
-    fn session(&self) -> Result<AnySession> {
-        Ok(AnySession(Box::new(self.session()?)))
+    fn session(&self, state: Box<dyn Any + Send>) -> Result<Box<dyn DynSession>> {
+        Ok(Box::new(self.open(state)?))
     }
 }
 
@@ -69,6 +121,14 @@ impl<B: Backend> DynSession for Session<B> {
     fn fault(&self) -> Option<&Error> {
         self.fault()
     }
+
+    fn data(&self) -> &Data {
+        self.data()
+    }
+
+    fn data_mut(&mut self) -> &mut Data {
+        self.data_mut()
+    }
 }
 
 impl AnyBackend {
@@ -83,6 +143,47 @@ impl AnyBackend {
     }
 }
 
+impl Backend for AnyBackend {
+    type Module = AnyModule;
+    type Instance = AnyInstance;
+
+    fn name(&self) -> &'static str {
+        self.0.name()
+    }
+
+    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<AnyModule> {
+        self.0.compile(module, imports)
+    }
+
+    fn instantiate(&self, module: &AnyModule, data: Data) -> Result<AnyInstance> {
+        module.0.instantiate(data)
+    }
+}
+
+impl Instance for AnyInstance {
+    type Func = AnyInstanceFunc;
+
+    fn func(&mut self, name: &str, ty: &FuncType) -> Result<AnyInstanceFunc> {
+        self.0.func(name, ty).map(AnyInstanceFunc)
+    }
+
+    fn call(&mut self, func: &AnyInstanceFunc, slots: &mut [u64]) -> Result<()> {
+        self.0.call(&*func.0, slots)
+    }
+
+    fn memory(&self) -> &[u8] {
+        self.0.memory()
+    }
+
+    fn data(&self) -> &Data {
+        self.0.data()
+    }
+
+    fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
+        self.0.memory_and_data()
+    }
+}
+
 impl AnyPackage {
     /// See [`Package::new`].
     ///
@@ -90,21 +191,24 @@ impl AnyPackage {
     ///
     /// As [`Package::new`].
     pub fn new(backend: &AnyBackend, wasm: &[u8]) -> Result<Self> {
-        Self::with_limits(backend, wasm, Limits::default())
+        Self::with_imports(backend, wasm, &Imports::new(), Limits::default())
     }
+}
 
-    /// See [`Package::with_limits`].
+impl<T: Send + 'static> AnyPackage<T> {
+    /// See [`Package::with_imports`].
     ///
     /// # Errors
     ///
-    /// As [`Package::new`].
-    pub fn with_limits(backend: &AnyBackend, wasm: &[u8], limits: Limits) -> Result<Self> {
-        backend.0.package(wasm, limits)
+    /// As [`Package::with_imports`].
+    pub fn with_imports(backend: &AnyBackend, wasm: &[u8], imports: &Imports<T>, limits: Limits) -> Result<Self> {
+        let package = backend.0.package(Checked::new(wasm, problems, offer, imports)?, limits)?;
+        Ok(Self { package, state: PhantomData })
     }
 
     /// See [`Package::interface`].
     pub fn interface(&self) -> &Interface {
-        self.0.interface()
+        self.package.interface()
     }
 
     /// See [`Package::session`].
@@ -112,8 +216,20 @@ impl AnyPackage {
     /// # Errors
     ///
     /// As [`Package::session`].
-    pub fn session(&self) -> Result<AnySession> {
-        self.0.session()
+    pub fn session(&self) -> Result<AnySession<T>>
+    where
+        T: Default,
+    {
+        self.session_with(T::default())
+    }
+
+    /// See [`Package::session_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Package::session_with`].
+    pub fn session_with(&self, state: T) -> Result<AnySession<T>> {
+        Ok(AnySession { session: self.package.session(Box::new(state))?, state: PhantomData })
     }
 
     /// See [`Package::generate`].
@@ -121,19 +237,22 @@ impl AnyPackage {
     /// # Errors
     ///
     /// As [`Package::generate`].
-    pub fn generate(&self, input: &str) -> Result<String> {
+    pub fn generate(&self, input: &str) -> Result<String>
+    where
+        T: Default,
+    {
         self.session()?.generate(input)
     }
 }
 
-impl AnySession {
+impl<T: 'static> AnySession<T> {
     /// See [`Session::info`].
     ///
     /// # Errors
     ///
     /// As [`Session::info`].
     pub fn info(&mut self) -> Result<String> {
-        self.0.info()
+        self.session.info()
     }
 
     /// See [`Session::generate`].
@@ -143,7 +262,7 @@ impl AnySession {
     /// As [`Session::generate`].
     pub fn generate(&mut self, input: &str) -> Result<String> {
         let mut answer = String::new();
-        self.0.generate_with(input, &mut |output| output.clone_into(&mut answer))?;
+        self.session.generate_with(input, &mut |output| output.clone_into(&mut answer))?;
         Ok(answer)
     }
 
@@ -155,7 +274,7 @@ impl AnySession {
     pub fn generate_with<R>(&mut self, input: &str, read: impl FnOnce(&str) -> R) -> Result<R> {
         let mut read = Some(read);
         let mut answer = None;
-        self.0.generate_with(input, &mut |output| answer = read.take().map(|read| read(output)))?;
+        self.session.generate_with(input, &mut |output| answer = read.take().map(|read| read(output)))?;
         match answer {
             Some(answer) => Ok(answer),
             // `Session::generate_with` calls its closure before it answers `Ok`.
@@ -165,24 +284,40 @@ impl AnySession {
 
     /// See [`Session::fault`].
     pub fn fault(&self) -> Option<&Error> {
-        self.0.fault()
+        self.session.fault()
+    }
+
+    /// See [`Session::state`].
+    pub fn state(&self) -> &T {
+        self.session.data().state()
+    }
+
+    /// See [`Session::state_mut`].
+    pub fn state_mut(&mut self) -> &mut T {
+        self.session.data_mut().state_mut()
+    }
+}
+
+impl<T> Clone for AnyPackage<T> {
+    fn clone(&self) -> Self {
+        Self { package: self.package.clone(), state: PhantomData }
     }
 }
 
 impl fmt::Debug for AnyBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("AnyBackend").field(&self.name()).finish()
+        f.debug_tuple("AnyBackend").field(&self.0.name()).finish()
     }
 }
 
-impl fmt::Debug for AnyPackage {
+impl<T> fmt::Debug for AnyPackage<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnyPackage").field("interface", self.interface()).finish_non_exhaustive()
+        f.debug_struct("AnyPackage").field("interface", self.package.interface()).finish_non_exhaustive()
     }
 }
 
-impl fmt::Debug for AnySession {
+impl<T> fmt::Debug for AnySession<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnySession").field("fault", &self.fault()).finish_non_exhaustive()
+        f.debug_struct("AnySession").field("fault", &self.session.fault()).finish_non_exhaustive()
     }
 }

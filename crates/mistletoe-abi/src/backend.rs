@@ -1,6 +1,7 @@
 //! The two traits an engine implements.
 
 use crate::error::Result;
+use crate::host::{Data, HostFunc};
 use crate::module::ValidModule;
 use crate::types::FuncType;
 
@@ -12,9 +13,9 @@ use crate::types::FuncType;
 /// # What the layer has done before
 ///
 /// The bytes are [valid within the feature set](ValidModule), the exports that will be resolved are there with the
-/// types they will be resolved with, there is an exported, unshared 32-bit memory, and no import is left open. Where an
-/// engine fails all the same, that is [`ErrorKind::Engine`](crate::ErrorKind::Engine), with the engine's error as its
-/// source.
+/// types they will be resolved with, there is an exported, unshared 32-bit memory, every import has its host function,
+/// and there is no start function: the layer calls it itself, as any other. Where an engine fails all the same, that
+/// is [`ErrorKind::Engine`](crate::ErrorKind::Engine), with the engine's error as its source.
 ///
 /// # What an engine must be told
 ///
@@ -29,43 +30,50 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// Compiled code. Threads share it; every one of them may instantiate it at any time.
     type Module: Clone + Send + Sync + 'static;
     /// A live instance. It is `Send` where the engine's store is.
-    type Instance: Instance;
+    type Instance: Instance + 'static;
 
     /// The name that `--backend` takes: the engine's, with the configuration where it is not the engine's default.
     fn name(&self) -> &'static str;
 
-    /// Compiles a module.
+    /// Compiles a module, to be linked with `imports`: one host function for each function that it imports, without
+    /// duplicates. An engine whose functions belong to a store keeps them for [`instantiate`](Backend::instantiate).
     ///
     /// # Errors
     ///
     /// [`Error::engine`](crate::Error::engine) with [`Operation::Compile`](crate::Operation::Compile).
-    fn compile(&self, module: &ValidModule<'_>) -> Result<Self::Module>;
+    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<Self::Module>;
 
-    /// Makes an instance with memory, tables and globals of its own, and runs the start function, if there is one.
-    ///
-    /// Functions that a host offers have their place here, as a second argument: engines bind functions to a store, and
-    /// a store is made per instance. Such a function sees the calling instance through this same
-    /// [`Instance`] trait, which is why its methods ask for no more than a borrowed view of a store can do.
+    /// Makes an instance with memory, tables and globals of its own. `data` goes into its store, where
+    /// [`Instance::data`] finds it.
     ///
     /// # Errors
     ///
-    /// [`Error::trap`](crate::Error::trap) where the start function or an active segment trapped, else
+    /// [`Error::trap`](crate::Error::trap) where an active segment trapped, else
     /// [`Error::engine`](crate::Error::engine) with [`Operation::Instantiate`](crate::Operation::Instantiate).
-    fn instantiate(&self, module: &Self::Module) -> Result<Self::Instance>;
+    fn instantiate(&self, module: &Self::Module, data: Data) -> Result<Self::Instance>;
 }
 
 /// A live instance of a module: resolve its functions, call them, see its memory.
 ///
+/// An engine implements this twice, for what [`Backend::instantiate`] makes and for what its host functions are called
+/// with: the same instance, seen from inside a call. [`HostFunc::call`] takes the latter. Both have the same
+/// [`Func`](Instance::Func).
+///
+/// # Slots
+///
+/// Parameters and results cross in slots of 64 bits, one each: an `i32` or the bits of an `f32` in the lower half, an
+/// `i64` or the bits of an `f64` in the whole. What the upper half of a 32-bit value holds is not read by anybody.
+///
 /// # What an engine may rely on
 ///
-/// - A function is called only on the instance that resolved it, and with as many parameters as it was resolved with.
+/// - A function is called only on the instance that resolved it, with at least as many slots as it has parameters, and
+///   as it has results.
 /// - After a trap nothing is called any more: the layer poisons the instance.
 pub trait Instance {
     /// An exported function that was resolved once, so that calling it needs no look-up.
-    type Func;
+    type Func: Send + Sync + 'static;
 
-    /// Resolves the exported function `name`, which has the type `ty`: up to two parameters and up to one result, all
-    /// of type `i32`.
+    /// Resolves the exported function `name`, which has the type `ty`: numbers only, no references.
     ///
     /// # Errors
     ///
@@ -73,18 +81,21 @@ pub trait Instance {
     /// such function.
     fn func(&mut self, name: &str, ty: &FuncType) -> Result<Self::Func>;
 
-    /// Calls a function. WebAssembly's `i32` has no sign; here it is `u32`, since what the interface hands around are
-    /// addresses and lengths. A function without a result gives 0.
+    /// Calls a function with the parameters in `slots`, and leaves its results there, from the first slot on.
     ///
     /// # Errors
     ///
-    /// [`Error::trap`](crate::Error::trap) for a trap in the guest, else [`Error::engine`](crate::Error::engine) with
-    /// [`Operation::Call`](crate::Operation::Call). After either the layer poisons the instance.
-    fn call<const N: usize>(&mut self, func: &Self::Func, params: [u32; N]) -> Result<u32>;
+    /// What [`HostFunc::call`] gave, where a host function failed, as it is; [`Error::trap`](crate::Error::trap) for a
+    /// trap in the guest; else [`Error::engine`](crate::Error::engine) with
+    /// [`Operation::Call`](crate::Operation::Call). After any of them the layer poisons the instance.
+    fn call(&mut self, func: &Self::Func, slots: &mut [u64]) -> Result<()>;
 
     /// The export named [`MEMORY`](crate::protocol::MEMORY), as large as it is now. Any call may grow or move it.
     fn memory(&self) -> &[u8];
 
-    /// The same memory, to be written.
-    fn memory_mut(&mut self) -> &mut [u8];
+    /// What the layer gave to [`Backend::instantiate`].
+    fn data(&self) -> &Data;
+
+    /// The memory and the data, both to be written.
+    fn memory_and_data(&mut self) -> (&mut [u8], &mut Data);
 }

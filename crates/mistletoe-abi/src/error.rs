@@ -78,6 +78,26 @@ pub enum ErrorKind {
         /// The export that was called; `None` while instantiating (a start function or an active segment).
         export: Option<Cow<'static, str>>,
     },
+    /// A host function answered with an error, which is the source; [`Error::downcast_ref`] finds it. The instance is
+    /// poisoned from now on, since the guest was left in the middle of a call.
+    Host {
+        /// Module that the function was imported from.
+        module: Cow<'static, str>,
+        /// Its name in that module.
+        name: Cow<'static, str>,
+    },
+    /// A host function panicked; the source is the panic's message. The instance is poisoned from now on.
+    HostPanic {
+        /// Module that the function was imported from.
+        module: Cow<'static, str>,
+        /// Its name in that module.
+        name: Cow<'static, str>,
+    },
+    /// The guest ended itself (WASI's `proc_exit`). Its instance can do no more.
+    Exit {
+        /// The code it gave; 0 is success.
+        code: u32,
+    },
     /// The guest's allocator answered a request with a null pointer.
     Allocation {
         /// Bytes that were asked for.
@@ -257,15 +277,28 @@ impl Error {
         }
     }
 
+    /// The code that the guest ended itself with, if it did.
+    pub fn exit_code(&self) -> Option<u32> {
+        match self.0.kind {
+            ErrorKind::Exit { code } => Some(code),
+            _ => None,
+        }
+    }
+
+    /// The error of a host's own that this came from, if it is an `E`.
+    pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
+        self.0.source.as_ref()?.downcast_ref()
+    }
+
     /// Every later call on a session answers with this once `cause` has poisoned it.
     pub(crate) fn poisoned(cause: &Error) -> Self {
         Self::with_source(ErrorKind::Poisoned, cause.clone())
     }
 
     /// Says in which export a trap happened.
-    pub(crate) fn in_export(mut self, name: &'static str) -> Self {
+    pub(crate) fn in_export(mut self, name: &str) -> Self {
         if let Some(Inner { kind: ErrorKind::Trap { export, .. }, .. }) = Arc::get_mut(&mut self.0) {
-            export.get_or_insert(Cow::Borrowed(name));
+            export.get_or_insert_with(|| Cow::Owned(name.to_owned()));
         }
         self
     }
@@ -322,8 +355,11 @@ impl fmt::Display for ErrorKind {
             Self::Engine { operation } => write!(f, "the engine failed to {operation}"),
             Self::Trap { trap, export: Some(export) } => write!(f, "trap in `{export}`: {trap}"),
             Self::Trap { trap, export: None } => write!(f, "trap while instantiating: {trap}"),
+            Self::Host { module, name } => write!(f, "the host function `{module}.{name}` failed"),
+            Self::HostPanic { module, name } => write!(f, "the host function `{module}.{name}` panicked"),
+            Self::Exit { code } => write!(f, "the guest ended itself with exit code {code}"),
             Self::Allocation { length } => {
-                write!(f, "the package could not allocate {length} bytes (its allocator answered null)")
+                write!(f, "the guest could not allocate {length} bytes (its allocator answered null)")
             }
             Self::OutOfBounds { region, address, length, memory } => write!(
                 f,

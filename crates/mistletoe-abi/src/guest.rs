@@ -1,8 +1,10 @@
-//! A live instance as the protocols use it: poisoned by its first failure, and with every address checked.
+//! A live instance as every protocol uses it: poisoned by its first failure, and with every address checked.
 
 use crate::backend::Instance;
 use crate::error::{Error, ErrorKind, Result};
+use crate::host::Data;
 use crate::protocol::{ExportedFunc, Region};
+use crate::types::FuncType;
 
 /// An instance together with what poisoned it.
 pub(crate) struct Guest<I> {
@@ -15,6 +17,9 @@ pub(crate) struct Func<F, const N: usize> {
     func: F,
     name: &'static str,
 }
+
+/// Slots of a call that a protocol makes: one for each parameter, of which there are two at most.
+const SLOTS: usize = 2;
 
 /// A range of the guest's memory, as the guest named it: nothing says that it lies inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,39 +38,77 @@ impl<I: Instance> Guest<I> {
         Ok(Func { func, name: export.name })
     }
 
+    /// Calls the module's start function, which is no export of the package's: a trap in it names none.
+    pub(crate) fn start(&mut self, name: &str) -> Result<()> {
+        let func = self.instance.func(name, &FuncType::new(&[], &[]))?;
+        self.instance.call(&func, &mut [0; SLOTS])
+    }
+
     /// What poisoned the instance, if anything did.
     pub(crate) fn fault(&self) -> Option<&Error> {
         self.fault.as_ref()
     }
 
-    /// Calls into the guest, unless it is poisoned; poisons it if the call fails.
+    pub(crate) fn data(&self) -> &Data {
+        self.instance.data()
+    }
+
+    pub(crate) fn data_mut(&mut self) -> &mut Data {
+        self.instance.memory_and_data().1
+    }
+
+    /// Calls into the guest, unless it is poisoned; poisons it if the call fails. A function without a result gives
+    /// anything.
     pub(crate) fn call<const N: usize>(&mut self, func: &Func<I::Func, N>, params: [u32; N]) -> Result<u32> {
         if let Some(fault) = &self.fault {
             return Err(Error::poisoned(fault));
         }
-        self.instance.call(&func.func, params).map_err(|error| {
-            let error = error.in_export(func.name);
-            self.fault = Some(error.clone());
-            error
-        })
+        let mut slots = [0; SLOTS];
+        for (slot, param) in slots.iter_mut().zip(params) {
+            *slot = param.into();
+        }
+        match self.instance.call(&func.func, &mut slots) {
+            Ok(()) => Ok(slots[0] as u32),
+            Err(error) => {
+                let error = error.in_export(func.name);
+                self.fault = Some(error.clone());
+                Err(error)
+            }
+        }
+    }
+
+    /// Has the guest allocate, and writes the input there.
+    pub(crate) fn hand_over(&mut self, alloc: &Func<I::Func, 1>, input: &[u8]) -> Result<Span> {
+        let length = u32::try_from(input.len()).map_err(|_| ErrorKind::TooLong {
+            region: Region::Input,
+            length: input.len() as u64,
+            limit: u64::from(u32::MAX),
+        })?;
+        let address = self.call(alloc, [length])?;
+        if address == 0 && length != 0 {
+            return Err(ErrorKind::Allocation { length }.into());
+        }
+        let span = Span { address, length };
+        self.bytes_mut(&Region::Input, span)?.copy_from_slice(input);
+        Ok(span)
     }
 
     /// The bytes of `span` in the memory as it is now.
-    pub(crate) fn bytes(&self, region: Region, span: Span) -> Result<&[u8]> {
+    pub(crate) fn bytes(&self, region: &Region, span: Span) -> Result<&[u8]> {
         let memory = self.instance.memory();
-        memory.get(span.range()).ok_or_else(|| span.outside(region, memory.len()))
+        memory.get(span.range()).ok_or_else(|| span.outside(region.clone(), memory.len()))
     }
 
     /// The same, to be written.
-    pub(crate) fn bytes_mut(&mut self, region: Region, span: Span) -> Result<&mut [u8]> {
-        let memory = self.instance.memory_mut();
+    pub(crate) fn bytes_mut(&mut self, region: &Region, span: Span) -> Result<&mut [u8]> {
+        let memory = self.instance.memory_and_data().0;
         let size = memory.len();
-        memory.get_mut(span.range()).ok_or_else(|| span.outside(region, size))
+        memory.get_mut(span.range()).ok_or_else(|| span.outside(region.clone(), size))
     }
 
     /// The fat pointer at `address`: two little-endian words at any alignment.
     pub(crate) fn fat_pointer(&self, address: u32) -> Result<Span> {
-        let bytes = self.bytes(Region::FatPointer, Span { address, length: 8 })?;
+        let bytes = self.bytes(&Region::FatPointer, Span { address, length: 8 })?;
         match *bytes {
             [a0, a1, a2, a3, l0, l1, l2, l3] => {
                 Ok(Span { address: u32::from_le_bytes([a0, a1, a2, a3]), length: u32::from_le_bytes([l0, l1, l2, l3]) })
@@ -75,15 +118,15 @@ impl<I: Instance> Guest<I> {
     }
 
     /// The string at `span`, at most `limit` bytes of it.
-    pub(crate) fn string(&self, region: Region, span: Span, limit: u64) -> Result<&str> {
+    pub(crate) fn string(&self, region: &Region, span: Span, limit: u64) -> Result<&str> {
         let bytes = self.bytes(region, span)?;
         let length = u64::from(span.length);
         if length > limit {
-            return Err(ErrorKind::TooLong { region, length, limit }.into());
+            return Err(ErrorKind::TooLong { region: region.clone(), length, limit }.into());
         }
         std::str::from_utf8(bytes).map_err(|error| {
             let offset = error.valid_up_to() as u64;
-            Error::with_source(ErrorKind::InvalidUtf8 { region, offset }, error)
+            Error::with_source(ErrorKind::InvalidUtf8 { region: region.clone(), offset }, error)
         })
     }
 
@@ -95,13 +138,13 @@ impl<I: Instance> Guest<I> {
 
 impl Span {
     /// Both ends as `usize`; the sum cannot wrap, since a host has 64 bits (the crate does not build elsewhere).
-    fn range(self) -> std::ops::Range<usize> {
+    pub(crate) fn range(self) -> std::ops::Range<usize> {
         let start = self.address as usize;
         start..start + self.length as usize
     }
 
     #[cold]
-    fn outside(self, region: Region, memory: usize) -> Error {
+    pub(crate) fn outside(self, region: Region, memory: usize) -> Error {
         let Self { address, length } = self;
         ErrorKind::OutOfBounds { region, address, length, memory: memory as u64 }.into()
     }

@@ -3,14 +3,18 @@
 //!
 //! ```text
 //!  bytes ──► module::ValidModule ──► Backend::compile ──► Package ──► Backend::instantiate ──► Session
-//!            one reading, one set     an engine            cheap to     an engine's Instance    the protocol's steps
-//!            of features, one error                        share                                on one live instance
+//!            one reading, one set     an engine, linked    cheap to     an engine's Instance    the protocol's steps
+//!            of features, one error   with host::Imports   share                                on one live instance
 //! ```
 //!
 //! - [`backend`]: [`Backend`] and [`Instance`], all that an engine implements. Dispatch is static.
 //! - [`module`]: what is checked before any engine sees a module, and the listing of what it imports and exports.
-//! - [`protocol`]: the names and types of a package's exports and the order they are called in; `docs/abi.md` in code.
-//! - [`package`]: [`Package`] (compiled once, shared by threads) and [`Session`] (one live instance).
+//! - [`host`]: functions that a host program offers to guests, and the session's state they work on.
+//! - [`protocol`]: one file for each interface that guests speak: names, types and order of calls. Everything else is the
+//!   same for all of them.
+//! - [`package`], [`handler`], [`command`]: what a host program holds for each protocol: [`Package`] (a string in, a
+//!   string out), [`Handler`] (requests, the httpwasm interface), [`Command`] (WASI programs); compiled once, shared by
+//!   threads; and [`Session`], [`HandlerSession`]: one live instance.
 //! - [`any`]: the same, with the backend chosen at run time.
 //! - [`error`]: one error type, whose kinds are the same on every engine.
 //!
@@ -31,17 +35,25 @@ compile_error!("a guest's addresses are computed in 64 bits; a host with fewer i
 
 pub mod any;
 pub mod backend;
+pub mod command;
+mod erased;
 pub mod error;
 mod guest;
+pub mod handler;
+pub mod host;
 mod limits;
 pub mod module;
 pub mod package;
+mod program;
 pub mod protocol;
 pub mod types;
 
 pub use any::{AnyBackend, AnyPackage, AnySession};
 pub use backend::{Backend, Instance};
+pub use command::{Command, CommandSession};
 pub use error::{Error, ErrorKind, Operation, Result, Trap};
+pub use handler::{Handler, HandlerSession};
+pub use host::{Caller, Imports};
 pub use limits::Limits;
 pub use module::{FEATURES, ValidModule};
 pub use package::{Package, Session};

@@ -89,12 +89,14 @@ impl Interface {
     }
 }
 
-/// A core module that is valid by the WebAssembly specification within [`FEATURES`], and whose tables cannot outgrow
-/// [`MAX_TABLE_ELEMENTS`]. Only [`ValidModule::new`] makes one, so a backend need not doubt the bytes it is given.
+/// A core module that is valid by the WebAssembly specification within [`FEATURES`], whose tables cannot outgrow
+/// [`MAX_TABLE_ELEMENTS`], and whose start function, if it had one, is an export instead. Only [`ValidModule::new`]
+/// makes one, so a backend need not doubt the bytes it is given.
 #[derive(Clone, Debug)]
 pub struct ValidModule<'a> {
     bytes: Cow<'a, [u8]>,
     interface: Interface,
+    start: Option<Arc<str>>,
 }
 
 impl<'a> ValidModule<'a> {
@@ -109,11 +111,15 @@ impl<'a> ValidModule<'a> {
         let (listing, invalid) = list(bytes);
         match invalid {
             Some(error) => Err(error),
-            None => Ok(Self { bytes: listing.with_bounded_tables(bytes), interface: listing.interface }),
+            None => {
+                let start = listing.start.map(|_| listing.unused_export().into());
+                Ok(Self { bytes: listing.prepared(bytes, start.as_deref()), interface: listing.interface, start })
+            }
         }
     }
 
-    /// The module in the binary format, for an engine to compile.
+    /// The module in the binary format, for an engine to compile. It exports a function more than the
+    /// [`interface`](ValidModule::interface) says where the module had a start function.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -123,8 +129,9 @@ impl<'a> ValidModule<'a> {
         &self.interface
     }
 
-    pub(crate) fn into_interface(self) -> Interface {
-        self.interface
+    /// The interface, and the export that the start function became.
+    pub(crate) fn into_parts(self) -> (Interface, Option<Arc<str>>) {
+        (self.interface, self.start)
     }
 }
 
@@ -336,6 +343,11 @@ struct Listing {
     memories: Vec<MemoryType>,
     globals: Vec<GlobalType>,
     table_section: Option<Range<usize>>,
+    /// Index of the start function.
+    start: Option<u32>,
+    start_section: Option<Range<usize>>,
+    /// Where the export section is, and its content behind the number of exports.
+    export_section: Option<(Range<usize>, Range<usize>)>,
     excess: Option<(Item, u64)>,
 }
 
@@ -393,7 +405,12 @@ impl Listing {
             }
             Payload::MemorySection(section) => extend(&mut self.memories, section, |ty| memory_type(&ty))?,
             Payload::GlobalSection(section) => extend(&mut self.globals, section, |global| global_type(&global.ty))?,
+            Payload::StartSection { func, .. } => {
+                self.start = Some(*func);
+                self.start_section = Some(range);
+            }
             Payload::ExportSection(section) => {
+                self.export_section = Some((range, section.original_position()..section.range().end));
                 for export in section.clone() {
                     let export = export?;
                     let index = export.index as usize;
@@ -418,34 +435,82 @@ impl Listing {
         Ok(())
     }
 
-    /// The module with a maximum for every table. Engines take memory for a table as it grows, as much as is asked for,
-    /// and some end the process when there is none; with a maximum `table.grow` answers -1 instead, on every engine at the
-    /// same size. (A memory grows by untouched pages, which cost nothing.)
-    fn with_bounded_tables<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
-        let Some(range) = &self.table_section else { return bytes.into() };
-        let (Some(before), Some(after)) = (bytes.get(..range.start), bytes.get(range.end..)) else {
-            return bytes.into();
-        };
-        // Core 2.0, section 5.5.7: a vector of tables, each its element type and limits with a maximum (flag 1).
-        let mut section = Vec::new();
-        leb128(&mut section, self.tables.len() as u64);
-        for table in &self.tables {
-            section.extend([if table.element == ValType::FuncRef { 0x70 } else { 0x6f }, 1]);
-            leb128(&mut section, table.minimum);
-            leb128(&mut section, table.maximum.map_or(MAX_TABLE_ELEMENTS, |maximum| maximum.min(MAX_TABLE_ELEMENTS)));
+    /// The module as engines get it.
+    fn prepared<'a>(&self, bytes: &'a [u8], start: Option<&str>) -> Cow<'a, [u8]> {
+        let mut edits: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
+        edits.extend(self.table_section.clone().map(|range| (range, self.bounded_tables())));
+        if let (Some(index), Some(name), Some(range)) = (self.start, start, self.start_section.clone()) {
+            match &self.export_section {
+                Some((exports, content)) => {
+                    edits.push((exports.clone(), self.exports_with(&bytes[content.clone()], name, index)));
+                    edits.push((range, Vec::new()));
+                }
+                // Exports come right before the start section (core 2.0, section 5.5.16).
+                None => edits.push((range, self.exports_with(&[], name, index))),
+            }
         }
-        let mut module = Vec::with_capacity(bytes.len() + section.len());
-        module.extend(before);
-        module.push(4);
-        leb128(&mut module, section.len() as u64);
-        module.extend(section);
-        module.extend(after);
+        if edits.is_empty() {
+            return bytes.into();
+        }
+        let mut module = Vec::with_capacity(bytes.len() + edits.iter().map(|(_, new)| new.len()).sum::<usize>());
+        let mut copied = 0;
+        for (range, new) in edits {
+            module.extend(&bytes[copied..range.start]);
+            module.extend(new);
+            copied = range.end;
+        }
+        module.extend(&bytes[copied..]);
         module.into()
+    }
+
+    /// The table section with a maximum for every table. Engines take memory for a table as it grows, as much as is
+    /// asked for, and some end the process when there is none; with a maximum `table.grow` answers -1 instead, on every
+    /// engine at the same size. (A memory grows by untouched pages, which cost nothing.)
+    fn bounded_tables(&self) -> Vec<u8> {
+        // Core 2.0, section 5.5.7: a vector of tables, each its element type and limits with a maximum (flag 1).
+        let mut tables = Vec::new();
+        leb128(&mut tables, self.tables.len() as u64);
+        for table in &self.tables {
+            tables.extend([if table.element == ValType::FuncRef { 0x70 } else { 0x6f }, 1]);
+            leb128(&mut tables, table.minimum);
+            leb128(&mut tables, table.maximum.map_or(MAX_TABLE_ELEMENTS, |maximum| maximum.min(MAX_TABLE_ELEMENTS)));
+        }
+        section(4, &tables)
+    }
+
+    /// The export section with one function more: the start function, which the layer calls itself. So it runs as any
+    /// other, once the instance is there for host functions to look at, which not every engine does for it.
+    fn exports_with(&self, content: &[u8], name: &str, index: u32) -> Vec<u8> {
+        // Core 2.0, section 5.5.10: a vector of exports, each its name, its kind (0: function) and its index.
+        let mut exports = Vec::new();
+        leb128(&mut exports, self.interface.exports.len() as u64 + 1);
+        exports.extend(content);
+        leb128(&mut exports, name.len() as u64);
+        exports.extend(name.as_bytes());
+        exports.push(0);
+        leb128(&mut exports, index.into());
+        section(7, &exports)
+    }
+
+    /// A name that no export has: longer than all that begin like it.
+    fn unused_export(&self) -> String {
+        const STEM: &str = "start function";
+        let taken = self.interface.exports.iter().map(|export| &export.name).filter(|name| name.starts_with(STEM));
+        let longest = taken.map(String::len).max();
+        format!("{STEM}{}", "'".repeat(longest.map_or(0, |longest| longest - STEM.len() + 1)))
     }
 
     fn func_type(&self, index: u32) -> Option<Arc<FuncType>> {
         self.types.get(index as usize).cloned().flatten()
     }
+}
+
+/// A section of the binary format (core 2.0, section 5.5.2).
+fn section(id: u8, content: &[u8]) -> Vec<u8> {
+    let mut section = vec![id];
+    leb128(&mut section, content.len() as u64);
+    section.extend(content);
+    section
 }
 
 /// Appends a number as the binary format writes unsigned ones (core 2.0, section 5.2.2).

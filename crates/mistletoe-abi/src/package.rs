@@ -1,76 +1,95 @@
 //! What a host program holds: a package, compiled once, and sessions of it.
 
+use std::any::Any;
 use std::fmt;
-use std::sync::Arc;
+use std::marker::PhantomData;
 
 use crate::backend::Backend;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, Result};
+use crate::host::{Data, Imports};
 use crate::limits::Limits;
-use crate::module::{Interface, ValidModule};
-use crate::protocol::{self, PackageInstance};
+use crate::module::Interface;
+use crate::program::{Checked, Program};
+use crate::protocol::package::{PackageInstance, offer, problems};
 
 /// A package compiled for one backend. Threads can share it, and cloning it is cheap.
-#[derive(Clone)]
-pub struct Package<B: Backend> {
-    backend: B,
-    module: B::Module,
-    interface: Arc<Interface>,
+///
+/// Its sessions have a state of type `T`, which the host functions that it was linked with work on.
+pub struct Package<B: Backend, T = ()> {
+    program: Program<B>,
     limits: Limits,
+    state: PhantomData<fn(T)>,
 }
 
 impl<B: Backend> Package<B> {
-    /// Checks and compiles a module in the binary format, with the default [`Limits`].
+    /// Checks and compiles a module in the binary format that imports nothing, with the default [`Limits`].
     ///
     /// # Errors
     ///
-    /// Those of [`ValidModule::new`], [`Interface`](ErrorKind::Interface) where it is no package, and
-    /// [`Engine`](ErrorKind::Engine).
+    /// As [`Package::with_imports`].
     pub fn new(backend: &B, wasm: &[u8]) -> Result<Self> {
-        Self::with_limits(backend, wasm, Limits::default())
+        Self::with_imports(backend, wasm, &Imports::new(), Limits::default())
+    }
+}
+
+impl<B: Backend, T: Send + 'static> Package<B, T> {
+    /// Checks and compiles a module in the binary format, and links it with those of the imports that it asks for.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ValidModule::new`](crate::ValidModule::new),
+    /// [`Interface`](crate::ErrorKind::Interface) where it is no package or imports what is not offered, and
+    /// [`Engine`](crate::ErrorKind::Engine).
+    pub fn with_imports(backend: &B, wasm: &[u8], imports: &Imports<T>, limits: Limits) -> Result<Self> {
+        Self::compile(backend, Checked::new(wasm, problems, offer, imports)?, limits)
     }
 
-    /// Checks and compiles a module with limits of the host's choice.
-    ///
-    /// # Errors
-    ///
-    /// As [`Package::new`].
-    pub fn with_limits(backend: &B, wasm: &[u8], limits: Limits) -> Result<Self> {
-        let module = ValidModule::new(wasm)?;
-        let problems = protocol::problems(module.interface());
-        if !problems.is_empty() {
-            return Err(ErrorKind::Interface { problems }.into());
-        }
-        Ok(Self {
-            module: backend.compile(&module)?,
-            interface: Arc::new(module.into_interface()),
-            backend: backend.clone(),
-            limits,
-        })
+    pub(crate) fn compile(backend: &B, checked: Checked<'_>, limits: Limits) -> Result<Self> {
+        Ok(Self { program: Program::compile(backend, checked)?, limits, state: PhantomData })
     }
 
     /// What the module imports and exports.
     pub fn interface(&self) -> &Interface {
-        &self.interface
+        self.program.interface()
     }
 
-    /// A fresh instance, initialised and ready for calls (rule 1).
+    /// A fresh instance, initialised and ready for calls (rule 1), whose state is the default.
     ///
     /// # Errors
     ///
-    /// [`Trap`](ErrorKind::Trap) where the start function, an active segment or `_initialize` trapped, and
-    /// [`Engine`](ErrorKind::Engine).
-    pub fn session(&self) -> Result<Session<B>> {
-        let instance = self.backend.instantiate(&self.module)?;
-        Ok(Session { package: PackageInstance::new(instance, &self.interface)?, limits: self.limits.clone() })
+    /// As [`Package::session_with`].
+    pub fn session(&self) -> Result<Session<B, T>>
+    where
+        T: Default,
+    {
+        self.session_with(T::default())
     }
 
-    /// Answers one call on a fresh instance. A fault while freeing is dropped with the instance; a host that wants to
-    /// know of it opens a [session](Package::session).
+    /// A fresh instance, initialised and ready for calls (rule 1), with a state for its host functions.
+    ///
+    /// # Errors
+    ///
+    /// [`Trap`](crate::ErrorKind::Trap) where the start function, an active segment or `_initialize` trapped, what a
+    /// host function gave that was called from there, and [`Engine`](crate::ErrorKind::Engine).
+    pub fn session_with(&self, state: T) -> Result<Session<B, T>> {
+        self.open(Box::new(state))
+    }
+
+    pub(crate) fn open(&self, state: Box<dyn Any + Send>) -> Result<Session<B, T>> {
+        let package = PackageInstance::new(self.program.reactor(state, Box::new(()))?)?;
+        Ok(Session { package, limits: self.limits.clone(), state: PhantomData })
+    }
+
+    /// Answers one call on a fresh instance with the default state. A fault while freeing is dropped with the instance;
+    /// a host that wants to know of it opens a [session](Package::session).
     ///
     /// # Errors
     ///
     /// As [`Package::session`] and [`Session::generate`].
-    pub fn generate(&self, input: &str) -> Result<String> {
+    pub fn generate(&self, input: &str) -> Result<String>
+    where
+        T: Default,
+    {
         self.session()?.generate(input)
     }
 }
@@ -78,19 +97,22 @@ impl<B: Backend> Package<B> {
 /// One live instance of a package. Its memory stays as the last call left it.
 ///
 /// It is `Send` where the engine's instances are.
-pub struct Session<B: Backend> {
+pub struct Session<B: Backend, T = ()> {
     package: PackageInstance<B::Instance>,
     limits: Limits,
+    state: PhantomData<T>,
 }
 
-impl<B: Backend> Session<B> {
+impl<B: Backend, T: 'static> Session<B, T> {
     /// The package's description of itself (rule 2).
     ///
     /// # Errors
     ///
-    /// [`Trap`](ErrorKind::Trap), [`Poisoned`](ErrorKind::Poisoned), and for a string that cannot be read
-    /// [`OutOfBounds`](ErrorKind::OutOfBounds), [`InvalidUtf8`](ErrorKind::InvalidUtf8) or
-    /// [`TooLong`](ErrorKind::TooLong).
+    /// [`Trap`](crate::ErrorKind::Trap); what a host function gave ([`Host`](crate::ErrorKind::Host),
+    /// [`HostPanic`](crate::ErrorKind::HostPanic), [`Exit`](crate::ErrorKind::Exit) and others);
+    /// [`Poisoned`](crate::ErrorKind::Poisoned) after either; and for a string that cannot be read
+    /// [`OutOfBounds`](crate::ErrorKind::OutOfBounds), [`InvalidUtf8`](crate::ErrorKind::InvalidUtf8) or
+    /// [`TooLong`](crate::ErrorKind::TooLong).
     pub fn info(&mut self) -> Result<String> {
         self.package.info(&self.limits)
     }
@@ -99,8 +121,9 @@ impl<B: Backend> Session<B> {
     ///
     /// # Errors
     ///
-    /// As [`Session::info`], and [`Allocation`](ErrorKind::Allocation) where the package has no room for the input. After
-    /// an error other than a trap or an engine's failure the session can be used again.
+    /// As [`Session::info`], and [`Allocation`](crate::ErrorKind::Allocation) where the package has no room for the
+    /// input. After an error that did not come from inside a call the session can be used again;
+    /// [`Session::fault`] tells.
     pub fn generate(&mut self, input: &str) -> Result<String> {
         self.generate_with(input, str::to_owned)
     }
@@ -119,22 +142,49 @@ impl<B: Backend> Session<B> {
     /// What poisoned this session, if anything did. After an answered call this is a trap while freeing (rule 7): the
     /// answer was good, the session is at its end.
     pub fn fault(&self) -> Option<&Error> {
-        self.package.fault()
+        self.package.guest().fault()
+    }
+
+    /// The state that host functions work on.
+    pub fn state(&self) -> &T {
+        self.data().state()
+    }
+
+    /// The state that host functions work on, to be changed between calls.
+    pub fn state_mut(&mut self) -> &mut T {
+        self.data_mut().state_mut()
+    }
+
+    pub(crate) fn data(&self) -> &Data {
+        self.package.guest().data()
+    }
+
+    pub(crate) fn data_mut(&mut self) -> &mut Data {
+        self.package.guest_mut().data_mut()
     }
 }
 
-impl<B: Backend> fmt::Debug for Package<B> {
+impl<B: Backend, T> Clone for Package<B, T> {
+    fn clone(&self) -> Self {
+        Self { program: self.program.clone(), limits: self.limits.clone(), state: PhantomData }
+    }
+}
+
+impl<B: Backend, T> fmt::Debug for Package<B, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Package")
-            .field("backend", &self.backend.name())
-            .field("interface", &self.interface)
+            .field("backend", &self.program.backend().name())
+            .field("interface", &self.program.interface())
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
 }
 
-impl<B: Backend> fmt::Debug for Session<B> {
+impl<B: Backend, T> fmt::Debug for Session<B, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Session").field("fault", &self.fault()).field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("Session")
+            .field("fault", &self.package.guest().fault())
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
     }
 }

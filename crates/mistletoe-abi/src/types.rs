@@ -155,6 +155,17 @@ pub enum Problem {
         /// The type it is imported with.
         found: ExternType,
     },
+    /// An import is offered, but with another type.
+    MistypedImport {
+        /// Name of the module it is imported from.
+        module: String,
+        /// Its name in that module.
+        name: String,
+        /// The type it is offered with.
+        expected: ExternType,
+        /// The type it is imported with.
+        found: ExternType,
+    },
 }
 
 impl fmt::Display for Problem {
@@ -168,6 +179,10 @@ impl fmt::Display for Problem {
             }
             Self::UnknownImport { module, name, found } => {
                 write!(f, "nothing offers the import `{}` `{}`, a {found}", module.escape_debug(), name.escape_debug())
+            }
+            Self::MistypedImport { module, name, expected, found } => {
+                let (module, name) = (module.escape_debug(), name.escape_debug());
+                write!(f, "the import `{module}` `{name}` is a {found}, a {expected} is offered")
             }
         }
     }

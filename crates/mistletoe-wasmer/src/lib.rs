@@ -2,12 +2,18 @@
 
 #![deny(unsafe_code)]
 
+use std::sync::Arc;
+
+use mistletoe_abi::host::{Data, HostFunc, WasmResults as _, WasmTy as _};
 use mistletoe_abi::protocol::MEMORY;
-use mistletoe_abi::types::FuncType;
-use mistletoe_abi::{Backend, Error, Instance, Operation, Result, Trap, ValidModule};
+use mistletoe_abi::types::{FuncType, ValType};
+use mistletoe_abi::{Backend, Error, Instance, Operation, Result, Trap, ValidModule, by_signature};
 use wasmer::sys::vm::TrapCode;
 use wasmer::sys::{Cranelift, EngineBuilder, Features};
-use wasmer::{Engine, InstantiationError, LinkError, Memory, Module, RuntimeError, Store, TypedFunction};
+use wasmer::{
+    AsStoreMut as _, AsStoreRef as _, Engine, Function, FunctionEnv, FunctionEnvMut, FunctionType, Imports,
+    InstantiationError, LinkError, Memory, Module, RuntimeError, Store, StoreMut, StoreRef, Type, TypedFunction, Value,
+};
 
 /// wasmer with its optimising compiler, Cranelift.
 #[derive(Clone, Debug)]
@@ -15,15 +21,42 @@ pub struct Wasmer {
     engine: Engine,
 }
 
-/// A live instance. It is not `Send`, since wasmer's stores are not.
+/// A compiled module and the host functions it is linked with, which wasmer wants anew for each store.
+#[derive(Clone, Debug)]
+pub struct WasmerModule {
+    module: Module,
+    imports: Arc<[HostFunc]>,
+}
+
+/// A live instance, owned or seen from inside a call. It is not `Send`, since wasmer's stores are not.
 #[derive(Debug)]
-pub struct WasmerInstance {
+pub struct WasmerInstance<S = Owned> {
+    store: S,
+    exports: Exports,
+}
+
+/// A store of one instance's own.
+#[derive(Debug)]
+pub struct Owned {
     store: Store,
-    instance: wasmer::Instance,
+    host: FunctionEnv<Host>,
+}
+
+/// What a store holds: the layer's data, and where host functions find the instance.
+#[derive(Debug)]
+pub struct Host {
+    data: Data,
+    exports: Option<Exports>,
+}
+
+/// An instance's handles.
+#[derive(Clone, Debug)]
+struct Exports {
+    instance: Arc<wasmer::Instance>,
     memory: Memory,
 }
 
-/// A resolved function: its number of parameters, and whether it has a result.
+/// A resolved function. Those that the protocols call most have a type that the engine knows, and are called more quickly.
 #[derive(Debug)]
 pub enum WasmerFunc {
     /// `[] -> []`
@@ -38,6 +71,8 @@ pub enum WasmerFunc {
     Word1(TypedFunction<u32, u32>),
     /// `[i32, i32] -> [i32]`
     Word2(TypedFunction<(u32, u32), u32>),
+    /// Any other.
+    Other(Function, FuncType),
 }
 
 impl Wasmer {
@@ -59,95 +94,236 @@ impl Default for Wasmer {
 }
 
 impl Backend for Wasmer {
-    type Module = Module;
+    type Module = WasmerModule;
     type Instance = WasmerInstance;
 
     fn name(&self) -> &'static str {
         "wasmer"
     }
 
-    fn compile(&self, module: &ValidModule<'_>) -> Result<Module> {
-        Module::from_binary(&self.engine, module.bytes()).map_err(|error| Error::engine(Operation::Compile, error))
+    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<WasmerModule> {
+        let module = Module::from_binary(&self.engine, module.bytes())
+            .map_err(|error| Error::engine(Operation::Compile, error))?;
+        Ok(WasmerModule { module, imports: imports.into() })
     }
 
-    fn instantiate(&self, module: &Module) -> Result<WasmerInstance> {
+    fn instantiate(&self, module: &WasmerModule, data: Data) -> Result<WasmerInstance> {
         // A store keeps all that was ever made in it until it is dropped, so each instance has one of its own.
         let mut store = Store::new(self.engine.clone());
-        let instance =
-            wasmer::Instance::new(&mut store, module, &wasmer::Imports::new()).map_err(|error| match error {
-                InstantiationError::Start(error) | InstantiationError::Link(LinkError::Trap(error)) => {
-                    failed(Operation::Instantiate, error)
-                }
-                error => Error::engine(Operation::Instantiate, error),
-            })?;
+        let host = FunctionEnv::new(&mut store, Host { data, exports: None });
+        let mut imports = Imports::new();
+        for import in &*module.imports {
+            imports.define(import.module(), import.name(), function(&mut store, &host, import));
+        }
+        let instance = wasmer::Instance::new(&mut store, &module.module, &imports).map_err(|error| match error {
+            InstantiationError::Start(error) | InstantiationError::Link(LinkError::Trap(error)) => {
+                failed(Operation::Instantiate, error)
+            }
+            error => Error::engine(Operation::Instantiate, error),
+        })?;
         let memory =
             instance.exports.get_memory(MEMORY).map_err(|error| Error::engine(Operation::Instantiate, error))?.clone();
-        Ok(WasmerInstance { store, instance, memory })
+        let exports = Exports { instance: Arc::new(instance), memory };
+        host.as_mut(&mut store).exports = Some(exports.clone());
+        Ok(WasmerInstance { store: Owned { store, host }, exports })
     }
 }
 
-impl Instance for WasmerInstance {
+/// Makes a host function for a store.
+fn function(store: &mut Store, env: &FunctionEnv<Host>, import: &HostFunc) -> Function {
+    let host = import.clone();
+    macro_rules! typed {
+        ([$($param:ident: $param_ty:ty,)*] $result:ty) => {
+            Function::new_typed_with_env(
+                store,
+                env,
+                move |env: FunctionEnvMut<'_, Host>, $($param: $param_ty),*| -> Result<$result, RuntimeError> {
+                    let mut slots = [$($param.into_slot(),)* 0];
+                    enter(env, &host, &mut slots)?;
+                    Ok(<$result>::from_slots(&slots))
+                },
+            )
+        };
+    }
+    by_signature!(import.ty(), typed, {
+        let types = |types: &[ValType]| types.iter().map(value_type).collect::<Vec<_>>();
+        let ty = FunctionType::new(types(&import.ty().params), types(&import.ty().results));
+        Function::new_with_env(store, env, ty, move |env, params| {
+            let ty = host.ty();
+            let mut slots = vec![0; ty.params.len().max(ty.results.len())];
+            for (slot, param) in slots.iter_mut().zip(params) {
+                *slot = into_slot(param);
+            }
+            enter(env, &host, &mut slots)?;
+            Ok(slots.iter().zip(ty.results.iter()).map(|(slot, ty)| from_slot(*slot, ty)).collect())
+        })
+    })
+}
+
+/// Calls a host function on behalf of a guest.
+fn enter(env: FunctionEnvMut<'_, Host>, host: &HostFunc, slots: &mut [u64]) -> Result<(), RuntimeError> {
+    let exports = env.data().exports.clone().ok_or_else(|| RuntimeError::new("the instance is not there yet"))?;
+    host.call(&mut WasmerInstance { store: env, exports }, slots).map_err(|error| RuntimeError::user(Box::new(error)))
+}
+
+/// A store and what the layer keeps in it, owned or lent to a host function.
+trait Context {
+    fn store(&self) -> StoreRef<'_>;
+    fn store_mut(&mut self) -> StoreMut<'_>;
+    fn host(&self) -> &Host;
+    fn host_mut(&mut self) -> &mut Host;
+}
+
+impl Context for Owned {
+    fn store(&self) -> StoreRef<'_> {
+        self.store.as_store_ref()
+    }
+
+    fn store_mut(&mut self) -> StoreMut<'_> {
+        self.store.as_store_mut()
+    }
+
+    fn host(&self) -> &Host {
+        self.host.as_ref(&self.store)
+    }
+
+    fn host_mut(&mut self) -> &mut Host {
+        self.host.as_mut(&mut self.store)
+    }
+}
+
+impl Context for FunctionEnvMut<'_, Host> {
+    fn store(&self) -> StoreRef<'_> {
+        self.as_store_ref()
+    }
+
+    fn store_mut(&mut self) -> StoreMut<'_> {
+        self.as_store_mut()
+    }
+
+    fn host(&self) -> &Host {
+        self.data()
+    }
+
+    fn host_mut(&mut self) -> &mut Host {
+        self.data_mut()
+    }
+}
+
+impl<S: Context> Instance for WasmerInstance<S> {
     type Func = WasmerFunc;
 
     fn func(&mut self, name: &str, ty: &FuncType) -> Result<WasmerFunc> {
-        let func =
-            self.instance.exports.get_function(name).map_err(|error| Error::engine(Operation::Resolve, error))?;
-        match (ty.params.len(), ty.results.len()) {
-            (0, 0) => func.typed(&self.store).map(WasmerFunc::Unit0),
-            (1, 0) => func.typed(&self.store).map(WasmerFunc::Unit1),
-            (2, 0) => func.typed(&self.store).map(WasmerFunc::Unit2),
-            (0, 1) => func.typed(&self.store).map(WasmerFunc::Word0),
-            (1, 1) => func.typed(&self.store).map(WasmerFunc::Word1),
-            (2, 1) => func.typed(&self.store).map(WasmerFunc::Word2),
-            _ => return Err(Error::engine(Operation::Resolve, format!("no call is made with the type {ty}"))),
+        let func = self
+            .exports
+            .instance
+            .exports
+            .get_function(name)
+            .map_err(|error| Error::engine(Operation::Resolve, error))?;
+        let store = &self.store.store();
+        match (&*ty.params, &*ty.results) {
+            ([], []) => func.typed(store).map(WasmerFunc::Unit0),
+            ([ValType::I32], []) => func.typed(store).map(WasmerFunc::Unit1),
+            ([ValType::I32, ValType::I32], []) => func.typed(store).map(WasmerFunc::Unit2),
+            ([], [ValType::I32]) => func.typed(store).map(WasmerFunc::Word0),
+            ([ValType::I32], [ValType::I32]) => func.typed(store).map(WasmerFunc::Word1),
+            ([ValType::I32, ValType::I32], [ValType::I32]) => func.typed(store).map(WasmerFunc::Word2),
+            _ => Ok(WasmerFunc::Other(func.clone(), ty.clone())),
         }
         .map_err(|error| Error::engine(Operation::Resolve, error))
     }
 
-    fn call<const N: usize>(&mut self, func: &WasmerFunc, params: [u32; N]) -> Result<u32> {
-        let store = &mut self.store;
-        match (func, params.as_slice()) {
-            (WasmerFunc::Unit0(func), &[]) => func.call(store).map(|()| 0),
-            (WasmerFunc::Unit1(func), &[a]) => func.call(store, a).map(|()| 0),
-            (WasmerFunc::Unit2(func), &[a, b]) => func.call(store, a, b).map(|()| 0),
-            (WasmerFunc::Word0(func), &[]) => func.call(store),
-            (WasmerFunc::Word1(func), &[a]) => func.call(store, a),
-            (WasmerFunc::Word2(func), &[a, b]) => func.call(store, a, b),
-            _ => {
-                return Err(Error::engine(
-                    Operation::Call,
-                    "a function was called with too many or too few parameters",
-                ));
+    #[inline]
+    fn call(&mut self, func: &WasmerFunc, slots: &mut [u64]) -> Result<()> {
+        let store = &mut self.store.store_mut();
+        match (func, &mut *slots) {
+            (WasmerFunc::Unit0(func), _) => func.call(store),
+            (WasmerFunc::Unit1(func), &mut [a, ..]) => func.call(store, a as u32),
+            (WasmerFunc::Unit2(func), &mut [a, b, ..]) => func.call(store, a as u32, b as u32),
+            (WasmerFunc::Word0(func), [result, ..]) => func.call(store).map(|word| *result = word.into()),
+            (WasmerFunc::Word1(func), [a, ..]) => func.call(store, *a as u32).map(|word| *a = word.into()),
+            (WasmerFunc::Word2(func), [a, b, ..]) => {
+                func.call(store, *a as u32, *b as u32).map(|word| *a = word.into())
             }
+            (WasmerFunc::Other(func, ty), slots) => {
+                let params: Vec<Value> =
+                    slots.iter().zip(ty.params.iter()).map(|(slot, ty)| from_slot(*slot, ty)).collect();
+                func.call(store, &params).map(|results| {
+                    for (slot, result) in slots.iter_mut().zip(&results) {
+                        *slot = into_slot(result);
+                    }
+                })
+            }
+            _ => return Err(Error::engine(Operation::Call, "a function was called with too few slots")),
         }
         .map_err(|error| failed(Operation::Call, error))
     }
 
     fn memory(&self) -> &[u8] {
-        let view = self.memory.view(&self.store);
+        let store = self.store.store();
+        let view = self.exports.memory.view(&store);
         // SAFETY: wasmer hands out the memory as pointer and size only. They are those of this instant, and stay true as
-        // long as no guest code runs and nothing else grows the memory: both need `&mut self.store`, while the slice
-        // borrows `self`. No other thread has the memory: shared memories are refused before compilation, and the
-        // instance is not `Send`. All its bytes are initialised (zeroed pages).
+        // long as no guest code runs and nothing else grows the memory: both need the store, which the instance has to
+        // itself, while the slice borrows `self`. No other thread has the memory: shared memories are refused before
+        // compilation, and the instance is not `Send`. All its bytes are initialised (zeroed pages).
         #[allow(unsafe_code)]
         unsafe {
             std::slice::from_raw_parts(view.data_ptr(), view.data_size() as usize)
         }
     }
 
-    fn memory_mut(&mut self) -> &mut [u8] {
-        let view = self.memory.view(&self.store);
-        // SAFETY: as in `memory`; `&mut self` makes the slice the only one.
+    fn data(&self) -> &Data {
+        &self.store.host().data
+    }
+
+    fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
+        let store = self.store.store();
+        let view = self.exports.memory.view(&store);
+        let (start, size) = (view.data_ptr(), view.data_size() as usize);
+        // SAFETY: as in `memory`; `&mut self` makes the slice the only one. The data lies elsewhere, in the host's own
+        // memory.
         #[allow(unsafe_code)]
-        unsafe {
-            std::slice::from_raw_parts_mut(view.data_ptr(), view.data_size() as usize)
-        }
+        let memory = unsafe { std::slice::from_raw_parts_mut(start, size) };
+        (memory, &mut self.store.host_mut().data)
     }
 }
 
-/// A trap of the guest's, or else a failure of the engine's.
+fn value_type(ty: &ValType) -> Type {
+    match ty {
+        ValType::I32 => Type::I32,
+        ValType::I64 => Type::I64,
+        ValType::F32 => Type::F32,
+        ValType::F64 => Type::F64,
+        // No host function has such a type.
+        _ => Type::ExternRef,
+    }
+}
+
+fn from_slot(slot: u64, ty: &ValType) -> Value {
+    match ty {
+        ValType::I64 => Value::I64(slot.cast_signed()),
+        ValType::F32 => Value::F32(f32::from_bits(slot as u32)),
+        ValType::F64 => Value::F64(f64::from_bits(slot)),
+        _ => Value::I32(slot as i32),
+    }
+}
+
+fn into_slot(value: &Value) -> u64 {
+    match value {
+        Value::I32(value) => value.cast_unsigned().into(),
+        Value::I64(value) => value.cast_unsigned(),
+        Value::F32(value) => value.to_bits().into(),
+        Value::F64(value) => value.to_bits(),
+        _ => 0,
+    }
+}
+
+/// What a host function gave, a trap of the guest's, or else a failure of the engine's.
 #[cold]
 fn failed(operation: Operation, error: RuntimeError) -> Error {
+    if let Some(error) = error.downcast_ref::<Error>() {
+        return error.clone();
+    }
     let Some(code) = error.clone().to_trap() else { return Error::engine(operation, error) };
     let trap = match code {
         TrapCode::UnreachableCodeReached => Trap::Unreachable,

@@ -5,11 +5,18 @@
 
 mod select;
 
+use std::fmt;
+use std::sync::Arc;
+
+use mistletoe_abi::host::{Data, HostFunc, WasmResults as _, WasmTy as _};
 use mistletoe_abi::protocol::MEMORY;
-use mistletoe_abi::types::FuncType;
-use mistletoe_abi::{Backend, Error, Instance, Operation, Result, Trap, ValidModule};
-use wasmi::errors::{ErrorKind, InstantiationError};
-use wasmi::{CompilationMode, Config, Engine, Linker, Memory, Module, Store, TrapCode, TypedFunc};
+use mistletoe_abi::types::{FuncType, ValType};
+use mistletoe_abi::{Backend, Error, Instance, Operation, Result, Trap, ValidModule, by_signature};
+use wasmi::errors::{ErrorKind, HostError, InstantiationError, LinkerError};
+use wasmi::{
+    AsContextMut, Caller, CompilationMode, Config, Engine, F32, F64, Func, Linker, Memory, Module, Store, TrapCode,
+    TypedFunc, Val,
+};
 
 /// wasmi in one of its ways to translate a module.
 #[derive(Clone, Debug)]
@@ -18,15 +25,35 @@ pub struct Wasmi {
     name: &'static str,
 }
 
-/// A live instance.
+/// A translated module and the host functions it is linked with.
+#[derive(Clone, Debug)]
+pub struct WasmiModule {
+    module: Module,
+    linker: Arc<Linker<Host>>,
+}
+
+/// A live instance, owned or seen from inside a call.
 #[derive(Debug)]
-pub struct WasmiInstance {
-    store: Store<()>,
+pub struct WasmiInstance<S = Store<Host>> {
+    store: S,
+    exports: Exports,
+}
+
+/// What a store holds: the layer's data, and where host functions find the instance.
+#[derive(Debug)]
+pub struct Host {
+    data: Data,
+    exports: Option<Exports>,
+}
+
+/// An instance's handles.
+#[derive(Clone, Copy, Debug)]
+struct Exports {
     instance: wasmi::Instance,
     memory: Memory,
 }
 
-/// A resolved function: its number of parameters, and whether it has a result.
+/// A resolved function. Those that the protocols call most have a type that the engine knows, and are called more quickly.
 #[derive(Debug)]
 pub enum WasmiFunc {
     /// `[] -> []`
@@ -41,6 +68,8 @@ pub enum WasmiFunc {
     Word1(TypedFunc<u32, u32>),
     /// `[i32, i32] -> [i32]`
     Word2(TypedFunc<(u32, u32), u32>),
+    /// Any other.
+    Other(Func, FuncType),
 }
 
 impl Wasmi {
@@ -74,81 +103,206 @@ impl Default for Wasmi {
 }
 
 impl Backend for Wasmi {
-    type Module = Module;
+    type Module = WasmiModule;
     type Instance = WasmiInstance;
 
     fn name(&self) -> &'static str {
         self.name
     }
 
-    fn compile(&self, module: &ValidModule<'_>) -> Result<Module> {
-        Module::new(&self.engine, select::kept_apart(module.bytes()))
-            .map_err(|error| Error::engine(Operation::Compile, error))
+    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<WasmiModule> {
+        let module = Module::new(&self.engine, select::kept_apart(module.bytes()))
+            .map_err(|error| Error::engine(Operation::Compile, error))?;
+        let mut linker = Linker::new(&self.engine);
+        for import in imports {
+            define(&mut linker, import).map_err(|error| Error::engine(Operation::Compile, error))?;
+        }
+        Ok(WasmiModule { module, linker: Arc::new(linker) })
     }
 
-    fn instantiate(&self, module: &Module) -> Result<WasmiInstance> {
-        let mut store = Store::new(&self.engine, ());
-        let instance = Linker::new(&self.engine)
-            .instantiate_and_start(&mut store, module)
+    fn instantiate(&self, module: &WasmiModule, data: Data) -> Result<WasmiInstance> {
+        let mut store = Store::new(&self.engine, Host { data, exports: None });
+        let instance = module
+            .linker
+            .instantiate_and_start(&mut store, &module.module)
             .map_err(|error| failed(Operation::Instantiate, error))?;
         let memory = instance
             .get_memory(&store, MEMORY)
             .ok_or_else(|| Error::engine(Operation::Instantiate, "the exported memory was not found"))?;
-        Ok(WasmiInstance { store, instance, memory })
+        let exports = Exports { instance, memory };
+        store.data_mut().exports = Some(exports);
+        Ok(WasmiInstance { store, exports })
     }
 }
 
-impl Instance for WasmiInstance {
+/// Links a host function.
+fn define(linker: &mut Linker<Host>, import: &HostFunc) -> Result<(), LinkerError> {
+    let (module, name, host) = (import.module(), import.name(), import.clone());
+    macro_rules! typed {
+        ([$($param:ident: $param_ty:ty,)*] $result:ty) => {
+            linker.func_wrap(
+                module,
+                name,
+                move |caller: Caller<'_, Host>, $($param: $param_ty),*| -> Result<$result, wasmi::Error> {
+                    let mut slots = [$($param.into_slot(),)* 0];
+                    enter(caller, &host, &mut slots)?;
+                    Ok(<$result>::from_slots(&slots))
+                },
+            )
+        };
+    }
+    by_signature!(import.ty(), typed, {
+        let types = |types: &[ValType]| types.iter().map(val_type).collect::<Vec<_>>();
+        let ty = wasmi::FuncType::new(types(&import.ty().params), types(&import.ty().results));
+        linker.func_new(module, name, ty, move |caller, params, results| {
+            let mut slots = vec![0; params.len().max(results.len())];
+            for (slot, param) in slots.iter_mut().zip(params) {
+                *slot = into_slot(param);
+            }
+            enter(caller, &host, &mut slots)?;
+            for ((slot, result), ty) in slots.iter().zip(results).zip(host.ty().results.iter()) {
+                *result = from_slot(*slot, ty);
+            }
+            Ok(())
+        })
+    })
+    .map(drop)
+}
+
+/// Calls a host function on behalf of a guest.
+fn enter(caller: Caller<'_, Host>, host: &HostFunc, slots: &mut [u64]) -> Result<(), wasmi::Error> {
+    let exports = caller.data().exports.ok_or_else(|| wasmi::Error::new("the instance is not there yet"))?;
+    host.call(&mut WasmiInstance { store: caller, exports }, slots).map_err(|error| wasmi::Error::host(Failure(error)))
+}
+
+/// A store, owned or lent to a host function.
+trait Context: AsContextMut<Data = Host> {
+    fn host(&self) -> &Host;
+}
+
+impl Context for Store<Host> {
+    fn host(&self) -> &Host {
+        self.data()
+    }
+}
+
+impl Context for Caller<'_, Host> {
+    fn host(&self) -> &Host {
+        self.data()
+    }
+}
+
+impl<S: Context> Instance for WasmiInstance<S> {
     type Func = WasmiFunc;
 
     fn func(&mut self, name: &str, ty: &FuncType) -> Result<WasmiFunc> {
         let func = self
+            .exports
             .instance
             .get_func(&self.store, name)
             .ok_or_else(|| Error::engine(Operation::Resolve, "the exported function was not found"))?;
-        match (ty.params.len(), ty.results.len()) {
-            (0, 0) => func.typed(&self.store).map(WasmiFunc::Unit0),
-            (1, 0) => func.typed(&self.store).map(WasmiFunc::Unit1),
-            (2, 0) => func.typed(&self.store).map(WasmiFunc::Unit2),
-            (0, 1) => func.typed(&self.store).map(WasmiFunc::Word0),
-            (1, 1) => func.typed(&self.store).map(WasmiFunc::Word1),
-            (2, 1) => func.typed(&self.store).map(WasmiFunc::Word2),
-            _ => return Err(Error::engine(Operation::Resolve, format!("no call is made with the type {ty}"))),
+        let store = &self.store;
+        match (&*ty.params, &*ty.results) {
+            ([], []) => func.typed(store).map(WasmiFunc::Unit0),
+            ([ValType::I32], []) => func.typed(store).map(WasmiFunc::Unit1),
+            ([ValType::I32, ValType::I32], []) => func.typed(store).map(WasmiFunc::Unit2),
+            ([], [ValType::I32]) => func.typed(store).map(WasmiFunc::Word0),
+            ([ValType::I32], [ValType::I32]) => func.typed(store).map(WasmiFunc::Word1),
+            ([ValType::I32, ValType::I32], [ValType::I32]) => func.typed(store).map(WasmiFunc::Word2),
+            _ => Ok(WasmiFunc::Other(func, ty.clone())),
         }
         .map_err(|error| Error::engine(Operation::Resolve, error))
     }
 
-    fn call<const N: usize>(&mut self, func: &WasmiFunc, params: [u32; N]) -> Result<u32> {
+    #[inline]
+    fn call(&mut self, func: &WasmiFunc, slots: &mut [u64]) -> Result<()> {
         let store = &mut self.store;
-        match (func, params.as_slice()) {
-            (WasmiFunc::Unit0(func), &[]) => func.call(store, ()).map(|()| 0),
-            (WasmiFunc::Unit1(func), &[a]) => func.call(store, a).map(|()| 0),
-            (WasmiFunc::Unit2(func), &[a, b]) => func.call(store, (a, b)).map(|()| 0),
-            (WasmiFunc::Word0(func), &[]) => func.call(store, ()),
-            (WasmiFunc::Word1(func), &[a]) => func.call(store, a),
-            (WasmiFunc::Word2(func), &[a, b]) => func.call(store, (a, b)),
-            _ => {
-                return Err(Error::engine(
-                    Operation::Call,
-                    "a function was called with too many or too few parameters",
-                ));
+        match (func, &mut *slots) {
+            (WasmiFunc::Unit0(func), _) => func.call(store, ()),
+            (WasmiFunc::Unit1(func), &mut [a, ..]) => func.call(store, a as u32),
+            (WasmiFunc::Unit2(func), &mut [a, b, ..]) => func.call(store, (a as u32, b as u32)),
+            (WasmiFunc::Word0(func), [result, ..]) => func.call(store, ()).map(|word| *result = word.into()),
+            (WasmiFunc::Word1(func), [a, ..]) => func.call(store, *a as u32).map(|word| *a = word.into()),
+            (WasmiFunc::Word2(func), [a, b, ..]) => {
+                func.call(store, (*a as u32, *b as u32)).map(|word| *a = word.into())
             }
+            (WasmiFunc::Other(func, ty), slots) => {
+                let params: Vec<Val> =
+                    slots.iter().zip(ty.params.iter()).map(|(slot, ty)| from_slot(*slot, ty)).collect();
+                let mut results: Vec<Val> = ty.results.iter().map(|ty| from_slot(0, ty)).collect();
+                let called = func.call(store, &params, &mut results);
+                for (slot, result) in slots.iter_mut().zip(&results) {
+                    *slot = into_slot(result);
+                }
+                called
+            }
+            _ => return Err(Error::engine(Operation::Call, "a function was called with too few slots")),
         }
         .map_err(|error| failed(Operation::Call, error))
     }
 
     fn memory(&self) -> &[u8] {
-        self.memory.data(&self.store)
+        self.exports.memory.data(self.store.as_context())
     }
 
-    fn memory_mut(&mut self) -> &mut [u8] {
-        self.memory.data_mut(&mut self.store)
+    fn data(&self) -> &Data {
+        &self.store.host().data
+    }
+
+    fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
+        let (memory, host) = self.exports.memory.data_and_store_mut(self.store.as_context_mut());
+        (memory, &mut host.data)
     }
 }
 
-/// A trap of the guest's, or else a failure of the engine's.
+fn val_type(ty: &ValType) -> wasmi::ValType {
+    match ty {
+        ValType::I32 => wasmi::ValType::I32,
+        ValType::I64 => wasmi::ValType::I64,
+        ValType::F32 => wasmi::ValType::F32,
+        ValType::F64 => wasmi::ValType::F64,
+        // No host function has such a type.
+        _ => wasmi::ValType::ExternRef,
+    }
+}
+
+fn from_slot(slot: u64, ty: &ValType) -> Val {
+    match ty {
+        ValType::I64 => Val::I64(slot.cast_signed()),
+        ValType::F32 => Val::F32(F32::from_bits(slot as u32)),
+        ValType::F64 => Val::F64(F64::from_bits(slot)),
+        _ => Val::I32(slot as i32),
+    }
+}
+
+fn into_slot(value: &Val) -> u64 {
+    match value {
+        Val::I32(value) => value.cast_unsigned().into(),
+        Val::I64(value) => value.cast_unsigned(),
+        Val::F32(value) => value.to_bits().into(),
+        Val::F64(value) => value.to_bits(),
+        _ => 0,
+    }
+}
+
+/// What a host function gave, on its way through the engine.
+#[derive(Debug)]
+struct Failure(Error);
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl HostError for Failure {}
+
+/// What a host function gave, a trap of the guest's, or else a failure of the engine's.
 #[cold]
 fn failed(operation: Operation, error: wasmi::Error) -> Error {
+    if let Some(Failure(error)) = error.downcast_ref() {
+        return error.clone();
+    }
     let trap = match error.as_trap_code() {
         Some(TrapCode::UnreachableCodeReached) => Trap::Unreachable,
         Some(TrapCode::MemoryOutOfBounds) => Trap::MemoryOutOfBounds,

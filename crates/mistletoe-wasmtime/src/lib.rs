@@ -1,12 +1,17 @@
 //! [wasmtime](https://docs.rs/wasmtime) as a backend: the fastest at its peak, and the one with a security process and
 //! long-term support.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+use std::mem::MaybeUninit;
+
+use mistletoe_abi::host::{Data, HostFunc};
 use mistletoe_abi::protocol::MEMORY;
-use mistletoe_abi::types::FuncType;
+use mistletoe_abi::types::{FuncType, ValType};
 use mistletoe_abi::{Backend, Error, Instance, Operation, Result, Trap, ValidModule};
-use wasmtime::{Collector, Config, Engine, InstancePre, Linker, Memory, Module, Store, Strategy, TypedFunc};
+use wasmtime::{
+    AsContextMut, Caller, Collector, Config, Engine, Func, InstancePre, Linker, Memory, Module, Store, Strategy, ValRaw,
+};
 
 /// wasmtime with one of its compilers.
 #[derive(Clone)]
@@ -15,28 +20,32 @@ pub struct Wasmtime {
     name: &'static str,
 }
 
-/// A live instance.
+/// A live instance, owned or seen from inside a call.
 #[derive(Debug)]
-pub struct WasmtimeInstance {
-    store: Store<()>,
+pub struct WasmtimeInstance<S = Store<Host>> {
+    store: S,
+    exports: Exports,
+}
+
+/// What a store holds: the layer's data, and where host functions find the instance.
+#[derive(Debug)]
+pub struct Host {
+    data: Data,
+    exports: Option<Exports>,
+}
+
+/// An instance's handles.
+#[derive(Clone, Copy, Debug)]
+struct Exports {
     instance: wasmtime::Instance,
     memory: Memory,
 }
 
-/// A resolved function: its number of parameters, and whether it has a result.
-pub enum WasmtimeFunc {
-    /// `[] -> []`
-    Unit0(TypedFunc<(), ()>),
-    /// `[i32] -> []`
-    Unit1(TypedFunc<u32, ()>),
-    /// `[i32, i32] -> []`
-    Unit2(TypedFunc<(u32, u32), ()>),
-    /// `[] -> [i32]`
-    Word0(TypedFunc<(), u32>),
-    /// `[i32] -> [i32]`
-    Word1(TypedFunc<u32, u32>),
-    /// `[i32, i32] -> [i32]`
-    Word2(TypedFunc<(u32, u32), u32>),
+/// A resolved function, and how many slots a call of it reads or writes.
+#[derive(Clone, Copy, Debug)]
+pub struct WasmtimeFunc {
+    func: Func,
+    slots: usize,
 }
 
 impl Wasmtime {
@@ -78,6 +87,9 @@ impl Wasmtime {
             .cranelift_nan_canonicalization(true)
             // A trace of frames is dear to gather, and no part of what a trap is.
             .wasm_backtrace_max_frames(None)
+            // Half of what a thread has by default. Host functions that call back into the guest take their room from it,
+            // too.
+            .max_wasm_stack(1 << 20)
             .wasm_simd(false)
             .wasm_relaxed_simd(false)
             .wasm_tail_call(false)
@@ -93,80 +105,161 @@ impl Wasmtime {
 }
 
 impl Backend for Wasmtime {
-    type Module = InstancePre<()>;
+    type Module = InstancePre<Host>;
     type Instance = WasmtimeInstance;
 
     fn name(&self) -> &'static str {
         self.name
     }
 
-    fn compile(&self, module: &ValidModule<'_>) -> Result<InstancePre<()>> {
-        Module::from_binary(&self.engine, module.bytes())
-            .and_then(|module| Linker::new(&self.engine).instantiate_pre(&module))
-            .map_err(|error| Error::engine(Operation::Compile, error))
+    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<InstancePre<Host>> {
+        let link = || {
+            let module = Module::from_binary(&self.engine, module.bytes())?;
+            let mut linker = Linker::new(&self.engine);
+            for import in imports {
+                define(&mut linker, import)?;
+            }
+            linker.instantiate_pre(&module)
+        };
+        link().map_err(|error| Error::engine(Operation::Compile, error))
     }
 
-    fn instantiate(&self, module: &InstancePre<()>) -> Result<WasmtimeInstance> {
-        let mut store = Store::new(&self.engine, ());
+    fn instantiate(&self, module: &InstancePre<Host>, data: Data) -> Result<WasmtimeInstance> {
+        let mut store = Store::new(&self.engine, Host { data, exports: None });
         let instance = module.instantiate(&mut store).map_err(|error| failed(Operation::Instantiate, error))?;
         let memory = instance
             .get_memory(&mut store, MEMORY)
             .ok_or_else(|| Error::engine(Operation::Instantiate, "the exported memory was not found"))?;
-        Ok(WasmtimeInstance { store, instance, memory })
+        let exports = Exports { instance, memory };
+        store.data_mut().exports = Some(exports);
+        Ok(WasmtimeInstance { store, exports })
     }
 }
 
-impl Instance for WasmtimeInstance {
+/// How many slots a call has room for without asking the allocator.
+const FEW: usize = 4;
+const MANY: usize = 16;
+
+/// Links a host function.
+fn define(linker: &mut Linker<Host>, import: &HostFunc) -> wasmtime::Result<()> {
+    let ty = import.ty();
+    let types = |types: &[ValType]| types.iter().map(val_type).collect::<wasmtime::Result<Vec<_>>>();
+    let (params, results) = (ty.params.len(), ty.results.len());
+    let wasmtime_ty = wasmtime::FuncType::new(linker.engine(), types(&ty.params)?, types(&ty.results)?);
+    let host = import.clone();
+    let call = move |caller: Caller<'_, Host>, values: &mut [MaybeUninit<ValRaw>]| {
+        let exports = caller.data().exports.ok_or_else(|| wasmtime::Error::msg("the instance is not there yet"))?;
+        let mut instance = WasmtimeInstance { store: caller, exports };
+        with_slots(values.len(), |slots| {
+            for (slot, value) in slots.iter_mut().zip(values.iter()).take(params) {
+                // SAFETY: the engine has initialised the parameters. Any bits are a number, and numbers alone are in
+                // the function's type.
+                #[allow(unsafe_code)]
+                let value = unsafe { value.assume_init_ref() };
+                *slot = value.get_u64();
+            }
+            host.call(&mut instance, slots).map_err(wasmtime::Error::new)?;
+            for (slot, value) in slots.iter().zip(values.iter_mut()).take(results) {
+                value.write(ValRaw::u64(*slot));
+            }
+            Ok(())
+        })
+    };
+    // SAFETY: a host function answers `Ok` once its results are in the slots, and each of them is a number, any bits of
+    // which are valid.
+    #[allow(unsafe_code)]
+    unsafe {
+        linker.func_new_unchecked(import.module(), import.name(), wasmtime_ty, call)?;
+    }
+    Ok(())
+}
+
+/// Runs `call` with so many slots, or a few more.
+fn with_slots<R>(count: usize, call: impl FnOnce(&mut [u64]) -> R) -> R {
+    match count {
+        0..=FEW => call(&mut [0; FEW]),
+        _ if count <= MANY => call(&mut [0; MANY]),
+        _ => call(&mut vec![0; count]),
+    }
+}
+
+fn val_type(ty: &ValType) -> wasmtime::Result<wasmtime::ValType> {
+    match ty {
+        ValType::I32 => Ok(wasmtime::ValType::I32),
+        ValType::I64 => Ok(wasmtime::ValType::I64),
+        ValType::F32 => Ok(wasmtime::ValType::F32),
+        ValType::F64 => Ok(wasmtime::ValType::F64),
+        _ => Err(wasmtime::Error::msg(format!("no host function deals with the type {ty}"))),
+    }
+}
+
+impl<S: AsContextMut<Data = Host>> Instance for WasmtimeInstance<S> {
     type Func = WasmtimeFunc;
 
-    fn func(&mut self, name: &str, ty: &FuncType) -> Result<WasmtimeFunc> {
-        let func = self
-            .instance
-            .get_func(&mut self.store, name)
-            .ok_or_else(|| Error::engine(Operation::Resolve, "the exported function was not found"))?;
-        match (ty.params.len(), ty.results.len()) {
-            (0, 0) => func.typed(&self.store).map(WasmtimeFunc::Unit0),
-            (1, 0) => func.typed(&self.store).map(WasmtimeFunc::Unit1),
-            (2, 0) => func.typed(&self.store).map(WasmtimeFunc::Unit2),
-            (0, 1) => func.typed(&self.store).map(WasmtimeFunc::Word0),
-            (1, 1) => func.typed(&self.store).map(WasmtimeFunc::Word1),
-            (2, 1) => func.typed(&self.store).map(WasmtimeFunc::Word2),
-            _ => return Err(Error::engine(Operation::Resolve, format!("no call is made with the type {ty}"))),
+    fn func(&mut self, name: &str, _: &FuncType) -> Result<WasmtimeFunc> {
+        let func = self.exports.instance.get_func(&mut self.store, name);
+        let func = func.ok_or_else(|| Error::engine(Operation::Resolve, "the exported function was not found"))?;
+        // The type is asked of the engine, since memory safety hangs on it.
+        let ty = func.ty(&self.store);
+        if ty.params().chain(ty.results()).any(|ty| ty.is_ref() || ty.is_v128()) {
+            return Err(Error::engine(Operation::Resolve, format!("no call is made with the type {ty}")));
         }
-        .map_err(|error| Error::engine(Operation::Resolve, error))
+        Ok(WasmtimeFunc { func, slots: ty.params().len().max(ty.results().len()) })
     }
 
-    fn call<const N: usize>(&mut self, func: &WasmtimeFunc, params: [u32; N]) -> Result<u32> {
-        let store = &mut self.store;
-        match (func, params.as_slice()) {
-            (WasmtimeFunc::Unit0(func), &[]) => func.call(store, ()).map(|()| 0),
-            (WasmtimeFunc::Unit1(func), &[a]) => func.call(store, a).map(|()| 0),
-            (WasmtimeFunc::Unit2(func), &[a, b]) => func.call(store, (a, b)).map(|()| 0),
-            (WasmtimeFunc::Word0(func), &[]) => func.call(store, ()),
-            (WasmtimeFunc::Word1(func), &[a]) => func.call(store, a),
-            (WasmtimeFunc::Word2(func), &[a, b]) => func.call(store, (a, b)),
-            _ => {
-                return Err(Error::engine(
-                    Operation::Call,
-                    "a function was called with too many or too few parameters",
-                ));
-            }
-        }
-        .map_err(|error| failed(Operation::Call, error))
+    #[inline]
+    fn call(&mut self, func: &WasmtimeFunc, slots: &mut [u64]) -> Result<()> {
+        let &WasmtimeFunc { func, slots: count } = func;
+        let Some(slots) = slots.get_mut(..count) else {
+            return Err(Error::engine(Operation::Call, "a function was called with too few slots"));
+        };
+        let result = match count {
+            0..=FEW => call_with(&mut self.store, func, slots, &mut [ValRaw::u64(0); FEW]),
+            _ if count <= MANY => call_with(&mut self.store, func, slots, &mut [ValRaw::u64(0); MANY]),
+            _ => call_with(&mut self.store, func, slots, &mut vec![ValRaw::u64(0); count]),
+        };
+        result.map_err(|error| failed(Operation::Call, error))
     }
 
     fn memory(&self) -> &[u8] {
-        self.memory.data(&self.store)
+        self.exports.memory.data(&self.store)
     }
 
-    fn memory_mut(&mut self) -> &mut [u8] {
-        self.memory.data_mut(&mut self.store)
+    fn data(&self) -> &Data {
+        &self.store.as_context().data().data
+    }
+
+    fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
+        let (memory, host) = self.exports.memory.data_and_store_mut(&mut self.store);
+        (memory, &mut host.data)
     }
 }
 
-/// A trap of the guest's, or else a failure of the engine's.
+/// Calls a function that takes and gives numbers, as many as there are slots at most. There are no fewer `values`.
+#[inline]
+fn call_with(store: impl AsContextMut, func: Func, slots: &mut [u64], values: &mut [ValRaw]) -> wasmtime::Result<()> {
+    for (value, slot) in values.iter_mut().zip(slots.iter()) {
+        *value = ValRaw::u64(*slot);
+    }
+    // SAFETY: the function was resolved with its type: numbers, any bits of which are valid, and no more of them than
+    // there are values. A function of another store makes the engine panic.
+    #[allow(unsafe_code)]
+    unsafe {
+        func.call_unchecked(store, values)?;
+    }
+    for (value, slot) in values.iter().zip(slots) {
+        *slot = value.get_u64();
+    }
+    Ok(())
+}
+
+/// What a host function gave, a trap of the guest's, or else a failure of the engine's.
 #[cold]
 fn failed(operation: Operation, error: wasmtime::Error) -> Error {
+    let error = match error.downcast() {
+        Ok(error) => return error,
+        Err(error) => error,
+    };
     let trap = match error.downcast_ref() {
         Some(wasmtime::Trap::UnreachableCodeReached) => Trap::Unreachable,
         Some(wasmtime::Trap::MemoryOutOfBounds) => Trap::MemoryOutOfBounds,

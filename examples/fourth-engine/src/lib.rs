@@ -3,16 +3,21 @@
 
 #![forbid(unsafe_code)]
 
+use std::cell::{OnceCell, RefCell};
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mistletoe_abi::types::FuncType;
+use mistletoe_abi::host::{Data, HostFunc};
+use mistletoe_abi::types::{FuncType, ValType};
 use mistletoe_abi::{Backend, Error, Instance, Operation, Result, Trap, ValidModule};
 use tinywasm::engine::{Config, StackConfig};
 use tinywasm::parser::{Parser, ParserOptions};
-use tinywasm::types::{MemoryType, WasmValue};
-use tinywasm::{Engine, Function, LinearMemory, MemoryBackend, Module, ModuleInstance, Store};
+use tinywasm::types::{MemoryType, WasmType, WasmValue};
+use tinywasm::{
+    Engine, FuncContext, Function, HostFunction, Imports, LinearMemory, MemoryBackend, Module, ModuleInstance, Store,
+};
 
 /// How many values a guest's calls may hold at once, of each size. The engine's own limit is too low for an ordinary
 /// recursion.
@@ -22,14 +27,52 @@ const VALUES: StackConfig = StackConfig::dynamic(1024, 1024 * 1024);
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tinywasm;
 
-/// A live instance.
-pub struct TinywasmInstance {
-    store: Store,
-    instance: ModuleInstance,
+/// A parsed module and the host functions it is linked with, which the engine wants anew for each store.
+#[derive(Clone)]
+pub struct TinywasmModule {
+    module: Module,
+    imports: Arc<[HostFunc]>,
+}
+
+/// A live instance: owned, or seen from inside a call, when the engine is a [`FuncContext`].
+pub struct TinywasmInstance<E = Store> {
+    engine: E,
+    shared: Rc<Shared>,
+    /// What is here while the guest does not run.
+    held: Held,
+}
+
+/// A resolved function and its type.
+pub struct TinywasmFunc {
+    func: Function,
+    ty: FuncType,
+}
+
+/// What an instance and its host functions share.
+#[derive(Default)]
+struct Shared {
     /// Where the engine looks for the memory.
-    shared: SharedMemory,
-    /// Where the memory is while the guest does not run.
+    memory: SharedMemory,
+    /// Where a host function finds the data.
+    data: RefCell<Option<Data>>,
+    /// What a host function failed with: the engine's own errors have no room for it.
+    failure: RefCell<Option<Error>>,
+    instance: OnceCell<ModuleInstance>,
+}
+
+/// The memory and the data, on whichever side they are needed.
+#[derive(Default)]
+struct Held {
     memory: Vec<u8>,
+    data: Option<Data>,
+}
+
+impl Shared {
+    /// Hands memory and data to the side that goes on.
+    fn swap(&self, held: &mut Held) {
+        mem::swap(&mut *self.memory.lock(), &mut held.memory);
+        mem::swap(&mut *self.data.borrow_mut(), &mut held.data);
+    }
 }
 
 /// A memory that the engine and the instance hand to each other. The engine lends no slice of a memory that it owns,
@@ -42,59 +85,165 @@ pub struct TinywasmInstance {
 struct SharedMemory(Arc<Mutex<Vec<u8>>>);
 
 impl Backend for Tinywasm {
-    type Module = Module;
+    type Module = TinywasmModule;
     type Instance = TinywasmInstance;
 
     fn name(&self) -> &'static str {
         "tinywasm"
     }
 
-    fn compile(&self, module: &ValidModule<'_>) -> Result<Module> {
+    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<TinywasmModule> {
         // The host reads and writes the memory of every package, so it has to be there even where the code uses none.
         let options = ParserOptions::default().with_local_memory_allocation_optimization(false);
-        guarded(Operation::Compile, || Ok(Parser::with_options(options).parse_module_bytes(module.bytes())?))
+        let module =
+            guarded(Operation::Compile, || Ok(Parser::with_options(options).parse_module_bytes(module.bytes())?))?;
+        Ok(TinywasmModule { module, imports: imports.into() })
     }
 
-    fn instantiate(&self, module: &Module) -> Result<TinywasmInstance> {
-        let shared = SharedMemory::default();
-        let made = shared.clone();
+    fn instantiate(&self, module: &TinywasmModule, data: Data) -> Result<TinywasmInstance> {
+        let shared = Rc::new(Shared::default());
+        let made = shared.memory.clone();
         let backend = MemoryBackend::custom(move |ty: MemoryType| {
             made.start(usize::try_from(ty.initial_size()).unwrap_or(usize::MAX))?;
             Ok(made.clone())
         });
         let config = Config::new().with_value_stack(VALUES).with_memory_backend(backend);
         let mut store = Store::new(Engine::new(config));
-        let instance = guarded(Operation::Instantiate, || ModuleInstance::instantiate(&mut store, module, None))?;
-        let memory = mem::take(&mut *shared.lock());
-        Ok(TinywasmInstance { store, instance, shared, memory })
+        let mut imports = Imports::new();
+        for import in &*module.imports {
+            imports.define(import.module(), import.name(), function(&mut store, &shared, import));
+        }
+        let instance = guarded(Operation::Instantiate, || {
+            ModuleInstance::instantiate(&mut store, &module.module, Some(imports))
+        })?;
+        let _ = shared.instance.set(instance);
+        let memory = mem::take(&mut *shared.memory.lock());
+        Ok(TinywasmInstance { engine: store, shared, held: Held { memory, data: Some(data) } })
     }
 }
 
-impl Instance for TinywasmInstance {
-    type Func = Function;
+/// Makes a host function for a store.
+fn function(store: &mut Store, shared: &Rc<Shared>, import: &HostFunc) -> Function {
+    let types = |types: &[ValType]| types.iter().map(wasm_type).collect::<Vec<_>>();
+    let ty = tinywasm::types::FuncType::new(&types(&import.ty().params), &types(&import.ty().results));
+    let (host, shared) = (import.clone(), shared.clone());
+    HostFunction::from_untyped(store, &ty, move |context, params| {
+        let ty = host.ty();
+        let mut slots = vec![0; ty.params.len().max(ty.results.len())];
+        for (slot, param) in slots.iter_mut().zip(params) {
+            *slot = into_slot(param);
+        }
+        let mut instance = TinywasmInstance { engine: context, shared: shared.clone(), held: Held::default() };
+        shared.swap(&mut instance.held);
+        let result = host.call(&mut instance, &mut slots);
+        shared.swap(&mut instance.held);
+        match result {
+            Ok(()) => Ok(slots.iter().zip(ty.results.iter()).map(|(slot, ty)| from_slot(*slot, ty)).collect()),
+            Err(error) => {
+                *shared.failure.borrow_mut() = Some(error);
+                Err(tinywasm::Error::Other("a host function failed".to_owned()))
+            }
+        }
+    })
+}
 
-    fn func(&mut self, name: &str, _: &FuncType) -> Result<Function> {
-        self.instance.func_untyped(&self.store, name).map_err(|error| Error::engine(Operation::Resolve, error))
+/// What calls functions: a store, or inside a call its context.
+trait Call {
+    fn store(&self) -> &Store;
+    fn call(&mut self, func: &Function, params: &[WasmValue]) -> tinywasm::Result<Vec<WasmValue>>;
+}
+
+impl Call for Store {
+    fn store(&self) -> &Store {
+        self
     }
 
-    fn call<const N: usize>(&mut self, func: &Function, params: [u32; N]) -> Result<u32> {
-        mem::swap(&mut *self.shared.lock(), &mut self.memory);
-        let params = params.map(|param| WasmValue::I32(param.cast_signed()));
-        let results = guarded(Operation::Call, || func.call(&mut self.store, &params));
-        mem::swap(&mut *self.shared.lock(), &mut self.memory);
-        match results?.as_slice() {
-            [] => Ok(0),
-            [WasmValue::I32(result)] => Ok(result.cast_unsigned()),
-            _ => Err(Error::engine(Operation::Call, "a function answered with more than one i32")),
+    fn call(&mut self, func: &Function, params: &[WasmValue]) -> tinywasm::Result<Vec<WasmValue>> {
+        func.call(self, params)
+    }
+}
+
+impl Call for FuncContext<'_> {
+    fn store(&self) -> &Store {
+        FuncContext::store(self)
+    }
+
+    fn call(&mut self, func: &Function, params: &[WasmValue]) -> tinywasm::Result<Vec<WasmValue>> {
+        self.call_untyped(func, params)
+    }
+}
+
+impl<E: Call> Instance for TinywasmInstance<E> {
+    type Func = TinywasmFunc;
+
+    fn func(&mut self, name: &str, ty: &FuncType) -> Result<TinywasmFunc> {
+        let missing = || Error::engine(Operation::Resolve, "the instance is not there yet");
+        let instance = self.shared.instance.get().ok_or_else(missing)?;
+        let func = instance.func_untyped(self.engine.store(), name);
+        let func = func.map_err(|error| Error::engine(Operation::Resolve, error))?;
+        Ok(TinywasmFunc { func, ty: ty.clone() })
+    }
+
+    fn call(&mut self, TinywasmFunc { func, ty }: &TinywasmFunc, slots: &mut [u64]) -> Result<()> {
+        let params: Vec<_> = slots.iter().zip(ty.params.iter()).map(|(slot, ty)| from_slot(*slot, ty)).collect();
+        self.shared.swap(&mut self.held);
+        let results = guarded(Operation::Call, || self.engine.call(func, &params));
+        self.shared.swap(&mut self.held);
+        if let Some(failure) = self.shared.failure.borrow_mut().take() {
+            return Err(failure);
         }
+        for (slot, result) in slots.iter_mut().zip(&results?) {
+            *slot = into_slot(result);
+        }
+        Ok(())
     }
 
     fn memory(&self) -> &[u8] {
-        &self.memory
+        &self.held.memory
     }
 
-    fn memory_mut(&mut self) -> &mut [u8] {
-        &mut self.memory
+    fn data(&self) -> &Data {
+        match &self.held.data {
+            Some(data) => data,
+            None => unreachable!("the data is held while the guest does not run"),
+        }
+    }
+
+    fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
+        match &mut self.held {
+            Held { memory, data: Some(data) } => (memory, data),
+            Held { data: None, .. } => unreachable!("the data is held while the guest does not run"),
+        }
+    }
+}
+
+fn wasm_type(ty: &ValType) -> WasmType {
+    match ty {
+        ValType::I32 => WasmType::I32,
+        ValType::I64 => WasmType::I64,
+        ValType::F32 => WasmType::F32,
+        ValType::F64 => WasmType::F64,
+        // No host function has such a type.
+        _ => WasmType::RefExtern,
+    }
+}
+
+fn from_slot(slot: u64, ty: &ValType) -> WasmValue {
+    match ty {
+        ValType::I64 => WasmValue::I64(slot.cast_signed()),
+        ValType::F32 => WasmValue::F32(f32::from_bits(slot as u32)),
+        ValType::F64 => WasmValue::F64(f64::from_bits(slot)),
+        _ => WasmValue::I32(slot as i32),
+    }
+}
+
+fn into_slot(value: &WasmValue) -> u64 {
+    match value {
+        WasmValue::I32(value) => value.cast_unsigned().into(),
+        WasmValue::I64(value) => value.cast_unsigned(),
+        WasmValue::F32(value) => value.to_bits().into(),
+        WasmValue::F64(value) => value.to_bits(),
+        _ => 0,
     }
 }
 

@@ -1,35 +1,9 @@
 //! Modules with one section altered. They are valid, so reading them needs no care; what cannot be altered is left.
 
 const MEMORY: u8 = 5;
-const EXPORT: u8 = 7;
-const START: u8 = 8;
 
 /// A module's sections: the number of each, and what it holds (core 2.0, section 5.5.2).
 type Sections = Vec<(u8, Vec<u8>)>;
-
-/// Without its start function.
-pub(crate) fn without_start(wasm: &[u8]) -> Option<Vec<u8>> {
-    let mut sections = read(wasm)?;
-    sections.retain(|(id, _)| *id != START);
-    Some(write(wasm, &sections))
-}
-
-/// With its start function exported under `name`, so that it can be called again.
-pub(crate) fn exported_start(wasm: &[u8], name: &str) -> Option<Vec<u8>> {
-    let mut sections = read(wasm)?;
-    let index = sections.iter().find(|(id, _)| *id == START)?.1.clone();
-    let (_, exports) = sections.iter_mut().find(|(id, _)| *id == EXPORT)?;
-    let (count, rest) = number(exports)?;
-    let mut altered = Vec::new();
-    append(&mut altered, count + 1);
-    altered.extend(rest);
-    append(&mut altered, name.len() as u64);
-    altered.extend(name.as_bytes());
-    altered.push(0);
-    altered.extend(index);
-    *exports = altered;
-    Some(write(wasm, &sections))
-}
 
 /// With a memory that cannot outgrow so many pages, or that it starts with.
 pub(crate) fn bounded_memory(wasm: &[u8], pages: u64) -> Option<Vec<u8>> {

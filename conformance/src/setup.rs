@@ -1,0 +1,205 @@
+//! What a case's module is loaded with: a protocol, host functions, and what WASI grants.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use mistletoe_abi::protocol::httpwasm::Delimiter;
+use mistletoe_abi::{Imports, Limits};
+use mistletoe_wasi::{Access, Clock, Random, Wasi};
+use serde::Deserialize;
+use tempfile::TempDir;
+
+use crate::case::Text;
+use crate::offers::{self, Memo};
+
+/// The interface that a case's module speaks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// The package interface.
+    #[default]
+    Package,
+    /// Plugins behind HTTP.
+    Httpwasm,
+    /// WASI commands.
+    Command,
+}
+
+/// What a module is loaded with.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// The interface it speaks.
+    pub protocol: Protocol,
+    /// The host's limits.
+    pub limits: Limits,
+    /// What it can import.
+    pub imports: Imports<State>,
+    /// Where records of its input end, if it reads records.
+    pub delimiter: Delimiter,
+    wasi: Option<Grants>,
+}
+
+/// What WASI grants. Nothing that is left out is granted, and a module without any of it finds no WASI at all.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Grants {
+    /// Arguments, the program's name included.
+    #[serde(default)]
+    args: Vec<String>,
+    /// Environment.
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    /// What can be read from the standard input.
+    stdin: Option<Text>,
+    /// Time of the fixed clock, in seconds since 1970-01-01.
+    #[serde(default)]
+    clock: u64,
+    /// Seed of the random numbers.
+    #[serde(default)]
+    random: u64,
+    /// Folders by the name that the guest has for them. Each lies in a folder of its own, beside `outside`, which holds
+    /// `secret`.
+    #[serde(default)]
+    dir: BTreeMap<String, Folder>,
+}
+
+/// A folder that is granted.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Folder {
+    /// Only to be read.
+    #[serde(default)]
+    read_only: bool,
+    /// Files and what they hold; `/` at the end of a name makes a folder.
+    #[serde(default)]
+    files: BTreeMap<String, Text>,
+    /// Symbolic links and where they lead; `OUTSIDE` stands for the absolute path of what lies outside.
+    #[serde(default)]
+    links: BTreeMap<String, String>,
+}
+
+/// The state of a case's sessions.
+#[derive(Debug, Default)]
+pub struct State {
+    pub(crate) memo: Memo,
+    pub(crate) wasi: Wasi,
+    /// Where the granted folders are, and goes with them.
+    folders: Option<Arc<TempDir>>,
+}
+
+impl AsMut<Wasi> for State {
+    fn as_mut(&mut self) -> &mut Wasi {
+        &mut self.wasi
+    }
+}
+
+impl Setup {
+    pub(crate) fn new(
+        protocol: Protocol,
+        limits: Limits,
+        tests: bool,
+        delimiter: Delimiter,
+        wasi: Option<Grants>,
+    ) -> Self {
+        let mut imports = if tests { offers::imports() } else { Imports::new() };
+        if wasi.is_some() {
+            mistletoe_wasi::add_to(&mut imports);
+        }
+        Self { protocol, limits, imports, delimiter, wasi }
+    }
+
+    /// A state for a session, with folders of its own.
+    ///
+    /// # Errors
+    ///
+    /// Where the folders cannot be made.
+    pub fn state(&self) -> io::Result<State> {
+        let Some(grants) = &self.wasi else { return Ok(State::default()) };
+        let mut builder = Wasi::builder()
+            .args(grants.args.iter().map(String::as_str))
+            .env(grants.env.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+            .clock(Clock::Fixed(SystemTime::UNIX_EPOCH + Duration::from_secs(grants.clock)))
+            .random(Random::Seeded(grants.random));
+        if let Some(stdin) = &grants.stdin {
+            builder = builder.stdin(stdin.text().into_bytes());
+        }
+        let mut folders = None;
+        if !grants.dir.is_empty() {
+            let root = TempDir::new()?;
+            fs::create_dir(root.path().join("outside"))?;
+            fs::write(root.path().join("outside/secret"), "secret")?;
+            for (i, (guest, folder)) in grants.dir.iter().enumerate() {
+                let host = root.path().join(i.to_string());
+                folder.make(&host)?;
+                let access = if folder.read_only { Access::ReadOnly } else { Access::ReadWrite };
+                builder = builder.dir(&host, guest, access)?;
+            }
+            folders = Some(Arc::new(root));
+        }
+        Ok(State { memo: Memo::default(), wasi: builder.build(), folders })
+    }
+}
+
+impl Folder {
+    fn make(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir(path)?;
+        for (name, content) in &self.files {
+            let file = path.join(name);
+            if name.ends_with('/') {
+                fs::create_dir_all(file)?;
+            } else {
+                if let Some(parent) = file.parent() {
+                    fs::create_dir_all(parent)?;
+                }
+                fs::write(file, content.text())?;
+            }
+        }
+        for (name, target) in &self.links {
+            let outside = path.with_file_name("outside");
+            let target = target.replace("OUTSIDE", &outside.to_string_lossy());
+            #[cfg(unix)]
+            std::os::unix::fs::symlink(target, path.join(name))?;
+            #[cfg(not(unix))]
+            let _ = (target, name);
+        }
+        Ok(())
+    }
+}
+
+impl State {
+    /// What the guest wrote to its standard output, or error, so far, and did not see taken yet.
+    pub fn take_streams(&mut self) -> (String, String) {
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        (text(self.wasi.take_stdout()), text(self.wasi.take_stderr()))
+    }
+
+    /// What is in the granted folders: each file's path from there with what it holds, links with where they lead.
+    pub(crate) fn files(&self) -> BTreeMap<String, String> {
+        let mut files = BTreeMap::new();
+        if let Some(root) = &self.folders {
+            list(root.path(), root.path(), &mut files);
+        }
+        files
+    }
+}
+
+fn list(root: &Path, folder: &Path, files: &mut BTreeMap<String, String>) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let name = path.strip_prefix(root).unwrap_or(&path).to_string_lossy().into_owned();
+        let kind = entry.file_type();
+        if kind.as_ref().is_ok_and(fs::FileType::is_dir) {
+            files.insert(format!("{name}/"), String::new());
+            list(root, &path, files);
+        } else if kind.is_ok_and(|kind| kind.is_symlink()) {
+            let target = fs::read_link(&path).unwrap_or_default();
+            files.insert(format!("{name}@"), target.to_string_lossy().replace(&*root.to_string_lossy(), "ROOT"));
+        } else {
+            files.insert(name, String::from_utf8_lossy(&fs::read(&path).unwrap_or_default()).into_owned());
+        }
+    }
+}

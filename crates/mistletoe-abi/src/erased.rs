@@ -1,0 +1,47 @@
+//! An [`Instance`] whose engine is not known when the program is built: what host functions are given, and what
+//! [`AnyBackend`](crate::AnyBackend) makes.
+
+use std::any::Any;
+use std::sync::Arc;
+
+use crate::backend::Instance;
+use crate::error::{Error, Operation, Result};
+use crate::host::Data;
+use crate::types::FuncType;
+
+/// Any [`Instance`]. Its functions are [`Instance::Func`]s of the engine's, erased.
+pub(crate) trait DynInstance {
+    fn func(&mut self, name: &str, ty: &FuncType) -> Result<AnyFunc>;
+    fn call(&mut self, func: &(dyn Any + Send + Sync), slots: &mut [u64]) -> Result<()>;
+    fn memory(&self) -> &[u8];
+    fn data(&self) -> &Data;
+    fn memory_and_data(&mut self) -> (&mut [u8], &mut Data);
+}
+
+/// Any [`Instance::Func`].
+pub(crate) type AnyFunc = Arc<dyn Any + Send + Sync>;
+
+impl<I: Instance> DynInstance for I {
+    fn func(&mut self, name: &str, ty: &FuncType) -> Result<AnyFunc> {
+        Ok(Arc::new(Instance::func(self, name, ty)?))
+    }
+
+    fn call(&mut self, func: &(dyn Any + Send + Sync), slots: &mut [u64]) -> Result<()> {
+        match func.downcast_ref() {
+            Some(func) => Instance::call(self, func, slots),
+            None => Err(Error::engine(Operation::Call, "the function belongs to another engine")),
+        }
+    }
+
+    fn memory(&self) -> &[u8] {
+        Instance::memory(self)
+    }
+
+    fn data(&self) -> &Data {
+        Instance::data(self)
+    }
+
+    fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
+        Instance::memory_and_data(self)
+    }
+}

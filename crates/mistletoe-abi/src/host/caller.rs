@@ -1,0 +1,226 @@
+//! What a host function sees of the instance that calls it.
+
+use std::any::Any;
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::erased::DynInstance;
+use crate::error::{Error, ErrorKind, Operation, Result, Trap};
+use crate::guest::Span;
+use crate::host::func::Name;
+use crate::host::typed::{SLOTS, WasmParams, WasmResults};
+use crate::protocol::Region;
+use crate::types::{ExternType, FuncType, Problem};
+
+/// How many calls from host functions into the guest may be under way at once in one instance. Each of them takes room
+/// on the host's own stack, which no engine watches over.
+pub(crate) const MAX_NESTING: u32 = 64;
+
+/// The instance that calls a host function: its session's state, its memory and its exports.
+pub struct Caller<'a, T> {
+    instance: &'a mut dyn DynInstance,
+    name: &'a Name,
+    fault: Option<Error>,
+    state: PhantomData<&'a mut T>,
+}
+
+/// A function that a guest exports, resolved by [`Caller::func`]. It can be kept, in the session's state for instance,
+/// and cloned. It is of use to the instance that resolved it alone.
+pub struct GuestFunc<P, R> {
+    func: Arc<dyn Any + Send + Sync>,
+    name: Arc<str>,
+    instance: u64,
+    ty: PhantomData<fn(P) -> R>,
+}
+
+impl<'a, T: 'static> Caller<'a, T> {
+    pub(crate) fn new(instance: &'a mut dyn DynInstance, name: &'a Name) -> Self {
+        Self { instance, name, fault: None, state: PhantomData }
+    }
+
+    pub(crate) fn into_fault(self) -> Option<Error> {
+        self.fault
+    }
+
+    /// The state of the session.
+    pub fn state(&self) -> &T {
+        self.instance.data().state()
+    }
+
+    /// The state of the session, to be changed.
+    pub fn state_mut(&mut self) -> &mut T {
+        self.memory_and_state().1
+    }
+
+    /// The guest's memory, as large as it is now.
+    pub fn memory(&self) -> &[u8] {
+        self.instance.memory()
+    }
+
+    /// The guest's memory, to be written.
+    pub fn memory_mut(&mut self) -> &mut [u8] {
+        self.memory_and_state().0
+    }
+
+    /// The guest's memory and the session's state at once.
+    pub fn memory_and_state(&mut self) -> (&mut [u8], &mut T) {
+        let (memory, data) = self.instance.memory_and_data();
+        (memory, data.state_mut())
+    }
+
+    /// What the protocol keeps beside the session's state.
+    pub(crate) fn protocol_mut<P: 'static>(&mut self) -> &mut P {
+        self.instance.memory_and_data().1.protocol_mut()
+    }
+
+    /// Resolves a function that the guest exports, for [`Caller::call`].
+    ///
+    /// # Errors
+    ///
+    /// [`Interface`](ErrorKind::Interface) where there is none of this name and type.
+    pub fn func<P: WasmParams, R: WasmResults>(&mut self, name: &str) -> Result<GuestFunc<P, R>> {
+        let ty = FuncType::new(P::TYPES, R::TYPES);
+        let data = self.instance.data();
+        let instance = data.id;
+        match data.interface.export(name) {
+            Some(ExternType::Func(Some(found))) if **found == ty => {}
+            found => {
+                let (export, expected) = (name.to_owned().into(), ExternType::Func(Some(ty.into())));
+                let problem = match found.cloned() {
+                    Some(found) => Problem::MistypedExport { export, expected, found },
+                    None => Problem::MissingExport { export, expected },
+                };
+                return Err(ErrorKind::Interface { problems: vec![problem] }.into());
+            }
+        }
+        let func = self.instance.func(name, &ty)?;
+        Ok(GuestFunc { func, name: name.into(), instance, ty: PhantomData })
+    }
+
+    /// Calls back into the guest. It may call host functions in turn, to a depth of 64 calls of this kind.
+    ///
+    /// # Errors
+    ///
+    /// [`Trap`](ErrorKind::Trap) and what else ends a guest; it poisons the instance, so that the guest does not go on
+    /// once the host function returns, whatever it returns. [`Trap::StackOverflow`] where calls are nested too deeply,
+    /// [`Poisoned`](ErrorKind::Poisoned) after an earlier failure, and [`Engine`](ErrorKind::Engine) for a function of
+    /// another instance's.
+    pub fn call<P: WasmParams, R: WasmResults>(&mut self, func: &GuestFunc<P, R>, params: P) -> Result<R> {
+        if let Some(fault) = &self.fault {
+            return Err(Error::poisoned(fault));
+        }
+        let data = self.instance.memory_and_data().1;
+        if func.instance != data.id {
+            return Err(Error::engine(Operation::Call, "the function belongs to another instance"));
+        }
+        let result = if data.depth == MAX_NESTING {
+            Err(Error::trap(Trap::StackOverflow, format!("{MAX_NESTING} calls from the host are under way already")))
+        } else {
+            data.depth += 1;
+            let mut slots = [0; SLOTS];
+            params.into_slots(&mut slots);
+            let result = self.instance.call(&*func.func, &mut slots);
+            self.instance.memory_and_data().1.depth -= 1;
+            result.map(|()| R::from_slots(&slots))
+        };
+        result.map_err(|error| {
+            let error = error.in_export(&func.name);
+            self.fault = Some(error.clone());
+            error
+        })
+    }
+
+    /// The bytes that the guest names by address and length in `argument`.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfBounds`](ErrorKind::OutOfBounds), which names function and argument.
+    pub fn bytes(&self, argument: &'static str, address: u32, length: u32) -> Result<&[u8]> {
+        let (memory, span) = (self.memory(), Span { address, length });
+        memory.get(span.range()).ok_or_else(|| span.outside(self.region(argument), memory.len()))
+    }
+
+    /// The same bytes, to be written.
+    ///
+    /// # Errors
+    ///
+    /// As [`Caller::bytes`].
+    pub fn bytes_mut(&mut self, argument: &'static str, address: u32, length: u32) -> Result<&mut [u8]> {
+        let (size, span) = (self.memory().len(), Span { address, length });
+        if self.memory().get(span.range()).is_none() {
+            return Err(span.outside(self.region(argument), size));
+        }
+        Ok(self.memory_mut().get_mut(span.range()).unwrap_or_default())
+    }
+
+    /// The string that the guest names by address and length in `argument`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Caller::bytes`], and [`InvalidUtf8`](ErrorKind::InvalidUtf8).
+    pub fn str(&self, argument: &'static str, address: u32, length: u32) -> Result<&str> {
+        std::str::from_utf8(self.bytes(argument, address, length)?).map_err(|error| {
+            let (region, offset) = (self.region(argument), error.valid_up_to() as u64);
+            Error::with_source(ErrorKind::InvalidUtf8 { region, offset }, error)
+        })
+    }
+
+    /// Hands bytes to the guest in memory that `allocator`, a function of its own, gives for them; address and length.
+    /// Who frees them is between host and guest.
+    ///
+    /// # Errors
+    ///
+    /// As [`Caller::call`], [`Allocation`](ErrorKind::Allocation) where the allocator answers null for bytes that are
+    /// not empty, and [`OutOfBounds`](ErrorKind::OutOfBounds) where it names no memory of the guest's.
+    pub fn give(&mut self, allocator: &GuestFunc<(u32,), u32>, bytes: &[u8]) -> Result<(u32, u32)> {
+        let length = u32::try_from(bytes.len()).map_err(|_| {
+            let (length, limit) = (bytes.len() as u64, u64::from(u32::MAX));
+            Error::from(ErrorKind::TooLong { region: self.region("result"), length, limit })
+        })?;
+        let address = self.call(allocator, (length,))?;
+        if address == 0 && length != 0 {
+            return Err(ErrorKind::Allocation { length }.into());
+        }
+        self.bytes_mut("result", address, length)?.copy_from_slice(bytes);
+        Ok((address, length))
+    }
+
+    /// Answers a guest that brought a buffer of `limit` bytes at `address`: writes `bytes` there if they fit, and gives
+    /// the length they need in either case, so that the guest can come back with a larger one.
+    ///
+    /// # Errors
+    ///
+    /// As [`Caller::bytes`] for a buffer that is to be written and lies outside the memory.
+    pub fn fill(&mut self, argument: &'static str, address: u32, limit: u32, bytes: &[u8]) -> Result<u32> {
+        let needed = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+        if needed <= limit {
+            self.bytes_mut(argument, address, needed)?.copy_from_slice(bytes);
+        }
+        Ok(needed)
+    }
+
+    #[cold]
+    fn region(&self, argument: &'static str) -> Region {
+        Region::Argument { function: self.name.to_string().into(), argument: Cow::Borrowed(argument) }
+    }
+}
+
+impl<P, R> Clone for GuestFunc<P, R> {
+    fn clone(&self) -> Self {
+        Self { func: self.func.clone(), name: self.name.clone(), instance: self.instance, ty: PhantomData }
+    }
+}
+
+impl<T> fmt::Debug for Caller<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller").field("name", &self.name).field("fault", &self.fault).finish_non_exhaustive()
+    }
+}
+
+impl<P, R> fmt::Debug for GuestFunc<P, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("GuestFunc").field(&self.name).finish()
+    }
+}

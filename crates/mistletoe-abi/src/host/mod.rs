@@ -1,0 +1,42 @@
+//! Functions that a host program offers to guests: declared once, used on every engine.
+//!
+//! ```
+//! use mistletoe_abi::host::{Caller, Imports};
+//!
+//! /// The state of one session.
+//! #[derive(Default)]
+//! struct Log(Vec<String>);
+//!
+//! let mut imports = Imports::<Log>::new();
+//! imports.func("log", "write", |caller: &mut Caller<'_, Log>, address: u32, length: u32| {
+//!     let message = caller.str("message", address, length)?.to_owned();
+//!     caller.state_mut().0.push(message);
+//!     Ok::<_, mistletoe_abi::Error>(())
+//! });
+//! ```
+//!
+//! - [`Imports`]: the functions, each with module, name and a closure. Its parameters and results are Rust's numbers; the
+//!   closure's type is the function's type.
+//! - [`Caller`]: what a closure sees of the instance that calls it: the session's state, the guest's memory, its exports.
+//! - [`HostFunc`] and [`Data`]: the same with all types erased, for backends.
+
+mod caller;
+mod func;
+mod imports;
+mod signature;
+mod typed;
+
+pub use caller::{Caller, GuestFunc};
+pub use func::{Data, HostFunc};
+pub use imports::Imports;
+pub use typed::{HostFn, HostResult, WasmParams, WasmResults, WasmTy};
+
+/// Address and length in one `i64`, the address in the upper half: how interfaces without multi-value name a range.
+pub fn pack(address: u32, length: u32) -> u64 {
+    u64::from(address) << 32 | u64::from(length)
+}
+
+/// Address and length out of one `i64`; see [`pack`].
+pub fn unpack(range: u64) -> (u32, u32) {
+    ((range >> 32) as u32, range as u32)
+}

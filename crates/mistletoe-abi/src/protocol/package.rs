@@ -1,0 +1,93 @@
+//! The package interface: a string in, a string out. The numbers are those of the rules in `docs/abi.md`.
+
+use crate::backend::Instance;
+use crate::error::Result;
+use crate::guest::{Func, Guest};
+use crate::host::{Caller, Imports};
+use crate::limits::Limits;
+use crate::module::Interface;
+use crate::protocol::{Check, ExportedFunc, INITIALIZE, Region};
+use crate::types::{FuncType, Problem, ValType::I32};
+
+/// Answers with the address of a fat pointer to the package's own description.
+const INFO: ExportedFunc<0> = ExportedFunc::new("__mistletoe_info", FuncType::new(&[], &[I32]));
+/// Takes a length in bytes, answers with the address of that much memory.
+const ALLOC: ExportedFunc<1> = ExportedFunc::new("__mistletoe_alloc", FuncType::new(&[I32], &[I32]));
+/// Takes address and length of what was allocated.
+const DEALLOC: ExportedFunc<2> = ExportedFunc::new("__mistletoe_dealloc", FuncType::new(&[I32, I32], &[]));
+/// Takes address and length of the input, answers with the address of a fat pointer to the output.
+const GENERATE: ExportedFunc<2> = ExportedFunc::new("__mistletoe_generate", FuncType::new(&[I32, I32], &[I32]));
+
+/// Everything in which a module's exports do not fit the package interface; empty if it is a package.
+pub fn problems(interface: &Interface) -> Vec<Problem> {
+    Check::new(interface)
+        .func(&INFO)
+        .func(&ALLOC)
+        .func(&DEALLOC)
+        .func(&GENERATE)
+        .optional(INITIALIZE.name, INITIALIZE.extern_type())
+        .problems()
+}
+
+/// What wasm-bindgen leaves in a package that is built with it: nobody calls it on the way to an answer (rule 12).
+pub(crate) fn offer<T: Send + 'static>(imports: &mut Imports<T>) {
+    imports.func_of_any_module("__wbindgen_init_externref_table", |_: &mut Caller<'_, T>| ());
+}
+
+/// A package's instance and its four functions: the steps of the protocol.
+pub(crate) struct PackageInstance<I: Instance> {
+    guest: Guest<I>,
+    info: Func<I::Func, 0>,
+    alloc: Func<I::Func, 1>,
+    dealloc: Func<I::Func, 2>,
+    generate: Func<I::Func, 2>,
+}
+
+impl<I: Instance> PackageInstance<I> {
+    /// Resolves the functions of an instance whose `_initialize` has been called; `_start` is left alone (rule 1).
+    pub(crate) fn new(mut guest: Guest<I>) -> Result<Self> {
+        Ok(Self {
+            info: guest.resolve(&INFO)?,
+            alloc: guest.resolve(&ALLOC)?,
+            dealloc: guest.resolve(&DEALLOC)?,
+            generate: guest.resolve(&GENERATE)?,
+            guest,
+        })
+    }
+
+    pub(crate) fn guest(&self) -> &Guest<I> {
+        &self.guest
+    }
+
+    pub(crate) fn guest_mut(&mut self) -> &mut Guest<I> {
+        &mut self.guest
+    }
+
+    /// Rule 2: the string behind `__mistletoe_info`. Nothing is freed.
+    pub(crate) fn info(&mut self, limits: &Limits) -> Result<String> {
+        let address = self.guest.call(&self.info, [])?;
+        let span = self.guest.fat_pointer(address)?;
+        self.guest.string(&Region::Info, span, limits.max_output).map(str::to_owned)
+    }
+
+    /// Rules 3 to 8: hands `input` over, lends the output to `read`, and frees both.
+    pub(crate) fn generate<R>(&mut self, input: &str, limits: &Limits, read: impl FnOnce(&str) -> R) -> Result<R> {
+        // Rule 3.
+        let given = self.guest.hand_over(&self.alloc, input.as_bytes())?;
+        let address = self.guest.call(&self.generate, [given.address, given.length])?;
+        let output = self.guest.fat_pointer(address);
+        let answer = match &output {
+            Ok(span) => self.guest.string(&Region::Output, *span, limits.max_output).map(read),
+            Err(error) => Err(error.clone()),
+        };
+        // Rule 5: whether a range can be freed does not depend on what is in it, so find that out before the guest runs
+        // again. Rules 6 and 7: a trap in here poisons the guest, and takes nothing from an answer that was read.
+        let freed = output.ok().filter(|span| self.guest.holds(*span));
+        for span in [Some(given), freed].into_iter().flatten() {
+            if self.guest.call(&self.dealloc, [span.address, span.length]).is_err() {
+                break;
+            }
+        }
+        answer
+    }
+}

@@ -1,0 +1,148 @@
+//! The guest's clocks.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::errno::Errno;
+use crate::memory::Memory;
+use crate::wasi::Wasi;
+
+/// What a guest's clocks show.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// The host's time; waiting takes as long as the guest asks for.
+    System,
+    /// A time that stands still, and moves only by what the guest waits; waiting takes no time. The monotonic clock
+    /// starts at one nanosecond and moves by a microsecond with each reading, too, so that a guest that reads it until
+    /// some time has passed comes to an end.
+    Fixed(SystemTime),
+}
+
+/// The clocks of a session.
+pub(crate) enum Time {
+    System(Instant),
+    /// In nanoseconds: where the real time started, what was waited, and what the readings add.
+    Fixed {
+        start: u64,
+        waited: u64,
+        read: u64,
+    },
+}
+
+const REALTIME: u32 = 0;
+/// After the monotonic clock there are those of the process's and the thread's time, which show the same.
+const LAST: u32 = 3;
+
+impl Default for Clock {
+    /// The time that stands still: at the host's environment variable `SOURCE_DATE_EPOCH`, seconds since 1970, or at the
+    /// start of that year.
+    fn default() -> Self {
+        let seconds = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|seconds| seconds.parse().ok());
+        let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds.unwrap_or(0)));
+        Self::Fixed(time.unwrap_or(UNIX_EPOCH))
+    }
+}
+
+impl Time {
+    pub(crate) fn new(clock: Clock) -> Self {
+        match clock {
+            Clock::System => Self::System(Instant::now()),
+            Clock::Fixed(time) => Self::Fixed { start: since_epoch(time), waited: 0, read: 0 },
+        }
+    }
+
+    /// Nanoseconds since 1970.
+    pub(crate) fn real(&self) -> u64 {
+        match self {
+            Self::System(_) => since_epoch(SystemTime::now()),
+            Self::Fixed { start, waited, .. } => start.saturating_add(*waited),
+        }
+    }
+
+    /// Nanoseconds since the session started, from 1: Go refuses a clock at 0.
+    pub(crate) fn monotonic(&self) -> u64 {
+        match self {
+            Self::System(start) => nanoseconds(start.elapsed()).saturating_add(1),
+            Self::Fixed { waited, read, .. } => waited.saturating_add(*read).saturating_add(1),
+        }
+    }
+
+    /// What a clock shows; `None` for one that there is not.
+    pub(crate) fn now(&self, clock: u32) -> Option<u64> {
+        match clock {
+            REALTIME => Some(self.real()),
+            1..=LAST => Some(self.monotonic()),
+            _ => None,
+        }
+    }
+
+    fn count_reading(&mut self, clock: u32) {
+        if let (Self::Fixed { read, .. }, 1..=LAST) = (self, clock) {
+            *read = read.saturating_add(1000);
+        }
+    }
+
+    pub(crate) fn wait(&mut self, nanoseconds: u64) {
+        match self {
+            Self::System(_) => std::thread::sleep(Duration::from_nanos(nanoseconds)),
+            Self::Fixed { waited, .. } => *waited = waited.saturating_add(nanoseconds),
+        }
+    }
+}
+
+/// Nanoseconds since 1970; 0 for times before.
+pub(crate) fn since_epoch(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, nanoseconds)
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+impl Wasi {
+    pub(crate) fn clock_res_get(&mut self, memory: &mut Memory<'_>, clock: u32, resolution: u32) -> Result<(), Errno> {
+        self.time.now(clock).ok_or(Errno::Inval)?;
+        let steps = matches!(self.time, Time::Fixed { .. }) && clock != REALTIME;
+        memory.write_u64(resolution, if steps { 1000 } else { 1 })
+    }
+
+    pub(crate) fn clock_time_get(
+        &mut self,
+        memory: &mut Memory<'_>,
+        clock: u32,
+        _precision: u64,
+        time: u32,
+    ) -> Result<(), Errno> {
+        memory.write_u64(time, self.time.now(clock).ok_or(Errno::Inval)?)?;
+        self.time.count_reading(clock);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fixed_clock_moves_by_waiting_and_the_monotonic_one_by_reading() {
+        let mut wasi = Wasi::builder().clock(Clock::Fixed(UNIX_EPOCH + Duration::from_secs(5))).build();
+        let mut bytes = [0; 8];
+        let mut read = |wasi: &mut Wasi, clock| {
+            wasi.clock_time_get(&mut Memory::new(&mut bytes), clock, 0, 0).map(|()| u64::from_le_bytes(bytes))
+        };
+        assert_eq!([read(&mut wasi, 0), read(&mut wasi, 0)], [Ok(5_000_000_000), Ok(5_000_000_000)]);
+        assert_eq!([read(&mut wasi, 1), read(&mut wasi, 2)], [Ok(1), Ok(1001)]);
+        wasi.time.wait(500);
+        assert_eq!([read(&mut wasi, 0), read(&mut wasi, 3)], [Ok(5_000_000_500), Ok(2501)]);
+        wasi.time.wait(u64::MAX);
+        assert_eq!([read(&mut wasi, 0), read(&mut wasi, 1)], [Ok(u64::MAX), Ok(u64::MAX)]);
+        assert_eq!(read(&mut wasi, 4), Err(Errno::Inval));
+    }
+
+    #[test]
+    fn the_systems_clock_goes_on() {
+        let time = Time::new(Clock::System);
+        let before = time.monotonic();
+        std::thread::sleep(Duration::from_millis(2));
+        assert!(before > 0 && time.monotonic() > before + 1_000_000);
+    }
+}

@@ -1,0 +1,227 @@
+//! The host's directories and what is in them. Paths are resolved by `cap-primitives`, which never leaves the directory
+//! that it starts from.
+
+use std::fs::FileTimes;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::time::SystemTime;
+use std::{fs, io};
+
+use cap_primitives::ambient_authority;
+use cap_primitives::fs::{self as cap, FileTypeExt, FollowSymlinks, MetadataExt, OpenOptions, SystemTimeSpec};
+
+use crate::builder::Access;
+use crate::errno::Errno;
+use crate::stat::{Entry, FileType, Filestat, rights};
+use crate::stdio::uninterrupted;
+
+/// A directory that was granted, or one below it.
+pub(crate) struct Dir {
+    dir: fs::File,
+    access: Access,
+}
+
+/// A file below a directory that was granted.
+pub(crate) struct File(fs::File);
+
+/// What a path led to.
+pub(crate) enum Opened {
+    File(File),
+    Dir(Dir),
+}
+
+/// How to open a path.
+pub(crate) struct How {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
+    pub(crate) create: bool,
+    pub(crate) exclusive: bool,
+    pub(crate) truncate: bool,
+    pub(crate) directory: bool,
+    pub(crate) follow: bool,
+}
+
+impl Dir {
+    pub(crate) fn grant(path: &Path, access: Access) -> io::Result<Self> {
+        Ok(Self { dir: cap::open_ambient_dir(path, ambient_authority())?, access })
+    }
+
+    /// What descriptors below it can have at most.
+    pub(crate) fn rights(&self) -> u64 {
+        match self.access {
+            Access::ReadOnly => rights::ALL & !rights::CHANGING,
+            Access::ReadWrite => rights::ALL,
+        }
+    }
+
+    pub(crate) fn open(&self, path: &str, how: How) -> Result<Opened, Errno> {
+        let mut options = OpenOptions::new();
+        options
+            .read(how.read)
+            .write(how.write || how.create || how.truncate)
+            .create(how.create)
+            .create_new(how.create && how.exclusive)
+            .truncate(how.truncate)
+            ._cap_fs_ext_follow(follow(how.follow))
+            // A pipe without a writer would make the host wait.
+            ._cap_fs_ext_nonblock(true);
+        let file = cap::open(&self.dir, path.as_ref(), &options)?;
+        let file_type = file.metadata()?.file_type();
+        match () {
+            () if file_type.is_dir() => Ok(Opened::Dir(Self { dir: file, access: self.access })),
+            () if how.directory => Err(Errno::NotDir),
+            () if file_type.is_file() => Ok(Opened::File(File(file))),
+            () => Err(Errno::NotSup),
+        }
+    }
+
+    pub(crate) fn stat(&self) -> Result<Filestat, Errno> {
+        Ok(filestat(&cap::Metadata::from_file(&self.dir)?))
+    }
+
+    pub(crate) fn stat_at(&self, path: &str, follows: bool) -> Result<Filestat, Errno> {
+        // A slash at the end asks for what is behind a link, and for a directory.
+        Ok(filestat(&cap::stat(&self.dir, path.as_ref(), follow(follows || path.ends_with('/')))?))
+    }
+
+    /// Adds what it holds in the order of the names' bytes, if that is no more than `limit`.
+    pub(crate) fn list(&self, entries: &mut Vec<Entry>, limit: usize) -> Result<(), Errno> {
+        let own = entries.len();
+        for entry in cap::read_base_dir(&self.dir)? {
+            if entries.len() >= limit {
+                return Err(Errno::NoMem);
+            }
+            let entry = entry?;
+            let name = entry.file_name().into_string().map_err(|_| Errno::Ilseq)?;
+            match entry.metadata() {
+                Ok(metadata) => {
+                    let Filestat { inode, filetype, .. } = filestat(&metadata);
+                    entries.push(Entry { name, inode, filetype });
+                }
+                // It was removed in between.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        entries[own..].sort_unstable_by(|a, b| a.name.cmp(&b.name));
+        Ok(())
+    }
+
+    pub(crate) fn set_times(
+        &self,
+        path: &str,
+        follows: bool,
+        accessed: Option<SystemTime>,
+        modified: Option<SystemTime>,
+    ) -> Result<(), Errno> {
+        let spec = |time: Option<SystemTime>| {
+            time.map(|time| SystemTimeSpec::Absolute(cap_primitives::time::SystemTime::from_std(time)))
+        };
+        let (accessed, modified) = (spec(accessed), spec(modified));
+        if !follows {
+            return Ok(cap::set_times_nofollow(&self.dir, path.as_ref(), accessed, modified)?);
+        }
+        // Where there is no way around opening it, a pipe would make the host wait.
+        match self.stat_at(path, true)?.filetype {
+            FileType::RegularFile | FileType::Directory => {
+                Ok(cap::set_times(&self.dir, path.as_ref(), accessed, modified)?)
+            }
+            _ => Err(Errno::NotSup),
+        }
+    }
+
+    pub(crate) fn create_dir(&self, path: &str) -> Result<(), Errno> {
+        Ok(cap::create_dir(&self.dir, path.as_ref(), &cap::DirOptions::new())?)
+    }
+
+    pub(crate) fn link(&self, old: &str, new_dir: &Self, new: &str) -> Result<(), Errno> {
+        Ok(cap::hard_link(&self.dir, old.as_ref(), &new_dir.dir, new.as_ref())?)
+    }
+
+    pub(crate) fn read_link(&self, path: &str) -> Result<Vec<u8>, Errno> {
+        Ok(cap::read_link(&self.dir, path.as_ref())?.into_os_string().into_vec())
+    }
+
+    pub(crate) fn remove_dir(&self, path: &str) -> Result<(), Errno> {
+        Ok(cap::remove_dir(&self.dir, path.as_ref())?)
+    }
+
+    pub(crate) fn rename(&self, old: &str, new_dir: &Self, new: &str) -> Result<(), Errno> {
+        // A slash at the end asks for a directory; that of the new path is not looked at otherwise.
+        if new.ends_with('/') && self.stat_at(old, false)?.filetype != FileType::Directory {
+            return Err(Errno::NotDir);
+        }
+        Ok(cap::rename(&self.dir, old.as_ref(), &new_dir.dir, new.as_ref())?)
+    }
+
+    pub(crate) fn symlink(&self, target: &str, path: &str) -> Result<(), Errno> {
+        Ok(cap::symlink(target.as_ref(), &self.dir, path.as_ref())?)
+    }
+
+    pub(crate) fn unlink(&self, path: &str) -> Result<(), Errno> {
+        Ok(cap::remove_file(&self.dir, path.as_ref())?)
+    }
+}
+
+impl File {
+    pub(crate) fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
+        Ok(uninterrupted(|| self.0.read_at(bytes, offset))?)
+    }
+
+    pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
+        Ok(uninterrupted(|| self.0.write_at(bytes, offset))?)
+    }
+
+    pub(crate) fn stat(&self) -> Result<Filestat, Errno> {
+        Ok(filestat(&cap::Metadata::from_file(&self.0)?))
+    }
+
+    pub(crate) fn set_size(&self, size: u64) -> Result<(), Errno> {
+        Ok(self.0.set_len(size)?)
+    }
+
+    pub(crate) fn set_times(&self, accessed: Option<SystemTime>, modified: Option<SystemTime>) -> Result<(), Errno> {
+        let mut times = FileTimes::new();
+        times = accessed.map_or(times, |time| times.set_accessed(time));
+        times = modified.map_or(times, |time| times.set_modified(time));
+        Ok(self.0.set_times(times)?)
+    }
+
+    /// Writes out what the system holds back, with the file's attributes or without.
+    pub(crate) fn sync(&self, attributes: bool) -> Result<(), Errno> {
+        Ok(if attributes { self.0.sync_all() } else { self.0.sync_data() }?)
+    }
+}
+
+fn follow(follows: bool) -> FollowSymlinks {
+    if follows { FollowSymlinks::Yes } else { FollowSymlinks::No }
+}
+
+fn filestat(metadata: &cap::Metadata) -> Filestat {
+    let nanoseconds = |seconds: i64, nanoseconds: i64| {
+        u64::try_from(i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)).unwrap_or(0)
+    };
+    Filestat {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        filetype: filetype(metadata.file_type()),
+        links: metadata.nlink(),
+        size: metadata.len(),
+        accessed: nanoseconds(metadata.atime(), metadata.atime_nsec()),
+        modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
+        changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
+    }
+}
+
+fn filetype(file_type: cap::FileType) -> FileType {
+    match () {
+        () if file_type.is_dir() => FileType::Directory,
+        () if file_type.is_file() => FileType::RegularFile,
+        () if file_type.is_symlink() => FileType::SymbolicLink,
+        () if file_type.is_block_device() => FileType::BlockDevice,
+        () if file_type.is_char_device() => FileType::CharacterDevice,
+        () if file_type.is_socket() => FileType::Socket,
+        () => FileType::Unknown,
+    }
+}

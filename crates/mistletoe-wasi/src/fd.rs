@@ -1,0 +1,349 @@
+//! `fd_*`: what is done with a descriptor; and `sock_*`, which have none to work on.
+
+use crate::errno::Errno;
+use crate::memory::Memory;
+use crate::stat::{APPEND, Entry, FileType, Filestat, NONBLOCK, encode_entries, rights};
+use crate::table::{Node, OpenDir, OpenFile};
+use crate::wasi::Wasi;
+
+/// How many names the directories hold that a guest lists at the same time; [`Errno::NoMem`] beyond.
+const MAX_LISTED: usize = 100_000;
+
+impl Wasi {
+    pub(crate) fn fd_advise(
+        &mut self,
+        _: &mut Memory<'_>,
+        fd: u32,
+        _offset: u64,
+        _length: u64,
+        advice: u32,
+    ) -> Result<(), Errno> {
+        self.table.file(fd, rights::ADVISE, Errno::Spipe)?;
+        if advice > 5 { Err(Errno::Inval) } else { Ok(()) }
+    }
+
+    pub(crate) fn fd_allocate(&mut self, _: &mut Memory<'_>, fd: u32, offset: u64, length: u64) -> Result<(), Errno> {
+        let open = self.table.file(fd, rights::ALLOCATE, Errno::Spipe)?;
+        let end = offset.checked_add(length).ok_or(Errno::Fbig)?;
+        if length == 0 {
+            return Err(Errno::Inval);
+        }
+        if end > open.file.stat()?.size { open.file.set_size(end) } else { Ok(()) }
+    }
+
+    pub(crate) fn fd_close(&mut self, _: &mut Memory<'_>, fd: u32) -> Result<(), Errno> {
+        self.table.close(fd)
+    }
+
+    pub(crate) fn fd_datasync(&mut self, _: &mut Memory<'_>, fd: u32) -> Result<(), Errno> {
+        self.table.file(fd, rights::DATASYNC, Errno::Badf)?.file.sync(false)
+    }
+
+    pub(crate) fn fd_sync(&mut self, _: &mut Memory<'_>, fd: u32) -> Result<(), Errno> {
+        self.table.file(fd, rights::SYNC, Errno::Badf)?.file.sync(true)
+    }
+
+    pub(crate) fn fd_fdstat_get(&mut self, memory: &mut Memory<'_>, fd: u32, stat: u32) -> Result<(), Errno> {
+        let descriptor = self.table.get(fd)?;
+        let (filetype, flags) = match &descriptor.node {
+            // No terminal, even where it is one: what a program prints does not depend on it.
+            Node::Stdin | Node::Stdout | Node::Stderr => (FileType::Unknown, 0),
+            Node::File(open) => (FileType::RegularFile, open.flags),
+            Node::Dir(_) => (FileType::Directory, 0),
+        };
+        let mut bytes = [0; 24];
+        bytes[0] = filetype as u8;
+        bytes[2..4].copy_from_slice(&flags.to_le_bytes());
+        bytes[8..16].copy_from_slice(&descriptor.rights.to_le_bytes());
+        bytes[16..].copy_from_slice(&descriptor.inheriting.to_le_bytes());
+        memory.write(stat, &bytes)
+    }
+
+    pub(crate) fn fd_fdstat_set_flags(&mut self, _: &mut Memory<'_>, fd: u32, flags: u32) -> Result<(), Errno> {
+        let open = self.table.file(fd, rights::SET_FLAGS, Errno::Badf)?;
+        open.flags = known_flags(flags).ok_or(Errno::Inval)?;
+        Ok(())
+    }
+
+    pub(crate) fn fd_fdstat_set_rights(
+        &mut self,
+        _: &mut Memory<'_>,
+        fd: u32,
+        rights: u64,
+        inheriting: u64,
+    ) -> Result<(), Errno> {
+        let descriptor = self.table.get_mut(fd)?;
+        if rights & !descriptor.rights != 0 || inheriting & !descriptor.inheriting != 0 {
+            return Err(Errno::NotCapable);
+        }
+        (descriptor.rights, descriptor.inheriting) = (rights, inheriting);
+        Ok(())
+    }
+
+    pub(crate) fn fd_filestat_get(&mut self, memory: &mut Memory<'_>, fd: u32, stat: u32) -> Result<(), Errno> {
+        let descriptor = self.table.get(fd)?;
+        let attributes = match &descriptor.node {
+            Node::Stdin | Node::Stdout | Node::Stderr => Filestat::STREAM,
+            Node::File(open) => descriptor.need(rights::STAT).and_then(|()| open.file.stat())?,
+            Node::Dir(open) => descriptor.need(rights::STAT).and_then(|()| open.dir.stat())?,
+        };
+        memory.write(stat, &attributes.encode())
+    }
+
+    pub(crate) fn fd_filestat_set_size(&mut self, _: &mut Memory<'_>, fd: u32, size: u64) -> Result<(), Errno> {
+        self.table.file(fd, rights::SET_SIZE, Errno::Badf)?.file.set_size(size)
+    }
+
+    pub(crate) fn fd_filestat_set_times(
+        &mut self,
+        _: &mut Memory<'_>,
+        fd: u32,
+        accessed: u64,
+        modified: u64,
+        flags: u32,
+    ) -> Result<(), Errno> {
+        let (accessed, modified) = self.times(accessed, modified, flags)?;
+        let descriptor = self.table.get(fd)?;
+        match &descriptor.node {
+            Node::Stdin | Node::Stdout | Node::Stderr => Err(Errno::Badf),
+            Node::File(open) => {
+                descriptor.need(rights::SET_TIMES).and_then(|()| open.file.set_times(accessed, modified))
+            }
+            Node::Dir(open) => {
+                descriptor.need(rights::SET_TIMES).and_then(|()| open.dir.set_times(".", true, accessed, modified))
+            }
+        }
+    }
+
+    pub(crate) fn fd_pread(
+        &mut self,
+        memory: &mut Memory<'_>,
+        fd: u32,
+        vectors: u32,
+        count: u32,
+        offset: u64,
+        done: u32,
+    ) -> Result<(), Errno> {
+        let open = self.table.file(fd, rights::READ | rights::SEEK, Errno::Spipe)?;
+        memory.range(done, 4)?;
+        let vectors = memory.vectors(vectors, count)?;
+        let mut position = offset;
+        let total = memory.transfer(&vectors, |bytes| advance(&mut position, |at| open.file.read_at(bytes, at)))?;
+        memory.write_u32(done, total)
+    }
+
+    pub(crate) fn fd_pwrite(
+        &mut self,
+        memory: &mut Memory<'_>,
+        fd: u32,
+        vectors: u32,
+        count: u32,
+        offset: u64,
+        done: u32,
+    ) -> Result<(), Errno> {
+        let open = self.table.file(fd, rights::WRITE | rights::SEEK, Errno::Spipe)?;
+        memory.range(done, 4)?;
+        let vectors = memory.vectors(vectors, count)?;
+        // As on Linux.
+        let mut position = if open.flags & APPEND != 0 { open.file.stat()?.size } else { offset };
+        let total = memory.transfer(&vectors, |bytes| advance(&mut position, |at| open.file.write_at(bytes, at)))?;
+        memory.write_u32(done, total)
+    }
+
+    pub(crate) fn fd_read(
+        &mut self,
+        memory: &mut Memory<'_>,
+        fd: u32,
+        vectors: u32,
+        count: u32,
+        done: u32,
+    ) -> Result<(), Errno> {
+        let descriptor = self.table.get_mut(fd)?;
+        if let Node::Dir(_) = descriptor.node {
+            return Err(Errno::Badf);
+        }
+        descriptor.need(rights::READ)?;
+        memory.range(done, 4)?;
+        let mut vectors = memory.vectors(vectors, count)?;
+        let total = match &mut descriptor.node {
+            Node::File(OpenFile { file, position, .. }) => {
+                memory.transfer(&vectors, |bytes| advance(position, |at| file.read_at(bytes, at)))?
+            }
+            _ => {
+                // One buffer: to fill a second one, the guest would have to wait for more than there may be.
+                vectors.retain(|&(_, length)| length > 0);
+                vectors.truncate(1);
+                memory.transfer(&vectors, |bytes| self.stdin.read(bytes))?
+            }
+        };
+        memory.write_u32(done, total)
+    }
+
+    pub(crate) fn fd_write(
+        &mut self,
+        memory: &mut Memory<'_>,
+        fd: u32,
+        vectors: u32,
+        count: u32,
+        done: u32,
+    ) -> Result<(), Errno> {
+        let descriptor = self.table.get_mut(fd)?;
+        if let Node::Dir(_) = descriptor.node {
+            return Err(Errno::Badf);
+        }
+        descriptor.need(rights::WRITE)?;
+        memory.range(done, 4)?;
+        let vectors = memory.vectors(vectors, count)?;
+        let total = match &mut descriptor.node {
+            Node::File(OpenFile { file, position, flags }) => {
+                if *flags & APPEND != 0 {
+                    *position = file.stat()?.size;
+                }
+                memory.transfer(&vectors, |bytes| advance(position, |at| file.write_at(bytes, at)))?
+            }
+            node => {
+                let output = if let Node::Stderr = node { &mut self.stderr } else { &mut self.stdout };
+                let total = memory.transfer(&vectors, |bytes| output.write(bytes))?;
+                output.flush()?;
+                total
+            }
+        };
+        memory.write_u32(done, total)
+    }
+
+    pub(crate) fn fd_prestat_get(&mut self, memory: &mut Memory<'_>, fd: u32, stat: u32) -> Result<(), Errno> {
+        match &self.table.get(fd)?.node {
+            Node::Dir(OpenDir { granted: Some(name), .. }) => {
+                let mut bytes = [0; 8];
+                bytes[4..].copy_from_slice(&(name.len() as u32).to_le_bytes());
+                memory.write(stat, &bytes)
+            }
+            // C libraries and Go take this for the end of the list, or go on with the next.
+            _ => Err(Errno::Badf),
+        }
+    }
+
+    pub(crate) fn fd_prestat_dir_name(
+        &mut self,
+        memory: &mut Memory<'_>,
+        fd: u32,
+        name: u32,
+        length: u32,
+    ) -> Result<(), Errno> {
+        match &self.table.get(fd)?.node {
+            Node::Dir(OpenDir { granted: Some(granted), .. }) if granted.len() <= length as usize => {
+                memory.write(name, granted.as_bytes())
+            }
+            Node::Dir(OpenDir { granted: Some(_), .. }) => Err(Errno::NameTooLong),
+            _ => Err(Errno::NotDir),
+        }
+    }
+
+    pub(crate) fn fd_readdir(
+        &mut self,
+        memory: &mut Memory<'_>,
+        fd: u32,
+        buffer: u32,
+        length: u32,
+        cookie: u64,
+        used: u32,
+    ) -> Result<(), Errno> {
+        self.table.dir(fd, rights::READDIR)?;
+        memory.range(used, 4)?;
+        memory.range(buffer, length)?;
+        let listed = self.table.listed();
+        let Node::Dir(open) = &mut self.table.get_mut(fd)?.node else { return Err(Errno::NotDir) };
+        if cookie == 0 || open.listing.is_none() {
+            let own = open.listing.take().map_or(0, |listing| listing.len());
+            let dots = open.dir.stat()?.inode;
+            let dot = |name: &str| Entry { name: name.to_owned(), inode: dots, filetype: FileType::Directory };
+            let mut listing = vec![dot("."), dot("..")];
+            open.dir.list(&mut listing, MAX_LISTED.saturating_sub(listed - own))?;
+            open.listing = Some(listing);
+        }
+        let entries = open.listing.as_deref().unwrap_or_default();
+        let size = encode_entries(entries, cookie, memory.bytes_mut(buffer, length)?);
+        memory.write_u32(used, size as u32)
+    }
+
+    pub(crate) fn fd_renumber(&mut self, _: &mut Memory<'_>, from: u32, to: u32) -> Result<(), Errno> {
+        self.table.renumber(from, to)
+    }
+
+    pub(crate) fn fd_seek(
+        &mut self,
+        memory: &mut Memory<'_>,
+        fd: u32,
+        offset: i64,
+        whence: u32,
+        position: u32,
+    ) -> Result<(), Errno> {
+        // Asking where a file stands takes less than moving it.
+        let right = if (offset, whence) == (0, 1) { rights::TELL } else { rights::SEEK };
+        let open = self.table.file(fd, right, Errno::Spipe)?;
+        memory.range(position, 8)?;
+        let from = match whence {
+            0 => 0,
+            1 => open.position,
+            2 => open.file.stat()?.size,
+            _ => return Err(Errno::Inval),
+        };
+        let to = from.checked_add_signed(offset).filter(|&to| i64::try_from(to).is_ok()).ok_or(Errno::Inval)?;
+        open.position = to;
+        memory.write_u64(position, to)
+    }
+
+    pub(crate) fn fd_tell(&mut self, memory: &mut Memory<'_>, fd: u32, position: u32) -> Result<(), Errno> {
+        let open = self.table.file(fd, rights::TELL, Errno::Spipe)?;
+        memory.write_u64(position, open.position)
+    }
+
+    fn no_socket(&self, fd: u32) -> Result<(), Errno> {
+        self.table.get(fd).and(Err(Errno::NotSock))
+    }
+
+    pub(crate) fn sock_accept(&mut self, _: &mut Memory<'_>, fd: u32, _flags: u32, _opened: u32) -> Result<(), Errno> {
+        self.no_socket(fd)
+    }
+
+    pub(crate) fn sock_recv(
+        &mut self,
+        _: &mut Memory<'_>,
+        fd: u32,
+        _vectors: u32,
+        _count: u32,
+        _flags: u32,
+        _done: u32,
+        _out_flags: u32,
+    ) -> Result<(), Errno> {
+        self.no_socket(fd)
+    }
+
+    pub(crate) fn sock_send(
+        &mut self,
+        _: &mut Memory<'_>,
+        fd: u32,
+        _vectors: u32,
+        _count: u32,
+        _flags: u32,
+        _done: u32,
+    ) -> Result<(), Errno> {
+        self.no_socket(fd)
+    }
+
+    pub(crate) fn sock_shutdown(&mut self, _: &mut Memory<'_>, fd: u32, _how: u32) -> Result<(), Errno> {
+        self.no_socket(fd)
+    }
+}
+
+/// Flags of a descriptor's, if they are ones that a file can have here.
+pub(crate) fn known_flags(flags: u32) -> Option<u16> {
+    u16::try_from(flags).ok().filter(|flags| flags & !(APPEND | NONBLOCK) == 0)
+}
+
+/// Moves a position by what is done at it.
+fn advance(position: &mut u64, step: impl FnOnce(u64) -> Result<usize, Errno>) -> Result<usize, Errno> {
+    let done = step(*position)?;
+    *position = position.saturating_add(done as u64);
+    Ok(done)
+}

@@ -1,0 +1,112 @@
+//! The names and signatures of the functions, in one place.
+
+use mistletoe_abi::{Caller, ErrorKind, Imports};
+
+use crate::wasi::Wasi;
+
+/// The module that guests import the functions from.
+pub const MODULE: &str = "wasi_snapshot_preview1";
+
+/// All functions of WASI preview 1.
+pub fn imports<T: AsMut<Wasi> + Send + 'static>() -> Imports<T> {
+    let mut imports = Imports::new();
+    add_to(&mut imports);
+    imports
+}
+
+macro_rules! functions {
+    ($($name:ident($($param:ident: $ty:ty),*);)*) => {
+        /// Adds all functions of WASI preview 1 to others of the host's.
+        pub fn add_to<T: AsMut<Wasi> + Send + 'static>(imports: &mut Imports<T>) {
+            $(imports.func(MODULE, stringify!($name), |caller: &mut Caller<'_, T>, $($param: $ty),*| -> u32 {
+                let (memory, state) = caller.memory_and_state();
+                state.as_mut().answer(stringify!($name), memory, |wasi, memory| wasi.$name(memory, $($param),*))
+            });)*
+            imports.func(MODULE, "proc_exit", |_: &mut Caller<'_, T>, code: u32| {
+                Err::<(), _>(mistletoe_abi::Error::new(ErrorKind::Exit { code }))
+            });
+        }
+
+        /// The names of all functions but `proc_exit`.
+        #[cfg(test)]
+        const NAMES: &[&str] = &[$(stringify!($name)),*];
+    };
+}
+
+functions! {
+    args_get(argv: u32, buffer: u32);
+    args_sizes_get(count: u32, size: u32);
+    environ_get(environ: u32, buffer: u32);
+    environ_sizes_get(count: u32, size: u32);
+
+    clock_res_get(clock: u32, resolution: u32);
+    clock_time_get(clock: u32, precision: u64, time: u32);
+
+    fd_advise(fd: u32, offset: u64, length: u64, advice: u32);
+    fd_allocate(fd: u32, offset: u64, length: u64);
+    fd_close(fd: u32);
+    fd_datasync(fd: u32);
+    fd_fdstat_get(fd: u32, stat: u32);
+    fd_fdstat_set_flags(fd: u32, flags: u32);
+    fd_fdstat_set_rights(fd: u32, rights: u64, inheriting: u64);
+    fd_filestat_get(fd: u32, stat: u32);
+    fd_filestat_set_size(fd: u32, size: u64);
+    fd_filestat_set_times(fd: u32, accessed: u64, modified: u64, flags: u32);
+    fd_pread(fd: u32, vectors: u32, count: u32, offset: u64, done: u32);
+    fd_prestat_get(fd: u32, stat: u32);
+    fd_prestat_dir_name(fd: u32, name: u32, length: u32);
+    fd_pwrite(fd: u32, vectors: u32, count: u32, offset: u64, done: u32);
+    fd_read(fd: u32, vectors: u32, count: u32, done: u32);
+    fd_readdir(fd: u32, buffer: u32, length: u32, cookie: u64, used: u32);
+    fd_renumber(from: u32, to: u32);
+    fd_seek(fd: u32, offset: i64, whence: u32, position: u32);
+    fd_sync(fd: u32);
+    fd_tell(fd: u32, position: u32);
+    fd_write(fd: u32, vectors: u32, count: u32, done: u32);
+
+    path_create_directory(fd: u32, path: u32, length: u32);
+    path_filestat_get(fd: u32, lookup: u32, path: u32, length: u32, stat: u32);
+    path_filestat_set_times(fd: u32, lookup: u32, path: u32, length: u32, accessed: u64, modified: u64, flags: u32);
+    path_link(old_fd: u32, lookup: u32, old: u32, old_length: u32, new_fd: u32, new: u32, new_length: u32);
+    path_open(
+        fd: u32, lookup: u32, path: u32, length: u32, how: u32, rights: u64, inheriting: u64, flags: u32, opened: u32
+    );
+    path_readlink(fd: u32, path: u32, length: u32, buffer: u32, size: u32, used: u32);
+    path_remove_directory(fd: u32, path: u32, length: u32);
+    path_rename(old_fd: u32, old: u32, old_length: u32, new_fd: u32, new: u32, new_length: u32);
+    path_symlink(old: u32, old_length: u32, fd: u32, new: u32, new_length: u32);
+    path_unlink_file(fd: u32, path: u32, length: u32);
+
+    poll_oneoff(subscriptions: u32, events: u32, count: u32, done: u32);
+    proc_raise(signal: u32);
+    random_get(buffer: u32, length: u32);
+    sched_yield();
+
+    sock_accept(fd: u32, flags: u32, opened: u32);
+    sock_recv(fd: u32, vectors: u32, count: u32, flags: u32, done: u32, out_flags: u32);
+    sock_send(fd: u32, vectors: u32, count: u32, flags: u32, done: u32);
+    sock_shutdown(fd: u32, how: u32);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_functions_are_offered() {
+        let imports = imports::<Wasi>();
+        assert_eq!(NAMES.len(), 45);
+        assert!(NAMES.iter().chain(&["proc_exit"]).all(|name| imports.get(MODULE, name).is_some()));
+    }
+
+    #[test]
+    fn types_are_the_specifications() {
+        use mistletoe_abi::types::{FuncType, ValType::I32, ValType::I64};
+        let imports = imports::<Wasi>();
+        let ty = |name| imports.get(MODULE, name).map(|func| func.ty().clone());
+        assert_eq!(ty("proc_exit"), Some(FuncType::new(&[I32], &[])));
+        assert_eq!(ty("sched_yield"), Some(FuncType::new(&[], &[I32])));
+        assert_eq!(ty("fd_seek"), Some(FuncType::new(&[I32, I64, I32, I32], &[I32])));
+        assert_eq!(ty("path_open"), Some(FuncType::new(&[I32, I32, I32, I32, I32, I64, I64, I32, I32], &[I32])));
+    }
+}

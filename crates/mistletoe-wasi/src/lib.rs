@@ -1,0 +1,86 @@
+//! WASI preview 1 for guests, once, over the layer's own host functions: the same on every engine.
+//!
+//! ```
+//! use mistletoe_wasi::{Wasi, imports};
+//!
+//! let imports = imports::<Wasi>();
+//! let session = Wasi::builder().args(["tool", "--help"]).stdin("some input").build();
+//! ```
+//!
+//! A guest has what its [`Builder`] grants and nothing else. What it has unless told otherwise is hermetic, the same on
+//! every run and every machine:
+//!
+//! | functions | what they need | unless granted |
+//! |---|---|---|
+//! | `args_*`, `environ_*` | [`Builder::args`], [`Builder::env`] | none |
+//! | `fd_read` of 0 | [`Builder::stdin`], [`Builder::stdin_reader`] | empty |
+//! | `fd_write` to 1 and 2 | [`Builder::stdout`], [`Builder::stderr`] | captured, 64 MiB each |
+//! | `clock_*`, `poll_oneoff` | [`Builder::clock`] | a [clock that stands still](Clock::Fixed) |
+//! | `random_get` | [`Builder::random`] | [numbers from a seed](Random::Seeded), which is 0 |
+//! | `path_*`, `fd_*` of files and directories | [`Builder::dir`] | no directories |
+//! | `sock_*` | | there are no sockets |
+//! | `proc_exit` | | ends the guest with [`ErrorKind::Exit`](mistletoe_abi::ErrorKind::Exit) |
+//! | `proc_raise` | | [`Errno::NoSys`] |
+//! | `sched_yield` | | does nothing |
+//!
+//! Nothing that a guest passes makes a function trap or panic: a pointer outside its memory is [`Errno::Fault`], and
+//! nothing is done then. What is kept for a guest is bounded: 1,000 descriptors, 100,000 names in the directories that
+//! it lists at once, paths of 4,095 bytes, and what is captured.
+//!
+//! # Directories
+//!
+//! A path is looked up from the directory that was granted and does not leave it, by `..`, from the root, or through
+//! symbolic links; `cap-primitives` sees to that. Such a path is [`Errno::NotCapable`], and so is any kind of writing
+//! below a directory that was granted for reading; [`Builder::on_denied`] hears of both. Only files and directories are
+//! opened: a pipe or device that lies in a granted directory is [`Errno::NotSup`], and does not make the host wait.
+//!
+//! Two directories where one lies within the other are the host's to think about: what is refused through one may be
+//! possible through the other.
+//!
+//! # What differs from wasmtime's
+//!
+//! Programs see what wasmtime's own WASI would show them, but for these:
+//!
+//! - What was not granted is [`Errno::NotCapable`] and not [`Errno::Perm`], and so is a descriptor used in a way that it
+//!   was not opened for (there [`Errno::Badf`]).
+//! - Invalid flags and enumerations are [`Errno::Inval`], where wasmtime traps.
+//! - A directory lists in the order of its names' bytes.
+//! - `fd_allocate` makes a file longer, and `fd_fdstat_set_rights` takes rights away; there both are [`Errno::NotSup`].
+//! - `path_*` on a descriptor that is no directory's are [`Errno::NotDir`] always.
+//! - `poll_oneoff` reports a bad descriptor in its event, and waits for all clocks that there are.
+//! - The clocks of the process's and the thread's time are there: they show the monotonic time.
+//! - The rights that `path_open` asks for decide between reading and writing, and are otherwise not looked at.
+//! - Appending is done at the end that the file has at that moment; other processes can append in between.
+
+#![forbid(unsafe_code)]
+// The specification's functions have as many as they have.
+#![allow(clippy::too_many_arguments)]
+
+mod builder;
+mod clock;
+mod errno;
+mod fd;
+#[cfg(all(feature = "dirs", unix))]
+#[path = "dirs.rs"]
+mod files;
+#[cfg(not(all(feature = "dirs", unix)))]
+#[path = "nodirs.rs"]
+mod files;
+mod imports;
+mod memory;
+mod path;
+mod poll;
+mod random;
+mod stat;
+mod stdio;
+mod strings;
+mod table;
+mod wasi;
+
+pub use builder::{Access, Builder};
+pub use clock::Clock;
+pub use errno::Errno;
+pub use imports::{MODULE, add_to, imports};
+pub use random::Random;
+pub use stdio::Output;
+pub use wasi::{Denied, Wasi};

@@ -1,0 +1,179 @@
+//! The guest's memory, as the functions see it: a range outside of it is [`Errno::Fault`].
+
+use std::cell::Cell;
+use std::ops::Range;
+
+use crate::errno::Errno;
+
+/// How many buffers of one call are read from or written to; the rest is left to the guest's next call, as after any
+/// short read or write.
+const MAX_VECTORS: u32 = 1024;
+
+/// The longest path, in bytes; as on Linux.
+const MAX_PATH: u32 = 4096;
+
+/// The guest's memory during one call.
+pub(crate) struct Memory<'a> {
+    bytes: &'a mut [u8],
+    /// Where the paths lie that the call has read: the last two.
+    named: Cell<[(u32, u32); 2]>,
+}
+
+impl<'a> Memory<'a> {
+    pub(crate) fn new(bytes: &'a mut [u8]) -> Self {
+        Self { bytes, named: Cell::default() }
+    }
+
+    /// A range, checked.
+    pub(crate) fn range(&self, address: u32, length: u32) -> Result<Range<usize>, Errno> {
+        self.array(address, length, 1)
+    }
+
+    /// The range of so many elements of this size, checked.
+    pub(crate) fn array(&self, address: u32, count: u32, size: u32) -> Result<Range<usize>, Errno> {
+        let (start, length) = (u64::from(address), u64::from(count) * u64::from(size));
+        if start + length > self.bytes.len() as u64 {
+            return Err(Errno::Fault);
+        }
+        Ok(start as usize..(start + length) as usize)
+    }
+
+    pub(crate) fn bytes(&self, address: u32, length: u32) -> Result<&[u8], Errno> {
+        self.bytes.get(self.range(address, length)?).ok_or(Errno::Fault)
+    }
+
+    pub(crate) fn bytes_mut(&mut self, address: u32, length: u32) -> Result<&mut [u8], Errno> {
+        let range = self.range(address, length)?;
+        self.bytes.get_mut(range).ok_or(Errno::Fault)
+    }
+
+    pub(crate) fn read<const N: usize>(&self, address: u32) -> Result<[u8; N], Errno> {
+        self.bytes(address, N as u32)?.try_into().map_err(|_| Errno::Fault)
+    }
+
+    pub(crate) fn write(&mut self, address: u32, bytes: &[u8]) -> Result<(), Errno> {
+        let length = u32::try_from(bytes.len()).map_err(|_| Errno::Fault)?;
+        self.bytes_mut(address, length)?.copy_from_slice(bytes);
+        Ok(())
+    }
+
+    pub(crate) fn write_u32(&mut self, address: u32, value: u32) -> Result<(), Errno> {
+        self.write(address, &value.to_le_bytes())
+    }
+
+    pub(crate) fn write_u64(&mut self, address: u32, value: u64) -> Result<(), Errno> {
+        self.write(address, &value.to_le_bytes())
+    }
+
+    /// A path that the guest names.
+    pub(crate) fn path(&self, address: u32, length: u32) -> Result<&str, Errno> {
+        let bytes = self.bytes(address, length)?;
+        if length >= MAX_PATH {
+            return Err(Errno::NameTooLong);
+        }
+        let path = std::str::from_utf8(bytes).map_err(|_| Errno::Ilseq)?;
+        if path.contains('\0') {
+            return Err(Errno::Inval);
+        }
+        self.named.set([self.named.get()[1], (address, length)]);
+        Ok(path)
+    }
+
+    /// The paths that the call has read.
+    pub(crate) fn named(&self) -> Vec<String> {
+        let paths = self.named.get().into_iter().filter(|&(_, length)| length > 0);
+        paths.filter_map(|(address, length)| self.path(address, length).ok().map(str::to_owned)).collect()
+    }
+
+    /// The buffers that a list at `address` names: checked, and no more bytes in all than a 32-bit result can count.
+    pub(crate) fn vectors(&self, address: u32, count: u32) -> Result<Vec<(u32, u32)>, Errno> {
+        self.array(address, count, 8)?;
+        let mut vectors = Vec::with_capacity(count.min(MAX_VECTORS) as usize);
+        let mut left = u32::MAX;
+        for index in 0..count.min(MAX_VECTORS) {
+            let [buffer, length] = halves(self.read(address + index * 8)?);
+            self.range(buffer, length)?;
+            vectors.push((buffer, length.min(left)));
+            left -= length.min(left);
+        }
+        Ok(vectors)
+    }
+
+    /// Lets `step` read into or write from one buffer after the other, until it does less than the whole of one; how
+    /// many bytes that was. An error counts only if it is the first thing to happen.
+    pub(crate) fn transfer(
+        &mut self,
+        vectors: &[(u32, u32)],
+        mut step: impl FnMut(&mut [u8]) -> Result<usize, Errno>,
+    ) -> Result<u32, Errno> {
+        let mut total = 0;
+        for &(address, length) in vectors.iter().filter(|&&(_, length)| length > 0) {
+            match step(self.bytes_mut(address, length)?) {
+                Ok(done) => {
+                    total += length.min(done as u32);
+                    if done < length as usize {
+                        break;
+                    }
+                }
+                Err(_) if total > 0 => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(total)
+    }
+}
+
+/// Two 32-bit numbers in 8 bytes.
+fn halves([a, b, c, d, e, f, g, h]: [u8; 8]) -> [u32; 2] {
+    [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_do_not_wrap_around() {
+        let mut bytes = [0; 64];
+        let memory = Memory::new(&mut bytes);
+        assert_eq!(memory.range(0, 64), Ok(0..64));
+        assert_eq!(memory.range(64, 0), Ok(64..64));
+        for (address, length) in [(65, 0), (0, 65), (u32::MAX, 1), (u32::MAX, u32::MAX), (1, u32::MAX)] {
+            assert_eq!(memory.range(address, length), Err(Errno::Fault), "{address} {length}");
+        }
+        assert_eq!(memory.array(0, 1 << 29, 8), Err(Errno::Fault));
+    }
+
+    #[test]
+    fn vectors_are_checked_as_a_whole() {
+        let mut bytes = [0; 64];
+        bytes[..16].copy_from_slice(&[32, 0, 0, 0, 4, 0, 0, 0, 62, 0, 0, 0, 3, 0, 0, 0]);
+        let memory = Memory::new(&mut bytes);
+        assert_eq!(memory.vectors(0, 1), Ok(vec![(32, 4)]));
+        assert_eq!(memory.vectors(0, 2), Err(Errno::Fault));
+        assert_eq!(memory.vectors(0, u32::MAX), Err(Errno::Fault));
+    }
+
+    #[test]
+    fn a_transfer_ends_with_the_first_short_step() {
+        let mut bytes = [0; 64];
+        let mut memory = Memory::new(&mut bytes);
+        let mut steps = [Ok(4), Ok(1), Ok(4)].into_iter();
+        let total = memory.transfer(&[(0, 4), (9, 0), (4, 4), (8, 4)], |_| steps.next().unwrap_or(Err(Errno::Io)));
+        assert_eq!((total, steps.len()), (Ok(5), 1));
+        let mut steps = [Ok(4), Err(Errno::NoSpc)].into_iter();
+        assert_eq!(memory.transfer(&[(0, 4), (4, 4)], |_| steps.next().unwrap_or(Ok(0))), Ok(4));
+        assert_eq!(memory.transfer(&[(0, 4)], |_| Err(Errno::NoSpc)), Err(Errno::NoSpc));
+    }
+
+    #[test]
+    fn paths_are_text_without_nul() {
+        let mut bytes = *b"a\0b\xff/dir/file";
+        let memory = Memory::new(&mut bytes);
+        assert_eq!(memory.path(4, 9), Ok("/dir/file"));
+        assert_eq!(memory.path(0, 3), Err(Errno::Inval));
+        assert_eq!(memory.path(3, 4), Err(Errno::Ilseq));
+        assert_eq!(memory.path(4, 10), Err(Errno::Fault));
+        assert_eq!(memory.named(), ["/dir/file"]);
+    }
+}

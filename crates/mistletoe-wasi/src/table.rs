@@ -1,0 +1,150 @@
+//! The descriptors that a guest has open.
+
+use crate::errno::Errno;
+use crate::files::{Dir, File, Opened};
+use crate::stat::{Entry, rights};
+
+/// How many descriptors a guest has open at most.
+const MAX_DESCRIPTORS: usize = 1000;
+
+/// Descriptors by their numbers.
+pub(crate) struct Table(Vec<Option<Descriptor>>);
+
+/// One descriptor.
+pub(crate) struct Descriptor {
+    pub(crate) node: Node,
+    pub(crate) rights: u64,
+    /// What descriptors that are opened through this one have at most.
+    pub(crate) inheriting: u64,
+}
+
+/// What it is open on.
+pub(crate) enum Node {
+    Stdin,
+    Stdout,
+    Stderr,
+    File(OpenFile),
+    Dir(OpenDir),
+}
+
+pub(crate) struct OpenFile {
+    pub(crate) file: File,
+    pub(crate) position: u64,
+    pub(crate) flags: u16,
+}
+
+pub(crate) struct OpenDir {
+    pub(crate) dir: Dir,
+    /// The names it held when the guest began to list it.
+    pub(crate) listing: Option<Vec<Entry>>,
+    /// The guest's name for it, if the host granted it.
+    pub(crate) granted: Option<String>,
+}
+
+impl Table {
+    pub(crate) fn get(&self, fd: u32) -> Result<&Descriptor, Errno> {
+        self.0.get(fd as usize).and_then(Option::as_ref).ok_or(Errno::Badf)
+    }
+
+    pub(crate) fn get_mut(&mut self, fd: u32) -> Result<&mut Descriptor, Errno> {
+        self.0.get_mut(fd as usize).and_then(Option::as_mut).ok_or(Errno::Badf)
+    }
+
+    /// An open file with a right. `stream` is the answer for a stream; a directory is none of either's kind.
+    pub(crate) fn file(&mut self, fd: u32, right: u64, stream: Errno) -> Result<&mut OpenFile, Errno> {
+        let descriptor = self.get_mut(fd)?;
+        match &mut descriptor.node {
+            Node::File(file) if descriptor.rights & right == right => Ok(file),
+            Node::File(_) => Err(Errno::NotCapable),
+            Node::Dir(_) => Err(Errno::Badf),
+            Node::Stdin | Node::Stdout | Node::Stderr => Err(stream),
+        }
+    }
+
+    /// An open directory with rights.
+    pub(crate) fn dir(&self, fd: u32, right: u64) -> Result<&Dir, Errno> {
+        let descriptor = self.get(fd)?;
+        match &descriptor.node {
+            Node::Dir(open) => descriptor.need(right).map(|()| &open.dir),
+            _ => Err(Errno::NotDir),
+        }
+    }
+
+    /// Whether there is room for another descriptor.
+    pub(crate) fn room(&self) -> Result<(), Errno> {
+        let full = self.0.len() >= MAX_DESCRIPTORS && self.0.iter().all(Option::is_some);
+        if full { Err(Errno::Mfile) } else { Ok(()) }
+    }
+
+    /// Gives the lowest number that is free.
+    pub(crate) fn insert(&mut self, descriptor: Descriptor) -> Result<u32, Errno> {
+        self.room()?;
+        let free = self.0.iter().position(Option::is_none).unwrap_or(self.0.len());
+        if free == self.0.len() {
+            self.0.push(None);
+        }
+        self.0[free] = Some(descriptor);
+        Ok(free as u32)
+    }
+
+    pub(crate) fn close(&mut self, fd: u32) -> Result<(), Errno> {
+        self.0.get_mut(fd as usize).and_then(Option::take).map(drop).ok_or(Errno::Badf)
+    }
+
+    pub(crate) fn renumber(&mut self, from: u32, to: u32) -> Result<(), Errno> {
+        self.get(to)?;
+        self.get(from)?;
+        if from != to {
+            self.0[to as usize] = self.0[from as usize].take();
+        }
+        Ok(())
+    }
+
+    /// Names in the listings of all directories.
+    pub(crate) fn listed(&self) -> usize {
+        let listing = |descriptor: &Descriptor| match &descriptor.node {
+            Node::Dir(OpenDir { listing: Some(listing), .. }) => listing.len(),
+            _ => 0,
+        };
+        self.0.iter().flatten().map(listing).sum()
+    }
+
+    /// Adds a directory that the host grants.
+    pub(crate) fn grant(&mut self, dir: Dir, name: String) -> Result<u32, Errno> {
+        let rights = rights::DIR & dir.rights();
+        let node = Node::Dir(OpenDir { dir, listing: None, granted: Some(name) });
+        // Files are said to be writable below any directory: a C library masks what a program asks for by this, and would
+        // hide from the host that the program wanted to write.
+        self.insert(Descriptor { node, rights, inheriting: rights::ALL })
+    }
+}
+
+impl Default for Table {
+    /// The standard streams.
+    fn default() -> Self {
+        let stream = |node, rights| Some(Descriptor { node, rights: rights | rights::POLL, inheriting: 0 });
+        Self(vec![
+            stream(Node::Stdin, rights::READ),
+            stream(Node::Stdout, rights::WRITE),
+            stream(Node::Stderr, rights::WRITE),
+        ])
+    }
+}
+
+impl Descriptor {
+    /// What was opened through a directory whose descriptor hands down no more than `inheriting`.
+    pub(crate) fn opened(opened: Opened, flags: u16, asked: u64, inheriting: u64) -> Self {
+        let (node, rights) = match opened {
+            Opened::File(file) => (Node::File(OpenFile { file, position: 0, flags }), rights::FILE & asked),
+            Opened::Dir(dir) => {
+                let rights = rights::DIR & dir.rights();
+                (Node::Dir(OpenDir { dir, listing: None, granted: None }), rights)
+            }
+        };
+        Self { node, rights: rights & inheriting, inheriting }
+    }
+
+    pub(crate) fn need(&self, right: u64) -> Result<(), Errno> {
+        if self.rights & right == right { Ok(()) } else { Err(Errno::NotCapable) }
+    }
+}

@@ -1,0 +1,118 @@
+//! The state of one session.
+
+use std::fmt;
+
+use crate::builder::Builder;
+use crate::clock::Time;
+use crate::errno::Errno;
+use crate::memory::Memory;
+use crate::random::Source;
+use crate::stdio::{Input, Output};
+use crate::strings::Strings;
+use crate::table::Table;
+
+/// What one session of a guest's has: its arguments, streams, clock, random numbers and open files.
+///
+/// The default is hermetic: see the table at the head of the crate.
+pub struct Wasi {
+    pub(crate) args: Strings,
+    pub(crate) env: Strings,
+    pub(crate) stdin: Input,
+    pub(crate) stdout: Output,
+    pub(crate) stderr: Output,
+    pub(crate) time: Time,
+    pub(crate) random: Source,
+    pub(crate) table: Table,
+    pub(crate) on_denied: Option<OnDenied>,
+}
+
+pub(crate) type OnDenied = Box<dyn FnMut(&Denied) + Send>;
+
+/// An access below a directory that was refused because it was not granted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Denied {
+    /// The function that the guest called.
+    pub function: &'static str,
+    /// The path it named, or both of them; relative to the directory it named with them.
+    pub paths: Vec<String>,
+}
+
+impl Wasi {
+    /// A session to be equipped.
+    pub fn builder() -> Builder {
+        Builder::default()
+    }
+
+    /// What the guest has written to its standard output, where that is captured.
+    pub fn stdout(&self) -> &[u8] {
+        self.stdout.bytes()
+    }
+
+    /// What the guest has written to its standard error, where that is captured.
+    pub fn stderr(&self) -> &[u8] {
+        self.stderr.bytes()
+    }
+
+    /// The same as [`Wasi::stdout`], taken out: the guest goes on with nothing captured.
+    pub fn take_stdout(&mut self) -> Vec<u8> {
+        self.stdout.take()
+    }
+
+    /// The same as [`Wasi::stderr`], taken out: the guest goes on with nothing captured.
+    pub fn take_stderr(&mut self) -> Vec<u8> {
+        self.stderr.take()
+    }
+
+    /// One function on behalf of the guest: the code that it answers with.
+    pub(crate) fn answer(
+        &mut self,
+        function: &'static str,
+        memory: &mut [u8],
+        call: impl FnOnce(&mut Self, &mut Memory<'_>) -> Result<(), Errno>,
+    ) -> u32 {
+        let mut memory = Memory::new(memory);
+        let Err(errno) = call(self, &mut memory) else { return 0 };
+        if let (Errno::NotCapable, Some(on_denied)) = (errno, &mut self.on_denied) {
+            let paths = memory.named();
+            if !paths.is_empty() {
+                on_denied(&Denied { function, paths });
+            }
+        }
+        errno as u32
+    }
+
+    pub(crate) fn proc_raise(&mut self, _: &mut Memory<'_>, _signal: u32) -> Result<(), Errno> {
+        Err(Errno::NoSys)
+    }
+
+    pub(crate) fn sched_yield(&mut self, _: &mut Memory<'_>) -> Result<(), Errno> {
+        Ok(())
+    }
+}
+
+impl Default for Wasi {
+    fn default() -> Self {
+        Self::builder().build()
+    }
+}
+
+impl AsMut<Self> for Wasi {
+    fn as_mut(&mut self) -> &mut Self {
+        self
+    }
+}
+
+impl fmt::Debug for Wasi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wasi").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Paths are the guest's text, and no terminal's commands.
+        let paths: Vec<_> = self.paths.iter().map(|path| path.escape_debug().to_string()).collect();
+        write!(f, "{}: {}: not granted", self.function, paths.join(", "))
+    }
+}

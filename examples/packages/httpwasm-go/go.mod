@@ -1,0 +1,3 @@
+module httpwasm-go
+
+go 1.24

@@ -1,0 +1,3 @@
+module namespace-go
+
+go 1.24
