@@ -3,8 +3,10 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use mistletoe::protocol::httpwasm::Delimiter;
+use mistletoe::wasi::Access;
 
-/// Runs WebAssembly packages: modules that take a YAML string and answer with one.
+/// Runs WebAssembly packages: modules that take a YAML string and answer with one. And plugins, and programs.
 #[derive(Debug, Parser)]
 #[command(
     version,
@@ -12,7 +14,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     after_help = "Exit status: 0, or\n  \
         1  the package answered `Err`\n  \
         2  wrong usage\n  \
-        3  anything else failed: a file, the package, the engine"
+        3  anything else failed: a file, the package, the engine\n\
+        `run` ends with the program's own status."
 )]
 pub(crate) struct Cli {
     /// How errors are printed on standard error.
@@ -28,6 +31,10 @@ pub(crate) enum Verb {
     Generate(Generate),
     /// Show what a package says of itself, what it imports and exports, and what is wrong with it.
     Inspect(Inspect),
+    /// Run a program: a WASI command.
+    Run(Run),
+    /// Have a plugin answer a request: a module with the httpwasm interface.
+    Call(Call),
     /// List the engines that packages can run on.
     Backends,
     /// Print a script that completes mistctl's arguments in a shell.
@@ -75,6 +82,60 @@ pub(crate) struct Inspect {
     pub(crate) output: ListFormat,
     #[command(flatten)]
     pub(crate) backend: Backend,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    mistctl run report.wasm --dir data:ro --env LANG=en -- --verbose\n  \
+    mistctl run tool.wasm --dir /srv/site::/site --stdin request.json\n\n\
+    The program has the standard streams, the system's clocks and random numbers, and besides them what is granted here.\n\
+    Ends with the program's status (255 where it is larger than that), or with 3 if the program fails otherwise.")]
+pub(crate) struct Run {
+    /// The program: a WebAssembly module in the binary or the text format.
+    pub(crate) module: PathBuf,
+    /// A variable for the program's environment; may be repeated.
+    #[arg(long, value_name = "K=V", value_parser = variable)]
+    pub(crate) env: Vec<(String, String)>,
+    /// A folder that the program may use, under another name for the program after `::`, only to be read with `:ro`; may
+    /// be repeated.
+    #[arg(long, value_name = "HOST[::GUEST][:ro]", value_parser = Grant::parse)]
+    pub(crate) dir: Vec<Grant>,
+    /// What the program reads from its standard input, instead of mistctl's own.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stdin: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) backend: Backend,
+    /// The program's arguments.
+    #[arg(last = true)]
+    pub(crate) args: Vec<String>,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    echo world | mistctl call hello.wasm\n  \
+    mistctl call hello.wasm --stdin body.txt --env METHOD=POST --delimiter nul")]
+pub(crate) struct Call {
+    /// The plugin: a WebAssembly module in the binary or the text format.
+    pub(crate) module: PathBuf,
+    /// The request: a file, or standard input where there is none, or for `-`.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stdin: Option<PathBuf>,
+    /// A variable for the plugin's environment; may be repeated.
+    #[arg(long, value_name = "K=V", value_parser = variable)]
+    pub(crate) env: Vec<(String, String)>,
+    /// Where records of the request end: `newline`, `nul`, `none`, or after one character.
+    #[arg(long, value_name = "END", default_value = "newline", value_parser = delimiter)]
+    pub(crate) delimiter: Delimiter,
+    #[command(flatten)]
+    pub(crate) backend: Backend,
+}
+
+/// A folder that a program may use.
+#[derive(Clone, Debug)]
+pub(crate) struct Grant {
+    pub(crate) host: PathBuf,
+    pub(crate) guest: String,
+    pub(crate) access: Access,
 }
 
 #[derive(Args, Debug)]
@@ -126,6 +187,37 @@ impl Output {
                 None => Err("it is `yaml`, `raw` or `dir=DIR`"),
             },
         }
+    }
+}
+
+impl Grant {
+    fn parse(text: &str) -> Result<Self, &'static str> {
+        let (paths, access) = match text.strip_suffix(":ro") {
+            Some(paths) => (paths, Access::ReadOnly),
+            None => (text, Access::ReadWrite),
+        };
+        let (host, guest) = paths.split_once("::").unwrap_or((paths, paths));
+        if host.is_empty() || guest.is_empty() {
+            return Err("a folder has a name");
+        }
+        Ok(Self { host: host.into(), guest: guest.to_owned(), access })
+    }
+}
+
+fn variable(text: &str) -> Result<(String, String), &'static str> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("it is NAME=VALUE"),
+    }
+}
+
+fn delimiter(text: &str) -> Result<Delimiter, &'static str> {
+    match (text, text.as_bytes()) {
+        ("newline", _) => Ok(Delimiter::Newline),
+        ("nul", _) => Ok(Delimiter::Nul),
+        ("none", _) => Ok(Delimiter::None),
+        (_, [byte]) => Ok(Delimiter::Byte(*byte)),
+        _ => Err("it is `newline`, `nul`, `none`, or one ASCII character"),
     }
 }
 

@@ -65,6 +65,10 @@ impl Failure {
         Self::File { file: shown(file.as_ref()), action: "written", source: source.into() }
     }
 
+    pub(crate) fn grant(file: &Path, source: impl Into<Cause>) -> Self {
+        Self::File { file: shown(file), action: "granted", source: source.into() }
+    }
+
     pub(crate) fn library(file: &Path, source: mistletoe::Error) -> Self {
         Self::Library { file: Some(shown(file)), source }
     }
@@ -179,6 +183,10 @@ pub(crate) enum Level {
     Warning,
     /// The package's own word.
     Package,
+    /// What the package wrote beside its answer.
+    Log,
+    /// What a program tried to use without its having been granted.
+    Denied,
 }
 
 /// Prints a line to standard error, coloured where that is a terminal that wants colours.
@@ -188,6 +196,8 @@ pub(crate) fn note(level: Level, text: &str) {
         Level::Cause => ("  caused by:", AnsiColor::Red),
         Level::Warning => ("warning:", AnsiColor::Yellow),
         Level::Package => ("package:", AnsiColor::Cyan),
+        Level::Log => ("log:", AnsiColor::Cyan),
+        Level::Denied => ("denied:", AnsiColor::Yellow),
     };
     let style = Style::new().bold().fg_color(Some(color.into()));
     write_line(&format!("{style}{label}{style:#} {}", printable(text.trim_end())));

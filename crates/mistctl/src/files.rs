@@ -9,7 +9,7 @@ use crate::failure::Failure;
 
 /// The largest package, in bytes: 256 MiB.
 const MAX_PACKAGE: u64 = 256 << 20;
-/// The largest YAML file, in bytes: 64 MiB.
+/// The largest input, in bytes: 64 MiB.
 const MAX_INPUT: u64 = 64 << 20;
 
 /// A package in the binary format. What starts like a module or a component is taken as it is, all other text is
@@ -26,18 +26,26 @@ pub(crate) fn package(path: &Path) -> Result<Vec<u8>, Failure> {
     assembled.map_err(|source| Failure::Assembly { file: path.display().to_string(), source })
 }
 
+/// A file that is handed on as it is read.
+pub(crate) fn open(path: &Path) -> Result<File, Failure> {
+    File::open(path).map_err(|error| Failure::read(path, error))
+}
+
+/// An input, whatever is in it; `-` is standard input.
+pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
+    if path == Path::new("-") { limited(io::stdin(), path, MAX_INPUT) } else { read(path, MAX_INPUT) }
+}
+
 /// A YAML file as text; `-` is standard input.
 pub(crate) fn input(path: &Path) -> Result<String, Failure> {
-    let bytes = if path == Path::new("-") { limited(io::stdin(), path, MAX_INPUT) } else { read(path, MAX_INPUT) }?;
-    String::from_utf8(bytes).map_err(|error| {
+    String::from_utf8(bytes(path)?).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
         Failure::read(path, &*format!("it is not UTF-8 from byte {offset} on"))
     })
 }
 
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
-    let file = File::open(path).map_err(|error| Failure::read(path, error))?;
-    limited(file, path, limit)
+    limited(open(path)?, path, limit)
 }
 
 /// Reads to the end, but not for ever: a device has no end.

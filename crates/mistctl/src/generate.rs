@@ -1,22 +1,25 @@
 //! `mistctl generate`.
 
-use mistletoe::AnyPackage;
 use mistletoe::documents::yaml::{self, Mapping, Value};
 use mistletoe::documents::{MistInput, MistResult};
+use mistletoe::wasi::{self, Wasi};
+use mistletoe::{AnyPackage, Limits};
 
 use crate::cli::{ErrorFormat, Generate, Output};
 use crate::failure::{Failure, Level, note};
-use crate::{files, manifests, print, set, tree};
+use crate::{files, log, manifests, print, set, tree};
 
 pub(crate) fn run(arguments: &Generate, format: ErrorFormat) -> Result<(), Failure> {
     let input = input(arguments)?.to_yaml();
     let wasm = files::package(&arguments.package)?;
     let in_package = |error| Failure::library(&arguments.package, error);
 
-    let package = AnyPackage::new(&arguments.backend.start()?, &wasm).map_err(in_package)?;
-    let mut session = package.session().map_err(in_package)?;
-    let answer = session.generate(&input).map_err(in_package)?;
-    let result = deliver(arguments, &answer);
+    let backend = arguments.backend.start()?;
+    let package = AnyPackage::with_imports(&backend, &wasm, &wasi::imports::<Wasi>(), Limits::default());
+    let mut session = package.map_err(in_package)?.session().map_err(in_package)?;
+    let answer = session.generate(&input);
+    log::print(session.state_mut(), format);
+    let result = deliver(arguments, &answer.map_err(in_package)?);
     // An error as JSON stands alone.
     if let Some(fault) = session.fault().filter(|_| result.is_ok() || format == ErrorFormat::Text) {
         let package = arguments.package.display();

@@ -6,7 +6,8 @@ use std::error::Error as _;
 use mistletoe::documents::yaml::{self, Mapping, Value};
 use mistletoe::module::{self, Inspection, Interface};
 use mistletoe::types::{ExternType, Import};
-use mistletoe::{AnyPackage, Error, ErrorKind, protocol};
+use mistletoe::wasi::{self, Wasi};
+use mistletoe::{AnyPackage, Error, ErrorKind, Imports, Limits};
 use serde_json::json;
 
 use crate::cli::{Inspect, ListFormat};
@@ -19,10 +20,11 @@ pub(crate) fn run(arguments: &Inspect) -> Result<(), Failure> {
     let mut problems: Vec<String> = invalid.iter().map(with_causes).collect();
     // Of what is no module at all there is no interface to speak of.
     let is_module = !matches!(invalid.as_ref().map(Error::kind), Some(ErrorKind::NotAModule { .. }));
-    let interface_problems = if is_module { protocol::problems(&interface) } else { Vec::new() };
+    let offered = wasi::imports::<Wasi>();
+    let interface_problems = if is_module { AnyPackage::problems(&interface, &offered) } else { Vec::new() };
     problems.extend(interface_problems.iter().map(ToString::to_string));
 
-    let info = if problems.is_empty() { info(arguments, &wasm) } else { Ok(None) };
+    let info = if problems.is_empty() { info(arguments, &wasm, &offered) } else { Ok(None) };
     problems.extend(info.as_ref().err().map(with_causes));
 
     let mut listing = Mapping::new();
@@ -55,9 +57,9 @@ pub(crate) fn run(arguments: &Inspect) -> Result<(), Failure> {
 }
 
 /// The package's own description: a document where it is one, else the string.
-fn info(arguments: &Inspect, wasm: &[u8]) -> mistletoe::Result<Option<Value>> {
+fn info(arguments: &Inspect, wasm: &[u8], offered: &Imports<Wasi>) -> mistletoe::Result<Option<Value>> {
     let backend = arguments.backend.start()?;
-    let text = AnyPackage::new(&backend, wasm)?.session()?.info()?;
+    let text = AnyPackage::with_imports(&backend, wasm, offered, Limits::default())?.session()?.info()?;
     Ok(Some(match yaml::parse(&text) {
         Ok(document @ Value::Mapping(_)) => document,
         _ => Value::String(text),

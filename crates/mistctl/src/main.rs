@@ -4,12 +4,15 @@
 
 #![forbid(unsafe_code)]
 
+mod call;
 mod cli;
 mod failure;
 mod files;
 mod generate;
 mod inspect;
+mod log;
 mod manifests;
+mod run;
 mod set;
 mod tree;
 
@@ -29,7 +32,7 @@ fn main() -> ExitCode {
         Err(error) => (ErrorFormat::Json, Err(Failure::usage(error.render().to_string().trim_end()))),
     };
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(failure) => {
             failure.report(format);
             ExitCode::from(failure.status())
@@ -37,10 +40,12 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(verb: Verb, format: ErrorFormat) -> Result<(), Failure> {
+fn run(verb: Verb, format: ErrorFormat) -> Result<ExitCode, Failure> {
     match verb {
         Verb::Generate(arguments) => generate::run(&arguments, format),
         Verb::Inspect(arguments) => inspect::run(&arguments),
+        Verb::Run(arguments) => return run::run(&arguments),
+        Verb::Call(arguments) => call::run(&arguments, format),
         Verb::Backends => print(&backends()),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
@@ -48,6 +53,7 @@ fn run(verb: Verb, format: ErrorFormat) -> Result<(), Failure> {
             print_bytes(&script)
         }
     }
+    .map(|()| ExitCode::SUCCESS)
 }
 
 /// The list of backends: which can be used, and what would add the others.

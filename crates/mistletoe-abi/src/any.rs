@@ -21,7 +21,7 @@ use crate::module::{Interface, ValidModule};
 use crate::package::{Package, Session};
 use crate::program::Checked;
 use crate::protocol::package::{offer, problems};
-use crate::types::FuncType;
+use crate::types::{FuncType, Problem};
 
 /// Any [`Backend`].
 #[derive(Clone)]
@@ -204,6 +204,11 @@ impl<T: Send + 'static> AnyPackage<T> {
     pub fn with_imports(backend: &AnyBackend, wasm: &[u8], imports: &Imports<T>, limits: Limits) -> Result<Self> {
         let package = backend.0.package(Checked::new(wasm, problems, offer, imports)?, limits)?;
         Ok(Self { package, state: PhantomData })
+    }
+
+    /// Everything in which a module is no package that `imports` are enough for; empty if it is one.
+    pub fn problems(interface: &Interface, imports: &Imports<T>) -> Vec<Problem> {
+        Checked::problems(interface, problems, offer, imports).1
     }
 
     /// See [`Package::interface`].

@@ -36,14 +36,25 @@ impl<'a> Checked<'a> {
         imports: &Imports<T>,
     ) -> Result<Self> {
         let module = ValidModule::new(wasm)?;
-        let mut imports = imports.clone();
-        offer(&mut imports);
-        let mut problems = problems(module.interface());
-        problems.extend(imports.problems(module.interface()));
+        let (imports, problems) = Self::problems(module.interface(), problems, offer, imports);
         if !problems.is_empty() {
             return Err(ErrorKind::Interface { problems }.into());
         }
         Ok(Self { imports: imports.used(module.interface()), module })
+    }
+
+    /// The imports with the protocol's own, and what is wrong.
+    pub(crate) fn problems<T: Send + 'static>(
+        interface: &Interface,
+        problems: fn(&Interface) -> Vec<Problem>,
+        offer: fn(&mut Imports<T>),
+        imports: &Imports<T>,
+    ) -> (Imports<T>, Vec<Problem>) {
+        let mut imports = imports.clone();
+        offer(&mut imports);
+        let mut problems = problems(interface);
+        problems.extend(imports.problems(interface));
+        (imports, problems)
     }
 }
 

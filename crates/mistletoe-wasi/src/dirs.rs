@@ -81,8 +81,9 @@ impl Dir {
     }
 
     pub(crate) fn stat_at(&self, path: &str, follows: bool) -> Result<Filestat, Errno> {
-        // A slash at the end asks for what is behind a link, and for a directory.
-        Ok(filestat(&cap::stat(&self.dir, path.as_ref(), follow(follows || path.ends_with('/')))?))
+        // A slash at the end asks for a directory, and for the one that a link leads to.
+        let follows = follows || path.ends_with('/') || path.ends_with("/.");
+        Ok(filestat(&cap::stat(&self.dir, path.as_ref(), follow(follows))?))
     }
 
     /// Adds what it holds in the order of the names' bytes, if that is no more than `limit`.

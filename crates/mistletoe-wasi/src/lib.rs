@@ -75,6 +75,8 @@ mod stat;
 mod stdio;
 mod strings;
 mod table;
+#[cfg(test)]
+mod tests;
 mod wasi;
 
 pub use builder::{Access, Builder};

@@ -33,6 +33,25 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! Packages from compilers that bring a system interface along (Go, C with a libc) import WASI; the feature `wasi` has
+//! it. A package sees nothing of the machine unless the host grants it:
+//!
+//! ```
+//! # #[cfg(all(feature = "wasmi", feature = "wasi"))] {
+//! use mistletoe::wasi::{self, Wasi};
+//! use mistletoe::{Limits, Package, Wasmi};
+//!
+//! # let wasm = wat::parse_str(include_str!("../../../examples/packages/namespace.wat"))?;
+//! let package = Package::with_imports(&Wasmi::new(), &wasm, &wasi::imports::<Wasi>(), Limits::default())?;
+//! let mut session = package.session()?;
+//! let answer = session.generate("data:\n  name: web\n")?;
+//! let log = session.state().stderr();
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! Functions of the host's own are [`Imports`]; plugins that answer requests are [`Handler`]s, programs [`Command`]s.
+//!
 //! Everything of [`mistletoe_abi`] is re-exported here; with the feature `documents` there are the documents that
 //! packages exchange.
 
@@ -44,6 +63,8 @@ pub mod documents;
 
 pub use backends::{BackendInfo, backend, backends};
 pub use mistletoe_abi::*;
+#[cfg(feature = "wasi")]
+pub use mistletoe_wasi as wasi;
 
 #[cfg(feature = "wasmer")]
 pub use mistletoe_wasmer::Wasmer;
@@ -62,6 +83,7 @@ mod tests {
     const fn is_shared<T: Send + Sync>() {}
 
     const _: () = is_shared::<AnyPackage>();
+    const _: () = is_shared::<Handler<AnyBackend>>();
     #[cfg(feature = "wasmi")]
     const _: () = (is_shared::<Package<Wasmi>>(), crosses::<Session<Wasmi>>()).0;
     #[cfg(feature = "wasmtime")]

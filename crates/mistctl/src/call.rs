@@ -1,0 +1,38 @@
+//! `mistctl call`.
+
+use std::io::{self, Write};
+use std::path::Path;
+
+use mistletoe::wasi::{self, Wasi};
+use mistletoe::{Handler, Limits};
+
+use crate::cli::{Call, ErrorFormat};
+use crate::failure::{Failure, Level, note};
+use crate::{files, log, print_bytes};
+
+pub(crate) fn run(arguments: &Call, format: ErrorFormat) -> Result<(), Failure> {
+    let input = files::bytes(arguments.stdin.as_deref().unwrap_or(Path::new("-")))?;
+    let wasm = files::package(&arguments.module)?;
+    let in_module = |error| Failure::library(&arguments.module, error);
+
+    let imports = wasi::imports::<Wasi>();
+    let handler = Handler::with_imports(&arguments.backend.start()?, &wasm, &imports, Limits::default());
+    let environment = arguments.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let handler = handler.map_err(in_module)?.delimiter(arguments.delimiter);
+    let mut session = handler.session_with(Wasi::builder().env(environment).build()).map_err(in_module)?;
+    let result = session.run(&input);
+    log::print(session.state_mut(), format);
+    let (output, result) = match result {
+        Ok(output) => (output, Ok(())),
+        // What came before the failure may say why.
+        Err(error) => (session.unfinished(), Err(in_module(error))),
+    };
+    print_bytes(&output.stdout)?;
+    // Standard error may be closed; that is no reason to fail.
+    let _ = io::stderr().lock().write_all(&output.stderr);
+    if let Some(fault) = session.fault().filter(|_| result.is_ok()) {
+        let module = arguments.module.display();
+        note(Level::Warning, &format!("{module}: the answer is good, but freeing what it was given failed: {fault}"));
+    }
+    result
+}

@@ -1,0 +1,525 @@
+//! The functions as a guest calls them, without an engine: a memory, and calls with addresses into it.
+
+use std::cell::Cell;
+use std::sync::{Arc, Mutex};
+
+use crate::errno::Errno;
+use crate::memory::Memory;
+use crate::stat::rights;
+use crate::wasi::Wasi;
+use crate::{Builder, Output};
+
+/// A guest with a page of memory.
+struct Guest {
+    wasi: Wasi,
+    memory: Vec<u8>,
+}
+
+/// Where results are written to.
+const OUT: u32 = 8;
+/// An address at which only a part of any result lies inside the memory.
+const EDGE: u32 = 65536 - 2;
+
+impl Guest {
+    fn new(builder: Builder) -> Self {
+        Self { wasi: builder.build(), memory: vec![0; 65536] }
+    }
+
+    fn call(&mut self, call: impl FnOnce(&mut Wasi, &mut Memory<'_>) -> Result<(), Errno>) -> Result<(), Errno> {
+        let result = Cell::new(Ok(()));
+        self.wasi.answer("test", &mut self.memory, |wasi, memory| {
+            result.set(call(wasi, memory));
+            result.get()
+        });
+        result.get()
+    }
+
+    fn put(&mut self, address: usize, bytes: &[u8]) {
+        self.memory[address..address + bytes.len()].copy_from_slice(bytes);
+    }
+
+    fn u32(&self, address: u32) -> u32 {
+        let address = address as usize;
+        u32::from_le_bytes(self.memory[address..address + 4].try_into().unwrap())
+    }
+
+    fn u64(&self, address: u32) -> u64 {
+        u64::from(self.u32(address)) | u64::from(self.u32(address + 4)) << 32
+    }
+
+    /// One buffer of this length at 4096, named by the list at 16.
+    fn vector(&mut self, length: u32) {
+        self.put(16, &4096u32.to_le_bytes());
+        self.put(20, &length.to_le_bytes());
+    }
+
+    fn write(&mut self, fd: u32, bytes: &[u8]) -> Result<u32, Errno> {
+        self.put(4096, bytes);
+        self.vector(bytes.len() as u32);
+        self.call(|wasi, memory| wasi.fd_write(memory, fd, 16, 1, OUT))?;
+        Ok(self.u32(OUT))
+    }
+
+    fn read(&mut self, fd: u32, length: u32) -> Result<Vec<u8>, Errno> {
+        self.vector(length);
+        self.call(|wasi, memory| wasi.fd_read(memory, fd, 16, 1, OUT))?;
+        Ok(self.memory[4096..4096 + self.u32(OUT) as usize].to_vec())
+    }
+}
+
+#[test]
+fn streams_are_no_terminals_and_stand_nowhere() {
+    let mut guest = Guest::new(Wasi::builder().stdin("input"));
+    assert_eq!(guest.read(0, 3), Ok(b"inp".to_vec()));
+    assert_eq!(guest.read(0, 30), Ok(b"ut".to_vec()));
+    assert_eq!(guest.read(0, 30), Ok(vec![]));
+    assert_eq!((guest.write(1, b"out"), guest.write(2, b"err")), (Ok(3), Ok(3)));
+    assert_eq!((guest.wasi.stdout(), guest.wasi.stderr()), (&b"out"[..], &b"err"[..]));
+    assert_eq!((guest.wasi.take_stdout(), guest.wasi.stdout()), (b"out".to_vec(), &b""[..]));
+    for fd in 0..3 {
+        assert_eq!(guest.call(|wasi, memory| wasi.fd_fdstat_get(memory, fd, 64)), Ok(()));
+        let right = if fd == 0 { rights::READ } else { rights::WRITE };
+        assert_eq!((guest.memory[64], guest.u64(72)), (0, right | rights::POLL));
+        assert_eq!(guest.call(|wasi, memory| wasi.fd_seek(memory, fd, 0, 1, OUT)), Err(Errno::Spipe));
+        assert_eq!(guest.call(|wasi, memory| wasi.fd_tell(memory, fd, OUT)), Err(Errno::Spipe));
+        assert_eq!(guest.call(|wasi, memory| wasi.sock_shutdown(memory, fd, 1)), Err(Errno::NotSock));
+        assert_eq!(guest.call(|wasi, memory| wasi.path_unlink_file(memory, fd, 0, 1)), Err(Errno::Inval));
+    }
+    assert_eq!(guest.write(0, b"x"), Err(Errno::NotCapable));
+    assert_eq!((guest.read(1, 1), guest.read(9, 1)), (Err(Errno::NotCapable), Err(Errno::Badf)));
+}
+
+#[test]
+fn a_bad_pointer_is_a_fault_and_nothing_is_done() {
+    let mut guest = Guest::new(Wasi::builder().stdin("input"));
+    guest.put(4096, b"out");
+    guest.vector(3);
+    assert_eq!(guest.call(|wasi, memory| wasi.fd_write(memory, 1, 16, 1, EDGE)), Err(Errno::Fault));
+    assert_eq!(guest.call(|wasi, memory| wasi.fd_write(memory, 1, 16, 1 << 30, OUT)), Err(Errno::Fault));
+    assert_eq!(guest.call(|wasi, memory| wasi.fd_read(memory, 0, 16, 1, u32::MAX)), Err(Errno::Fault));
+    assert_eq!(guest.wasi.stdout(), b"");
+    assert_eq!(guest.read(0, 9), Ok(b"input".to_vec()));
+    assert_eq!(guest.call(|wasi, memory| wasi.clock_time_get(memory, 1, 0, EDGE)), Err(Errno::Fault));
+    assert_eq!(guest.call(|wasi, memory| wasi.clock_time_get(memory, 1, 0, OUT)), Ok(()));
+    assert_eq!(guest.u64(OUT), 1);
+    assert_eq!(guest.call(|wasi, memory| wasi.random_get(memory, 1, u32::MAX)), Err(Errno::Fault));
+    assert_eq!(guest.call(|wasi, memory| wasi.args_sizes_get(memory, OUT, EDGE)), Err(Errno::Fault));
+    assert_eq!(guest.call(|wasi, memory| wasi.poll_oneoff(memory, 0, EDGE, 1, OUT)), Err(Errno::Fault));
+    assert_eq!(guest.call(|wasi, memory| wasi.poll_oneoff(memory, 0, 0, u32::MAX, OUT)), Err(Errno::Fault));
+}
+
+#[test]
+fn streams_are_written_and_flushed_at_once() {
+    #[derive(Clone, Default)]
+    struct Log(Arc<Mutex<String>>);
+    impl std::io::Write for Log {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            let text = &bytes[..bytes.len().min(2)];
+            self.0.lock().unwrap().push_str(&String::from_utf8_lossy(text));
+            Ok(text.len())
+        }
+        fn flush(&mut self) -> std::io::Result<()> {
+            self.0.lock().unwrap().push('|');
+            Ok(())
+        }
+    }
+    let log = Log::default();
+    let mut guest = Guest::new(Wasi::builder().stdout(Output::stream(log.clone())));
+    assert_eq!((guest.write(1, b"hello"), guest.write(1, b"!")), (Ok(5), Ok(1)));
+    assert_eq!(*log.0.lock().unwrap(), "hello|!|");
+}
+
+#[test]
+fn descriptors_move_and_close() {
+    let mut guest = Guest::new(Wasi::builder());
+    assert_eq!(guest.call(|wasi, memory| wasi.fd_renumber(memory, 2, 7)), Err(Errno::Badf));
+    assert_eq!(guest.call(|wasi, memory| wasi.fd_renumber(memory, 7, 2)), Err(Errno::Badf));
+    assert_eq!(guest.call(|wasi, memory| wasi.fd_renumber(memory, 2, 2)), Ok(()));
+    assert_eq!(guest.call(|wasi, memory| wasi.fd_renumber(memory, 2, 1)), Ok(()));
+    assert_eq!((guest.write(1, b"x"), guest.write(2, b"x")), (Ok(1), Err(Errno::Badf)));
+    assert_eq!(guest.wasi.stderr(), b"x");
+    assert_eq!(guest.call(|wasi, memory| wasi.fd_close(memory, 1)), Ok(()));
+    assert_eq!(guest.call(|wasi, memory| wasi.fd_close(memory, 1)), Err(Errno::Badf));
+}
+
+#[test]
+fn rights_are_only_taken_away() {
+    let mut guest = Guest::new(Wasi::builder());
+    let mut set = |rights| guest.call(|wasi, memory| wasi.fd_fdstat_set_rights(memory, 1, rights, 0));
+    assert_eq!(set(rights::READ), Err(Errno::NotCapable));
+    assert_eq!(set(rights::POLL), Ok(()));
+    assert_eq!(set(rights::WRITE), Err(Errno::NotCapable));
+    assert_eq!(guest.write(1, b"x"), Err(Errno::NotCapable));
+}
+
+/// A subscription: to a clock (0) by its number, timeout and flags, or to a descriptor that is read (1) or written (2).
+fn subscription(userdata: u64, kind: u8, number: u32, timeout: u64, flags: u16) -> Vec<u8> {
+    let mut record = [userdata, u64::from(kind), u64::from(number), timeout, 0, u64::from(flags)].map(u64::to_le_bytes);
+    record[1][1] = 0xff;
+    record.concat()
+}
+
+#[test]
+fn polling_moves_a_fixed_clock() {
+    let mut guest = Guest::new(Wasi::builder());
+    let mut poll = |subscriptions: &[Vec<u8>]| {
+        guest.put(1024, &subscriptions.concat());
+        guest.call(|wasi, memory| wasi.poll_oneoff(memory, 1024, 2048, subscriptions.len() as u32, OUT))?;
+        let events = guest.memory[2048..].chunks(32).take(guest.u32(OUT) as usize);
+        Ok(events.map(|event| (event[0], event[8], event[10])).collect::<Vec<_>>())
+    };
+    assert_eq!(poll(&[]), Err(Errno::Inval));
+    assert_eq!(poll(&[subscription(1, 3, 0, 0, 0)]), Err(Errno::Inval));
+    assert_eq!(poll(&[subscription(1, 0, 9, 0, 0)]), Err(Errno::Inval));
+    assert_eq!(poll(&[subscription(1, 0, 0, 0, 2)]), Err(Errno::Inval));
+    let hour = 3_600_000_000_000;
+    let clocks = [subscription(1, 0, 1, hour, 0), subscription(2, 0, 0, hour + 1, 0), subscription(3, 0, 1, hour, 0)];
+    assert_eq!(poll(&clocks), Ok(vec![(1, 0, 0), (3, 0, 0)]));
+    let absolute = [subscription(4, 0, 1, hour + 5, 1), subscription(5, 0, 1, 1, 1)];
+    assert_eq!(poll(&absolute), Ok(vec![(5, 0, 0)]));
+    assert_eq!(poll(&absolute[..1]), Ok(vec![(4, 0, 0)]));
+    let fds = [subscription(6, 1, 0, 0, 0), subscription(7, 2, 1, 0, 0), subscription(8, 1, 99, 0, 0)];
+    assert_eq!(poll(&[&clocks[..], &fds[..]].concat()), Ok(vec![(6, 0, 1), (7, 0, 2), (8, 8, 1)]));
+    assert_eq!(guest.call(|wasi, memory| wasi.clock_time_get(memory, 1, 0, OUT)), Ok(()));
+    assert_eq!(guest.u64(OUT), hour + 5);
+}
+
+#[cfg(all(feature = "dirs", unix))]
+mod dirs {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+    use std::path::Path;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::Access::{ReadOnly, ReadWrite};
+
+    const CREATE: u32 = 1;
+    const DIRECTORY: u32 = 2;
+    const EXCLUSIVE: u32 = 4;
+    const TRUNCATE: u32 = 8;
+    const READ: u64 = rights::READ;
+    const WRITE: u64 = rights::WRITE;
+
+    impl Guest {
+        fn granted(dir: &Path, access: crate::Access) -> Self {
+            Self::new(Wasi::builder().dir(dir, "/", access).unwrap())
+        }
+
+        /// Leaves a path in the memory.
+        fn path(&mut self, address: u32, path: impl AsRef<[u8]>) -> (u32, u32) {
+            self.put(address as usize, path.as_ref());
+            (address, path.as_ref().len() as u32)
+        }
+
+        fn open_at(&mut self, fd: u32, path: impl AsRef<[u8]>, how: u32, rights: u64) -> Result<u32, Errno> {
+            let (path, length) = self.path(1024, path);
+            self.call(|wasi, memory| wasi.path_open(memory, fd, 1, path, length, how, rights, 0, 0, OUT))?;
+            Ok(self.u32(OUT))
+        }
+
+        fn open(&mut self, path: impl AsRef<[u8]>, how: u32, rights: u64) -> Result<u32, Errno> {
+            self.open_at(3, path, how, rights)
+        }
+
+        /// All that changes something at a path, by the functions' names; with `other` as the second path.
+        fn changes(&mut self, path: &str, other: &str) -> Vec<(&'static str, Result<(), Errno>)> {
+            let ((a, al), (b, bl)) = (self.path(1024, path), self.path(8192, other));
+            let mut results = vec![
+                ("mkdir", self.call(|wasi, memory| wasi.path_create_directory(memory, 3, a, al))),
+                ("times", self.call(|wasi, memory| wasi.path_filestat_set_times(memory, 3, 1, a, al, 0, 0, 5))),
+                ("link from", self.call(|wasi, memory| wasi.path_link(memory, 3, 0, a, al, 3, b, bl))),
+                ("link to", self.call(|wasi, memory| wasi.path_link(memory, 3, 0, b, bl, 3, a, al))),
+                ("rename from", self.call(|wasi, memory| wasi.path_rename(memory, 3, a, al, 3, b, bl))),
+                ("rename to", self.call(|wasi, memory| wasi.path_rename(memory, 3, b, bl, 3, a, al))),
+                ("symlink", self.call(|wasi, memory| wasi.path_symlink(memory, b, bl, 3, a, al))),
+                ("unlink", self.call(|wasi, memory| wasi.path_unlink_file(memory, 3, a, al))),
+                ("rmdir", self.call(|wasi, memory| wasi.path_remove_directory(memory, 3, a, al))),
+            ];
+            for (name, how, rights) in [("create", CREATE, WRITE), ("truncate", TRUNCATE, WRITE), ("write", 0, WRITE)] {
+                results.push((name, self.open(path, how, rights).map(drop)));
+            }
+            results
+        }
+
+        fn list(&mut self, fd: u32, cookie: u64) -> Result<Vec<String>, Errno> {
+            self.call(|wasi, memory| wasi.fd_readdir(memory, fd, 4096, 8192, cookie, OUT))?;
+            let (mut at, end, mut names) = (4096, 4096 + self.u32(OUT), vec![]);
+            while at < end {
+                let length = self.u32(at + 16);
+                names.push(String::from_utf8_lossy(&self.memory[at as usize + 24..][..length as usize]).into_owned());
+                at += 24 + length;
+            }
+            Ok(names)
+        }
+    }
+
+    /// `in` is to be granted, `out` is not; links lead from one to the other.
+    fn tree() -> TempDir {
+        let root = tempfile::tempdir().unwrap();
+        let path = |name: &str| root.path().join(name);
+        fs::create_dir_all(path("in/sub")).unwrap();
+        fs::create_dir_all(path("out/dir")).unwrap();
+        fs::write(path("in/file"), "inside").unwrap();
+        fs::write(path("out/secret"), "outside").unwrap();
+        symlink("../out/secret", path("in/to-file")).unwrap();
+        symlink(path("out"), path("in/to-dir")).unwrap();
+        symlink("../../out", path("in/sub/to-dir")).unwrap();
+        symlink("round", path("in/round")).unwrap();
+        symlink("file", path("in/link")).unwrap();
+        root
+    }
+
+    /// Names and contents of what lies below, links by their targets.
+    fn contents(dir: &Path) -> Vec<String> {
+        let mut all = vec![];
+        for entry in fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            let link = fs::read_link(&path).map(|target| target.display().to_string());
+            let is_dir = link.is_err() && path.is_dir();
+            let text = link.or_else(|_| fs::read_to_string(&path)).unwrap_or_default();
+            all.push(format!("{} {text}", path.display()));
+            all.extend(if is_dir { contents(&path) } else { vec![] });
+        }
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn no_path_leads_out() {
+        let root = tree();
+        let mut guest = Guest::granted(&root.path().join("in"), ReadWrite);
+        let before = contents(&root.path().join("out"));
+        let outside = root.path().join("out/secret").display().to_string();
+        let paths = [
+            "../out/secret",
+            "sub/../../out/secret",
+            "sub/../../in/file",
+            "./../out/new",
+            "to-dir/secret",
+            "to-dir/dir/",
+            "to-dir/../out/secret",
+            "sub/to-dir/secret",
+            "sub/to-dir/new",
+            "sub/../to-dir/dir/new",
+            outside.as_str(),
+            "/file",
+        ];
+        for path in paths {
+            assert_eq!(guest.open(path, 0, READ), Err(Errno::NotCapable), "{path}");
+            assert_eq!(guest.open(path, CREATE | EXCLUSIVE, WRITE), Err(Errno::NotCapable), "{path}");
+            let (a, al) = guest.path(1024, path);
+            for follow in 0..2 {
+                let result = guest.call(|wasi, memory| wasi.path_filestat_get(memory, 3, follow, a, al, 64));
+                assert_eq!(result, Err(Errno::NotCapable), "{path}");
+            }
+            let result = guest.call(|wasi, memory| wasi.path_readlink(memory, 3, a, al, 4096, 100, OUT));
+            assert_eq!(result, Err(Errno::NotCapable), "{path}");
+            for (function, result) in guest.changes(path, "file") {
+                assert_eq!(result, Err(Errno::NotCapable), "{function} {path}");
+            }
+        }
+        for path in ["to-file", "to-dir"] {
+            for how in [0, DIRECTORY, CREATE, TRUNCATE] {
+                assert_eq!(guest.open(path, how, READ), Err(Errno::NotCapable), "{path}");
+            }
+        }
+        let ((a, al), (b, bl)) = (guest.path(1024, &outside), guest.path(8192, "absolute"));
+        assert_eq!(guest.call(|wasi, memory| wasi.path_symlink(memory, a, al, 3, b, bl)), Err(Errno::NotCapable));
+        assert_eq!(contents(&root.path().join("out")), before);
+        assert_eq!(fs::read_to_string(root.path().join("in/file")).unwrap(), "inside");
+    }
+
+    #[test]
+    fn links_are_moved_and_removed_but_not_what_they_lead_to() {
+        let root = tree();
+        let mut guest = Guest::granted(&root.path().join("in"), ReadWrite);
+        let before = contents(&root.path().join("out"));
+        for link in ["to-file", "to-dir"] {
+            let ((a, al), (b, bl)) = (guest.path(1024, link), guest.path(8192, "moved"));
+            assert_eq!(guest.call(|wasi, memory| wasi.path_rename(memory, 3, a, al, 3, b, bl)), Ok(()));
+            assert_eq!(guest.open("moved", 0, READ), Err(Errno::NotCapable));
+            let (b, bl) = guest.path(8192, "moved");
+            assert_eq!(guest.call(|wasi, memory| wasi.path_link(memory, 3, 0, b, bl, 3, a, al)), Ok(()), "{link}");
+            assert_eq!(guest.call(|wasi, memory| wasi.path_unlink_file(memory, 3, b, bl)), Ok(()));
+        }
+        assert_eq!(contents(&root.path().join("out")), before);
+    }
+
+    #[test]
+    fn nothing_changes_below_what_is_granted_for_reading() {
+        let root = tree();
+        let dir = root.path().join("in");
+        let denied = Arc::new(Mutex::new(vec![]));
+        let heard = denied.clone();
+        let builder = Wasi::builder().dir(&dir, "/", ReadOnly).unwrap();
+        let mut guest = Guest::new(builder.on_denied(move |denied| heard.lock().unwrap().push(denied.to_string())));
+        let before = contents(&dir);
+        for path in ["file", "sub", "new", "sub/new", "link"] {
+            for (function, result) in guest.changes(path, "file") {
+                assert_eq!(result, Err(Errno::NotCapable), "{function} {path}");
+            }
+        }
+        assert_eq!(denied.lock().unwrap().len(), 5 * 12);
+        assert_eq!(denied.lock().unwrap()[0], "test: file: not granted");
+        assert_eq!(denied.lock().unwrap()[4], "test: file, file: not granted");
+        // What is opened through it is granted for reading, too.
+        let sub = guest.open("sub", DIRECTORY, READ).unwrap();
+        assert_eq!(guest.open_at(sub, "new", CREATE, WRITE), Err(Errno::NotCapable));
+        let file = guest.open("file", 0, READ).unwrap();
+        assert_eq!(guest.read(file, 100), Ok(b"inside".to_vec()));
+        assert_eq!(guest.write(file, b"x"), Err(Errno::NotCapable));
+        for fd in [3, sub, file] {
+            let result = guest.call(|wasi, memory| wasi.fd_filestat_set_times(memory, fd, 0, 0, 5));
+            assert_eq!(result, Err(Errno::NotCapable));
+        }
+        assert_eq!(guest.call(|wasi, memory| wasi.fd_filestat_set_size(memory, file, 0)), Err(Errno::NotCapable));
+        assert_eq!(guest.call(|wasi, memory| wasi.fd_allocate(memory, file, 0, 99)), Err(Errno::NotCapable));
+        assert_eq!(contents(&dir), before);
+    }
+
+    #[test]
+    fn a_file_granted_for_reading_gets_no_second_name_to_write_it_by() {
+        let root = tree();
+        let [from, to] = ["in", "out"].map(|name| root.path().join(name));
+        let builder = Wasi::builder().dir(from, "/from", ReadOnly).unwrap().dir(to, "/to", ReadWrite).unwrap();
+        let mut guest = Guest::new(builder);
+        let ((a, al), (b, bl)) = (guest.path(1024, "file"), guest.path(8192, "new"));
+        let results = [
+            guest.call(|wasi, memory| wasi.path_link(memory, 3, 0, a, al, 4, b, bl)),
+            guest.call(|wasi, memory| wasi.path_rename(memory, 3, a, al, 4, b, bl)),
+        ];
+        assert_eq!(results, [Err(Errno::NotCapable); 2]);
+    }
+
+    #[test]
+    fn odd_paths_have_their_codes() {
+        let root = tree();
+        let mut guest = Guest::granted(&root.path().join("in"), ReadWrite);
+        let long = "x".repeat(300);
+        let deep = "sub/../".repeat(700);
+        let cases: &[(&[u8], Errno)] = &[
+            (b"", Errno::NoEnt),
+            (b"missing", Errno::NoEnt),
+            (b"file/", Errno::NotDir),
+            (b"file/x", Errno::NotDir),
+            (b"round", Errno::Loop),
+            (b"a\0b", Errno::Inval),
+            (b"\xff\xfe", Errno::Ilseq),
+            (long.as_bytes(), Errno::NameTooLong),
+            (deep.as_bytes(), Errno::NameTooLong),
+        ];
+        for (path, errno) in cases {
+            assert_eq!(guest.open(path, 0, READ), Err(*errno), "{}", String::from_utf8_lossy(path));
+        }
+        assert_eq!(guest.open("sub", 0, WRITE), Err(Errno::IsDir));
+        assert_eq!(guest.open("file", DIRECTORY, READ), Err(Errno::NotDir));
+        assert_eq!(guest.open("file", CREATE | EXCLUSIVE, WRITE), Err(Errno::Exist));
+        assert_eq!(guest.open("file", CREATE | DIRECTORY, READ), Err(Errno::Inval));
+        assert_eq!(guest.open("file", 16, READ), Err(Errno::Inval));
+        assert_eq!(guest.call(|wasi, memory| wasi.path_open(memory, 3, 2, 0, 1, 0, 0, 0, 0, OUT)), Err(Errno::Inval));
+        let file = guest.open("file", 0, READ).unwrap();
+        assert_eq!(guest.open_at(file, "x", 0, READ), Err(Errno::NotDir));
+        assert_eq!(guest.open_at(99, "x", 0, READ), Err(Errno::Badf));
+        assert_eq!(guest.read(3, 1), Err(Errno::Badf));
+        let (path, length) = guest.path(1024, "unmade");
+        let open = guest.call(|wasi, memory| wasi.path_open(memory, 3, 1, path, length, 1, WRITE, 0, 0, EDGE));
+        assert_eq!(open, Err(Errno::Fault));
+        assert!(!root.path().join("in/unmade").exists());
+    }
+
+    #[test]
+    fn a_pipe_does_not_make_the_host_wait() {
+        let root = tree();
+        let pipe = root.path().join("in/pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let mut guest = Guest::granted(&root.path().join("in"), ReadWrite);
+        assert_eq!(guest.open("pipe", 0, READ), Err(Errno::NotSup));
+        assert_eq!(guest.open("pipe", 0, READ | WRITE), Err(Errno::NotSup));
+        assert_eq!(guest.open("pipe", 0, WRITE), Err(Errno::Nxio));
+        let (path, length) = guest.path(1024, "pipe");
+        let times = guest.call(|wasi, memory| wasi.path_filestat_set_times(memory, 3, 1, path, length, 0, 0, 5));
+        assert_eq!(times, Err(Errno::NotSup));
+    }
+
+    #[test]
+    fn files_are_read_and_written_where_they_stand() {
+        let root = tree();
+        let mut guest = Guest::granted(&root.path().join("in"), ReadWrite);
+        let file = guest.open("new", CREATE, READ | WRITE).unwrap();
+        let seek = |guest: &mut Guest, offset, whence| {
+            guest.call(|wasi, memory| wasi.fd_seek(memory, file, offset, whence, OUT)).map(|()| guest.u64(OUT))
+        };
+        assert_eq!(guest.write(file, b"0123456789"), Ok(10));
+        assert_eq!(seek(&mut guest, -4, 1), Ok(6));
+        assert_eq!(guest.read(file, 100), Ok(b"6789".to_vec()));
+        assert_eq!(seek(&mut guest, -11, 2), Err(Errno::Inval));
+        assert_eq!(seek(&mut guest, i64::MAX, 2), Err(Errno::Inval));
+        assert_eq!(seek(&mut guest, 0, 3), Err(Errno::Inval));
+        assert_eq!(seek(&mut guest, 12, 0), Ok(12));
+        assert_eq!(guest.write(file, b"x"), Ok(1));
+        assert_eq!(fs::read(root.path().join("in/new")).unwrap(), b"0123456789\0\0x");
+        assert_eq!(guest.call(|wasi, memory| wasi.fd_fdstat_set_flags(memory, file, 1)), Ok(()));
+        assert_eq!(guest.call(|wasi, memory| wasi.fd_fdstat_set_flags(memory, file, 2)), Err(Errno::Inval));
+        assert_eq!(seek(&mut guest, 0, 0), Ok(0));
+        assert_eq!(guest.write(file, b"!"), Ok(1));
+        assert_eq!(seek(&mut guest, 0, 1), Ok(14));
+        assert_eq!(guest.call(|wasi, memory| wasi.fd_filestat_set_size(memory, file, 3)), Ok(()));
+        assert_eq!(guest.call(|wasi, memory| wasi.fd_allocate(memory, file, 0, 2)), Ok(()));
+        assert_eq!(guest.call(|wasi, memory| wasi.fd_allocate(memory, file, 3, 1)), Ok(()));
+        assert_eq!(guest.call(|wasi, memory| wasi.fd_filestat_get(memory, file, 64)), Ok(()));
+        assert_eq!((guest.memory[80], guest.u64(96)), (4, 4));
+        let times = |flags| {
+            move |wasi: &mut Wasi, memory: &mut Memory<'_>| wasi.fd_filestat_set_times(memory, file, 5, 6, flags)
+        };
+        assert_eq!(guest.call(times(3)), Err(Errno::Inval));
+        assert_eq!(guest.call(times(16)), Err(Errno::Inval));
+        assert_eq!(guest.call(times(5)), Ok(()));
+        assert_eq!(guest.call(|wasi, memory| wasi.fd_filestat_get(memory, file, 64)), Ok(()));
+        assert_eq!((guest.u64(104), guest.u64(112)), (5, 6));
+    }
+
+    #[test]
+    fn directories_list_in_order_and_as_they_were() {
+        let root = tempfile::tempdir().unwrap();
+        for name in ["b", "a", "C", "\u{e9}"] {
+            fs::write(root.path().join(name), "").unwrap();
+        }
+        let mut guest = Guest::granted(root.path(), ReadOnly);
+        assert_eq!(guest.list(3, 0), Ok(["., .., C, a, b, \u{e9}"].join("").split(", ").map(str::to_owned).collect()));
+        fs::remove_file(root.path().join("a")).unwrap();
+        assert_eq!(guest.list(3, 3), Ok(["a", "b", "\u{e9}"].map(str::to_owned).to_vec()));
+        assert_eq!(guest.list(3, 0).map(|names| names.len()), Ok(5));
+        assert_eq!(guest.list(3, u64::MAX), Ok(vec![]));
+        assert_eq!(guest.call(|wasi, memory| wasi.fd_readdir(memory, 3, EDGE, 9, 0, OUT)), Err(Errno::Fault));
+    }
+
+    #[test]
+    fn descriptors_are_limited() {
+        let root = tree();
+        let mut guest = Guest::granted(&root.path().join("in"), ReadWrite);
+        let opened = (0..2000).take_while(|_| guest.open("file", 0, READ).is_ok()).count();
+        // A host that gives its own processes fewer says so in its own way.
+        let errno = guest.open("new", CREATE, WRITE);
+        assert!(opened == 996 && errno == Err(Errno::Mfile) || opened < 996, "{opened} {errno:?}");
+        assert!(!root.path().join("in/new").exists());
+        assert_eq!(guest.call(|wasi, memory| wasi.fd_close(memory, 3)), Ok(()));
+        assert_eq!(guest.call(|wasi, memory| wasi.fd_prestat_get(memory, 3, OUT)), Err(Errno::Badf));
+    }
+
+    #[test]
+    fn granted_directories_have_the_guests_names() {
+        let root = tree();
+        let builder = Wasi::builder().dir(root.path().join("in"), "/data", ReadOnly).unwrap();
+        let mut guest = Guest::new(builder);
+        assert_eq!(guest.call(|wasi, memory| wasi.fd_prestat_get(memory, 3, OUT)), Ok(()));
+        assert_eq!(guest.u64(OUT), 5 << 32);
+        assert_eq!(guest.call(|wasi, memory| wasi.fd_prestat_dir_name(memory, 3, 64, 4)), Err(Errno::NameTooLong));
+        assert_eq!(guest.call(|wasi, memory| wasi.fd_prestat_dir_name(memory, 3, 64, 9)), Ok(()));
+        assert_eq!(&guest.memory[64..70], b"/data\0");
+        assert_eq!(guest.call(|wasi, memory| wasi.fd_prestat_get(memory, 4, OUT)), Err(Errno::Badf));
+        let missing = Wasi::builder().dir(root.path().join("missing"), "/", ReadOnly);
+        assert_eq!(missing.err().map(|error| error.kind()), Some(std::io::ErrorKind::NotFound));
+    }
+}
