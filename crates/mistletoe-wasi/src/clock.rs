@@ -36,10 +36,13 @@ impl Default for Clock {
     /// The time that stands still: at the host's environment variable `SOURCE_DATE_EPOCH`, seconds since 1970, or at the
     /// start of that year.
     fn default() -> Self {
-        let seconds = std::env::var("SOURCE_DATE_EPOCH").ok().and_then(|seconds| seconds.parse().ok());
-        let time = UNIX_EPOCH.checked_add(Duration::from_secs(seconds.unwrap_or(0)));
-        Self::Fixed(time.unwrap_or(UNIX_EPOCH))
+        Self::Fixed(source_date(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref()))
     }
+}
+
+fn source_date(seconds: Option<&str>) -> SystemTime {
+    let seconds = seconds.and_then(|seconds| seconds.parse().ok()).unwrap_or(0);
+    UNIX_EPOCH.checked_add(Duration::from_secs(seconds)).unwrap_or(UNIX_EPOCH)
 }
 
 impl Time {
@@ -136,6 +139,14 @@ mod tests {
         wasi.time.wait(u64::MAX);
         assert_eq!([read(&mut wasi, 0), read(&mut wasi, 1)], [Ok(u64::MAX), Ok(u64::MAX)]);
         assert_eq!(read(&mut wasi, 4), Err(Errno::Inval));
+    }
+
+    #[test]
+    fn a_date_that_is_no_number_is_none() {
+        assert_eq!(source_date(Some("86400")), UNIX_EPOCH + Duration::from_secs(86400));
+        for none in [None, Some(""), Some("-1"), Some("today"), Some("18446744073709551615")] {
+            assert_eq!(source_date(none), UNIX_EPOCH);
+        }
     }
 
     #[test]

@@ -56,6 +56,7 @@ impl Dir {
     }
 
     pub(crate) fn open(&self, path: &str, how: How) -> Result<Opened, Errno> {
+        // The underscored two are there for cap-fs-ext, which asks for any release of this major version.
         let mut options = OpenOptions::new();
         options
             .read(how.read)
@@ -151,7 +152,8 @@ impl Dir {
     pub(crate) fn rename(&self, old: &str, new_dir: &Self, new: &str) -> Result<(), Errno> {
         // A slash at the end asks for a directory; that of the new path is not looked at otherwise.
         if new.ends_with('/') && self.stat_at(old, false)?.filetype != FileType::Directory {
-            return Err(Errno::NotDir);
+            let outside = new_dir.stat_at(new, false) == Err(Errno::NotCapable);
+            return Err(if outside { Errno::NotCapable } else { Errno::NotDir });
         }
         Ok(cap::rename(&self.dir, old.as_ref(), &new_dir.dir, new.as_ref())?)
     }

@@ -496,6 +496,16 @@ mod dirs {
     }
 
     #[test]
+    fn names_are_limited() {
+        let root = tree();
+        let dir = crate::files::Dir::grant(&root.path().join("in"), ReadOnly).unwrap();
+        assert_eq!(dir.list(&mut vec![], 6), Ok(()));
+        for limit in 0..6 {
+            assert_eq!(dir.list(&mut vec![], limit), Err(Errno::NoMem), "{limit}");
+        }
+    }
+
+    #[test]
     fn descriptors_are_limited() {
         let root = tree();
         let mut guest = Guest::granted(&root.path().join("in"), ReadWrite);

@@ -113,9 +113,8 @@ impl Backend for Tinywasm {
         for import in &*module.imports {
             imports.define(import.module(), import.name(), function(&mut store, &shared, import));
         }
-        let instance = guarded(Operation::Instantiate, || {
-            ModuleInstance::instantiate(&mut store, &module.module, Some(imports))
-        })?;
+        let instance =
+            guarded(Operation::Instantiate, || ModuleInstance::instantiate(&mut store, &module.module, Some(imports)))?;
         let _ = shared.instance.set(instance);
         let memory = mem::take(&mut *shared.memory.lock());
         Ok(TinywasmInstance { engine: store, shared, held: Held { memory, data: Some(data) } })

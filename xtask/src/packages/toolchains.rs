@@ -44,6 +44,12 @@ pub(super) const RUST: Toolchain = Toolchain {
               on Debian: apt-get install rustc-web rust-web-src",
 };
 
+pub(super) const BINDGEN: Toolchain = Toolchain {
+    find: find_bindgen,
+    missing: "no Rust for wasm32-unknown-unknown, or no wasm-bindgen 0.2.130 in PATH: \
+              cargo install wasm-bindgen-cli --version 0.2.130",
+};
+
 pub(super) const GO_COMMAND: Toolchain = Toolchain { find: || Ok(find_go("exe")), missing: NO_GO };
 
 pub(super) const GO_REACTOR: Toolchain = Toolchain { find: || Ok(find_go("c-shared")), missing: NO_GO };
@@ -115,7 +121,7 @@ fn find_rust() -> Result<Option<Build>> {
     if own.join("lib/rustlib").join(WASM).is_dir() {
         return Ok(Some(Build {
             tool: "the target of the Rust in PATH".to_owned(),
-            run: Box::new(|source, work| cargo_build("cargo".as_ref(), source, work, |_| {})),
+            run: Box::new(|source, work| cargo_build("cargo".as_ref(), source, work, &[], |_| {})),
         }));
     }
 
@@ -132,13 +138,12 @@ fn find_rust() -> Result<Option<Build>> {
     Ok(Some(Build {
         tool: "Debian's rustc-web".to_owned(),
         run: Box::new(move |source, work| {
-            cargo_build(&cargo, source, work, |command| {
+            // A standard library built here would hold the paths of its source otherwise.
+            cargo_build(&cargo, source, work, &["-Zlocation-detail=none"], |command| {
                 command
                     .env("RUSTC", DEBIAN)
                     // Lets a compiler that is not a nightly one build the standard library.
                     .env("RUSTC_BOOTSTRAP", "1")
-                    // A standard library built here would hold the paths of its source otherwise.
-                    .env("RUSTFLAGS", "-Zlocation-detail=none")
                     .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", &linker)
                     .arg("-Zbuild-std=std,panic_abort");
             })
@@ -152,14 +157,46 @@ fn sysroot(rustc: &str) -> Option<PathBuf> {
 }
 
 /// Builds the one module of a cargo package.
-fn cargo_build(cargo: &Path, source: &Path, work: &Path, adjust: impl FnOnce(&mut Command)) -> Result<PathBuf> {
+fn cargo_build(
+    cargo: &Path,
+    source: &Path,
+    work: &Path,
+    flags: &[&str],
+    adjust: impl FnOnce(&mut Command),
+) -> Result<PathBuf> {
+    // Dependencies that name their source files would name this machine's folder of them.
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
+    let remap = home.map(|home| format!("--remap-path-prefix={}=cargo", home.display()));
+    let flags: Vec<_> = remap.as_deref().into_iter().chain(flags.iter().copied()).collect();
+
     let mut command = Command::new(cargo);
     clean(&mut command).current_dir(source).args(["build", "--quiet", "--release", "--target", WASM, "--target-dir"]);
-    command.arg(work);
+    command.arg(work).env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     adjust(&mut command);
     status(&mut command)?;
     let name = source.file_name().and_then(|name| name.to_str()).context("the package has no name")?;
     Ok(work.join(WASM).join("release").join(format!("{}.wasm", name.replace('-', "_"))))
+}
+
+/// Rust as above, and the tool that makes a package of a module built with the crate `wasm-bindgen`. It refuses modules
+/// of any other version than its own, which is the one that the package's manifest names.
+fn find_bindgen() -> Result<Option<Build>> {
+    const VERSION: &str = "wasm-bindgen 0.2.130";
+    if answer(Command::new("wasm-bindgen").arg("--version")).as_deref() != Some(VERSION) {
+        return Ok(None);
+    }
+    Ok(find_rust()?.map(|rust| Build {
+        tool: format!("{} and {VERSION}", rust.tool),
+        run: Box::new(move |source, work| {
+            let module = (rust.run)(source, work)?;
+            let out = work.join("pkg");
+            // A host has no use for the names and the list of tools, which differ between machines.
+            let flags = ["--target", "no-modules", "--remove-name-section", "--remove-producers-section"];
+            status(Command::new("wasm-bindgen").args(flags).arg("--out-dir").arg(&out).arg(&module))?;
+            let name = module.file_stem().and_then(|name| name.to_str()).context("the module has no name")?;
+            Ok(out.join(format!("{name}_bg.wasm")))
+        }),
+    }))
 }
 
 /// Takes from a command what the cargo that runs this has put into the environment, or the user meant for it: flags,

@@ -1,0 +1,175 @@
+//! The example packages, built by real toolchains, on every backend: the same bytes on each of them, and the right ones.
+//!
+//! Those of more than 64 KiB are not committed: `cargo xtask packages` builds them. A test of one that is not there is
+//! ignored and says so in its name; `--include-ignored` makes it fail.
+
+use std::error::Error;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use mistletoe::wasi::{Access, Wasi, imports};
+use mistletoe::{AnyBackend, AnyPackage, Command, Handler, Limits};
+
+type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
+type Test = fn(&AnyBackend, &[u8]) -> Result<()>;
+
+const PACKAGES: &[(&str, Test)] = &[
+    ("namespace-c", namespace),
+    ("namespace-wasi-c", namespace),
+    ("namespace-rust", namespace),
+    ("namespace-bind", namespace_bind),
+    ("namespace-go", namespace),
+    ("namespace-zig", namespace),
+    ("namespace-assemblyscript", namespace),
+    ("command-c", command),
+    ("command-go", command),
+    ("httpwasm-c", httpwasm),
+    ("httpwasm-direct-c", httpwasm_direct),
+    ("httpwasm-go", httpwasm),
+];
+
+/// Which backends cannot run which package, and what they say.
+const KNOWN: &[(&str, &str, &str)] = &[
+    // Winch does not compile `externref`, of which wasm-bindgen puts a table into every module.
+    ("namespace-bind", "wasmtime-winch", "the engine failed to compile the module"),
+];
+
+fn main() -> Result<ExitCode> {
+    let mut trials = Vec::new();
+    for &(name, test) in PACKAGES {
+        let path = find(name);
+        for info in mistletoe::backends() {
+            let backend = info.name();
+            let what = if path.is_some() { "" } else { " (not built: run `cargo xtask packages`)" };
+            let found = path.clone();
+            let run = move || {
+                let path = found.ok_or("it was not built: run `cargo xtask packages`")?;
+                let run = || test(&mistletoe::backend(backend)?, &fs::read(&path)?);
+                run().map_err(|error| Failed::from(error.to_string()))
+            };
+            let known = KNOWN.iter().find(|known| known.0 == name && known.1 == backend);
+            let run = move || match (run(), known) {
+                (result, None) => result,
+                (Err(error), Some((_, _, reason))) if error.message().is_some_and(|m| m.contains(reason)) => Ok(()),
+                (Err(error), Some(_)) => Err(error),
+                (Ok(()), Some(_)) => Err(Failed::from("it passes, but is listed as known to fail")),
+            };
+            trials.push(Trial::test(format!("{name}::{backend}{what}"), run).with_ignored_flag(path.is_none()));
+        }
+    }
+    Ok(libtest_mimic::run(&Arguments::from_args(), trials).exit_code())
+}
+
+/// The module of an example: committed, or else built.
+fn find(name: &str) -> Option<PathBuf> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
+    let folders = [root.join("examples/packages"), root.join("target/packages")];
+    folders.into_iter().map(|folder| folder.join(format!("{name}.wasm"))).find(|path| path.is_file())
+}
+
+fn expect(found: &str, expected: &str) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(format!("expected\n{expected}\nfound\n{found}").into())
+}
+
+/// What the namespace packages answer to an input of theirs.
+fn answer(yaml: &str) -> String {
+    let indented: String = yaml.lines().map(|line| format!("      {line}\n")).collect();
+    format!(
+        "apiVersion: mistletoe.dev/v1alpha1\nkind: MistResult\ndata:\n  result: Ok\n  files:\n    namespace.yaml: |\n{indented}"
+    )
+}
+
+const REFUSAL: &str = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistResult\ndata:\n  result: Err\n  message: \
+    'name the namespace in the input, on one line: \"name: my-namespace\" under \"data:\"'\n";
+
+/// Opens a session as a host does by default, and asks it twice: the second answer comes from a used instance.
+fn namespace(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
+    let package = AnyPackage::with_imports(backend, wasm, &imports::<Wasi>(), Limits::default())?;
+    let mut session = package.session()?;
+    if !session.info()?.contains("mistletoe.dev/group: examples") {
+        return Err("the package does not describe itself".into());
+    }
+    for name in ["web", "\"quoted\"", "'it''s'"] {
+        let expected = answer(&format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}"));
+        for _ in 0..2 {
+            expect(&session.generate(&format!("data:\n  name: {name}\n"))?, &expected)?;
+        }
+    }
+    expect(&session.generate("data:\n  size: 1\n")?, REFUSAL)?;
+    match session.fault() {
+        Some(fault) => Err(format!("the session ended: {fault}").into()),
+        None => Ok(()),
+    }
+}
+
+/// Built with the published `mistletoe-bind`: freeing its answers traps, which takes nothing from them.
+fn namespace_bind(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
+    let package = AnyPackage::with_imports(backend, wasm, &imports::<Wasi>(), Limits::default())?;
+    if !package.session()?.info()?.contains("mistletoe.dev/group: examples") {
+        return Err("the package does not describe itself".into());
+    }
+    let mut session = package.session()?;
+    let input = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistInput\ndata:\n  name: web\n";
+    expect(&session.generate(input)?, &answer("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: web"))?;
+    let again = session.generate(input).err().ok_or("the session did not end")?;
+    expect(&again.to_string(), "an earlier failure poisoned this session; open a new one")
+}
+
+/// What `command-c/command.c` says at its head.
+fn command(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/packages");
+    let root = tempfile::tempdir()?;
+    let data = root.path().join("data");
+    fs::create_dir_all(data.join("notes"))?;
+    fs::write(data.join("notes/a.txt"), "")?;
+    fs::write(data.join("greeting.txt"), "Hello from the host.\n")?;
+    fs::write(root.path().join("secret"), "secret")?;
+    let wasi = Wasi::builder()
+        .args(["command", "--flag", "two words", ""])
+        .env([("LANG", "C"), ("EMPTY", ""), ("GREETING", "hello there"), ("EXIT", "3")])
+        .stdin(fs::read(examples.join("command.stdin.txt"))?)
+        .dir(&data, "/data", Access::ReadWrite)?
+        .build();
+    let session = Command::with_imports(backend, wasm, &imports::<Wasi>())?.session_with(wasi)?;
+    let (code, wasi) = session.run();
+    expect(&code?.to_string(), "3")?;
+    expect(&String::from_utf8_lossy(wasi.stdout()), &fs::read_to_string(examples.join("command.expected.txt"))?)?;
+    expect(&String::from_utf8_lossy(wasi.stderr()), "command: done\n")?;
+    expect(&fs::read_to_string(data.join("greeting.txt"))?, "Hello from the host.\n")
+}
+
+/// Requests one after the other on one instance.
+fn httpwasm(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
+    let handler = Handler::with_imports(backend, wasm, &imports::<Wasi>(), Limits::default())?;
+    let mut session = handler.session_with(Wasi::default())?;
+    let requests = [("ann\nbob\n", "hello, ann\nhello, bob\n"), ("", ""), ("last", "hello, last\n")];
+    for (request, expected) in requests {
+        let output = session.run(request.as_bytes())?;
+        expect(&String::from_utf8_lossy(&output.stdout), expected)?;
+        expect(&String::from_utf8_lossy(&output.stderr), "")?;
+    }
+    let output = session.run(b"\n")?;
+    expect(&String::from_utf8_lossy(&output.stdout), "")?;
+    match output.stderr.is_empty() {
+        true => Err("an empty record is no complaint".into()),
+        false => Ok(()),
+    }
+}
+
+/// The second form: the whole input is one record.
+fn httpwasm_direct(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
+    let handler = Handler::with_imports(backend, wasm, &imports::<Wasi>(), Limits::default())?;
+    let mut session = handler.session_with(Wasi::default())?;
+    for _ in 0..2 {
+        expect(&String::from_utf8_lossy(&session.run(b"ann\n")?.stdout), "hello, ann\n")?;
+    }
+    match session.run(b"")?.stderr.is_empty() {
+        true => Err("an empty input is no complaint".into()),
+        false => Ok(()),
+    }
+}
