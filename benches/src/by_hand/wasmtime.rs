@@ -1,0 +1,106 @@
+//! wasmtime by hand: typed functions that are resolved once, and memory as a slice.
+
+use wasmtime::{Caller, Config, Engine, Instance, Linker, Memory, Module, Result, Store, TypedFunc};
+
+/// An engine as the layer sets it, where that matters to speed.
+fn engine() -> Result<Engine> {
+    Engine::new(Config::new().cranelift_nan_canonicalization(true).wasm_backtrace_max_frames(None))
+}
+
+/// A package and its functions.
+#[derive(Debug)]
+pub struct Package {
+    store: Store<()>,
+    memory: Memory,
+    alloc: TypedFunc<u32, u32>,
+    dealloc: TypedFunc<(u32, u32), ()>,
+    generate: TypedFunc<(u32, u32), u32>,
+}
+
+impl Package {
+    /// Compiles and instantiates a package that imports nothing.
+    ///
+    /// # Errors
+    ///
+    /// The engine's.
+    pub fn new(wasm: &[u8]) -> Result<Self> {
+        let engine = engine()?;
+        let mut store = Store::new(&engine, ());
+        let instance = Instance::new(&mut store, &Module::new(&engine, wasm)?, &[])?;
+        Ok(Self {
+            memory: memory(&instance, &mut store)?,
+            alloc: instance.get_typed_func(&mut store, "__mistletoe_alloc")?,
+            dealloc: instance.get_typed_func(&mut store, "__mistletoe_dealloc")?,
+            generate: instance.get_typed_func(&mut store, "__mistletoe_generate")?,
+            store,
+        })
+    }
+
+    /// Answers an input.
+    ///
+    /// # Errors
+    ///
+    /// The engine's, and for an answer that is not UTF-8.
+    pub fn generate(&mut self, input: &str) -> Result<String> {
+        let length = input.len() as u32;
+        let address = self.alloc.call(&mut self.store, length)?;
+        self.memory.write(&mut self.store, address as usize, input.as_bytes())?;
+        let fat = self.generate.call(&mut self.store, (address, length))? as usize;
+        let memory = self.memory.data(&self.store);
+        let word = |at: usize| memory[at..at + 4].iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
+        let (start, size) = (word(fat), word(fat + 4));
+        let output = std::str::from_utf8(&memory[start as usize..start as usize + size as usize])?.to_owned();
+        self.dealloc.call(&mut self.store, (address, length))?;
+        self.dealloc.call(&mut self.store, (start, size))?;
+        Ok(output)
+    }
+}
+
+/// A guest that calls host functions.
+#[derive(Debug)]
+pub struct Calls {
+    store: Store<Option<Memory>>,
+    run: TypedFunc<(u32, u32), u32>,
+}
+
+impl Calls {
+    /// Compiles, links and instantiates it.
+    ///
+    /// # Errors
+    ///
+    /// The engine's.
+    pub fn new(wasm: &[u8]) -> Result<Self> {
+        let engine = engine()?;
+        let mut linker: Linker<Option<Memory>> = Linker::new(&engine);
+        linker.func_wrap("env", "nothing", || ())?;
+        linker.func_wrap("env", "add", |a: u32, b: u32| a.wrapping_add(b))?;
+        linker.func_wrap("env", "wide", |a: u64, b: u64| a ^ b)?;
+        linker.func_wrap(
+            "env",
+            "text",
+            |caller: Caller<'_, Option<Memory>>, address: u32, length: u32| -> Result<u32> {
+                let memory = caller.data().ok_or_else(|| ::wasmtime::Error::msg("no memory"))?;
+                let (start, end) = (address as usize, address as usize + length as usize);
+                let bytes = memory.data(&caller).get(start..end).ok_or_else(|| ::wasmtime::Error::msg("outside"))?;
+                Ok(std::str::from_utf8(bytes)?.len() as u32)
+            },
+        )?;
+        let mut store = Store::new(&engine, None);
+        let instance = linker.instantiate(&mut store, &Module::new(&engine, wasm)?)?;
+        *store.data_mut() = Some(memory(&instance, &mut store)?);
+        Ok(Self { run: instance.get_typed_func(&mut store, "__mistletoe_generate")?, store })
+    }
+
+    /// Makes all the calls.
+    ///
+    /// # Errors
+    ///
+    /// The engine's.
+    pub fn run(&mut self) -> Result<u32> {
+        self.run.call(&mut self.store, (0, 0))
+    }
+}
+
+fn memory<T: 'static>(instance: &Instance, store: &mut Store<T>) -> Result<Memory> {
+    instance.get_memory(store, "memory").ok_or_else(|| ::wasmtime::Error::msg("no memory"))
+}
