@@ -36,9 +36,12 @@ impl Calls {
             Ok(std::str::from_utf8(bytes).map_err(|error| RuntimeError::new(error.to_string()))?.len() as u32)
         };
         let mut imports = Imports::new();
-        imports.define("env", "nothing", Function::new_typed(&mut store, || ()));
-        imports.define("env", "add", Function::new_typed(&mut store, |a: u32, b: u32| a.wrapping_add(b)));
-        imports.define("env", "wide", Function::new_typed(&mut store, |a: u64, b: u64| a ^ b));
+        let nothing = |_: FunctionEnvMut<'_, Option<Memory>>| ();
+        let add = |_: FunctionEnvMut<'_, Option<Memory>>, a: u32, b: u32| a.wrapping_add(b);
+        let wide = |_: FunctionEnvMut<'_, Option<Memory>>, a: u64, b: u64| a ^ b;
+        imports.define("env", "nothing", Function::new_typed_with_env(&mut store, &env, nothing));
+        imports.define("env", "add", Function::new_typed_with_env(&mut store, &env, add));
+        imports.define("env", "wide", Function::new_typed_with_env(&mut store, &env, wide));
         imports.define("env", "text", Function::new_typed_with_env(&mut store, &env, text));
         let instance = Instance::new(&mut store, &module, &imports)?;
         *env.as_mut(&mut store) = Some(instance.exports.get_memory("memory")?.clone());

@@ -18,9 +18,9 @@ impl Calls {
     pub fn new(wasm: &[u8]) -> Result<Self, Error> {
         let engine = Engine::default();
         let mut linker: Linker<Option<Memory>> = Linker::new(&engine);
-        linker.func_wrap("env", "nothing", || ())?;
-        linker.func_wrap("env", "add", |a: u32, b: u32| a.wrapping_add(b))?;
-        linker.func_wrap("env", "wide", |a: u64, b: u64| a ^ b)?;
+        linker.func_wrap("env", "nothing", |_: Caller<'_, Option<Memory>>| ())?;
+        linker.func_wrap("env", "add", |_: Caller<'_, Option<Memory>>, a: u32, b: u32| a.wrapping_add(b))?;
+        linker.func_wrap("env", "wide", |_: Caller<'_, Option<Memory>>, a: u64, b: u64| a ^ b)?;
         linker.func_wrap(
             "env",
             "text",

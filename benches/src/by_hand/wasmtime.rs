@@ -8,7 +8,6 @@ fn engine() -> Result<Engine> {
 }
 
 /// A package and its functions.
-#[derive(Debug)]
 pub struct Package {
     store: Store<()>,
     memory: Memory,
@@ -57,7 +56,6 @@ impl Package {
 }
 
 /// A guest that calls host functions.
-#[derive(Debug)]
 pub struct Calls {
     store: Store<Option<Memory>>,
     run: TypedFunc<(u32, u32), u32>,
@@ -72,9 +70,9 @@ impl Calls {
     pub fn new(wasm: &[u8]) -> Result<Self> {
         let engine = engine()?;
         let mut linker: Linker<Option<Memory>> = Linker::new(&engine);
-        linker.func_wrap("env", "nothing", || ())?;
-        linker.func_wrap("env", "add", |a: u32, b: u32| a.wrapping_add(b))?;
-        linker.func_wrap("env", "wide", |a: u64, b: u64| a ^ b)?;
+        linker.func_wrap("env", "nothing", |_: Caller<'_, Option<Memory>>| ())?;
+        linker.func_wrap("env", "add", |_: Caller<'_, Option<Memory>>, a: u32, b: u32| a.wrapping_add(b))?;
+        linker.func_wrap("env", "wide", |_: Caller<'_, Option<Memory>>, a: u64, b: u64| a ^ b)?;
         linker.func_wrap(
             "env",
             "text",

@@ -1,6 +1,8 @@
 //! The faults: each one plausible mistake of a host's, and nothing else wrong.
 
+use std::cell::{Cell, RefCell};
 use std::mem::{replace, take};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::str::Utf8Error;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,6 +17,22 @@ use crate::faulty::{
     CHARACTERS, Fault, Guest, HANDED_ON, LENGTH, Opened, RESET, SOUND, Shared, Span, Step, TRAPPED, bounded_memory,
     lock,
 };
+
+thread_local! {
+    /// What `igets` has handed out in the current request, …
+    static GIVEN: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
+    /// … and how much of its input that was.
+    static READ: Cell<usize> = const { Cell::new(0) };
+    /// Where its first record is, as `igets` told.
+    static FIRST: Cell<u64> = const { Cell::new(0) };
+    /// The length of the current request's input.
+    static INPUT: Cell<usize> = const { Cell::new(0) };
+    /// An error that the layer was not told of.
+    static HELD: Cell<Option<Error>> = const { Cell::new(None) };
+    /// Calls of a host function: how many there were, and how many are under way.
+    static CALLS: Cell<u32> = const { Cell::new(0) };
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+}
 
 pub(crate) static FAULTS: &[Fault] = &[
     // Who frees what, and when.
@@ -1601,6 +1619,868 @@ pub(crate) static FAULTS: &[Fault] = &[
         refuse: |_| None,
         ..SOUND
     },
+    // Host functions: numbers.
+    Fault {
+        name: "swaps-parameters-of-host-functions",
+        host: |name, slots, call| {
+            if name.starts_with("sub") || name.starts_with("div") {
+                slots.swap(0, 1);
+            }
+            call(slots)
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "loses-the-upper-half-of-i64-parameters",
+        host: |name, slots, call| {
+            if matches!(name, "sub_i64" | "halve_i64" | "wide") {
+                slots.iter_mut().for_each(|slot| *slot &= u64::from(u32::MAX));
+            }
+            call(slots)
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "loses-the-upper-half-of-an-i64-result",
+        host: |name, slots, call| {
+            call(slots)?;
+            if matches!(name, "sub_i64" | "halve_i64" | "wide" | "pair" | "swap" | "twelve") {
+                slots[0] &= u64::from(u32::MAX);
+            }
+            Ok(())
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "takes-i64-as-unsigned",
+        host: |name, slots, call| match name {
+            "halve_i64" => {
+                slots[0] /= 2;
+                Ok(())
+            }
+            _ => call(slots),
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "passes-f64-as-f32",
+        host: |name, slots, call| {
+            if name == "div_f64" {
+                slots.iter_mut().for_each(|slot| *slot = f64::from(f64::from_bits(*slot) as f32).to_bits());
+            }
+            call(slots)
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "flushes-subnormal-numbers",
+        host: |name, slots, call| {
+            if name == "div_f32" && !f32::from_bits(slots[0] as u32).is_normal() {
+                slots[0] &= 1 << 31;
+            }
+            call(slots)
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "quietens-a-nan-for-the-guest",
+        host: |name, slots, call| {
+            if name == "convert" {
+                slots[1] |= 1 << 51;
+            }
+            call(slots)
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "makes-a-nan-from-the-guest-canonical",
+        host: |name, slots, call| {
+            call(slots)?;
+            if name == "convert" && f32::from_bits(slots[0] as u32).is_nan() {
+                slots[0] = 0x7fc0_0000;
+            }
+            Ok(())
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "reverses-results",
+        host: |name, slots, call| {
+            call(slots)?;
+            if name == "four" {
+                slots[..4].reverse();
+            }
+            Ok(())
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "gives-no-more-results-than-there-are-parameters",
+        host: |name, slots, call| {
+            call(slots)?;
+            if name == "four" {
+                slots[..4].fill(0);
+            }
+            Ok(())
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "passes-eight-parameters-at-most",
+        host: |name, slots, call| {
+            if name == "twelve" {
+                slots[8..].fill(0);
+            }
+            call(slots)
+        },
+        ..SOUND
+    },
+    // Host functions: state and memory.
+    Fault {
+        name: "shares-the-state-of-sessions",
+        host: |name, slots, call| {
+            call(slots)?;
+            if name == "count" {
+                CALLS.set(CALLS.get() + 1);
+                slots[0] = CALLS.get().into();
+            }
+            Ok(())
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "gives-each-call-a-state-of-its-own",
+        host: |name, slots, call| {
+            call(slots)?;
+            if name == "count" {
+                slots[0] = 1;
+            }
+            Ok(())
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "fills-no-buffer-to-its-end",
+        host: |name, slots, call| {
+            if name == "noted" {
+                slots[1] = slots[1].saturating_sub(1);
+            }
+            call(slots)
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "tells-no-length-of-what-does-not-fit",
+        host: |name, slots, call| {
+            let limit = slots.get(1).copied();
+            call(slots)?;
+            if name == "noted" && limit < slots.first().copied() {
+                slots[0] = 0;
+            }
+            Ok(())
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "packs-the-length-above-the-address",
+        host: |name, slots, call| {
+            call(slots)?;
+            if matches!(name, "give" | "igets") {
+                slots[0] = slots[0].rotate_left(32);
+            }
+            Ok(())
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "overlooks-ranges-outside",
+        host: |_, slots, call| match call(slots) {
+            Err(error) if matches!(error.kind(), ErrorKind::OutOfBounds { .. }) => Ok(()),
+            result => result,
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "takes-an-empty-range-at-the-end-for-one-outside",
+        host: |name, slots, call| {
+            if let ("sum" | "oputs" | "eputs", [0x10000, 0, ..]) = (name, &*slots) {
+                slots[0] += 1;
+            }
+            call(slots)
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "takes-an-empty-range-past-the-end-for-one-inside",
+        host: |name, slots, call| match (name, &*slots) {
+            ("sum" | "oputs" | "eputs", [_, 0, ..]) => Ok(()),
+            _ => call(slots),
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "wraps-ends-of-ranges",
+        host: |name, slots, call| {
+            let wraps = |address: u64, length: u64| (address as u32).checked_add(length as u32).is_none();
+            match (name, &*slots) {
+                ("sum" | "oputs" | "eputs", [address, length, ..]) if wraps(*address, *length) => Ok(()),
+                _ => call(slots),
+            }
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "replaces-what-is-not-utf8-in-arguments",
+        host: |_, slots, call| match call(slots) {
+            Err(error) if matches!(error.kind(), ErrorKind::InvalidUtf8 { .. }) => Ok(()),
+            result => result,
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "takes-ranges-outside-for-traps",
+        host: |_, slots, call| {
+            call(slots).map_err(|error| match error.kind() {
+                ErrorKind::OutOfBounds { .. } => Error::trap(Trap::MemoryOutOfBounds, "a range outside"),
+                _ => error,
+            })
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "names-no-argument",
+        error: |error| {
+            other_region(error, |region| match region {
+                Region::Argument { function, .. } => Region::Argument { function, argument: "argument 1".into() },
+                other => other,
+            })
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "names-no-host-function",
+        error: |error| {
+            other_region(error, |region| match region {
+                Region::Argument { .. } => Region::Input,
+                other => other,
+            })
+        },
+        ..SOUND
+    },
+    // Host functions: failures.
+    Fault {
+        name: "takes-failures-of-host-functions-for-success",
+        host: |_, slots, call| match call(slots) {
+            Err(error) if matches!(error.kind(), ErrorKind::Host { .. }) => Ok(()),
+            result => result,
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "takes-failures-of-host-functions-for-traps",
+        host: |_, slots, call| {
+            call(slots).map_err(|error| match error.kind() {
+                ErrorKind::Host { .. } => Error::trap(Trap::Unreachable, error),
+                _ => error,
+            })
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "keeps-the-words-of-an-error-only",
+        host: |_, slots, call| {
+            call(slots).map_err(|error| match (error.kind(), std::error::Error::source(&error)) {
+                (kind @ ErrorKind::Host { .. }, Some(source)) => Error::with_source(kind.clone(), source.to_string()),
+                _ => error,
+            })
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "loses-the-words-of-a-panic",
+        host: |name, slots, call| {
+            let result = catch_unwind(AssertUnwindSafe(|| call(slots)));
+            result.unwrap_or_else(|_| {
+                Err(ErrorKind::HostPanic { module: "test".into(), name: name.to_owned().into() }.into())
+            })
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "takes-a-panic-for-a-trap",
+        host: |_, slots, call| {
+            let result = catch_unwind(AssertUnwindSafe(|| call(slots)));
+            result.unwrap_or_else(|_| Err(Error::trap(Trap::Unreachable, "a panic")))
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "takes-a-panic-for-success",
+        host: |_, slots, call| catch_unwind(AssertUnwindSafe(|| call(slots))).unwrap_or(Ok(())),
+        ..SOUND
+    },
+    Fault {
+        name: "goes-on-after-a-panic",
+        call: |guest, step, params| {
+            held(guest, step, params, |error| matches!(error.kind(), ErrorKind::HostPanic { .. }))
+        },
+        ask: asked_holding,
+        ..SOUND
+    },
+    Fault {
+        name: "goes-on-after-a-failed-host-function",
+        call: |guest, step, params| held(guest, step, params, |error| matches!(error.kind(), ErrorKind::Host { .. })),
+        ask: asked_holding,
+        ..SOUND
+    },
+    Fault {
+        name: "goes-on-after-a-bad-argument",
+        call: |guest, step, params| {
+            held(guest, step, params, |error| {
+                matches!(error.kind(), ErrorKind::OutOfBounds { .. } | ErrorKind::InvalidUtf8 { .. })
+            })
+        },
+        ask: asked_holding,
+        ..SOUND
+    },
+    Fault {
+        name: "goes-on-after-an-exit",
+        call: |guest, step, params| held(guest, step, params, |error| error.exit_code().is_some()),
+        ask: asked_holding,
+        ..SOUND
+    },
+    Fault {
+        name: "tells-of-traps-only",
+        fault: |session| session.poison().filter(|error| error.as_trap().is_some()),
+        ..SOUND
+    },
+    Fault {
+        name: "has-a-host-function-make-light-of-a-failure",
+        host: |name, slots, call| match (name, call(slots)) {
+            ("try", Err(_)) => {
+                slots[0] = 1;
+                Ok(())
+            }
+            (_, result) => result,
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "has-a-host-function-try-again",
+        host: |name, slots, call| if name == "try_twice" { call(slots).or(Ok(())) } else { call(slots) },
+        ..SOUND
+    },
+    Fault {
+        name: "keeps-the-trap-where-the-host-has-another-error",
+        host: |name, slots, call| match (name, call(slots)) {
+            ("instead", Err(_)) => {
+                Err(Error::new(ErrorKind::Trap { trap: Trap::Unreachable, export: Some("attempt".into()) }))
+            }
+            (_, result) => result,
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "names-the-outermost-export",
+        error: |error| match error {
+            ErrorKind::Trap { trap, export: Some(export) }
+                if !export.starts_with("__mistletoe") && export != "free" =>
+            {
+                ErrorKind::Trap { trap, export: Some(Step::Generate.export().into()) }
+            }
+            other => other,
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "takes-exit-code-0-for-success",
+        host: |_, slots, call| match call(slots) {
+            Err(error) if error.exit_code() == Some(0) => Ok(()),
+            result => result,
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "takes-an-exit-for-a-trap",
+        error: |error| match error {
+            ErrorKind::Exit { .. } => ErrorKind::Trap { trap: Trap::Unreachable, export: None },
+            other => other,
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "keeps-a-byte-of-an-exit-code",
+        error: |error| match error {
+            ErrorKind::Exit { code } => ErrorKind::Exit { code: code & 0xff },
+            other => other,
+        },
+        ..SOUND
+    },
+    // Host functions: how deeply calls are nested.
+    Fault {
+        name: "nests-63-calls-only",
+        host: |name, slots, call| nested(name, slots, call, |depth| depth > 63, || Err(too_deep())),
+        ..SOUND
+    },
+    Fault {
+        name: "nests-65-calls",
+        host: |name, slots, call| nested(name, slots, call, |depth| depth > 64, || Ok(())),
+        ..SOUND
+    },
+    Fault {
+        name: "counts-calls-that-are-over",
+        host: |name, slots, call| {
+            if name == "again" {
+                CALLS.set(CALLS.get() + 1);
+                if CALLS.get() > 64 {
+                    return Err(too_deep());
+                }
+            }
+            call(slots)
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "counts-nested-calls-by-host-function",
+        host: |name, slots, call| match (name, call(slots)) {
+            ("again_kept", Err(error)) if error.as_trap() == Some(Trap::StackOverflow) => {
+                slots[0] = 0;
+                Ok(())
+            }
+            (_, result) => result,
+        },
+        ..SOUND
+    },
+    // Host functions: what is offered.
+    Fault {
+        name: "ignores-types-of-imports",
+        refuse: |error| without(error, |problem| matches!(problem, Problem::MistypedImport { .. })),
+        ..SOUND
+    },
+    Fault {
+        name: "takes-a-mistyped-import-for-an-unknown-one",
+        error: |error| match error {
+            ErrorKind::Interface { problems } => {
+                let unknown = |problem| match problem {
+                    Problem::MistypedImport { module, name, found, .. } => {
+                        Problem::UnknownImport { module, name, found }
+                    }
+                    other => other,
+                };
+                ErrorKind::Interface { problems: problems.into_iter().map(unknown).collect() }
+            }
+            other => other,
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "ignores-imports-that-are-no-functions",
+        refuse: |error| {
+            without(error, |problem| match problem {
+                Problem::MistypedImport { found, .. } => found.kind() != "func",
+                _ => false,
+            })
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "calls-what-wasm-bindgen-leaves-an-error",
+        host: |name, slots, call| match name {
+            "__wbindgen_init_externref_table" => Err(Error::trap(Trap::Unreachable, "nobody calls it")),
+            _ => call(slots),
+        },
+        ..SOUND
+    },
+    // Plugins: who frees what, and when.
+    Fault {
+        name: "frees-no-records",
+        call: |guest, step, params| if step == Step::Free { Ok(0) } else { guest.call(step, params) },
+        ..SOUND
+    },
+    Fault { name: "frees-records-twice", call: |guest, step, params| twice(guest, Step::Free, step, params), ..SOUND },
+    Fault {
+        name: "frees-records-in-reverse",
+        host: giving,
+        call: |guest, step, params| match step {
+            Step::Free => match GIVEN.with(|given| given.borrow_mut().pop()) {
+                Some(address) => guest.call(step, &[address]),
+                None => guest.call(step, params),
+            },
+            _ => given_anew(guest, step, params),
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "frees-the-first-record-only",
+        call: |guest, step, params| match step {
+            Step::Free if replace(&mut guest.pending, true) => Ok(0),
+            Step::Run => {
+                guest.pending = false;
+                guest.call(step, params)
+            }
+            _ => guest.call(step, params),
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "frees-records-with-the-next-request",
+        host: giving,
+        call: |guest, step, params| match step {
+            Step::Free => {
+                guest.pending = true;
+                Ok(0)
+            }
+            Step::Run if take(&mut guest.pending) => {
+                for address in GIVEN.with(RefCell::take) {
+                    guest.call(Step::Free, &[address])?;
+                }
+                guest.call(step, params)
+            }
+            _ => guest.call(step, params),
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "frees-null",
+        call: |guest, step, params| {
+            let result = guest.call(step, params)?;
+            if let (Step::RunWithInput, [0, _]) = (step, params) {
+                guest.call(Step::Free, &[0])?;
+            }
+            Ok(result)
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "frees-the-input-before-run",
+        call: |guest, step, params| match (step, params) {
+            (Step::RunWithInput, &[address, _]) => {
+                guest.call(Step::Free, &[address])?;
+                guest.call(step, params)
+            }
+            (Step::Free, _) => Ok(0),
+            _ => guest.call(step, params),
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "frees-records-after-a-trap",
+        host: giving,
+        call: |guest, step, params| {
+            given_anew(guest, step, params).inspect_err(|_| {
+                if step == Step::Run {
+                    for address in GIVEN.with(RefCell::take) {
+                        let _ = guest.call(Step::Free, &[address]);
+                    }
+                }
+            })
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "frees-the-input-after-a-trap",
+        call: |guest, step, params| {
+            guest.call(step, params).inspect_err(|_| {
+                if let (Step::RunWithInput, [address, _]) = (step, params) {
+                    let _ = guest.call(Step::Free, &[*address]);
+                }
+            })
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "goes-on-freeing-after-a-trap",
+        call: |guest, step, params| {
+            guest.call(step, params).inspect_err(|_| {
+                if step == Step::Free {
+                    let _ = guest.call(step, params);
+                }
+            })
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "drops-the-answer-where-free-traps",
+        request: |session, input| {
+            session.request(input)?;
+            session.poison().map_or(Ok(()), Err)
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "skips-malloc-for-an-empty-input",
+        call: |guest, step, params| match (step, params) {
+            (Step::Malloc, [0]) => Ok(0),
+            _ => guest.call(step, params),
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "allocates-a-byte-more-for-an-input",
+        call: |guest, step, params| match (step, params) {
+            (Step::Malloc, &[length]) => guest.call(step, &[length + 1]),
+            _ => guest.call(step, params),
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "frees-an-input-that-has-no-room",
+        call: |guest, step, params| {
+            let address = guest.call(step, params)?;
+            if step == Step::Malloc && address as usize + params[0] as usize > guest.memory().len() {
+                guest.call(Step::Free, &[address])?;
+            }
+            Ok(address)
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "poisons-where-an-input-has-no-room",
+        call: |guest, step, params| match guest.call(step, params)? {
+            0 if step == Step::Malloc && params != [0] => Err(ErrorKind::Allocation { length: params[0] }.into()),
+            result => Ok(result),
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "initialises-for-every-request",
+        call: |guest, step, params| {
+            if matches!(step, Step::Run | Step::RunWithInput) && guest.has(Step::Initialize) {
+                guest.call(Step::Initialize, &[])?;
+            }
+            guest.call(step, params)
+        },
+        ..SOUND
+    },
+    // Plugins: records.
+    Fault {
+        name: "hands-out-records-without-their-delimiter",
+        host: |name, slots, call| {
+            call(slots)?;
+            if name == "igets" && slots[0] != 0 {
+                slots[0] -= 1;
+            }
+            Ok(())
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "leaves-the-last-record-without-a-delimiter",
+        host: |name, slots, call| {
+            call(slots)?;
+            if name == "igets" && slots[0] != 0 {
+                READ.set(READ.get() + (slots[0] as u32) as usize);
+                if READ.get() > INPUT.get() {
+                    slots[0] -= 1;
+                }
+            }
+            Ok(())
+        },
+        request: |session, input| {
+            READ.set(0);
+            INPUT.set(input.len());
+            session.request(input)
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "adds-a-delimiter-to-every-input",
+        request: |session, input| session.request(&format!("{input}\n")),
+        ..SOUND
+    },
+    Fault {
+        name: "takes-an-empty-input-for-an-empty-record",
+        request: |session, input| session.request(if input.is_empty() { "\n" } else { input }),
+        ..SOUND
+    },
+    Fault {
+        name: "drops-a-last-record-without-a-delimiter",
+        request: |session, input| session.request(&input[..input.rfind('\n').map_or(0, |end| end + 1)]),
+        ..SOUND
+    },
+    Fault {
+        name: "drops-empty-records",
+        request: |session, input| {
+            let records = input.split_inclusive('\n').filter(|record| *record != "\n");
+            session.request(&records.collect::<String>())
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "takes-crlf-for-a-line-feed",
+        request: |session, input| session.request(&input.replace("\r\n", "\n")),
+        ..SOUND
+    },
+    Fault {
+        name: "ends-an-input-at-nul",
+        request: |session, input| session.request(input.split('\0').next().unwrap_or_default()),
+        ..SOUND
+    },
+    Fault {
+        name: "keeps-unread-input-for-the-next-request",
+        host: |name, slots, call| {
+            call(slots)?;
+            if name == "igets" {
+                READ.set(READ.get() + (slots[0] as u32) as usize);
+            }
+            Ok(())
+        },
+        request: |session, input| {
+            READ.set(0);
+            let input = take(&mut session.kept.0) + input;
+            let result = session.request(&input);
+            if READ.get() > 0 {
+                input.get(READ.get()..).unwrap_or_default().clone_into(&mut session.kept.0);
+            }
+            result
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "answers-with-minus-1-behind-the-last-record",
+        host: |name, slots, call| {
+            call(slots)?;
+            if name == "igets" && slots[0] == 0 {
+                slots[0] = u64::MAX;
+            }
+            Ok(())
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "starts-the-input-anew-at-its-end",
+        host: |name, slots, call| {
+            call(slots)?;
+            if name == "igets" {
+                match slots[0] {
+                    // The first record once more, where it was.
+                    0 => slots[0] = FIRST.take(),
+                    record if FIRST.get() == 0 => FIRST.set(record),
+                    _ => {}
+                }
+            }
+            Ok(())
+        },
+        ..SOUND
+    },
+    // Plugins: output.
+    Fault {
+        name: "swaps-the-streams",
+        streams: |session| {
+            let (stdout, stderr) = session.streams();
+            (stderr, stdout)
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "writes-errors-to-the-output",
+        streams: |session| {
+            let (stdout, stderr) = session.streams();
+            (stdout + &stderr, String::new())
+        },
+        ..SOUND
+    },
+    Fault { name: "keeps-no-errors", streams: |session| (session.streams().0, String::new()), ..SOUND },
+    Fault {
+        name: "keeps-nothing-of-a-failed-request",
+        request: |session, input| {
+            let result = session.request(input);
+            session.silent = result.is_err();
+            result
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "keeps-the-output-of-earlier-requests",
+        streams: |session| {
+            let (stdout, stderr) = session.streams();
+            session.kept.0 += &stdout;
+            session.kept.1 += &stderr;
+            session.kept.clone()
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "shows-the-last-output-again-on-a-poisoned-session",
+        streams: |session| {
+            let streams = session.streams();
+            if streams != Default::default() || session.poison().is_none() {
+                session.kept = streams;
+            }
+            session.kept.clone()
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "ends-output-at-nul",
+        streams: |session| {
+            let (stdout, stderr) = session.streams();
+            (stdout.split('\0').next().unwrap_or_default().to_owned(), stderr)
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "drops-output-that-is-not-utf8",
+        streams: |session| {
+            let (stdout, stderr) = session.streams();
+            (stdout.replace('\u{fffd}', ""), stderr.replace('\u{fffd}', ""))
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "ends-output-with-a-line-feed",
+        streams: |session| {
+            let (stdout, stderr) = session.streams();
+            (stdout.trim_end_matches('\n').to_owned() + "\n", stderr)
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "limits-a-plugin-to-less-than-the-limit",
+        limits: |limits| {
+            let bytes = limits.max_output.saturating_sub(1);
+            limits.max_output(bytes)
+        },
+        error: |error| match error {
+            ErrorKind::TooLong { region, length, limit } => ErrorKind::TooLong { region, length, limit: limit + 1 },
+            other => other,
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "tells-the-length-of-one-write-only",
+        host: |name, slots, call| {
+            let length = slots.get(1).copied().unwrap_or_default();
+            call(slots).map_err(|error| match error.kind() {
+                ErrorKind::TooLong { region, limit, .. } if name.ends_with("puts") => {
+                    ErrorKind::TooLong { region: region.clone(), length, limit: *limit }.into()
+                }
+                _ => error,
+            })
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "cuts-a-plugin's-output-at-the-limit",
+        host: |_, slots, call| match call(slots) {
+            Err(error) if matches!(error.kind(), ErrorKind::TooLong { .. }) => Ok(()),
+            result => result,
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "goes-on-after-a-failed-request",
+        call: |guest, step, params| match step {
+            Step::Malloc | Step::Free | Step::Run | Step::RunWithInput => held(guest, step, params, |_| true),
+            _ => guest.call(step, params),
+        },
+        request: |session, input| {
+            HELD.take();
+            let result = session.request(input);
+            HELD.take().map_or(result, Err)
+        },
+        ..SOUND
+    },
 ];
 
 /// Makes one call of the protocol's twice.
@@ -1811,4 +2691,69 @@ fn with_feature(error: ErrorKind, name: &str) -> Option<ErrorKind> {
 /// Takes modules with too many of something.
 fn uncounted(error: ErrorKind, which: Item) -> Option<ErrorKind> {
     Some(error).filter(|error| !matches!(error, ErrorKind::TooMany { item, .. } if *item == which))
+}
+
+/// Makes calls without telling the layer of some of their errors, so that it goes on with the instance.
+fn held(guest: &mut Guest, step: Step, params: &[u32], which: fn(&Error) -> bool) -> Result<u32> {
+    if let Some(error) = HELD.take() {
+        // Not in this call of the host's, though.
+        HELD.set(Some(error));
+        return Ok(0);
+    }
+    match guest.call(step, params) {
+        Err(error) if !matches!(step, Step::Start | Step::Initialize) && which(&error) => {
+            HELD.set(Some(error));
+            Ok(0)
+        }
+        result => result,
+    }
+}
+
+fn asked_holding(session: &mut Opened, input: Option<&str>) -> Result<String> {
+    HELD.take();
+    let result = session.ask(input);
+    HELD.take().map_or(result, Err)
+}
+
+/// A call of a host function that calls back, or something else where it is nested too deeply.
+fn nested(
+    name: &str,
+    slots: &mut [u64],
+    call: &mut dyn FnMut(&mut [u64]) -> Result<()>,
+    too_deep: fn(u32) -> bool,
+    otherwise: fn() -> Result<()>,
+) -> Result<()> {
+    if !name.starts_with("again") {
+        return call(slots);
+    }
+    DEPTH.set(DEPTH.get() + 1);
+    let result = if too_deep(DEPTH.get()) {
+        slots[0] = 0;
+        otherwise()
+    } else {
+        call(slots)
+    };
+    DEPTH.set(DEPTH.get() - 1);
+    result
+}
+
+fn too_deep() -> Error {
+    ErrorKind::Trap { trap: Trap::StackOverflow, export: Some("again".into()) }.into()
+}
+
+/// Remembers what `igets` hands out.
+fn giving(name: &str, slots: &mut [u64], call: &mut dyn FnMut(&mut [u64]) -> Result<()>) -> Result<()> {
+    call(slots)?;
+    if name == "igets" && slots[0] != 0 {
+        GIVEN.with(|given| given.borrow_mut().push((slots[0] >> 32) as u32));
+    }
+    Ok(())
+}
+
+/// Makes a call, and forgets what earlier requests were given.
+fn given_anew(guest: &mut Guest, step: Step, params: &[u32]) -> Result<u32> {
+    if step == Step::Run {
+        GIVEN.with(RefCell::take);
+    }
+    guest.call(step, params)
 }

@@ -41,6 +41,10 @@ pub(crate) struct Fault {
     pub(crate) open: fn(&Arc<Loaded>) -> Result<Opened>,
     /// Asks a session for its info, or hands it an input.
     pub(crate) ask: fn(&mut Opened, Option<&str>) -> Result<String>,
+    /// Has a plugin answer a request.
+    pub(crate) request: fn(&mut OtherSession, &str) -> Result<()>,
+    /// Tells what a plugin, or any other guest, wrote to its two streams.
+    pub(crate) streams: fn(&mut OtherSession) -> (String, String),
     /// Tells what poisoned a session.
     pub(crate) fault: fn(&Opened) -> Option<Error>,
     /// Reports an error.
@@ -61,6 +65,8 @@ pub(crate) const SOUND: Fault = Fault {
     refuse: Some,
     open: Loaded::open,
     ask: Opened::ask,
+    request: OtherSession::request,
+    streams: OtherSession::streams,
     fault: Opened::poison,
     error: |error| error,
 };
@@ -490,6 +496,22 @@ pub(crate) struct Opened {
 /// A package that a faulty host has loaded.
 struct Handle(Arc<Loaded>);
 
+/// A module of another protocol that a faulty host has loaded; `None` for one that should have been refused.
+struct Other {
+    package: Option<Box<dyn HostPackage>>,
+    fault: Fault,
+}
+
+/// A session of another protocol than packages'.
+pub(crate) struct OtherSession {
+    session: Box<dyn HostSession>,
+    fault: Fault,
+    /// For faults that keep something of a request's input or output for the next one, …
+    pub(crate) kept: (String, String),
+    /// … or that show nothing of what it wrote.
+    pub(crate) silent: bool,
+}
+
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -539,11 +561,36 @@ impl Opened {
     }
 }
 
+impl OtherSession {
+    pub(crate) fn request(&mut self, input: &str) -> Result<()> {
+        self.session.request(input)
+    }
+
+    pub(crate) fn streams(&mut self) -> (String, String) {
+        self.session.streams()
+    }
+
+    pub(crate) fn poison(&self) -> Option<Error> {
+        self.session.fault()
+    }
+}
+
 /// An error as a fault reports it.
 fn report(fault: Fault, error: &Error) -> Error {
     match (fault.error)(error.kind().clone()) {
         kind if kind == *error.kind() => error.clone(),
         kind => kind.into(),
+    }
+}
+
+/// What was loaded, if anything was; `None` where a fault takes a module that is refused.
+fn unless_taken<P>(fault: Fault, loaded: Result<P>) -> Result<Option<P>> {
+    match loaded {
+        Ok(package) => Ok(Some(package)),
+        Err(error) => match (fault.refuse)(error.kind().clone()) {
+            Some(error) => Err((fault.error)(error).into()),
+            None => Ok(None),
+        },
     }
 }
 
@@ -554,19 +601,16 @@ impl Host for FaultyHost {
 
     fn load(&self, wasm: &[u8], setup: &Setup) -> Result<Box<dyn HostPackage>> {
         let fault = self.0;
-        let limits = setup.limits.clone();
-        let max_output = limits.max_output;
+        let max_output = setup.limits.max_output;
         let backend = Faulty { wasmi: Wasmi::new(), fault, max_output };
+        let limits = (fault.limits)(setup.limits.clone());
         if setup.protocol != Protocol::Package {
-            return load_other(&backend, wasm, setup).map_err(|error| report(fault, &error));
+            let mut setup = setup.clone();
+            setup.limits = limits;
+            let package = unless_taken(fault, load_other(&backend, wasm, &setup))?;
+            return Ok(Box::new(Other { package, fault }));
         }
-        let package = match Package::with_imports(&backend, wasm, &setup.imports, (fault.limits)(limits)) {
-            Ok(package) => Some(package),
-            Err(error) => match (fault.refuse)(error.kind().clone()) {
-                Some(error) => return Err((fault.error)(error).into()),
-                None => None,
-            },
-        };
+        let package = unless_taken(fault, Package::with_imports(&backend, wasm, &setup.imports, limits))?;
         Ok(Box::new(Handle(Arc::new(Loaded {
             package,
             fault,
@@ -609,5 +653,40 @@ impl HostSession for Opened {
     fn fault(&self) -> Option<Error> {
         let fault = self.package.fault;
         (fault.fault)(self).map(|error| report(fault, &error))
+    }
+}
+
+impl HostPackage for Other {
+    fn open(&self, state: State) -> Result<Box<dyn HostSession>> {
+        let fault = self.fault;
+        let package = self.package.as_ref().ok_or_else(|| Error::engine(Operation::Instantiate, "not a guest"))?;
+        let session = package.open(state).map_err(|error| report(fault, &error))?;
+        Ok(Box::new(OtherSession { session, fault, kept: Default::default(), silent: false }))
+    }
+}
+
+impl HostSession for OtherSession {
+    fn request(&mut self, input: &str) -> Result<()> {
+        let fault = self.fault;
+        self.silent = false;
+        (fault.request)(self, input).map_err(|error| report(fault, &error))
+    }
+
+    fn start(&mut self) -> Result<u32> {
+        let fault = self.fault;
+        self.session.start().map_err(|error| report(fault, &error))
+    }
+
+    fn streams(&mut self) -> (String, String) {
+        let streams = (self.fault.streams)(self);
+        if self.silent { Default::default() } else { streams }
+    }
+
+    fn state_mut(&mut self) -> Option<&mut State> {
+        self.session.state_mut()
+    }
+
+    fn fault(&self) -> Option<Error> {
+        self.session.fault().map(|error| report(self.fault, &error))
     }
 }

@@ -12,8 +12,8 @@ use libtest_mimic::{Failed, Trial};
 use mistletoe_conformance::{Case, Failure, Observation};
 
 use crate::Error;
-use crate::faults::FAULTS;
 use crate::faulty::{Fault, FaultyHost, SOUND, lock};
+use crate::{faults, faults_wasi};
 
 /// How long a case may take on a host before that counts as wrong.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -97,6 +97,11 @@ fn fit(cases: Vec<Case>) -> (Vec<Fit>, Vec<String>) {
     (fit, unfit)
 }
 
+/// The faults in the layer and the engine, and those in WASI.
+fn all_faults() -> impl Iterator<Item = &'static Fault> {
+    faults::FAULTS.iter().chain(faults_wasi::FAULTS)
+}
+
 /// One test a fault: some case catches it.
 pub(crate) fn trials(cases: Vec<Case>) -> Vec<Trial> {
     let cases = Mutex::new(cases);
@@ -117,7 +122,7 @@ pub(crate) fn trials(cases: Vec<Case>) -> Vec<Trial> {
             Err(Failed::from("no case catches this fault"))
         })
     };
-    FAULTS.iter().map(trial).collect()
+    all_faults().map(trial).collect()
 }
 
 /// Does something for each item on all processors.
@@ -144,7 +149,7 @@ pub(crate) fn run(cases: Vec<Case>, thorough: bool) -> Result<ExitCode, Error> {
 
     let quick = if thorough { cases.len() } else { cases.partition_point(|fit| fit.took <= SLOW) };
     let (quick, slow) = (0..quick, quick..cases.len());
-    let results: Vec<_> = FAULTS.iter().map(|fault| (fault, Mutex::new(Findings::default()))).collect();
+    let results: Vec<_> = all_faults().map(|fault| (fault, Mutex::new(Findings::default()))).collect();
     each(&results, |(fault, findings)| {
         let mut findings = lock(findings);
         for i in quick.clone() {

@@ -1,10 +1,12 @@
 //! The one error type, its kinds, and traps in the WebAssembly specification's terms.
 
+use std::any::Any;
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::host::Name;
 use crate::protocol::Region;
 use crate::types::Problem;
 
@@ -288,6 +290,14 @@ impl Error {
     /// The error of a host's own that this came from, if it is an `E`.
     pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
         self.0.source.as_ref()?.downcast_ref()
+    }
+
+    /// A host function panicked with this payload.
+    #[cold]
+    pub(crate) fn host_panic(Name { module, name }: &Name, payload: &(dyn Any + Send)) -> Self {
+        let message = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+        let kind = ErrorKind::HostPanic { module: module.clone(), name: name.clone() };
+        Self::with_source(kind, message.unwrap_or("a panic without a message"))
     }
 
     /// Every later call on a session answers with this once `cause` has poisoned it.

@@ -1,5 +1,7 @@
 //! A live instance as every protocol uses it: poisoned by its first failure, and with every address checked.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
 use crate::backend::Instance;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Data;
@@ -55,6 +57,23 @@ impl<I: Instance> Guest<I> {
 
     pub(crate) fn data_mut(&mut self) -> &mut Data {
         self.instance.memory_and_data().1
+    }
+
+    /// Makes an error of a host function's panic, once for all the calls that a protocol's step makes. Any other panic
+    /// goes on.
+    pub(crate) fn guarded<P, R>(
+        protocol: &mut P,
+        guest: fn(&mut P) -> &mut Self,
+        step: impl FnOnce(&mut P) -> Result<R>,
+    ) -> Result<R> {
+        // What a panic leaves half done is the guest's, which is poisoned, and the session's state, which is its owner's.
+        catch_unwind(AssertUnwindSafe(|| step(protocol))).unwrap_or_else(|payload| {
+            let guest = guest(protocol);
+            let Some(name) = guest.data_mut().panicked.take() else { resume_unwind(payload) };
+            let error = Error::host_panic(&name, &*payload);
+            guest.fault = Some(error.clone());
+            Err(error)
+        })
     }
 
     /// Calls into the guest, unless it is poisoned; poisons it if the call fails. A function without a result gives
@@ -138,6 +157,7 @@ impl<I: Instance> Guest<I> {
 
 impl Span {
     /// Both ends as `usize`; the sum cannot wrap, since a host has 64 bits (the crate does not build elsewhere).
+    #[inline]
     pub(crate) fn range(self) -> std::ops::Range<usize> {
         let start = self.address as usize;
         start..start + self.length as usize

@@ -5,6 +5,7 @@ use std::marker::PhantomData;
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::guest::Guest;
 use crate::host::Imports;
 use crate::limits::Limits;
 use crate::module::Interface;
@@ -99,7 +100,7 @@ impl<B: Backend, T: 'static> HandlerSession<B, T> {
     /// after either; and [`Allocation`](crate::ErrorKind::Allocation) or
     /// [`OutOfBounds`](crate::ErrorKind::OutOfBounds) where the plugin has no room for its input.
     pub fn run(&mut self, input: &[u8]) -> Result<Output> {
-        self.handler.run(input)?;
+        Guest::guarded(&mut self.handler, HttpInstance::guest_mut, |handler| handler.run(input))?;
         Ok(self.handler.take_output())
     }
 

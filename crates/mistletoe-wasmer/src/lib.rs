@@ -32,7 +32,6 @@ pub struct WasmerModule {
 #[derive(Debug)]
 pub struct WasmerInstance<S = Owned> {
     store: S,
-    exports: Exports,
 }
 
 /// A store of one instance's own.
@@ -40,6 +39,7 @@ pub struct WasmerInstance<S = Owned> {
 pub struct Owned {
     store: Store,
     host: FunctionEnv<Host>,
+    exports: Exports,
 }
 
 /// What a store holds: the layer's data, and where host functions find the instance.
@@ -125,7 +125,7 @@ impl Backend for Wasmer {
             instance.exports.get_memory(MEMORY).map_err(|error| Error::engine(Operation::Instantiate, error))?.clone();
         let exports = Exports { instance: Arc::new(instance), memory };
         host.as_mut(&mut store).exports = Some(exports.clone());
-        Ok(WasmerInstance { store: Owned { store, host }, exports })
+        Ok(WasmerInstance { store: Owned { store, host, exports } })
     }
 }
 
@@ -137,10 +137,10 @@ fn function(store: &mut Store, env: &FunctionEnv<Host>, import: &HostFunc) -> Fu
             Function::new_typed_with_env(
                 store,
                 env,
-                move |env: FunctionEnvMut<'_, Host>, $($param: $param_ty),*| -> Result<$result, RuntimeError> {
-                    let mut slots = [$($param.into_slot(),)* 0];
-                    enter(env, &host, &mut slots)?;
-                    Ok(<$result>::from_slots(&slots))
+                move |mut env: FunctionEnvMut<'_, Host>, $($param: $param_ty),*| -> Result<$result, RuntimeError> {
+                    let mut instance = WasmerInstance { store: &mut env };
+                    let result = host.call_few(&mut instance, [$($param.into_slot()),*]).map_err(carried)?;
+                    Ok(<$result>::from_slots(&[result]))
                 },
             )
         };
@@ -148,28 +148,35 @@ fn function(store: &mut Store, env: &FunctionEnv<Host>, import: &HostFunc) -> Fu
     by_signature!(import.ty(), typed, {
         let types = |types: &[ValType]| types.iter().map(value_type).collect::<Vec<_>>();
         let ty = FunctionType::new(types(&import.ty().params), types(&import.ty().results));
-        Function::new_with_env(store, env, ty, move |env, params| {
+        Function::new_with_env(store, env, ty, move |mut env, params| {
             let ty = host.ty();
             let mut slots = vec![0; ty.params.len().max(ty.results.len())];
             for (slot, param) in slots.iter_mut().zip(params) {
                 *slot = into_slot(param);
             }
-            enter(env, &host, &mut slots)?;
+            enter(&mut env, &host, &mut slots)?;
             Ok(slots.iter().zip(ty.results.iter()).map(|(slot, ty)| from_slot(*slot, ty)).collect())
         })
     })
 }
 
 /// Calls a host function on behalf of a guest.
-fn enter(env: FunctionEnvMut<'_, Host>, host: &HostFunc, slots: &mut [u64]) -> Result<(), RuntimeError> {
-    let exports = env.data().exports.clone().ok_or_else(|| RuntimeError::new("the instance is not there yet"))?;
-    host.call(&mut WasmerInstance { store: env, exports }, slots).map_err(|error| RuntimeError::user(Box::new(error)))
+#[inline(always)]
+fn enter(env: &mut FunctionEnvMut<'_, Host>, host: &HostFunc, slots: &mut [u64]) -> Result<(), RuntimeError> {
+    host.call(&mut WasmerInstance { store: env }, slots).map_err(carried)
+}
+
+#[cold]
+fn carried(error: Error) -> RuntimeError {
+    RuntimeError::user(Box::new(error))
 }
 
 /// A store and what the layer keeps in it, owned or lent to a host function.
 trait Context {
     fn store(&self) -> StoreRef<'_>;
     fn store_mut(&mut self) -> StoreMut<'_>;
+    /// `None` before the instance is there.
+    fn exports(&self) -> Option<&Exports>;
     fn host(&self) -> &Host;
     fn host_mut(&mut self) -> &mut Host;
 }
@@ -183,6 +190,10 @@ impl Context for Owned {
         self.store.as_store_mut()
     }
 
+    fn exports(&self) -> Option<&Exports> {
+        Some(&self.exports)
+    }
+
     fn host(&self) -> &Host {
         self.host.as_ref(&self.store)
     }
@@ -192,13 +203,17 @@ impl Context for Owned {
     }
 }
 
-impl Context for FunctionEnvMut<'_, Host> {
+impl Context for &mut FunctionEnvMut<'_, Host> {
     fn store(&self) -> StoreRef<'_> {
         self.as_store_ref()
     }
 
     fn store_mut(&mut self) -> StoreMut<'_> {
         self.as_store_mut()
+    }
+
+    fn exports(&self) -> Option<&Exports> {
+        self.data().exports.as_ref()
     }
 
     fn host(&self) -> &Host {
@@ -214,12 +229,9 @@ impl<S: Context> Instance for WasmerInstance<S> {
     type Func = WasmerFunc;
 
     fn func(&mut self, name: &str, ty: &FuncType) -> Result<WasmerFunc> {
-        let func = self
-            .exports
-            .instance
-            .exports
-            .get_function(name)
-            .map_err(|error| Error::engine(Operation::Resolve, error))?;
+        let missing = || Error::engine(Operation::Resolve, "the instance is not there yet");
+        let exports = &self.store.exports().ok_or_else(missing)?.instance.exports;
+        let func = exports.get_function(name).map_err(|error| Error::engine(Operation::Resolve, error))?;
         let store = &self.store.store();
         match (&*ty.params, &*ty.results) {
             ([], []) => func.typed(store).map(WasmerFunc::Unit0),
@@ -260,8 +272,9 @@ impl<S: Context> Instance for WasmerInstance<S> {
     }
 
     fn memory(&self) -> &[u8] {
+        let Some(Exports { memory, .. }) = self.store.exports() else { return &[] };
         let store = self.store.store();
-        let view = self.exports.memory.view(&store);
+        let view = memory.view(&store);
         // SAFETY: wasmer hands out the memory as pointer and size only. They are those of this instant, and stay true as
         // long as no guest code runs and nothing else grows the memory: both need the store, which the instance has to
         // itself, while the slice borrows `self`. No other thread has the memory: shared memories are refused before
@@ -277,8 +290,11 @@ impl<S: Context> Instance for WasmerInstance<S> {
     }
 
     fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
+        let Some(Exports { memory, .. }) = self.store.exports() else {
+            return (&mut [], &mut self.store.host_mut().data);
+        };
         let store = self.store.store();
-        let view = self.exports.memory.view(&store);
+        let view = memory.view(&store);
         let (start, size) = (view.data_ptr(), view.data_size() as usize);
         // SAFETY: as in `memory`; `&mut self` makes the slice the only one. The data lies elsewhere, in the host's own
         // memory.

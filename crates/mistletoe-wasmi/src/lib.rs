@@ -36,7 +36,6 @@ pub struct WasmiModule {
 #[derive(Debug)]
 pub struct WasmiInstance<S = Store<Host>> {
     store: S,
-    exports: Exports,
 }
 
 /// What a store holds: the layer's data, and where host functions find the instance.
@@ -129,9 +128,8 @@ impl Backend for Wasmi {
         let memory = instance
             .get_memory(&store, MEMORY)
             .ok_or_else(|| Error::engine(Operation::Instantiate, "the exported memory was not found"))?;
-        let exports = Exports { instance, memory };
-        store.data_mut().exports = Some(exports);
-        Ok(WasmiInstance { store, exports })
+        store.data_mut().exports = Some(Exports { instance, memory });
+        Ok(WasmiInstance { store })
     }
 }
 
@@ -143,10 +141,10 @@ fn define(linker: &mut Linker<Host>, import: &HostFunc) -> Result<(), LinkerErro
             linker.func_wrap(
                 module,
                 name,
-                move |caller: Caller<'_, Host>, $($param: $param_ty),*| -> Result<$result, wasmi::Error> {
-                    let mut slots = [$($param.into_slot(),)* 0];
-                    enter(caller, &host, &mut slots)?;
-                    Ok(<$result>::from_slots(&slots))
+                move |mut caller: Caller<'_, Host>, $($param: $param_ty),*| -> Result<$result, wasmi::Error> {
+                    let mut instance = WasmiInstance { store: &mut caller };
+                    let result = host.call_few(&mut instance, [$($param.into_slot()),*]).map_err(carried)?;
+                    Ok(<$result>::from_slots(&[result]))
                 },
             )
         };
@@ -154,12 +152,12 @@ fn define(linker: &mut Linker<Host>, import: &HostFunc) -> Result<(), LinkerErro
     by_signature!(import.ty(), typed, {
         let types = |types: &[ValType]| types.iter().map(val_type).collect::<Vec<_>>();
         let ty = wasmi::FuncType::new(types(&import.ty().params), types(&import.ty().results));
-        linker.func_new(module, name, ty, move |caller, params, results| {
+        linker.func_new(module, name, ty, move |mut caller, params, results| {
             let mut slots = vec![0; params.len().max(results.len())];
             for (slot, param) in slots.iter_mut().zip(params) {
                 *slot = into_slot(param);
             }
-            enter(caller, &host, &mut slots)?;
+            enter(&mut caller, &host, &mut slots)?;
             for ((slot, result), ty) in slots.iter().zip(results).zip(host.ty().results.iter()) {
                 *result = from_slot(*slot, ty);
             }
@@ -170,25 +168,39 @@ fn define(linker: &mut Linker<Host>, import: &HostFunc) -> Result<(), LinkerErro
 }
 
 /// Calls a host function on behalf of a guest.
-fn enter(caller: Caller<'_, Host>, host: &HostFunc, slots: &mut [u64]) -> Result<(), wasmi::Error> {
-    let exports = caller.data().exports.ok_or_else(|| wasmi::Error::new("the instance is not there yet"))?;
-    host.call(&mut WasmiInstance { store: caller, exports }, slots).map_err(|error| wasmi::Error::host(Failure(error)))
+#[inline(always)]
+fn enter(caller: &mut Caller<'_, Host>, host: &HostFunc, slots: &mut [u64]) -> Result<(), wasmi::Error> {
+    host.call(&mut WasmiInstance { store: caller }, slots).map_err(carried)
+}
+
+#[cold]
+fn carried(error: Error) -> wasmi::Error {
+    wasmi::Error::host(Failure(error))
 }
 
 /// A store, owned or lent to a host function.
 trait Context: AsContextMut<Data = Host> {
     fn host(&self) -> &Host;
+    fn host_mut(&mut self) -> &mut Host;
 }
 
 impl Context for Store<Host> {
     fn host(&self) -> &Host {
         self.data()
     }
+
+    fn host_mut(&mut self) -> &mut Host {
+        self.data_mut()
+    }
 }
 
-impl Context for Caller<'_, Host> {
+impl Context for &mut Caller<'_, Host> {
     fn host(&self) -> &Host {
         self.data()
+    }
+
+    fn host_mut(&mut self) -> &mut Host {
+        self.data_mut()
     }
 }
 
@@ -196,10 +208,8 @@ impl<S: Context> Instance for WasmiInstance<S> {
     type Func = WasmiFunc;
 
     fn func(&mut self, name: &str, ty: &FuncType) -> Result<WasmiFunc> {
-        let func = self
-            .exports
-            .instance
-            .get_func(&self.store, name)
+        let func = (self.store.host().exports)
+            .and_then(|exports| exports.instance.get_func(&self.store, name))
             .ok_or_else(|| Error::engine(Operation::Resolve, "the exported function was not found"))?;
         let store = &self.store;
         match (&*ty.params, &*ty.results) {
@@ -241,17 +251,27 @@ impl<S: Context> Instance for WasmiInstance<S> {
         .map_err(|error| failed(Operation::Call, error))
     }
 
+    #[inline]
     fn memory(&self) -> &[u8] {
-        self.exports.memory.data(self.store.as_context())
+        match self.store.host().exports {
+            Some(exports) => exports.memory.data(self.store.as_context()),
+            None => &[],
+        }
     }
 
     fn data(&self) -> &Data {
         &self.store.host().data
     }
 
+    #[inline]
     fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
-        let (memory, host) = self.exports.memory.data_and_store_mut(self.store.as_context_mut());
-        (memory, &mut host.data)
+        match self.store.host().exports {
+            Some(exports) => {
+                let (memory, host) = exports.memory.data_and_store_mut(self.store.as_context_mut());
+                (memory, &mut host.data)
+            }
+            None => (&mut [], &mut self.store.host_mut().data),
+        }
     }
 }
 

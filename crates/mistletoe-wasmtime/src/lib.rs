@@ -5,10 +5,10 @@
 
 use std::mem::MaybeUninit;
 
-use mistletoe_abi::host::{Data, HostFunc};
+use mistletoe_abi::host::{Data, HostFunc, WasmResults as _, WasmTy as _};
 use mistletoe_abi::protocol::MEMORY;
 use mistletoe_abi::types::{FuncType, ValType};
-use mistletoe_abi::{Backend, Error, Instance, Operation, Result, Trap, ValidModule};
+use mistletoe_abi::{Backend, Error, Instance, Operation, Result, Trap, ValidModule, by_signature};
 use wasmtime::{
     AsContextMut, Caller, Collector, Config, Engine, Func, InstancePre, Linker, Memory, Module, Store, Strategy, ValRaw,
 };
@@ -24,7 +24,6 @@ pub struct Wasmtime {
 #[derive(Debug)]
 pub struct WasmtimeInstance<S = Store<Host>> {
     store: S,
-    exports: Exports,
 }
 
 /// What a store holds: the layer's data, and where host functions find the instance.
@@ -130,9 +129,8 @@ impl Backend for Wasmtime {
         let memory = instance
             .get_memory(&mut store, MEMORY)
             .ok_or_else(|| Error::engine(Operation::Instantiate, "the exported memory was not found"))?;
-        let exports = Exports { instance, memory };
-        store.data_mut().exports = Some(exports);
-        Ok(WasmtimeInstance { store, exports })
+        store.data_mut().exports = Some(Exports { instance, memory });
+        Ok(WasmtimeInstance { store })
     }
 }
 
@@ -142,14 +140,31 @@ const MANY: usize = 16;
 
 /// Links a host function.
 fn define(linker: &mut Linker<Host>, import: &HostFunc) -> wasmtime::Result<()> {
+    let (module, name, host) = (import.module(), import.name(), import.clone());
+    macro_rules! typed {
+        ([$($param:ident: $param_ty:ty,)*] $result:ty) => {
+            linker.func_wrap(
+                module,
+                name,
+                move |mut caller: Caller<'_, Host>, $($param: $param_ty),*| -> wasmtime::Result<$result> {
+                    let mut instance = WasmtimeInstance { store: &mut caller };
+                    let result = host.call_few(&mut instance, [$($param.into_slot()),*]).map_err(carried)?;
+                    Ok(<$result>::from_slots(&[result]))
+                },
+            )
+        };
+    }
+    by_signature!(import.ty(), typed, define_untyped(linker, import)).map(drop)
+}
+
+/// The same for a signature that the engine is not told of when this is compiled.
+fn define_untyped<'a>(linker: &'a mut Linker<Host>, import: &HostFunc) -> wasmtime::Result<&'a mut Linker<Host>> {
     let ty = import.ty();
     let types = |types: &[ValType]| types.iter().map(val_type).collect::<wasmtime::Result<Vec<_>>>();
     let (params, results) = (ty.params.len(), ty.results.len());
-    let wasmtime_ty = wasmtime::FuncType::new(linker.engine(), types(&ty.params)?, types(&ty.results)?);
+    let ty = wasmtime::FuncType::new(linker.engine(), types(&ty.params)?, types(&ty.results)?);
     let host = import.clone();
-    let call = move |caller: Caller<'_, Host>, values: &mut [MaybeUninit<ValRaw>]| {
-        let exports = caller.data().exports.ok_or_else(|| wasmtime::Error::msg("the instance is not there yet"))?;
-        let mut instance = WasmtimeInstance { store: caller, exports };
+    let call = move |mut caller: Caller<'_, Host>, values: &mut [MaybeUninit<ValRaw>]| {
         with_slots(values.len(), |slots| {
             for (slot, value) in slots.iter_mut().zip(values.iter()).take(params) {
                 // SAFETY: the engine has initialised the parameters. Any bits are a number, and numbers alone are in
@@ -158,7 +173,7 @@ fn define(linker: &mut Linker<Host>, import: &HostFunc) -> wasmtime::Result<()> 
                 let value = unsafe { value.assume_init_ref() };
                 *slot = value.get_u64();
             }
-            host.call(&mut instance, slots).map_err(wasmtime::Error::new)?;
+            enter(&mut caller, &host, slots)?;
             for (slot, value) in slots.iter().zip(values.iter_mut()).take(results) {
                 value.write(ValRaw::u64(*slot));
             }
@@ -169,9 +184,19 @@ fn define(linker: &mut Linker<Host>, import: &HostFunc) -> wasmtime::Result<()> 
     // which are valid.
     #[allow(unsafe_code)]
     unsafe {
-        linker.func_new_unchecked(import.module(), import.name(), wasmtime_ty, call)?;
+        linker.func_new_unchecked(import.module(), import.name(), ty, call)
     }
-    Ok(())
+}
+
+/// Calls a host function on behalf of a guest.
+#[inline(always)]
+fn enter(caller: &mut Caller<'_, Host>, host: &HostFunc, slots: &mut [u64]) -> wasmtime::Result<()> {
+    host.call(&mut WasmtimeInstance { store: caller }, slots).map_err(carried)
+}
+
+#[cold]
+fn carried(error: Error) -> wasmtime::Error {
+    wasmtime::Error::new(error)
 }
 
 /// Runs `call` with so many slots, or a few more.
@@ -193,11 +218,38 @@ fn val_type(ty: &ValType) -> wasmtime::Result<wasmtime::ValType> {
     }
 }
 
-impl<S: AsContextMut<Data = Host>> Instance for WasmtimeInstance<S> {
+/// A store, owned or lent to a host function.
+trait Context: AsContextMut<Data = Host> {
+    fn host(&self) -> &Host;
+    fn host_mut(&mut self) -> &mut Host;
+}
+
+impl Context for Store<Host> {
+    fn host(&self) -> &Host {
+        self.data()
+    }
+
+    fn host_mut(&mut self) -> &mut Host {
+        self.data_mut()
+    }
+}
+
+impl Context for &mut Caller<'_, Host> {
+    fn host(&self) -> &Host {
+        self.data()
+    }
+
+    fn host_mut(&mut self) -> &mut Host {
+        self.data_mut()
+    }
+}
+
+impl<S: Context> Instance for WasmtimeInstance<S> {
     type Func = WasmtimeFunc;
 
     fn func(&mut self, name: &str, _: &FuncType) -> Result<WasmtimeFunc> {
-        let func = self.exports.instance.get_func(&mut self.store, name);
+        let exports = self.store.host().exports;
+        let func = exports.and_then(|exports| exports.instance.get_func(&mut self.store, name));
         let func = func.ok_or_else(|| Error::engine(Operation::Resolve, "the exported function was not found"))?;
         // The type is asked of the engine, since memory safety hangs on it.
         let ty = func.ty(&self.store);
@@ -221,17 +273,27 @@ impl<S: AsContextMut<Data = Host>> Instance for WasmtimeInstance<S> {
         result.map_err(|error| failed(Operation::Call, error))
     }
 
+    #[inline]
     fn memory(&self) -> &[u8] {
-        self.exports.memory.data(&self.store)
+        match self.store.host().exports {
+            Some(exports) => exports.memory.data(&self.store),
+            None => &[],
+        }
     }
 
     fn data(&self) -> &Data {
-        &self.store.as_context().data().data
+        &self.store.host().data
     }
 
+    #[inline]
     fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
-        let (memory, host) = self.exports.memory.data_and_store_mut(&mut self.store);
-        (memory, &mut host.data)
+        match self.store.host().exports {
+            Some(exports) => {
+                let (memory, host) = exports.memory.data_and_store_mut(&mut self.store);
+                (memory, &mut host.data)
+            }
+            None => (&mut [], &mut self.store.host_mut().data),
+        }
     }
 }
 

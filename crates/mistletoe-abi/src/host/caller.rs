@@ -4,6 +4,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem;
 use std::sync::Arc;
 
 use crate::erased::DynInstance;
@@ -40,8 +41,12 @@ impl<'a, T: 'static> Caller<'a, T> {
         Self { instance, name, fault: None, state: PhantomData }
     }
 
-    pub(crate) fn into_fault(self) -> Option<Error> {
-        self.fault
+    /// The host function has returned.
+    pub(crate) fn into_fault(mut self) -> Option<Error> {
+        let fault = self.fault.take();
+        // Nothing but the note of a panic is left out.
+        mem::forget(self);
+        fault
     }
 
     /// The state of the session.
@@ -204,6 +209,13 @@ impl<'a, T: 'static> Caller<'a, T> {
     #[cold]
     fn region(&self, argument: &'static str) -> Region {
         Region::Argument { function: self.name.to_string().into(), argument: Cow::Borrowed(argument) }
+    }
+}
+
+/// One that is dropped belongs to a host function that panicked: the layer will want to know which.
+impl<T> Drop for Caller<'_, T> {
+    fn drop(&mut self) {
+        self.instance.memory_and_data().1.panicked.get_or_insert_with(|| self.name.clone());
     }
 }
 

@@ -4,27 +4,36 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::backend::Instance;
 use crate::erased::DynInstance;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::module::Interface;
 use crate::types::FuncType;
 
 /// A function of the host's, ready to be linked. Cheap to clone, and shared by threads.
 #[derive(Clone)]
-pub struct HostFunc(Arc<Inner<Erased>>);
+pub struct HostFunc(Arc<Inner>);
 
-type Erased = dyn Fn(&Name, &mut dyn DynInstance, &mut [u64]) -> Result<()> + Send + Sync;
-
-struct Inner<F: ?Sized> {
+struct Inner {
     name: Name,
     ty: FuncType,
-    func: F,
+    entry: Entry,
 }
+
+/// The function itself, in one of two forms.
+#[derive(Clone)]
+pub(crate) enum Entry {
+    /// Up to four parameters and one result, which then pass in registers.
+    Few(Arc<Few>),
+    /// Any number of them, in slots.
+    Many(Arc<Many>),
+}
+
+type Few = dyn Fn(&Name, &mut dyn DynInstance, u64, u64, u64, u64) -> Result<u64> + Send + Sync;
+type Many = dyn Fn(&Name, &mut dyn DynInstance, &mut [u64]) -> Result<()> + Send + Sync;
 
 /// Where a function is imported from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,12 +43,8 @@ pub(crate) struct Name {
 }
 
 impl HostFunc {
-    pub(crate) fn new(
-        name: Name,
-        ty: FuncType,
-        func: impl Fn(&Name, &mut dyn DynInstance, &mut [u64]) -> Result<()> + Send + Sync + 'static,
-    ) -> Self {
-        Self(Arc::new(Inner { name, ty, func }))
+    pub(crate) fn new(name: Name, ty: FuncType, entry: Entry) -> Self {
+        Self(Arc::new(Inner { name, ty, entry }))
     }
 
     /// The module that guests import it from.
@@ -64,15 +69,15 @@ impl HostFunc {
         around: impl Fn(&mut [u64], &mut dyn FnMut(&mut [u64]) -> Result<()>) -> Result<()> + Send + Sync + 'static,
     ) -> Self {
         let inner = self.0.clone();
-        Self::new(self.0.name.clone(), self.0.ty.clone(), move |name, instance, slots| {
-            around(slots, &mut |slots| (inner.func)(name, instance, slots))
-        })
+        let entry = Entry::Many(Arc::new(move |name, instance, slots| {
+            around(slots, &mut |slots| inner.entry.call(name, instance, slots))
+        }));
+        Self::new(self.0.name.clone(), self.0.ty.clone(), entry)
     }
 
     /// The same function under another name.
     pub(crate) fn named(&self, name: Name) -> Self {
-        let inner = self.0.clone();
-        Self::new(name, self.0.ty.clone(), move |name, instance, slots| (inner.func)(name, instance, slots))
+        Self::new(name, self.0.ty.clone(), self.0.entry.clone())
     }
 
     /// For backends: calls the function on behalf of `instance`, which called it, with the parameters in `slots`; the
@@ -80,24 +85,55 @@ impl HostFunc {
     ///
     /// # Errors
     ///
-    /// What the function answered with. The engine unwinds the guest and gives this very error to whoever called it. A
-    /// panic is an error, too, [`ErrorKind::HostPanic`]: no engine has to unwind one.
+    /// What the function answered with. The engine unwinds the guest and gives this very error to whoever called it.
+    ///
+    /// # Panics
+    ///
+    /// Where the function does. The engine lets the panic pass to whoever called the guest, where the layer makes an
+    /// error of it.
     #[inline]
     pub fn call(&self, instance: &mut impl Instance, slots: &mut [u64]) -> Result<()> {
-        let Inner { name, func, .. } = &*self.0;
-        // A host function that panicked has left nothing half done but its own state; the instance is poisoned.
-        match catch_unwind(AssertUnwindSafe(|| func(name, instance, slots))) {
-            Ok(result) => result,
-            Err(payload) => Err(panicked(name, &*payload)),
+        self.0.entry.call(&self.0.name, instance, slots)
+    }
+
+    /// For backends: the same for a function of up to four parameters and one result. This is the quickest way; the
+    /// signatures of [`by_signature`](crate::by_signature) are such.
+    ///
+    /// # Errors
+    ///
+    /// As [`HostFunc::call`].
+    ///
+    /// # Panics
+    ///
+    /// As [`HostFunc::call`].
+    #[inline(always)]
+    pub fn call_few<const N: usize>(&self, instance: &mut impl Instance, params: [u64; N]) -> Result<u64> {
+        let param = |i: usize| params.get(i).copied().unwrap_or_default();
+        let Inner { name, entry, .. } = &*self.0;
+        match entry {
+            Entry::Few(few) => few(name, instance, param(0), param(1), param(2), param(3)),
+            Entry::Many(many) => {
+                let mut slots = [param(0), param(1), param(2), param(3)];
+                many(name, instance, &mut slots).map(|()| slots[0])
+            }
         }
     }
 }
 
-#[cold]
-fn panicked(name: &Name, payload: &(dyn Any + Send)) -> Error {
-    let message = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
-    let kind = ErrorKind::HostPanic { module: name.module.clone(), name: name.name.clone() };
-    Error::with_source(kind, message.unwrap_or("a panic without a message"))
+impl Entry {
+    fn call(&self, name: &Name, instance: &mut dyn DynInstance, slots: &mut [u64]) -> Result<()> {
+        match self {
+            Self::Few(few) => {
+                let param = |i: usize| slots.get(i).copied().unwrap_or_default();
+                let result = few(name, instance, param(0), param(1), param(2), param(3))?;
+                if let [slot, ..] = slots {
+                    *slot = result;
+                }
+                Ok(())
+            }
+            Self::Many(many) => many(name, instance, slots),
+        }
+    }
 }
 
 impl fmt::Debug for HostFunc {
@@ -124,13 +160,15 @@ pub struct Data {
     pub(crate) protocol: Box<dyn Any + Send>,
     /// How many calls from host functions into the guest are under way.
     pub(crate) depth: u32,
+    /// The host function that has panicked.
+    pub(crate) panicked: Option<Name>,
 }
 
 impl Data {
     pub(crate) fn new(interface: Arc<Interface>, state: Box<dyn Any + Send>, protocol: Box<dyn Any + Send>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { id, interface, state, protocol, depth: 0 }
+        Self { id, interface, state, protocol, depth: 0, panicked: None }
     }
 
     pub(crate) fn state<T: 'static>(&self) -> &T {

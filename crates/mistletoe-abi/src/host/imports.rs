@@ -4,10 +4,12 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
-use crate::error::{Error, ErrorKind};
+use crate::erased::DynInstance;
+use crate::error::{Error, ErrorKind, Result};
 use crate::host::Caller;
-use crate::host::func::{HostFunc, Name};
+use crate::host::func::{Entry, HostFunc, Name};
 use crate::host::typed::HostFn;
 use crate::module::Interface;
 use crate::types::{ExternType, Problem};
@@ -87,16 +89,34 @@ impl<T: Send + 'static> Imports<T> {
 
 /// A closure with its types erased.
 fn host_func<T: 'static, P, R>(name: Name, func: impl HostFn<T, P, R>) -> HostFunc {
-    HostFunc::new(name, ty(&func), move |name, instance, slots| {
-        let mut caller = Caller::new(instance, name);
-        let result = func.call(&mut caller, slots);
-        match (caller.into_fault(), result) {
-            // The guest is poisoned, so it does not go on, even if the closure would have it so.
-            (Some(fault), Ok(())) => Err(fault),
-            (_, Err(error)) => Err(failed(name, error)),
-            (None, Ok(())) => Ok(()),
-        }
-    })
+    let ty = ty(&func);
+    let entry = if ty.params.len() <= 4 && ty.results.len() <= 1 {
+        Entry::Few(Arc::new(move |name, instance, a, b, c, d| {
+            let mut slots = [a, b, c, d];
+            enter(&func, name, instance, &mut slots)?;
+            Ok(slots[0])
+        }))
+    } else {
+        Entry::Many(Arc::new(move |name, instance, slots| enter(&func, name, instance, slots)))
+    };
+    HostFunc::new(name, ty, entry)
+}
+
+#[inline(always)]
+fn enter<T: 'static, P, R>(
+    func: &impl HostFn<T, P, R>,
+    name: &Name,
+    instance: &mut dyn DynInstance,
+    slots: &mut [u64],
+) -> Result<()> {
+    let mut caller = Caller::new(instance, name);
+    let result = func.call(&mut caller, slots);
+    match (caller.into_fault(), result) {
+        // The guest is poisoned, so it does not go on, even if the closure would have it so.
+        (Some(fault), Ok(())) => Err(fault),
+        (_, Err(error)) => Err(failed(name, error)),
+        (None, Ok(())) => Ok(()),
+    }
 }
 
 /// The type of a closure whose type has no name.

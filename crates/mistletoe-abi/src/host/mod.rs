@@ -27,6 +27,7 @@ mod signature;
 mod typed;
 
 pub use caller::{Caller, GuestFunc};
+pub(crate) use func::Name;
 pub use func::{Data, HostFunc};
 pub use imports::Imports;
 pub use typed::{HostFn, HostResult, WasmParams, WasmResults, WasmTy};
