@@ -9,8 +9,10 @@ use mistletoe_benches::by_hand;
 
 const CALLS: u64 = 1_000;
 
-/// The functions: name, type, and how the guest calls one.
-const FUNCTIONS: [(&str, &str, &str); 4] = [
+/// The functions: name, type, and how the guest calls one. The first three use nothing of the instance that calls them
+/// and cannot fail, which an engine makes the most of; the others are what hosts have functions for: one changes the
+/// state, one reads a string.
+const FUNCTIONS: [(&str, &str, &str); 5] = [
     ("nothing", "", "(call $f)"),
     ("add", "(param i32 i32) (result i32)", "(local.set $sum (call $f (local.get $sum) (i32.const 3)))"),
     (
@@ -18,6 +20,7 @@ const FUNCTIONS: [(&str, &str, &str); 4] = [
         "(param i64 i64) (result i64)",
         "(local.set $sum (i32.wrap_i64 (call $f (i64.extend_i32_u (local.get $sum)) (i64.const 3))))",
     ),
+    ("count", "(param i32) (result i32)", "(local.set $sum (i32.and (call $f (i32.const 0)) (i32.const 255)))"),
     (
         "text",
         "(param i32 i32) (result i32)",
@@ -53,6 +56,11 @@ fn imports() -> Imports<u32> {
         .func("env", "nothing", |_: &mut Caller<'_, u32>| ())
         .func("env", "add", |_: &mut Caller<'_, u32>, a: u32, b: u32| a.wrapping_add(b))
         .func("env", "wide", |_: &mut Caller<'_, u32>, a: u64, b: u64| a ^ b)
+        .func("env", "count", |caller: &mut Caller<'_, u32>, step: u32| {
+            let count = caller.state_mut();
+            *count = count.checked_add(step).ok_or("too many")?;
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(*count)
+        })
         .func("env", "text", |caller: &mut Caller<'_, u32>, address: u32, length: u32| {
             Ok::<_, Error>(caller.str("text", address, length)?.len() as u32)
         });

@@ -55,9 +55,16 @@ impl Package {
     }
 }
 
+/// What a store holds.
+#[derive(Debug, Default)]
+struct State {
+    memory: Option<Memory>,
+    count: u32,
+}
+
 /// A guest that calls host functions.
 pub struct Calls {
-    store: Store<Option<Memory>>,
+    store: Store<State>,
     run: TypedFunc<(u32, u32), u32>,
 }
 
@@ -69,23 +76,24 @@ impl Calls {
     /// The engine's.
     pub fn new(wasm: &[u8]) -> Result<Self> {
         let engine = engine()?;
-        let mut linker: Linker<Option<Memory>> = Linker::new(&engine);
-        linker.func_wrap("env", "nothing", |_: Caller<'_, Option<Memory>>| ())?;
-        linker.func_wrap("env", "add", |_: Caller<'_, Option<Memory>>, a: u32, b: u32| a.wrapping_add(b))?;
-        linker.func_wrap("env", "wide", |_: Caller<'_, Option<Memory>>, a: u64, b: u64| a ^ b)?;
-        linker.func_wrap(
-            "env",
-            "text",
-            |caller: Caller<'_, Option<Memory>>, address: u32, length: u32| -> Result<u32> {
-                let memory = caller.data().ok_or_else(|| ::wasmtime::Error::msg("no memory"))?;
-                let (start, end) = (address as usize, address as usize + length as usize);
-                let bytes = memory.data(&caller).get(start..end).ok_or_else(|| ::wasmtime::Error::msg("outside"))?;
-                Ok(std::str::from_utf8(bytes)?.len() as u32)
-            },
-        )?;
-        let mut store = Store::new(&engine, None);
+        let mut linker: Linker<State> = Linker::new(&engine);
+        linker.func_wrap("env", "nothing", |_: Caller<'_, State>| ())?;
+        linker.func_wrap("env", "add", |_: Caller<'_, State>, a: u32, b: u32| a.wrapping_add(b))?;
+        linker.func_wrap("env", "wide", |_: Caller<'_, State>, a: u64, b: u64| a ^ b)?;
+        linker.func_wrap("env", "count", |mut caller: Caller<'_, State>, step: u32| -> Result<u32> {
+            let state = caller.data_mut();
+            state.count = state.count.checked_add(step).ok_or_else(|| ::wasmtime::Error::msg("too many"))?;
+            Ok(state.count)
+        })?;
+        linker.func_wrap("env", "text", |caller: Caller<'_, State>, address: u32, length: u32| -> Result<u32> {
+            let memory = caller.data().memory.ok_or_else(|| ::wasmtime::Error::msg("no memory"))?;
+            let (start, end) = (address as usize, address as usize + length as usize);
+            let bytes = memory.data(&caller).get(start..end).ok_or_else(|| ::wasmtime::Error::msg("outside"))?;
+            Ok(std::str::from_utf8(bytes)?.len() as u32)
+        })?;
+        let mut store = Store::new(&engine, State::default());
         let instance = linker.instantiate(&mut store, &Module::new(&engine, wasm)?)?;
-        *store.data_mut() = Some(memory(&instance, &mut store)?);
+        store.data_mut().memory = Some(memory(&instance, &mut store)?);
         Ok(Self { run: instance.get_typed_func(&mut store, "__mistletoe_generate")?, store })
     }
 

@@ -380,6 +380,10 @@ impl Instance for Guest {
         self.engine.data()
     }
 
+    fn data_mut(&mut self) -> &mut Data {
+        self.engine.data_mut()
+    }
+
     fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
         let (memory, data) = self.engine.memory_and_data();
         let memory = match &mut self.shown {

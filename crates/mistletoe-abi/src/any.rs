@@ -179,6 +179,10 @@ impl Instance for AnyInstance {
         self.0.data()
     }
 
+    fn data_mut(&mut self) -> &mut Data {
+        self.0.data_mut()
+    }
+
     fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
         self.0.memory_and_data()
     }

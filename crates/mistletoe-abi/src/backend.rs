@@ -96,6 +96,9 @@ pub trait Instance {
     /// What the layer gave to [`Backend::instantiate`].
     fn data(&self) -> &Data;
 
-    /// The memory and the data, both to be written.
+    /// The same, to be changed.
+    fn data_mut(&mut self) -> &mut Data;
+
+    /// The memory and the data at once, both to be changed.
     fn memory_and_data(&mut self) -> (&mut [u8], &mut Data);
 }

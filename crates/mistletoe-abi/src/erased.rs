@@ -15,6 +15,7 @@ pub(crate) trait DynInstance {
     fn call(&mut self, func: &(dyn Any + Send + Sync), slots: &mut [u64]) -> Result<()>;
     fn memory(&self) -> &[u8];
     fn data(&self) -> &Data;
+    fn data_mut(&mut self) -> &mut Data;
     fn memory_and_data(&mut self) -> (&mut [u8], &mut Data);
 }
 
@@ -39,6 +40,10 @@ impl<I: Instance> DynInstance for I {
 
     fn data(&self) -> &Data {
         Instance::data(self)
+    }
+
+    fn data_mut(&mut self) -> &mut Data {
+        Instance::data_mut(self)
     }
 
     fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {

@@ -56,7 +56,7 @@ impl<I: Instance> Guest<I> {
     }
 
     pub(crate) fn data_mut(&mut self) -> &mut Data {
-        self.instance.memory_and_data().1
+        self.instance.data_mut()
     }
 
     /// Makes an error of a host function's panic, once for all the calls that a protocol's step makes. Any other panic

@@ -289,6 +289,11 @@ impl<S: Context> Instance for WasmerInstance<S> {
         &self.store.host().data
     }
 
+    #[inline]
+    fn data_mut(&mut self) -> &mut Data {
+        &mut self.store.host_mut().data
+    }
+
     fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
         let Some(Exports { memory, .. }) = self.store.exports() else {
             return (&mut [], &mut self.store.host_mut().data);

@@ -264,6 +264,11 @@ impl<S: Context> Instance for WasmiInstance<S> {
     }
 
     #[inline]
+    fn data_mut(&mut self) -> &mut Data {
+        &mut self.store.host_mut().data
+    }
+
+    #[inline]
     fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
         match self.store.host().exports {
             Some(exports) => {

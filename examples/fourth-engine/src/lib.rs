@@ -208,6 +208,10 @@ impl<E: Call> Instance for TinywasmInstance<E> {
         }
     }
 
+    fn data_mut(&mut self) -> &mut Data {
+        self.memory_and_data().1
+    }
+
     fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
         match &mut self.held {
             Held { memory, data: Some(data) } => (memory, data),

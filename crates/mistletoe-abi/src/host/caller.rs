@@ -22,7 +22,7 @@ pub(crate) const MAX_NESTING: u32 = 64;
 /// The instance that calls a host function: its session's state, its memory and its exports.
 pub struct Caller<'a, T> {
     instance: &'a mut dyn DynInstance,
-    name: &'a Name,
+    name: &'a Arc<Name>,
     fault: Option<Error>,
     state: PhantomData<&'a mut T>,
 }
@@ -37,7 +37,7 @@ pub struct GuestFunc<P, R> {
 }
 
 impl<'a, T: 'static> Caller<'a, T> {
-    pub(crate) fn new(instance: &'a mut dyn DynInstance, name: &'a Name) -> Self {
+    pub(crate) fn new(instance: &'a mut dyn DynInstance, name: &'a Arc<Name>) -> Self {
         Self { instance, name, fault: None, state: PhantomData }
     }
 
@@ -56,7 +56,7 @@ impl<'a, T: 'static> Caller<'a, T> {
 
     /// The state of the session, to be changed.
     pub fn state_mut(&mut self) -> &mut T {
-        self.memory_and_state().1
+        self.instance.data_mut().state_mut()
     }
 
     /// The guest's memory, as large as it is now.
@@ -66,7 +66,7 @@ impl<'a, T: 'static> Caller<'a, T> {
 
     /// The guest's memory, to be written.
     pub fn memory_mut(&mut self) -> &mut [u8] {
-        self.memory_and_state().0
+        self.instance.memory_and_data().0
     }
 
     /// The guest's memory and the session's state at once.
@@ -77,7 +77,7 @@ impl<'a, T: 'static> Caller<'a, T> {
 
     /// What the protocol keeps beside the session's state.
     pub(crate) fn protocol_mut<P: 'static>(&mut self) -> &mut P {
-        self.instance.memory_and_data().1.protocol_mut()
+        self.instance.data_mut().protocol_mut()
     }
 
     /// Resolves a function that the guest exports, for [`Caller::call`].
@@ -116,7 +116,7 @@ impl<'a, T: 'static> Caller<'a, T> {
         if let Some(fault) = &self.fault {
             return Err(Error::poisoned(fault));
         }
-        let data = self.instance.memory_and_data().1;
+        let data = self.instance.data_mut();
         if func.instance != data.id {
             return Err(Error::engine(Operation::Call, "the function belongs to another instance"));
         }
@@ -127,7 +127,7 @@ impl<'a, T: 'static> Caller<'a, T> {
             let mut slots = [0; SLOTS];
             params.into_slots(&mut slots);
             let result = self.instance.call(&*func.func, &mut slots);
-            self.instance.memory_and_data().1.depth -= 1;
+            self.instance.data_mut().depth -= 1;
             result.map(|()| R::from_slots(&slots))
         };
         result.map_err(|error| {
@@ -215,7 +215,7 @@ impl<'a, T: 'static> Caller<'a, T> {
 /// One that is dropped belongs to a host function that panicked: the layer will want to know which.
 impl<T> Drop for Caller<'_, T> {
     fn drop(&mut self) {
-        self.instance.memory_and_data().1.panicked.get_or_insert_with(|| self.name.clone());
+        self.instance.data_mut().panicked.get_or_insert_with(|| Name::clone(self.name));
     }
 }
 

@@ -14,26 +14,24 @@ use crate::module::Interface;
 use crate::types::FuncType;
 
 /// A function of the host's, ready to be linked. Cheap to clone, and shared by threads.
-#[derive(Clone)]
-pub struct HostFunc(Arc<Inner>);
-
-struct Inner {
-    name: Name,
+pub struct HostFunc {
+    name: Arc<Name>,
     ty: FuncType,
-    entry: Entry,
+    code: Box<dyn Code>,
 }
 
-/// The function itself, in one of two forms.
-#[derive(Clone)]
-pub(crate) enum Entry {
-    /// Up to four parameters and one result, which then pass in registers.
-    Few(Arc<Few>),
-    /// Any number of them, in slots.
-    Many(Arc<Many>),
-}
+/// A closure with its types erased. A trait object of its own for each copy that a backend keeps, so that a call is one
+/// step away.
+pub(crate) trait Code: Send + Sync {
+    /// Calls it on behalf of `instance`, with parameters and results in `slots`.
+    fn call(&self, instance: &mut dyn DynInstance, slots: &mut [u64]) -> Result<()>;
 
-type Few = dyn Fn(&Name, &mut dyn DynInstance, u64, u64, u64, u64) -> Result<u64> + Send + Sync;
-type Many = dyn Fn(&Name, &mut dyn DynInstance, &mut [u64]) -> Result<()> + Send + Sync;
+    /// The same for up to four parameters and one result, which pass in registers.
+    fn call_few(&self, instance: &mut dyn DynInstance, a: u64, b: u64, c: u64, d: u64) -> Result<u64>;
+
+    /// The same code under a name.
+    fn named(&self, name: Arc<Name>) -> Box<dyn Code>;
+}
 
 /// Where a function is imported from.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -43,23 +41,23 @@ pub(crate) struct Name {
 }
 
 impl HostFunc {
-    pub(crate) fn new(name: Name, ty: FuncType, entry: Entry) -> Self {
-        Self(Arc::new(Inner { name, ty, entry }))
+    pub(crate) fn new(name: Arc<Name>, ty: FuncType, code: Box<dyn Code>) -> Self {
+        Self { name, ty, code }
     }
 
     /// The module that guests import it from.
     pub fn module(&self) -> &str {
-        &self.0.name.module
+        &self.name.module
     }
 
     /// Its name in that module.
     pub fn name(&self) -> &str {
-        &self.0.name.name
+        &self.name.name
     }
 
     /// Its type: numbers only, no references.
     pub fn ty(&self) -> &FuncType {
-        &self.0.ty
+        &self.ty
     }
 
     /// For backends that stand in front of another: the same function with `around` it, which is given the slots and the
@@ -68,16 +66,14 @@ impl HostFunc {
         &self,
         around: impl Fn(&mut [u64], &mut dyn FnMut(&mut [u64]) -> Result<()>) -> Result<()> + Send + Sync + 'static,
     ) -> Self {
-        let inner = self.0.clone();
-        let entry = Entry::Many(Arc::new(move |name, instance, slots| {
-            around(slots, &mut |slots| inner.entry.call(name, instance, slots))
-        }));
-        Self::new(self.0.name.clone(), self.0.ty.clone(), entry)
+        let code = Around { inner: self.clone(), around: Arc::new(around) };
+        Self::new(self.name.clone(), self.ty.clone(), Box::new(code))
     }
 
     /// The same function under another name.
     pub(crate) fn named(&self, name: Name) -> Self {
-        Self::new(name, self.0.ty.clone(), self.0.entry.clone())
+        let name = Arc::new(name);
+        Self::new(name.clone(), self.ty.clone(), self.code.named(name))
     }
 
     /// For backends: calls the function on behalf of `instance`, which called it, with the parameters in `slots`; the
@@ -93,11 +89,11 @@ impl HostFunc {
     /// error of it.
     #[inline]
     pub fn call(&self, instance: &mut impl Instance, slots: &mut [u64]) -> Result<()> {
-        self.0.entry.call(&self.0.name, instance, slots)
+        self.code.call(instance, slots)
     }
 
-    /// For backends: the same for a function of up to four parameters and one result. This is the quickest way; the
-    /// signatures of [`by_signature`](crate::by_signature) are such.
+    /// For backends: the same for a function of up to four parameters and one result, as all that
+    /// [`by_signature`](crate::by_signature) knows are. This is the quickest way.
     ///
     /// # Errors
     ///
@@ -109,37 +105,45 @@ impl HostFunc {
     #[inline(always)]
     pub fn call_few<const N: usize>(&self, instance: &mut impl Instance, params: [u64; N]) -> Result<u64> {
         let param = |i: usize| params.get(i).copied().unwrap_or_default();
-        let Inner { name, entry, .. } = &*self.0;
-        match entry {
-            Entry::Few(few) => few(name, instance, param(0), param(1), param(2), param(3)),
-            Entry::Many(many) => {
-                let mut slots = [param(0), param(1), param(2), param(3)];
-                many(name, instance, &mut slots).map(|()| slots[0])
-            }
-        }
+        self.code.call_few(instance, param(0), param(1), param(2), param(3))
     }
 }
 
-impl Entry {
-    fn call(&self, name: &Name, instance: &mut dyn DynInstance, slots: &mut [u64]) -> Result<()> {
-        match self {
-            Self::Few(few) => {
-                let param = |i: usize| slots.get(i).copied().unwrap_or_default();
-                let result = few(name, instance, param(0), param(1), param(2), param(3))?;
-                if let [slot, ..] = slots {
-                    *slot = result;
-                }
-                Ok(())
-            }
-            Self::Many(many) => many(name, instance, slots),
-        }
+/// A function with something around it.
+struct Around<F> {
+    inner: HostFunc,
+    around: Arc<F>,
+}
+
+impl<F> Code for Around<F>
+where
+    F: Fn(&mut [u64], &mut dyn FnMut(&mut [u64]) -> Result<()>) -> Result<()> + Send + Sync + 'static,
+{
+    fn call(&self, instance: &mut dyn DynInstance, slots: &mut [u64]) -> Result<()> {
+        (self.around)(slots, &mut |slots| self.inner.code.call(instance, slots))
+    }
+
+    fn call_few(&self, instance: &mut dyn DynInstance, a: u64, b: u64, c: u64, d: u64) -> Result<u64> {
+        let mut slots = [a, b, c, d];
+        self.call(instance, &mut slots)?;
+        Ok(slots[0])
+    }
+
+    fn named(&self, name: Arc<Name>) -> Box<dyn Code> {
+        let inner = HostFunc::new(name.clone(), self.inner.ty.clone(), self.inner.code.named(name));
+        Box::new(Self { inner, around: self.around.clone() })
+    }
+}
+
+impl Clone for HostFunc {
+    fn clone(&self) -> Self {
+        Self::new(self.name.clone(), self.ty.clone(), self.code.named(self.name.clone()))
     }
 }
 
 impl fmt::Debug for HostFunc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { name, ty, .. } = &*self.0;
-        write!(f, "HostFunc({name} {ty})")
+        write!(f, "HostFunc({} {})", self.name, self.ty)
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use crate::erased::DynInstance;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Caller;
-use crate::host::func::{Entry, HostFunc, Name};
+use crate::host::func::{Code, HostFunc, Name};
 use crate::host::typed::HostFn;
 use crate::module::Interface;
 use crate::types::{ExternType, Problem};
@@ -30,7 +30,7 @@ impl<T: Send + 'static> Imports<T> {
 
     /// Offers a function as `name` of `module`. Its type is the closure's; see [`HostFn`]. It takes the place of one
     /// that was offered under the same name before.
-    pub fn func<P, R>(
+    pub fn func<P: 'static, R: 'static>(
         &mut self,
         module: impl Into<Cow<'static, str>>,
         name: impl Into<Cow<'static, str>>,
@@ -43,7 +43,7 @@ impl<T: Send + 'static> Imports<T> {
 
     /// Offers a function as `name` of whatever module a guest imports it from, for toolchains that name the module after
     /// the program that they compile. One that [`func`](Imports::func) offers comes first.
-    pub fn func_of_any_module<P, R>(
+    pub fn func_of_any_module<P: 'static, R: 'static>(
         &mut self,
         name: impl Into<Cow<'static, str>>,
         func: impl HostFn<T, P, R>,
@@ -87,41 +87,47 @@ impl<T: Send + 'static> Imports<T> {
     }
 }
 
-/// A closure with its types erased.
-fn host_func<T: 'static, P, R>(name: Name, func: impl HostFn<T, P, R>) -> HostFunc {
-    let ty = ty(&func);
-    let entry = if ty.params.len() <= 4 && ty.results.len() <= 1 {
-        Entry::Few(Arc::new(move |name, instance, a, b, c, d| {
-            let mut slots = [a, b, c, d];
-            enter(&func, name, instance, &mut slots)?;
-            Ok(slots[0])
-        }))
-    } else {
-        Entry::Many(Arc::new(move |name, instance, slots| enter(&func, name, instance, slots)))
-    };
-    HostFunc::new(name, ty, entry)
+/// A closure, and the name that errors give it.
+struct Closure<F, S> {
+    name: Arc<Name>,
+    func: Arc<F>,
+    signature: PhantomData<S>,
 }
 
-#[inline(always)]
-fn enter<T: 'static, P, R>(
-    func: &impl HostFn<T, P, R>,
-    name: &Name,
-    instance: &mut dyn DynInstance,
-    slots: &mut [u64],
-) -> Result<()> {
-    let mut caller = Caller::new(instance, name);
-    let result = func.call(&mut caller, slots);
-    match (caller.into_fault(), result) {
-        // The guest is poisoned, so it does not go on, even if the closure would have it so.
-        (Some(fault), Ok(())) => Err(fault),
-        (_, Err(error)) => Err(failed(name, error)),
-        (None, Ok(())) => Ok(()),
+fn host_func<T: 'static, P: 'static, R: 'static, F: HostFn<T, P, R>>(name: Name, func: F) -> HostFunc {
+    let name = Arc::new(name);
+    let code = Closure { name: name.clone(), func: Arc::new(func), signature: PhantomData::<fn(T, P) -> R> };
+    HostFunc::new(name, F::TYPE, Box::new(code))
+}
+
+impl<T: 'static, P: 'static, R: 'static, F: HostFn<T, P, R>> Code for Closure<F, fn(T, P) -> R> {
+    fn call(&self, instance: &mut dyn DynInstance, slots: &mut [u64]) -> Result<()> {
+        self.enter(instance, slots)
+    }
+
+    fn call_few(&self, instance: &mut dyn DynInstance, a: u64, b: u64, c: u64, d: u64) -> Result<u64> {
+        let mut slots = [a, b, c, d];
+        self.enter(instance, &mut slots)?;
+        Ok(slots[0])
+    }
+
+    fn named(&self, name: Arc<Name>) -> Box<dyn Code> {
+        Box::new(Self { name, func: self.func.clone(), signature: PhantomData })
     }
 }
 
-/// The type of a closure whose type has no name.
-fn ty<T, P, R, F: HostFn<T, P, R>>(_: &F) -> crate::types::FuncType {
-    F::TYPE
+impl<T: 'static, P: 'static, R: 'static, F: HostFn<T, P, R>> Closure<F, fn(T, P) -> R> {
+    #[inline(always)]
+    fn enter(&self, instance: &mut dyn DynInstance, slots: &mut [u64]) -> Result<()> {
+        let mut caller = Caller::new(instance, &self.name);
+        let result = self.func.call(&mut caller, slots);
+        match (caller.into_fault(), result) {
+            // The guest is poisoned, so it does not go on, even if the closure would have it so.
+            (Some(fault), Ok(())) => Err(fault),
+            (_, Err(error)) => Err(failed(&self.name, error)),
+            (None, Ok(())) => Ok(()),
+        }
+    }
 }
 
 /// The layer's own error goes on as it is, so that a trap keeps its kind however many host functions it passes.

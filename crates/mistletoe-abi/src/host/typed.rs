@@ -173,7 +173,7 @@ macro_rules! host_fn {
             const TYPE: FuncType =
                 FuncType::new(<($($ty,)*) as WasmParams>::TYPES, <R::Results as WasmResults>::TYPES);
 
-            #[inline]
+            #[inline(always)]
             #[allow(non_snake_case, unused_variables, unused_mut)]
             fn call(
                 &self,
