@@ -35,8 +35,7 @@ pub struct Case {
 pub struct Header {
     /// One line: what the case proves.
     pub about: String,
-    /// Numbers of the rules that it tests, in its protocol's document: `docs/abi.md`, for plugins `docs/httpwasm.md`.
-    /// Commands follow WASI's own.
+    /// Numbers of the rules that it tests, in its protocol's document; see [`Protocol::document`].
     #[serde(default)]
     pub rules: Vec<u32>,
     /// The interface that the module speaks: `"package"` (the default), `"httpwasm"` or `"command"`.
@@ -198,7 +197,7 @@ impl Header {
 
     /// A case that can only pass is none.
     fn check(&self) -> Result<(), &'static str> {
-        if self.rules.is_empty() && self.protocol != Protocol::Command {
+        if self.rules.is_empty() && self.protocol.document().is_some() {
             return Err("a case names at least one rule");
         }
         let ends = [self.load.is_some(), self.open.is_some(), !self.steps.is_empty()];

@@ -26,7 +26,9 @@ pub struct Row {
     pub name: String,
     /// What it proves.
     pub about: String,
-    /// The rules of `docs/abi.md` that it tests.
+    /// The file in `docs/` that has the rules.
+    pub document: Option<&'static str>,
+    /// The rules that it tests.
     pub rules: Vec<u32>,
     /// What each backend made of it, in the order of the report's backends.
     pub results: Vec<Verdict>,
@@ -74,6 +76,10 @@ impl Row {
         !self.differs && self.results.iter().all(Verdict::is_good)
     }
 
+    fn rules(&self) -> String {
+        self.rules.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
+    }
+
     /// The fixture, from the project's root.
     pub fn file(&self) -> String {
         format!("conformance/fixtures/{}/{}.wat", self.group, self.name)
@@ -113,6 +119,7 @@ impl Report {
                 group: case.group.clone(),
                 name: case.name.clone(),
                 about: case.header.about.clone(),
+                document: case.header.protocol.document(),
                 rules: case.header.rules.clone(),
                 results,
             }
@@ -176,8 +183,8 @@ impl Report {
         if !row.differs && row.results.iter().all(|verdict| matches!(verdict, Verdict::Passed { .. })) {
             return;
         }
-        let rules = row.rules.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
-        let _ = writeln!(text, "{}\n  {} (docs/abi.md, rule {rules})", row.file(), row.about);
+        let document = row.document.map(|document| format!(" (docs/{document}, rule {})", row.rules()));
+        let _ = writeln!(text, "{}\n  {}{}", row.file(), row.about, document.unwrap_or_default());
         if row.differs {
             text.push_str("  the backends pass, but differ:\n");
         }
@@ -204,7 +211,7 @@ impl Report {
                 group = &row.group;
                 let _ = writeln!(text, "| **{group}** | |{}", " |".repeat(self.backends.len()));
             }
-            let rules = row.rules.iter().map(u32::to_string).collect::<Vec<_>>().join(", ");
+            let rules = row.document.map(|document| format!("[{}]({document})", row.rules())).unwrap_or_default();
             let about = row.about.replace('|', "\\|");
             let _ = write!(text, "| [{}](../{}): {about} | {rules} |", row.name, row.file());
             for (backend, verdict) in self.backends.iter().zip(&row.results) {

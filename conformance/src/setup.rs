@@ -29,6 +29,17 @@ pub enum Protocol {
     Command,
 }
 
+impl Protocol {
+    /// The file in `docs/` whose rules its cases test. Commands follow WASI's own.
+    pub fn document(self) -> Option<&'static str> {
+        match self {
+            Self::Package => Some("abi.md"),
+            Self::Httpwasm => Some("httpwasm.md"),
+            Self::Command => None,
+        }
+    }
+}
+
 /// What a module is loaded with.
 #[derive(Clone, Debug)]
 pub struct Setup {

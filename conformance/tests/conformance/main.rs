@@ -7,12 +7,13 @@ mod faulty;
 mod matrix;
 mod selftest;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Trial};
 use mistletoe::AnyBackend;
+use mistletoe_conformance::case::Header;
 use mistletoe_conformance::report::Verdict;
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
@@ -55,15 +56,22 @@ fn tests() -> Result<ExitCode, Error> {
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
 }
 
-/// Every numbered rule of `docs/abi.md` is tested by a case that names it, and no case names another.
+/// Every numbered rule of a protocol's document is tested by a case that names it, and no case names another.
 fn rules_are_tested() -> Result<(), libtest_mimic::Failed> {
-    let document = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/abi.md");
-    let document = std::fs::read_to_string(document)?;
-    let rules = document.lines().filter_map(|line| line.split_once(". **")?.0.parse().ok());
-    let rules: BTreeSet<u32> = rules.collect();
-    let tested = mistletoe_conformance::cases()?.into_iter().flat_map(|case| case.header.rules).collect();
-    if rules.is_empty() || rules != tested {
-        return Err(format!("the rules are {rules:?}, and those that cases name are {tested:?}").into());
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let mut tested = BTreeMap::<_, BTreeSet<u32>>::new();
+    for Header { protocol, rules, .. } in mistletoe_conformance::cases()?.into_iter().map(|case| case.header) {
+        if let Some(document) = protocol.document() {
+            tested.entry(document).or_default().extend(rules);
+        }
+    }
+    for (document, tested) in tested {
+        let text = std::fs::read_to_string(docs.join(document))?;
+        let rules = text.lines().filter_map(|line| line.split_once(". **")?.0.parse().ok());
+        let rules: BTreeSet<u32> = rules.collect();
+        if rules.is_empty() || rules != tested {
+            return Err(format!("{document}: the rules are {rules:?}, and those that cases name are {tested:?}").into());
+        }
     }
     Ok(())
 }

@@ -117,8 +117,8 @@ fn markdown(report: &Report) -> Result<String, Error> {
     Ok(format!(
         "# Conformance\n\n\
          Every case of the conformance suite on every backend. `yes` says that the backend did what the case says;\n\
-         the rules are those of [abi.md](abi.md). `cargo xtask conformance --format markdown --report\n\
-         docs/conformance.md` renews this file.\n\n\
+         the rules are those of the document that each links to; cases without one hold against WASI preview 1 itself.\n\
+         `cargo xtask conformance --format markdown --report docs/conformance.md` renews this file.\n\n\
          {RUN}{date} with {}.\n\n{}",
         versions()?.join(", "),
         report.markdown()

@@ -63,7 +63,7 @@ impl<B: Backend, T: 'static> CommandSession<B, T> {
     ///
     /// [`Trap`](crate::ErrorKind::Trap), what a host function gave, and [`Engine`](crate::ErrorKind::Engine).
     pub fn run(mut self) -> (Result<u32>, T) {
-        let result = Guest::guarded(&mut self.guest, |guest| guest, command::run);
+        let result = command::run(&mut self.guest);
         (result, self.guest.data_mut().take_state())
     }
 

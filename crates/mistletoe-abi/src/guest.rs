@@ -3,6 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::backend::Instance;
+use crate::erased::DynInstance;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::Data;
 use crate::protocol::{ExportedFunc, Region};
@@ -43,7 +44,7 @@ impl<I: Instance> Guest<I> {
     /// Calls the module's start function, which is no export of the package's: a trap in it names none.
     pub(crate) fn start(&mut self, name: &str) -> Result<()> {
         let func = self.instance.func(name, &FuncType::new(&[], &[]))?;
-        self.instance.call(&func, &mut [0; SLOTS])
+        caught(&mut self.instance, |instance| Instance::call(instance, &func, &mut [0; SLOTS]))
     }
 
     /// What poisoned the instance, if anything did.
@@ -59,23 +60,6 @@ impl<I: Instance> Guest<I> {
         self.instance.data_mut()
     }
 
-    /// Makes an error of a host function's panic, once for all the calls that a protocol's step makes. Any other panic
-    /// goes on.
-    pub(crate) fn guarded<P, R>(
-        protocol: &mut P,
-        guest: fn(&mut P) -> &mut Self,
-        step: impl FnOnce(&mut P) -> Result<R>,
-    ) -> Result<R> {
-        // What a panic leaves half done is the guest's, which is poisoned, and the session's state, which is its owner's.
-        catch_unwind(AssertUnwindSafe(|| step(protocol))).unwrap_or_else(|payload| {
-            let guest = guest(protocol);
-            let Some(name) = guest.data_mut().panicked.take() else { resume_unwind(payload) };
-            let error = Error::host_panic(&name, &*payload);
-            guest.fault = Some(error.clone());
-            Err(error)
-        })
-    }
-
     /// Calls into the guest, unless it is poisoned; poisons it if the call fails. A function without a result gives
     /// anything.
     pub(crate) fn call<const N: usize>(&mut self, func: &Func<I::Func, N>, params: [u32; N]) -> Result<u32> {
@@ -86,7 +70,7 @@ impl<I: Instance> Guest<I> {
         for (slot, param) in slots.iter_mut().zip(params) {
             *slot = param.into();
         }
-        match self.instance.call(&func.func, &mut slots) {
+        match caught(&mut self.instance, |instance| Instance::call(instance, &func.func, &mut slots)) {
             Ok(()) => Ok(slots[0] as u32),
             Err(error) => {
                 let error = error.in_export(func.name);
@@ -153,6 +137,17 @@ impl<I: Instance> Guest<I> {
     pub(crate) fn holds(&self, span: Span) -> bool {
         self.instance.memory().get(span.range()).is_some()
     }
+}
+
+/// Calls into a guest, and makes an error of the panic of a host function that the guest calls. Any other panic goes on.
+pub(crate) fn caught<I: DynInstance + ?Sized>(instance: &mut I, call: impl FnOnce(&mut I) -> Result<()>) -> Result<()> {
+    // What a panic leaves half done is the guest's, which is poisoned, and the session's state, which is its owner's.
+    catch_unwind(AssertUnwindSafe(|| call(instance))).unwrap_or_else(|payload| {
+        match instance.data_mut().panicked.take() {
+            Some(name) => Err(Error::host_panic(&name, &*payload)),
+            None => resume_unwind(payload),
+        }
+    })
 }
 
 impl Span {

@@ -5,7 +5,6 @@ use std::marker::PhantomData;
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::guest::Guest;
 use crate::host::Imports;
 use crate::limits::Limits;
 use crate::module::Interface;
@@ -100,7 +99,7 @@ impl<B: Backend, T: 'static> HandlerSession<B, T> {
     /// after either; and [`Allocation`](crate::ErrorKind::Allocation) or
     /// [`OutOfBounds`](crate::ErrorKind::OutOfBounds) where the plugin has no room for its input.
     pub fn run(&mut self, input: &[u8]) -> Result<Output> {
-        Guest::guarded(&mut self.handler, HttpInstance::guest_mut, |handler| handler.run(input))?;
+        self.handler.run(input)?;
         Ok(self.handler.take_output())
     }
 

@@ -6,7 +6,6 @@ use std::marker::PhantomData;
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::guest::Guest;
 use crate::host::{Data, Imports};
 use crate::limits::Limits;
 use crate::module::Interface;
@@ -115,7 +114,7 @@ impl<B: Backend, T: 'static> Session<B, T> {
     /// [`OutOfBounds`](crate::ErrorKind::OutOfBounds), [`InvalidUtf8`](crate::ErrorKind::InvalidUtf8) or
     /// [`TooLong`](crate::ErrorKind::TooLong).
     pub fn info(&mut self) -> Result<String> {
-        Guest::guarded(&mut self.package, PackageInstance::guest_mut, |package| package.info(&self.limits))
+        self.package.info(&self.limits)
     }
 
     /// Has the package answer an input, and copies the answer (rules 3 to 7).
@@ -137,9 +136,7 @@ impl<B: Backend, T: 'static> Session<B, T> {
     ///
     /// As [`Session::generate`].
     pub fn generate_with<R>(&mut self, input: &str, read: impl FnOnce(&str) -> R) -> Result<R> {
-        Guest::guarded(&mut self.package, PackageInstance::guest_mut, |package| {
-            package.generate(input, &self.limits, read)
-        })
+        self.package.generate(input, &self.limits, read)
     }
 
     /// What poisoned this session, if anything did. After an answered call this is a trap while freeing (rule 7): the

@@ -83,7 +83,7 @@ impl<B: Backend> Program<B> {
         let data = Data::new(self.interface.clone(), state, protocol);
         let mut guest = Guest::new(self.backend.instantiate(&self.module, data)?);
         if let Some(start) = &self.start {
-            Guest::guarded(&mut guest, |guest| guest, |guest| guest.start(start))?;
+            guest.start(start)?;
         }
         Ok(guest)
     }
@@ -97,7 +97,7 @@ impl<B: Backend> Program<B> {
         let mut guest = self.instantiate(state, protocol)?;
         if self.interface.export(INITIALIZE.name).is_some() {
             let initialize = guest.resolve(&INITIALIZE)?;
-            Guest::guarded(&mut guest, |guest| guest, |guest| guest.call(&initialize, []))?;
+            guest.call(&initialize, [])?;
         }
         Ok(guest)
     }

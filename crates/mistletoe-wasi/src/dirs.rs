@@ -146,6 +146,11 @@ impl Dir {
     }
 
     pub(crate) fn remove_dir(&self, path: &str) -> Result<(), Errno> {
+        // A slash at the end says no more than that it is a directory. `cap_primitives` would look for a `.` in it.
+        let path = match path.trim_end_matches('/') {
+            "" => path,
+            name => name,
+        };
         Ok(cap::remove_dir(&self.dir, path.as_ref())?)
     }
 

@@ -6,6 +6,7 @@
 mod select;
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use mistletoe_abi::host::{Data, HostFunc, WasmResults as _, WasmTy as _};
@@ -143,7 +144,9 @@ fn define(linker: &mut Linker<Host>, import: &HostFunc) -> Result<(), LinkerErro
                 name,
                 move |mut caller: Caller<'_, Host>, $($param: $param_ty),*| -> Result<$result, wasmi::Error> {
                     let mut instance = WasmiInstance { store: &mut caller };
-                    let result = host.call_few(&mut instance, [$($param.into_slot()),*]).map_err(carried)?;
+                    let result = caught(&host, &mut instance, |instance| {
+                        host.call_few(instance, [$($param.into_slot()),*])
+                    })?;
                     Ok(<$result>::from_slots(&[result]))
                 },
             )
@@ -157,7 +160,7 @@ fn define(linker: &mut Linker<Host>, import: &HostFunc) -> Result<(), LinkerErro
             for (slot, param) in slots.iter_mut().zip(params) {
                 *slot = into_slot(param);
             }
-            enter(&mut caller, &host, &mut slots)?;
+            caught(&host, &mut WasmiInstance { store: &mut caller }, |instance| host.call(instance, &mut slots))?;
             for ((slot, result), ty) in slots.iter().zip(results).zip(host.ty().results.iter()) {
                 *result = from_slot(*slot, ty);
             }
@@ -167,10 +170,18 @@ fn define(linker: &mut Linker<Host>, import: &HostFunc) -> Result<(), LinkerErro
     .map(drop)
 }
 
-/// Calls a host function on behalf of a guest.
+/// Calls a host function on behalf of a guest. A panic stops here: it cannot unwind the interpreter.
 #[inline(always)]
-fn enter(caller: &mut Caller<'_, Host>, host: &HostFunc, slots: &mut [u64]) -> Result<(), wasmi::Error> {
-    host.call(&mut WasmiInstance { store: caller }, slots).map_err(carried)
+fn caught<'a, 'b, R>(
+    host: &HostFunc,
+    instance: &mut WasmiInstance<&'a mut Caller<'b, Host>>,
+    call: impl FnOnce(&mut WasmiInstance<&'a mut Caller<'b, Host>>) -> Result<R>,
+) -> Result<R, wasmi::Error> {
+    // A panic leaves nothing half done but the guest, which is poisoned, and the session's state, which is its owner's.
+    match catch_unwind(AssertUnwindSafe(|| call(instance))) {
+        Ok(result) => result.map_err(carried),
+        Err(payload) => Err(carried(host.panicked(instance, &*payload))),
+    }
 }
 
 #[cold]

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::erased::DynInstance;
 use crate::error::{Error, ErrorKind, Operation, Result, Trap};
-use crate::guest::Span;
+use crate::guest::{Span, caught};
 use crate::host::func::Name;
 use crate::host::typed::{SLOTS, WasmParams, WasmResults};
 use crate::protocol::Region;
@@ -126,7 +126,7 @@ impl<'a, T: 'static> Caller<'a, T> {
             data.depth += 1;
             let mut slots = [0; SLOTS];
             params.into_slots(&mut slots);
-            let result = self.instance.call(&*func.func, &mut slots);
+            let result = caught(self.instance, |instance| instance.call(&*func.func, &mut slots));
             self.instance.data_mut().depth -= 1;
             result.map(|()| R::from_slots(&slots))
         };
@@ -215,7 +215,7 @@ impl<'a, T: 'static> Caller<'a, T> {
 /// One that is dropped belongs to a host function that panicked: the layer will want to know which.
 impl<T> Drop for Caller<'_, T> {
     fn drop(&mut self) {
-        self.instance.data_mut().panicked.get_or_insert_with(|| Name::clone(self.name));
+        self.instance.data_mut().panicked = Some(Name::clone(self.name));
     }
 }
 

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::backend::Instance;
 use crate::erased::DynInstance;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::module::Interface;
 use crate::types::FuncType;
 
@@ -85,8 +85,8 @@ impl HostFunc {
     ///
     /// # Panics
     ///
-    /// Where the function does. The engine lets the panic pass to whoever called the guest, where the layer makes an
-    /// error of it.
+    /// Where the function does. An engine lets the panic pass to whoever called the guest, where the layer makes an error
+    /// of it; a backend whose engine cannot do that catches it and gives [`HostFunc::panicked`] to the engine.
     #[inline]
     pub fn call(&self, instance: &mut impl Instance, slots: &mut [u64]) -> Result<()> {
         self.code.call(instance, slots)
@@ -106,6 +106,13 @@ impl HostFunc {
     pub fn call_few<const N: usize>(&self, instance: &mut impl Instance, params: [u64; N]) -> Result<u64> {
         let param = |i: usize| params.get(i).copied().unwrap_or_default();
         self.code.call_few(instance, param(0), param(1), param(2), param(3))
+    }
+
+    /// For backends: what the function's panic with this payload is answered with.
+    #[cold]
+    pub fn panicked(&self, instance: &mut impl Instance, payload: &(dyn Any + Send)) -> Error {
+        instance.data_mut().panicked = None;
+        Error::host_panic(&self.name, payload)
     }
 }
 
@@ -164,7 +171,7 @@ pub struct Data {
     pub(crate) protocol: Box<dyn Any + Send>,
     /// How many calls from host functions into the guest are under way.
     pub(crate) depth: u32,
-    /// The host function that has panicked.
+    /// The host function that has panicked, while the panic is under way.
     pub(crate) panicked: Option<Name>,
 }
 
