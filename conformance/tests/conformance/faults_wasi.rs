@@ -361,10 +361,10 @@ fn is_wasi(name: &str) -> bool {
 /// Answers with one error number for another.
 fn answers(wrong: bool, from: u64, to: u64, slots: &mut [u64], call: Call<'_>) -> Result<()> {
     call(slots)?;
-    if let (true, [errno, ..]) = (wrong, slots) {
-        if *errno == from {
-            *errno = to;
-        }
+    if let (true, [errno, ..]) = (wrong, slots)
+        && *errno == from
+    {
+        *errno = to;
     }
     Ok(())
 }

@@ -139,7 +139,7 @@ fn function(store: &mut Store, env: &FunctionEnv<Host>, import: &HostFunc) -> Fu
                 env,
                 move |mut env: FunctionEnvMut<'_, Host>, $($param: $param_ty),*| -> Result<$result, RuntimeError> {
                     let mut instance = WasmerInstance { store: &mut env };
-                    let result = host.call_few(&mut instance, [$($param.into_slot()),*]).map_err(carried)?;
+                    let result = host.call_few_unwinding(&mut instance, [$($param.into_slot()),*]).map_err(carried)?;
                     Ok(<$result>::from_slots(&[result]))
                 },
             )
@@ -154,16 +154,10 @@ fn function(store: &mut Store, env: &FunctionEnv<Host>, import: &HostFunc) -> Fu
             for (slot, param) in slots.iter_mut().zip(params) {
                 *slot = into_slot(param);
             }
-            enter(&mut env, &host, &mut slots)?;
+            host.call(&mut WasmerInstance { store: &mut env }, &mut slots).map_err(carried)?;
             Ok(slots.iter().zip(ty.results.iter()).map(|(slot, ty)| from_slot(*slot, ty)).collect())
         })
     })
-}
-
-/// Calls a host function on behalf of a guest.
-#[inline(always)]
-fn enter(env: &mut FunctionEnvMut<'_, Host>, host: &HostFunc, slots: &mut [u64]) -> Result<(), RuntimeError> {
-    host.call(&mut WasmerInstance { store: env }, slots).map_err(carried)
 }
 
 #[cold]

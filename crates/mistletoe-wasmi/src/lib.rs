@@ -6,7 +6,6 @@
 mod select;
 
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use mistletoe_abi::host::{Data, HostFunc, WasmResults as _, WasmTy as _};
@@ -144,9 +143,7 @@ fn define(linker: &mut Linker<Host>, import: &HostFunc) -> Result<(), LinkerErro
                 name,
                 move |mut caller: Caller<'_, Host>, $($param: $param_ty),*| -> Result<$result, wasmi::Error> {
                     let mut instance = WasmiInstance { store: &mut caller };
-                    let result = caught(&host, &mut instance, |instance| {
-                        host.call_few(instance, [$($param.into_slot()),*])
-                    })?;
+                    let result = host.call_few(&mut instance, [$($param.into_slot()),*]).map_err(carried)?;
                     Ok(<$result>::from_slots(&[result]))
                 },
             )
@@ -160,7 +157,7 @@ fn define(linker: &mut Linker<Host>, import: &HostFunc) -> Result<(), LinkerErro
             for (slot, param) in slots.iter_mut().zip(params) {
                 *slot = into_slot(param);
             }
-            caught(&host, &mut WasmiInstance { store: &mut caller }, |instance| host.call(instance, &mut slots))?;
+            host.call(&mut WasmiInstance { store: &mut caller }, &mut slots).map_err(carried)?;
             for ((slot, result), ty) in slots.iter().zip(results).zip(host.ty().results.iter()) {
                 *result = from_slot(*slot, ty);
             }
@@ -168,20 +165,6 @@ fn define(linker: &mut Linker<Host>, import: &HostFunc) -> Result<(), LinkerErro
         })
     })
     .map(drop)
-}
-
-/// Calls a host function on behalf of a guest. A panic stops here: it cannot unwind the interpreter.
-#[inline(always)]
-fn caught<'a, 'b, R>(
-    host: &HostFunc,
-    instance: &mut WasmiInstance<&'a mut Caller<'b, Host>>,
-    call: impl FnOnce(&mut WasmiInstance<&'a mut Caller<'b, Host>>) -> Result<R>,
-) -> Result<R, wasmi::Error> {
-    // A panic leaves nothing half done but the guest, which is poisoned, and the session's state, which is its owner's.
-    match catch_unwind(AssertUnwindSafe(|| call(instance))) {
-        Ok(result) => result.map_err(carried),
-        Err(payload) => Err(carried(host.panicked(instance, &*payload))),
-    }
 }
 
 #[cold]

@@ -148,7 +148,7 @@ fn define(linker: &mut Linker<Host>, import: &HostFunc) -> wasmtime::Result<()> 
                 name,
                 move |mut caller: Caller<'_, Host>, $($param: $param_ty),*| -> wasmtime::Result<$result> {
                     let mut instance = WasmtimeInstance { store: &mut caller };
-                    let result = host.call_few(&mut instance, [$($param.into_slot()),*]).map_err(carried)?;
+                    let result = host.call_few_unwinding(&mut instance, [$($param.into_slot()),*]).map_err(carried)?;
                     Ok(<$result>::from_slots(&[result]))
                 },
             )
@@ -173,7 +173,7 @@ fn define_untyped<'a>(linker: &'a mut Linker<Host>, import: &HostFunc) -> wasmti
                 let value = unsafe { value.assume_init_ref() };
                 *slot = value.get_u64();
             }
-            enter(&mut caller, &host, slots)?;
+            host.call(&mut WasmtimeInstance { store: &mut caller }, slots).map_err(carried)?;
             for (slot, value) in slots.iter().zip(values.iter_mut()).take(results) {
                 value.write(ValRaw::u64(*slot));
             }
@@ -186,12 +186,6 @@ fn define_untyped<'a>(linker: &'a mut Linker<Host>, import: &HostFunc) -> wasmti
     unsafe {
         linker.func_new_unchecked(import.module(), import.name(), ty, call)
     }
-}
-
-/// Calls a host function on behalf of a guest.
-#[inline(always)]
-fn enter(caller: &mut Caller<'_, Host>, host: &HostFunc, slots: &mut [u64]) -> wasmtime::Result<()> {
-    host.call(&mut WasmtimeInstance { store: caller }, slots).map_err(carried)
 }
 
 #[cold]

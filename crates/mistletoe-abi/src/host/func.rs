@@ -4,6 +4,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::fmt;
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -81,19 +82,26 @@ impl HostFunc {
     ///
     /// # Errors
     ///
-    /// What the function answered with. The engine unwinds the guest and gives this very error to whoever called it.
-    ///
-    /// # Panics
-    ///
-    /// Where the function does. An engine lets the panic pass to whoever called the guest, where the layer makes an error
-    /// of it; a backend whose engine cannot do that catches it and gives [`HostFunc::panicked`] to the engine.
+    /// What the function answered with, and [`ErrorKind::HostPanic`](crate::ErrorKind::HostPanic) where it panicked. The
+    /// engine unwinds the guest and gives this very error to whoever called it.
     #[inline]
     pub fn call(&self, instance: &mut impl Instance, slots: &mut [u64]) -> Result<()> {
-        self.code.call(instance, slots)
+        self.caught(instance, |instance| self.code.call(instance, slots))
     }
 
     /// For backends: the same for a function of up to four parameters and one result, as all that
-    /// [`by_signature`](crate::by_signature) knows are. This is the quickest way.
+    /// [`by_signature`](crate::by_signature) knows are. This is quicker.
+    ///
+    /// # Errors
+    ///
+    /// As [`HostFunc::call`].
+    #[inline(always)]
+    pub fn call_few<const N: usize>(&self, instance: &mut impl Instance, params: [u64; N]) -> Result<u64> {
+        self.caught(instance, |instance| self.call_few_unwinding(instance, params))
+    }
+
+    /// For backends whose engines a panic can unwind: the same as [`HostFunc::call_few`], without a landing place for
+    /// panics. This is the quickest.
     ///
     /// # Errors
     ///
@@ -101,18 +109,21 @@ impl HostFunc {
     ///
     /// # Panics
     ///
-    /// As [`HostFunc::call`].
+    /// Where the function does. The engine has to let the panic pass to whoever called the guest; the layer makes an
+    /// error of it there.
     #[inline(always)]
-    pub fn call_few<const N: usize>(&self, instance: &mut impl Instance, params: [u64; N]) -> Result<u64> {
+    pub fn call_few_unwinding<const N: usize>(&self, instance: &mut impl Instance, params: [u64; N]) -> Result<u64> {
         let param = |i: usize| params.get(i).copied().unwrap_or_default();
         self.code.call_few(instance, param(0), param(1), param(2), param(3))
     }
 
-    /// For backends: what the function's panic with this payload is answered with.
-    #[cold]
-    pub fn panicked(&self, instance: &mut impl Instance, payload: &(dyn Any + Send)) -> Error {
-        instance.data_mut().panicked = None;
-        Error::host_panic(&self.name, payload)
+    #[inline(always)]
+    fn caught<I: Instance, R>(&self, instance: &mut I, call: impl FnOnce(&mut I) -> Result<R>) -> Result<R> {
+        // A panic leaves nothing half done but the guest, which is poisoned, and the session's state, which is its owner's.
+        catch_unwind(AssertUnwindSafe(|| call(instance))).unwrap_or_else(|payload| {
+            instance.data_mut().panicked = None;
+            Err(Error::host_panic(&self.name, &*payload))
+        })
     }
 }
 
