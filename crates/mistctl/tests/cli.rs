@@ -1,83 +1,13 @@
 //! The built program, as a user meets it: what it prints where, and how it ends.
 
 use std::fs;
-use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::path::Path;
 
 use serde_json::Value;
 
-/// A package that gives one answer to any input; see [`answering`].
-const ANSWERING: &str = r#"
-(module
-  (memory (export "memory") 1)
-  (data (i32.const 16) "\20\00\00\00\04\00\00\00")
-  (data (i32.const 32) "info")
-  (data (i32.const 64) "ANSWER")
-  (func (export "__mistletoe_info") (result i32) (i32.const 16))
-  (func (export "__mistletoe_alloc") (param i32) (result i32) (i32.const 4096))
-  (func (export "__mistletoe_dealloc") (param i32 i32))
-  (func (export "__mistletoe_generate") (param i32 i32) (result i32)
-    (i64.store (i32.const 8) (i64.const LENGTH_AND_ADDRESS))
-    (i32.const 8)))
-"#;
+mod support;
 
-/// A package in text that gives this answer to any input.
-fn answering(answer: &str) -> String {
-    let escaped: String = answer.bytes().map(|byte| format!("\\{byte:02x}")).collect();
-    let fat = (answer.len() as u64) << 32 | 64;
-    ANSWERING.replace("ANSWER", &escaped).replace("LENGTH_AND_ADDRESS", &fat.to_string())
-}
-
-fn result(data: &str) -> String {
-    format!("apiVersion: mistletoe.dev/v1alpha1\nkind: MistResult\ndata:\n{data}")
-}
-
-fn mistctl(arguments: &[&str]) -> Output {
-    command(arguments).output().expect("mistctl starts")
-}
-
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_mistctl"));
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
-
-fn example(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/packages").join(name).display().to_string()
-}
-
-fn text(bytes: &[u8]) -> &str {
-    std::str::from_utf8(bytes).expect("UTF-8")
-}
-
-/// Files for one test, gone afterwards.
-struct Scratch(tempfile::TempDir);
-
-impl Scratch {
-    fn new() -> Self {
-        Self(tempfile::tempdir().expect("a folder"))
-    }
-
-    fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
-        let path = self.path(name);
-        fs::write(&path, content).expect("written");
-        path.display().to_string()
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.path().join(name)
-    }
-}
-
-fn backends() -> Vec<String> {
-    let output = mistctl(&["backends"]);
-    let lines = text(&output.stdout).lines();
-    lines
-        .filter(|line| !line.contains("--features"))
-        .filter_map(|line| Some(line.split_once(' ')?.0.to_owned()))
-        .collect()
-}
+use support::{ANSWERING, Scratch, answering, backends, command, example, fed, mistctl, result, text};
 
 const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: my-namespace\n";
 
@@ -190,12 +120,8 @@ fn the_input_is_the_file_then_the_settings_then_the_name() {
     let expected = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistInput\ndata:\n  name: web\n  a:\n    b: 2\n    c: \"yes\"\n  d:\n  - 1\n  - x\n";
     let output = command(&arguments).args(["-f", &values]).output().expect("mistctl starts");
     assert_eq!(text(&output.stdout), expected);
-    let mut command = command(&arguments);
-    let mut child =
-        command.args(["-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().expect("mistctl starts");
     let values = fs::read(&values).expect("read");
-    child.stdin.take().expect("a pipe").write_all(&values).expect("written");
-    assert_eq!(text(&child.wait_with_output().expect("it ends").stdout), expected);
+    assert_eq!(text(&fed(command(&arguments).args(["-f", "-"]), &values).stdout), expected);
 }
 
 #[test]

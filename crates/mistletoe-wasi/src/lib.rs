@@ -39,15 +39,25 @@
 //!
 //! # What differs from wasmtime's
 //!
-//! Programs see what wasmtime's own WASI would show them, but for these:
+//! Programs see what wasmtime's own WASI (of its release 48) would show them, but for these:
 //!
 //! - What was not granted is [`Errno::NotCapable`] and not [`Errno::Perm`], and so is a descriptor used in a way that it
-//!   was not opened for (there [`Errno::Badf`]).
-//! - Invalid flags and enumerations are [`Errno::Inval`], where wasmtime traps.
+//!   was not opened for (there [`Errno::Badf`], or [`Errno::Inval`] where a file's size is set).
+//! - Pointers outside the memory, and invalid flags and enumerations, are errors, where wasmtime traps; so is an exit
+//!   code of 126 or more there. Pointers need no alignment here.
+//! - File calls on a directory's descriptor are [`Errno::Badf`]; `fd_readdir` on what is no directory is
+//!   [`Errno::NotDir`] (there [`Errno::Badf`]), and `fd_allocate` on a stream [`Errno::Spipe`] (there [`Errno::Badf`]).
+//! - Reading and writing go through all buffers, where wasmtime takes the first that is not empty.
+//! - A file opened with `CREAT` or `TRUNC` and with rights to read alone cannot be written to.
+//! - A symbolic link with `..` in its target can be made, and is not followed out of the directory.
 //! - A directory lists in the order of its names' bytes.
 //! - `fd_allocate` makes a file longer, and `fd_fdstat_set_rights` takes rights away; there both are [`Errno::NotSup`].
 //! - `path_*` on a descriptor that is no directory's are [`Errno::NotDir`] always.
-//! - `poll_oneoff` reports a bad descriptor in its event, and waits for all clocks that there are.
+//! - `poll_oneoff` reports a bad descriptor in its event, waits for all clocks that there are, and tells how many bytes of
+//!   a file are left to read (there 0).
+//! - `proc_raise` is [`Errno::NoSys`] (there [`Errno::NotSup`]).
+//! - `fd_seek` beyond 2^63 - 1 is [`Errno::Inval`].
+//! - The rights of streams are to read or write, and to poll.
 //! - The clocks of the process's and the thread's time are there: they show the monotonic time.
 //! - The rights that `path_open` asks for decide between reading and writing, and are otherwise not looked at.
 //! - Appending is done at the end that the file has at that moment; other processes can append in between.
