@@ -30,6 +30,9 @@ impl<T: Send + 'static> Imports<T> {
 
     /// Offers a function as `name` of `module`. Its type is the closure's; see [`HostFn`]. It takes the place of one
     /// that was offered under the same name before.
+    ///
+    /// A call allocates nothing with up to four parameters and one result, all of them `i32` or `i64`. With other types
+    /// wasmi and wasmer ask the allocator at each call.
     pub fn func<P: 'static, R: 'static>(
         &mut self,
         module: impl Into<Cow<'static, str>>,
