@@ -1,13 +1,13 @@
 //! `mistctl call`.
 
-use std::io::{self, Write};
+use std::io::Write;
 use std::path::Path;
 
 use mistletoe::wasi::{self, Wasi};
 use mistletoe::{Handler, Limits};
 
 use crate::cli::{Call, ErrorFormat};
-use crate::failure::{Failure, Level, note};
+use crate::failure::{Failure, Level, Stderr, note};
 use crate::{files, log, print_bytes};
 
 pub(crate) fn run(arguments: &Call, format: ErrorFormat) -> Result<(), Failure> {
@@ -19,18 +19,20 @@ pub(crate) fn run(arguments: &Call, format: ErrorFormat) -> Result<(), Failure> 
     let handler = Handler::with_imports(&arguments.backend.start()?, &wasm, &imports, Limits::default());
     let environment = arguments.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let handler = handler.map_err(in_module)?.delimiter(arguments.delimiter);
-    let mut session = handler.session_with(Wasi::builder().env(environment).build()).map_err(in_module)?;
-    let result = session.run(&input);
-    log::print(session.state_mut(), format);
-    let (output, result) = match result {
+    let mut session = handler.session_with(log::wasi(format).env(environment).build()).map_err(in_module)?;
+    let (output, result) = match session.run(&input) {
         Ok(output) => (output, Ok(())),
         // What came before the failure may say why.
         Err(error) => (session.unfinished(), Err(in_module(error))),
     };
-    print_bytes(&output.stdout)?;
+    let fault = session.fault().cloned();
+    // With it goes the log, which then is complete.
+    drop(session);
+    let printed = print_bytes(&output.stdout);
     // Standard error may be closed; that is no reason to fail.
-    let _ = io::stderr().lock().write_all(&output.stderr);
-    if let Some(fault) = session.fault().filter(|_| result.is_ok()) {
+    let _ = Stderr.write_all(&output.stderr);
+    let result = result.and(printed);
+    if let Some(fault) = fault.filter(|_| result.is_ok()) {
         let module = arguments.module.display();
         note(Level::Warning, &format!("{module}: the answer is good, but freeing what it was given failed: {fault}"));
     }

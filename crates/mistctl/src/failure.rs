@@ -2,8 +2,9 @@
 
 use std::error::Error as _;
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anstyle::{AnsiColor, Style};
 use mistletoe::ErrorKind;
@@ -203,10 +204,30 @@ pub(crate) fn note(level: Level, text: &str) {
     write_line(&format!("{style}{label}{style:#} {}", printable(text.trim_end())));
 }
 
-/// Standard error may be closed; that is no reason to fail.
+/// Whether a program or plugin left a line on standard error without an end.
+static UNFINISHED: AtomicBool = AtomicBool::new(false);
+
+/// Standard error, for what programs and plugins write there themselves.
+pub(crate) struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = io::stderr().write(bytes)?;
+        if let Some(last) = bytes.get(..written).and_then(<[u8]>::last) {
+            UNFINISHED.store(*last != b'\n', Ordering::Relaxed);
+        }
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        io::stderr().flush()
+    }
+}
+
+/// Writes a line of its own to standard error, which may be closed; that is no reason to fail.
 fn write_line(line: &str) {
-    use std::io::Write;
-    let _ = writeln!(anstream::stderr().lock(), "{line}");
+    let before = if UNFINISHED.swap(false, Ordering::Relaxed) { "\n" } else { "" };
+    let _ = writeln!(anstream::stderr().lock(), "{before}{line}");
 }
 
 /// A text that cannot steer a terminal, whoever wrote it: control characters are escaped, but for line ends and tabs.

@@ -16,12 +16,15 @@ pub(crate) fn run(arguments: &Generate, format: ErrorFormat) -> Result<(), Failu
 
     let backend = arguments.backend.start()?;
     let package = AnyPackage::with_imports(&backend, &wasm, &wasi::imports::<Wasi>(), Limits::default());
-    let mut session = package.map_err(in_package)?.session().map_err(in_package)?;
+    let session = package.map_err(in_package)?.session_with(log::wasi(format).build());
+    let mut session = session.map_err(in_package)?;
     let answer = session.generate(&input);
-    log::print(session.state_mut(), format);
+    let fault = session.fault().cloned();
+    // With it goes the log, which then is complete.
+    drop(session);
     let result = deliver(arguments, &answer.map_err(in_package)?);
     // An error as JSON stands alone.
-    if let Some(fault) = session.fault().filter(|_| result.is_ok() || format == ErrorFormat::Text) {
+    if let Some(fault) = fault.filter(|_| result.is_ok() || format == ErrorFormat::Text) {
         let package = arguments.package.display();
         note(Level::Warning, &format!("{package}: the answer is good, but freeing it failed: {fault}"));
     }

@@ -10,11 +10,11 @@ use mistletoe::wasi::{self, Wasi};
 use mistletoe::{AnyPackage, Error, ErrorKind, Imports, Limits};
 use serde_json::json;
 
-use crate::cli::{Inspect, ListFormat};
+use crate::cli::{ErrorFormat, Inspect, ListFormat};
 use crate::failure::Failure;
-use crate::{files, print};
+use crate::{files, log, print};
 
-pub(crate) fn run(arguments: &Inspect) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &Inspect, format: ErrorFormat) -> Result<(), Failure> {
     let wasm = files::package(&arguments.package)?;
     let Inspection { interface, invalid, .. } = module::inspect(&wasm);
     let mut problems: Vec<String> = invalid.iter().map(with_causes).collect();
@@ -24,7 +24,7 @@ pub(crate) fn run(arguments: &Inspect) -> Result<(), Failure> {
     let interface_problems = if is_module { AnyPackage::problems(&interface, &offered) } else { Vec::new() };
     problems.extend(interface_problems.iter().map(ToString::to_string));
 
-    let info = if problems.is_empty() { info(arguments, &wasm, &offered) } else { Ok(None) };
+    let info = if problems.is_empty() { info(arguments, &wasm, &offered, format) } else { Ok(None) };
     problems.extend(info.as_ref().err().map(with_causes));
 
     let mut listing = Mapping::new();
@@ -57,9 +57,15 @@ pub(crate) fn run(arguments: &Inspect) -> Result<(), Failure> {
 }
 
 /// The package's own description: a document where it is one, else the string.
-fn info(arguments: &Inspect, wasm: &[u8], offered: &Imports<Wasi>) -> mistletoe::Result<Option<Value>> {
+fn info(
+    arguments: &Inspect,
+    wasm: &[u8],
+    offered: &Imports<Wasi>,
+    format: ErrorFormat,
+) -> mistletoe::Result<Option<Value>> {
     let backend = arguments.backend.start()?;
-    let text = AnyPackage::with_imports(&backend, wasm, offered, Limits::default())?.session()?.info()?;
+    let package = AnyPackage::with_imports(&backend, wasm, offered, Limits::default())?;
+    let text = package.session_with(log::wasi(format).build())?.info()?;
     Ok(Some(match yaml::parse(&text) {
         Ok(document @ Value::Mapping(_)) => document,
         _ => Value::String(text),

@@ -43,8 +43,8 @@ fn main() -> ExitCode {
 fn run(verb: Verb, format: ErrorFormat) -> Result<ExitCode, Failure> {
     match verb {
         Verb::Generate(arguments) => generate::run(&arguments, format),
-        Verb::Inspect(arguments) => inspect::run(&arguments),
-        Verb::Run(arguments) => return run::run(&arguments),
+        Verb::Inspect(arguments) => inspect::run(&arguments, format),
+        Verb::Run(arguments) => return run::run(&arguments, format),
         Verb::Call(arguments) => call::run(&arguments, format),
         Verb::Backends => print(&backends()),
         Verb::Completions { shell } => {

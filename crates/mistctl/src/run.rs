@@ -6,15 +6,15 @@ use std::process::ExitCode;
 use mistletoe::Command;
 use mistletoe::wasi::{self, Clock, Output, Random, Wasi};
 
-use crate::cli::{Grant, Run};
-use crate::failure::{Failure, Level, note};
+use crate::cli::{ErrorFormat, Grant, Run};
+use crate::failure::{Failure, Level, Stderr, note};
 use crate::files;
 
-pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
+pub(crate) fn run(arguments: &Run, format: ErrorFormat) -> Result<ExitCode, Failure> {
     let wasm = files::package(&arguments.module)?;
     let in_module = |error| Failure::library(&arguments.module, error);
     let command = Command::with_imports(&arguments.backend.start()?, &wasm, &wasi::imports::<Wasi>());
-    let session = command.map_err(in_module)?.session_with(grants(arguments)?);
+    let session = command.map_err(in_module)?.session_with(grants(arguments, format)?);
     let code = match session {
         Ok(session) => session.run().0,
         // A start function may end the program, too.
@@ -24,17 +24,22 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
 }
 
-fn grants(arguments: &Run) -> Result<Wasi, Failure> {
+fn grants(arguments: &Run, format: ErrorFormat) -> Result<Wasi, Failure> {
     let program = arguments.module.file_name().unwrap_or_default().to_string_lossy();
     let mut builder = Wasi::builder()
         .args([&*program])
         .args(arguments.args.iter().map(String::as_str))
         .env(arguments.env.iter().map(|(name, value)| (name.as_str(), value.as_str())))
         .stdout(Output::stream(io::stdout()))
-        .stderr(Output::stream(io::stderr()))
+        .stderr(Output::stream(Stderr))
         .clock(Clock::System)
         .random(Random::System)
-        .on_denied(|denied| note(Level::Denied, &denied.to_string()));
+        .on_denied(move |denied| {
+            // An error as JSON stands alone.
+            if format == ErrorFormat::Text {
+                note(Level::Denied, &denied.to_string());
+            }
+        });
     builder = match &arguments.stdin {
         Some(path) if path.as_os_str() != "-" => builder.stdin_reader(files::open(path)?),
         _ => builder.stdin_reader(io::stdin()),

@@ -23,9 +23,13 @@ pub(crate) const ANSWERING: &str = r#"
 
 /// A package in text that gives this answer to any input.
 pub(crate) fn answering(answer: &str) -> String {
-    let escaped: String = answer.bytes().map(|byte| format!("\\{byte:02x}")).collect();
     let fat = (answer.len() as u64) << 32 | 64;
-    ANSWERING.replace("ANSWER", &escaped).replace("LENGTH_AND_ADDRESS", &fat.to_string())
+    ANSWERING.replace("ANSWER", &escaped(answer)).replace("LENGTH_AND_ADDRESS", &fat.to_string())
+}
+
+/// Bytes as WebAssembly text has them in a string.
+pub(crate) fn escaped(bytes: impl AsRef<[u8]>) -> String {
+    bytes.as_ref().iter().map(|byte| format!("\\{byte:02x}")).collect()
 }
 
 /// A package's answer with this data.
