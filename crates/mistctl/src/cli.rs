@@ -200,6 +200,10 @@ impl Grant {
         if host.is_empty() || guest.is_empty() {
             return Err("a folder has a name");
         }
+        // A misspelt `:ro` must not grant more than was meant.
+        if paths.contains("::") && guest.contains(':') {
+            return Err("the name for the program has no `:` in it, and what comes after it is `:ro`");
+        }
         Ok(Self { host: host.into(), guest: guest.to_owned(), access })
     }
 }

@@ -192,6 +192,11 @@ pub(crate) enum Level {
 
 /// Prints a line to standard error, coloured where that is a terminal that wants colours.
 pub(crate) fn note(level: Level, text: &str) {
+    notes(level, [text.trim_end()]);
+}
+
+/// Prints several such lines.
+pub(crate) fn notes<'a>(level: Level, texts: impl IntoIterator<Item = &'a str>) {
     let (label, color) = match level {
         Level::Error => ("error:", AnsiColor::Red),
         Level::Cause => ("  caused by:", AnsiColor::Red),
@@ -201,7 +206,8 @@ pub(crate) fn note(level: Level, text: &str) {
         Level::Denied => ("denied:", AnsiColor::Yellow),
     };
     let style = Style::new().bold().fg_color(Some(color.into()));
-    write_line(&format!("{style}{label}{style:#} {}", printable(text.trim_end())));
+    let lines: Vec<_> = texts.into_iter().map(|text| format!("{style}{label}{style:#} {}", printable(text))).collect();
+    write_line(&lines.join("\n"));
 }
 
 /// Whether a program or plugin left a line on standard error without an end.

@@ -5,22 +5,20 @@ use std::io::{self, Write};
 use mistletoe::wasi::{Builder, Output, Wasi};
 
 use crate::cli::ErrorFormat;
-use crate::failure::{Level, note};
+use crate::failure::{Level, notes};
 
-/// How much one of the streams takes.
-const MAX: usize = 64 << 20;
-/// A line that is longer is shown in pieces.
-const MAX_LINE: usize = 64 << 10;
+/// How many bytes one of the streams takes.
+const MAX: usize = 1 << 20;
 
 /// WASI for a guest that owes an answer. What it writes to its standard output and standard error is shown as it comes,
 /// each line as the guest's own.
 pub(crate) fn wasi(format: ErrorFormat) -> Builder {
-    let log = || Output::stream(Log { line: Vec::new(), written: 0, format });
+    let log = || Output::stream(Log { rest: Vec::new(), written: 0, format });
     Wasi::builder().stdout(log()).stderr(log())
 }
 
 struct Log {
-    line: Vec<u8>,
+    rest: Vec<u8>,
     written: usize,
     format: ErrorFormat,
 }
@@ -29,9 +27,9 @@ impl Log {
     fn show(&mut self) {
         // An error as JSON stands alone.
         if self.format == ErrorFormat::Text {
-            note(Level::Log, String::from_utf8_lossy(&self.line).trim_end_matches(['\r', '\n']));
+            notes(Level::Log, String::from_utf8_lossy(&self.rest).lines());
         }
-        self.line.clear();
+        self.rest.clear();
     }
 }
 
@@ -42,11 +40,12 @@ impl Write for Log {
             return Err(io::ErrorKind::StorageFull.into());
         }
         self.written += bytes.len();
-        for piece in bytes.split_inclusive(|byte| *byte == b'\n').flat_map(|line| line.chunks(MAX_LINE)) {
-            self.line.extend_from_slice(piece);
-            if piece.ends_with(b"\n") || self.line.len() >= MAX_LINE {
-                self.show();
-            }
+        self.rest.extend_from_slice(bytes);
+        // Only whole lines, and all of them at once: each time costs the host more than the guest.
+        if let Some(end) = self.rest.iter().rposition(|byte| *byte == b'\n') {
+            let rest = self.rest.split_off(end + 1);
+            self.show();
+            self.rest = rest;
         }
         Ok(bytes.len())
     }
@@ -59,7 +58,7 @@ impl Write for Log {
 /// The last line need not have an end.
 impl Drop for Log {
     fn drop(&mut self) {
-        if !self.line.is_empty() {
+        if !self.rest.is_empty() {
             self.show();
         }
     }

@@ -24,13 +24,26 @@ pub(crate) fn run(arguments: &Run, format: ErrorFormat) -> Result<ExitCode, Fail
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
 }
 
+/// Standard output without a buffer, so that the program is told of what was written and what was not.
+#[cfg(unix)]
+fn stdout() -> Result<impl io::Write + Send, Failure> {
+    use std::os::fd::AsFd;
+    let stdout = io::stdout().as_fd().try_clone_to_owned();
+    stdout.map(std::fs::File::from).map_err(|error| Failure::write("standard output", error))
+}
+
+#[cfg(not(unix))]
+fn stdout() -> Result<impl io::Write + Send, Failure> {
+    Ok(io::stdout())
+}
+
 fn grants(arguments: &Run, format: ErrorFormat) -> Result<Wasi, Failure> {
     let program = arguments.module.file_name().unwrap_or_default().to_string_lossy();
     let mut builder = Wasi::builder()
         .args([&*program])
         .args(arguments.args.iter().map(String::as_str))
         .env(arguments.env.iter().map(|(name, value)| (name.as_str(), value.as_str())))
-        .stdout(Output::stream(io::stdout()))
+        .stdout(Output::stream(stdout()?))
         .stderr(Output::stream(Stderr))
         .clock(Clock::System)
         .random(Random::System)

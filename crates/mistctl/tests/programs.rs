@@ -95,6 +95,7 @@ const WRITE: u64 = 1 << 6;
 const BADF: i32 = 8;
 const PIPE: i32 = 64;
 const NOTCAPABLE: i32 = 76;
+const NOTSUP: i32 = 58;
 
 /// A plugin: what its `run` does, and data at address 2048. Its `malloc` gives the bytes from 65536 on, and takes none
 /// back.
@@ -529,6 +530,23 @@ fn no_path_leads_out_of_a_directory() {
 }
 
 #[test]
+fn a_pipe_in_a_directory_is_not_opened() {
+    let scratch = Scratch::new();
+    let pipe = scratch.path("pipe");
+    let made = std::process::Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
+    assert!(made.success());
+    // Opening it for reading would let this go on.
+    let mut writer =
+        std::process::Command::new("sh").args(["-c", "echo precious > \"$0\""]).arg(&pipe).spawn().expect("sh");
+    let grant = format!("{}::/:ro", scratch.0.path().display());
+    let module = scratch.file("program.wat", opening("pipe", 0, READ));
+    let output = mistctl(&["run", &module, "--dir", &grant]);
+    assert_eq!(output.status.code(), Some(NOTSUP), "{}", text(&output.stderr));
+    assert_eq!(fs::read_to_string(&pipe).expect("what the writer has kept"), "precious\n");
+    assert!(writer.wait().expect("the writer ends").success());
+}
+
+#[test]
 fn without_a_directory_there_is_no_descriptor_to_open_from() {
     let scratch = Scratch::new();
     let module = scratch.file("p.wat", opening("f", 0, READ));
@@ -575,6 +593,8 @@ fn malformed_variables_directories_and_delimiters_are_status_2() {
         &["run", &program, "--dir", "::/data"],
         &["run", &program, "--dir", ".::"],
         &["run", &program, "--dir", ".:::ro"],
+        &["run", &program, "--dir", ".::/:RO"],
+        &["run", &program, "--dir", ".::/:ro/"],
         &["run", &program, "--delimiter", "nul"],
         &["call"],
         &["call", &plugin, "--env", "NAME"],

@@ -8,6 +8,7 @@
 //! guest.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -40,13 +41,13 @@ pub struct AnyInstanceFunc(AnyFunc);
 /// A [`Package`] compiled for any backend.
 pub struct AnyPackage<T = ()> {
     package: Arc<dyn DynPackage>,
-    state: PhantomData<fn(T)>,
+    state: PhantomData<fn(T) -> T>,
 }
 
 /// A [`Session`] of a package on any backend. It stays on its thread, since one engine's instances must.
 pub struct AnySession<T = ()> {
     session: Box<dyn DynSession>,
-    state: PhantomData<T>,
+    state: PhantomData<Cell<T>>,
 }
 
 trait DynBackend: Send + Sync {

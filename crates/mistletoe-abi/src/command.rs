@@ -1,5 +1,6 @@
 //! What a host program holds to run WASI commands.
 
+use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -17,7 +18,7 @@ use crate::protocol::command;
 /// What it can do is in its imports; the crate `mistletoe-wasi` has those of WASI preview 1.
 pub struct Command<B: Backend, T = ()> {
     program: Program<B>,
-    state: PhantomData<fn(T)>,
+    state: PhantomData<fn(T) -> T>,
 }
 
 impl<B: Backend, T: Send + 'static> Command<B, T> {
@@ -52,7 +53,7 @@ impl<B: Backend, T: Send + 'static> Command<B, T> {
 /// It is `Send` where the engine's instances are.
 pub struct CommandSession<B: Backend, T = ()> {
     guest: Guest<B::Instance>,
-    state: PhantomData<T>,
+    state: PhantomData<Cell<T>>,
 }
 
 impl<B: Backend, T: 'static> CommandSession<B, T> {

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::backend::Instance;
 use crate::erased::DynInstance;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::host::Data;
 use crate::protocol::{ExportedFunc, Region};
 use crate::types::FuncType;
@@ -65,6 +65,9 @@ impl<I: Instance> Guest<I> {
     pub(crate) fn call<const N: usize>(&mut self, func: &Func<I::Func, N>, params: [u32; N]) -> Result<u32> {
         if let Some(fault) = &self.fault {
             return Err(Error::poisoned(fault));
+        }
+        if self.instance.data().broken {
+            return Err(Error::engine(Operation::Call, "the engine panicked in an earlier call"));
         }
         let mut slots = [0; SLOTS];
         for (slot, param) in slots.iter_mut().zip(params) {
@@ -143,9 +146,13 @@ impl<I: Instance> Guest<I> {
 pub(crate) fn caught<I: DynInstance + ?Sized>(instance: &mut I, call: impl FnOnce(&mut I) -> Result<()>) -> Result<()> {
     // What a panic leaves half done is the guest's, which is poisoned, and the session's state, which is its owner's.
     catch_unwind(AssertUnwindSafe(|| call(instance))).unwrap_or_else(|payload| {
-        match instance.data_mut().panicked.take() {
+        let data = instance.data_mut();
+        match data.panicked.take() {
             Some(name) => Err(Error::host_panic(&name, &*payload)),
-            None => resume_unwind(payload),
+            None => {
+                data.broken = true;
+                resume_unwind(payload)
+            }
         }
     })
 }

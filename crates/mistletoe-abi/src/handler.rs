@@ -1,5 +1,6 @@
 //! What a host program holds to have plugins answer requests.
 
+use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -18,7 +19,7 @@ pub struct Handler<B: Backend, T = ()> {
     program: Program<B>,
     limits: Limits,
     delimiter: Delimiter,
-    state: PhantomData<fn(T)>,
+    state: PhantomData<fn(T) -> T>,
 }
 
 impl<B: Backend> Handler<B> {
@@ -86,7 +87,7 @@ impl<B: Backend, T: Send + 'static> Handler<B, T> {
 /// It is `Send` where the engine's instances are.
 pub struct HandlerSession<B: Backend, T = ()> {
     handler: HttpInstance<B::Instance>,
-    state: PhantomData<T>,
+    state: PhantomData<Cell<T>>,
 }
 
 impl<B: Backend, T: 'static> HandlerSession<B, T> {

@@ -1,6 +1,7 @@
 //! What a host program holds: a package, compiled once, and sessions of it.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 
@@ -18,7 +19,7 @@ use crate::protocol::package::{PackageInstance, offer, problems};
 pub struct Package<B: Backend, T = ()> {
     program: Program<B>,
     limits: Limits,
-    state: PhantomData<fn(T)>,
+    state: PhantomData<fn(T) -> T>,
 }
 
 impl<B: Backend> Package<B> {
@@ -100,7 +101,7 @@ impl<B: Backend, T: Send + 'static> Package<B, T> {
 pub struct Session<B: Backend, T = ()> {
     package: PackageInstance<B::Instance>,
     limits: Limits,
-    state: PhantomData<T>,
+    state: PhantomData<Cell<T>>,
 }
 
 impl<B: Backend, T: 'static> Session<B, T> {

@@ -32,6 +32,7 @@ pub(crate) enum Opened {
 }
 
 /// How to open a path.
+#[derive(Default)]
 pub(crate) struct How {
     pub(crate) read: bool,
     pub(crate) write: bool,
@@ -56,6 +57,12 @@ impl Dir {
     }
 
     pub(crate) fn open(&self, path: &str, how: How) -> Result<Opened, Errno> {
+        // Only to open a pipe or a device may do something. What it is now says what is asked for, not what is opened: that
+        // is looked at below.
+        match self.stat_at(path, how.follow).map(|stat| stat.filetype) {
+            Ok(FileType::RegularFile | FileType::Directory | FileType::SymbolicLink) | Err(_) => {}
+            Ok(_) => return Err(if how.directory { Errno::NotDir } else { Errno::NotSup }),
+        }
         // The underscored two are there for cap-fs-ext, which asks for any release of this major version.
         let mut options = OpenOptions::new();
         options
@@ -117,19 +124,21 @@ impl Dir {
         accessed: Option<SystemTime>,
         modified: Option<SystemTime>,
     ) -> Result<(), Errno> {
-        let spec = |time: Option<SystemTime>| {
-            time.map(|time| SystemTimeSpec::Absolute(cap_primitives::time::SystemTime::from_std(time)))
-        };
-        let (accessed, modified) = (spec(accessed), spec(modified));
         if !follows {
-            return Ok(cap::set_times_nofollow(&self.dir, path.as_ref(), accessed, modified)?);
+            let spec = |time: Option<SystemTime>| {
+                time.map(|time| SystemTimeSpec::Absolute(cap_primitives::time::SystemTime::from_std(time)))
+            };
+            return Ok(cap::set_times_nofollow(&self.dir, path.as_ref(), spec(accessed), spec(modified))?);
         }
-        // Where there is no way around opening it, a pipe would make the host wait.
-        match self.stat_at(path, true)?.filetype {
-            FileType::RegularFile | FileType::Directory => {
-                Ok(cap::set_times(&self.dir, path.as_ref(), accessed, modified)?)
+        // On what was opened here, and not by `cap_primitives`, which would wait for the other end of a pipe.
+        let open = |read| self.open(path, How { read, write: !read, follow: true, ..How::default() });
+        match open(true).or_else(|error| if error == Errno::Acces { open(false) } else { Err(error) })? {
+            Opened::File(File(file)) | Opened::Dir(Self { dir: file, .. }) => {
+                let mut times = fs::FileTimes::new();
+                times = accessed.map_or(times, |time| times.set_accessed(time));
+                times = modified.map_or(times, |time| times.set_modified(time));
+                Ok(file.set_times(times)?)
             }
-            _ => Err(Errno::NotSup),
         }
     }
 

@@ -31,11 +31,14 @@
 //!
 //! A path is looked up from the directory that was granted and does not leave it, by `..`, from the root, or through
 //! symbolic links; `cap-primitives` sees to that. Such a path is [`Errno::NotCapable`], and so is any kind of writing
-//! below a directory that was granted for reading; [`Builder::on_denied`] hears of both. Only files and directories are
-//! opened: a pipe or device that lies in a granted directory is [`Errno::NotSup`], and does not make the host wait.
+//! below a directory that was granted for reading; [`Builder::on_denied`] hears of both. A pipe or device that lies in a
+//! granted directory is [`Errno::NotSup`] and is not opened, unless another program puts it there at that very moment; the
+//! host does not wait for its other end in either case.
 //!
 //! Two directories where one lies within the other are the host's to think about: what is refused through one may be
-//! possible through the other.
+//! possible through the other. So are the files of `/proc` and the like, which are files to a guest. A name that is not
+//! UTF-8 makes its directory unlistable ([`Errno::Ilseq`]). Where a host limits the size of its files (`ulimit -f`), the
+//! system ends a process that exceeds it, unless the host program ignores that signal.
 //!
 //! # What differs from wasmtime's
 //!

@@ -18,7 +18,8 @@ const CAPTURED: usize = 64 << 20;
 
 impl Output {
     /// Kept for [`Wasi::stdout`](crate::Wasi::stdout) and [`Wasi::stderr`](crate::Wasi::stderr), up to so many bytes. A
-    /// guest that writes more gets [`Errno::NoSpc`], as from a disk that is full.
+    /// guest that writes more gets [`Errno::NoSpc`], as from a disk that is full. What a guest wrote that fails before its
+    /// session is open is lost; only a [stream](Output::stream) has it.
     pub fn captured(limit: usize) -> Self {
         Self(Sink::Captured { bytes: Vec::new(), limit })
     }

@@ -14,6 +14,9 @@ use wasmtime::{
 };
 
 /// wasmtime with one of its compilers.
+///
+/// Compiled code runs on the thread's own stack and takes up to 1 MiB of it: sessions belong on threads with 2 MiB, which
+/// is what Rust's own have unless told otherwise. (Pulley's code has a stack of its own.)
 #[derive(Clone)]
 pub struct Wasmtime {
     engine: Engine,

@@ -184,13 +184,15 @@ pub struct Data {
     pub(crate) depth: u32,
     /// The host function that has panicked, while the panic is under way.
     pub(crate) panicked: Option<Name>,
+    /// The engine has panicked, which no engine should; nothing is called any more.
+    pub(crate) broken: bool,
 }
 
 impl Data {
     pub(crate) fn new(interface: Arc<Interface>, state: Box<dyn Any + Send>, protocol: Box<dyn Any + Send>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { id, interface, state, protocol, depth: 0, panicked: None }
+        Self { id, interface, state, protocol, depth: 0, panicked: None, broken: false }
     }
 
     pub(crate) fn state<T: 'static>(&self) -> &T {
@@ -210,7 +212,8 @@ impl Data {
     }
 }
 
-/// The types of a session's state and of its host functions' are one type parameter, so they cannot differ.
+/// The types of a session's state and of its host functions' are one type parameter, in which all that have it are
+/// invariant, so they cannot differ.
 fn of_type<T>(state: Option<T>) -> T {
     match state {
         Some(state) => state,

@@ -19,7 +19,7 @@ pub struct Imports<T = ()> {
     funcs: BTreeMap<Name, HostFunc>,
     /// Functions of whatever module, by name.
     anywhere: BTreeMap<Cow<'static, str>, HostFunc>,
-    state: PhantomData<fn(T)>,
+    state: PhantomData<fn(T) -> T>,
 }
 
 impl<T: Send + 'static> Imports<T> {

@@ -41,3 +41,24 @@ pub fn pack(address: u32, length: u32) -> u64 {
 pub fn unpack(range: u64) -> (u32, u32) {
     ((range >> 32) as u32, range as u32)
 }
+
+/// Sessions, programs and imports are invariant in their state: the state that a host function finds is the one that it
+/// was written for.
+///
+/// ```compile_fail,E0308
+/// use mistletoe_abi::{Backend, Command};
+///
+/// fn contravariant<B: Backend>(command: Command<B, fn(&'static str)>) -> Command<B, for<'a> fn(&'a str)> {
+///     command
+/// }
+/// ```
+///
+/// ```compile_fail,E0308
+/// use mistletoe_abi::{Backend, CommandSession};
+///
+/// fn covariant<B: Backend>(session: CommandSession<B, for<'a> fn(&'a str)>) -> CommandSession<B, fn(&'static str)> {
+///     session
+/// }
+/// ```
+#[cfg(doctest)]
+struct Invariant;

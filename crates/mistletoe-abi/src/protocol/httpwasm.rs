@@ -146,13 +146,15 @@ fn write<T: 'static>(
     length: u32,
     stream: fn(&mut Output) -> &mut Vec<u8>,
 ) -> Result<()> {
-    let bytes = caller.bytes("buffer", address, length)?.to_vec();
-    let Exchange { output, max_output, .. } = caller.protocol_mut();
-    let length = (output.stdout.len() + output.stderr.len() + bytes.len()) as u64;
-    if length > *max_output {
-        return Err(ErrorKind::TooLong { region: Region::Output, length, limit: *max_output }.into());
+    caller.bytes("buffer", address, length)?;
+    let Exchange { output, max_output, .. } = caller.protocol_mut::<Exchange>();
+    let (all, limit) = ((output.stdout.len() + output.stderr.len()) as u64 + u64::from(length), *max_output);
+    // Before anything is copied: a guest can have more memory than its host has to spare.
+    if all > limit {
+        return Err(ErrorKind::TooLong { region: Region::Output, length: all, limit }.into());
     }
-    stream(output).extend(bytes);
+    let bytes = caller.bytes("buffer", address, length)?.to_vec();
+    stream(&mut caller.protocol_mut::<Exchange>().output).extend(bytes);
     Ok(())
 }
 
@@ -208,12 +210,18 @@ impl<I: Instance> HttpInstance<I> {
             }
         }
         // Rule 5: a trap in here poisons the guest, and takes nothing from what was written.
-        for address in mem::take(&mut self.exchange().given) {
-            if address != 0 && self.guest.call(&self.free, [address]).is_err() {
-                break;
+        loop {
+            let given = mem::take(&mut self.exchange().given);
+            if given.is_empty() {
+                return Ok(());
+            }
+            // Freeing may ask for more records, which are then freed in turn.
+            for address in given {
+                if address != 0 && self.guest.call(&self.free, [address]).is_err() {
+                    return Ok(());
+                }
             }
         }
-        Ok(())
     }
 
     /// What the latest run wrote.
