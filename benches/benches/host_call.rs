@@ -68,7 +68,7 @@ fn imports() -> Imports<u32> {
 }
 
 fn session<B: Backend>(backend: &B, wasm: &[u8]) -> Session<B, u32> {
-    let package = Package::with_imports(backend, wasm, &imports(), Limits::default());
+    let package = Package::with_imports(backend, wasm, &imports(), Limits::unlimited());
     package.and_then(|package| package.session()).expect("a session")
 }
 

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::path::Path;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use mistletoe::{AnyPackage, Backend, Package, Session, Wasmer, Wasmi, Wasmtime};
+use mistletoe::{AnyPackage, Backend, Imports, Limits, Package, Session, Wasmer, Wasmi, Wasmtime};
 use mistletoe_benches::by_hand;
 
 fn echo() -> Vec<u8> {
@@ -14,7 +14,8 @@ fn echo() -> Vec<u8> {
 }
 
 fn session<B: Backend>(backend: B) -> Session<B> {
-    Package::new(&backend, &echo()).and_then(|package| package.session()).expect("a session")
+    let package = Package::with_imports(&backend, &echo(), &Imports::new(), Limits::unlimited());
+    package.and_then(|package| package.session()).expect("a session")
 }
 
 fn round_trip(criterion: &mut Criterion) {
@@ -37,7 +38,8 @@ fn round_trip(criterion: &mut Criterion) {
         bench!("wasmi", session(Wasmi::new()));
         for info in mistletoe::backends() {
             let backend = mistletoe::backend(info.name()).expect("a backend");
-            let package = AnyPackage::new(&backend, &echo()).expect("a package");
+            let package = AnyPackage::<()>::with_imports(&backend, &echo(), &Imports::new(), Limits::unlimited());
+            let package = package.expect("a package");
             bench!(format!("{} erased", info.name()), package.session().expect("a session"));
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
+use std::time::Duration;
 
 use mistletoe_abi::Limits;
 use mistletoe_abi::protocol::httpwasm::Delimiter;
@@ -50,6 +51,8 @@ pub struct Header {
     pub delimiter: Option<String>,
     /// The longest output in bytes that the host allows, where it is not the default.
     pub max_output: Option<u64>,
+    /// Limits; there are no others.
+    pub limits: Option<CaseLimits>,
     /// The error that loading the module has to give: its kind and those of its fields that matter.
     pub load: Option<Map<String, Value>>,
     /// The error that opening a session has to give.
@@ -102,12 +105,28 @@ pub struct Step {
     /// The code that a command has to exit with; 0 by default.
     #[serde(default)]
     pub exit: u32,
+    /// How much fuel it has to have used, if that matters.
+    pub fuel: Option<u64>,
     /// What has to be in the granted folders afterwards, if that matters: files with what they hold, folders (`/` at the
     /// end) and links (`@` at the end) with where they lead. The folders are `0/`, `1/` … in the order of their names.
     pub files: Option<BTreeMap<String, String>>,
     /// What has to have poisoned the session by then. Left out, a trap counts as its own fault, and otherwise nothing
     /// changes.
     pub fault: Option<Map<String, Value>>,
+}
+
+/// The limits of a case; see [`Limits`].
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CaseLimits {
+    /// In bytes.
+    pub memory: Option<u64>,
+    /// In milliseconds.
+    pub timeout_ms: Option<u64>,
+    /// In units of fuel; `docs/metering.md` says what costs how much.
+    pub fuel: Option<u64>,
+    /// In units of height.
+    pub stack: Option<u32>,
 }
 
 /// A call on a session.
@@ -182,10 +201,14 @@ impl Case {
 impl Header {
     /// What the module is loaded with.
     pub(crate) fn setup(&self) -> Setup {
-        let mut limits = Limits::default();
-        if let Some(bytes) = self.max_output {
-            limits = limits.max_output(bytes);
-        }
+        let limits = match &self.limits {
+            None => Limits::unlimited(),
+            Some(CaseLimits { memory, timeout_ms, fuel, stack }) => {
+                let timeout = timeout_ms.map(Duration::from_millis);
+                Limits::unlimited().memory(*memory).timeout(timeout).fuel(*fuel).stack(*stack)
+            }
+        };
+        let limits = limits.max_output(self.max_output.unwrap_or(Limits::default().max_output));
         let delimiter = match self.delimiter.as_deref().map(str::as_bytes) {
             None | Some(b"newline") => Delimiter::Newline,
             Some(b"nul") => Delimiter::Nul,

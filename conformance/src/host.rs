@@ -91,6 +91,11 @@ pub trait HostSession {
 
     /// What has poisoned the session.
     fn fault(&self) -> Option<Error>;
+
+    /// How much fuel the latest call has used, where it is counted and can be asked for.
+    fn fuel(&mut self) -> Option<u64> {
+        None
+    }
 }
 
 /// Loads a module that speaks another protocol than the package interface.
@@ -101,7 +106,7 @@ pub trait HostSession {
 pub fn load_other<B: Backend>(backend: &B, wasm: &[u8], setup: &Setup) -> Result<Box<dyn HostPackage>> {
     let Setup { limits, imports, .. } = setup;
     Ok(match setup.protocol {
-        Protocol::Command => Box::new(Command::with_imports(backend, wasm, imports)?),
+        Protocol::Command => Box::new(Command::with_imports(backend, wasm, imports, limits)?),
         _ => Box::new(Handler::with_imports(backend, wasm, imports, limits.clone())?.delimiter(setup.delimiter)),
     })
 }
@@ -151,6 +156,10 @@ impl HostSession for AnySession<State> {
     fn fault(&self) -> Option<Error> {
         self.fault().cloned()
     }
+
+    fn fuel(&mut self) -> Option<u64> {
+        self.fuel_used().ok().flatten()
+    }
 }
 
 impl<B: Backend> HostPackage for Handler<B, State> {
@@ -187,6 +196,10 @@ impl<B: Backend> HostSession for Requests<B> {
 
     fn fault(&self) -> Option<Error> {
         self.session.fault().cloned()
+    }
+
+    fn fuel(&mut self) -> Option<u64> {
+        self.session.fuel_used().ok().flatten()
     }
 }
 

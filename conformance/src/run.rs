@@ -7,7 +7,7 @@ use std::fmt;
 use std::mem::take;
 use std::panic::resume_unwind;
 
-use mistletoe_abi::{Error, ErrorKind};
+use mistletoe_abi::{Error, ErrorKind, Trap};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -48,6 +48,9 @@ pub struct Observed {
     /// The code that a command exited with.
     #[serde(skip_serializing_if = "is_zero")]
     pub exit: u32,
+    /// How much fuel it used, where that is counted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fuel: Option<u64>,
     /// What was in the granted folders.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, String>,
@@ -161,9 +164,14 @@ impl Case {
                     (Call::Request(_) | Call::Start, Ok(_)) => Ok(take(&mut stdout)),
                     (_, result) => result.map_err(|error| fields(&error)),
                 };
-                let fault = session.fault().as_ref().map(fields);
+                let fault = session.fault();
+                // Where it is an engine's own stack that is full, how full it can be is the engine's.
+                let overflows =
+                    |fault: &Error| matches!(fault.kind(), ErrorKind::Trap { trap: Trap::StackOverflow, .. });
+                let fuel = session.fuel().filter(|_| !fault.as_ref().is_some_and(overflows));
+                let fault = fault.as_ref().map(fields);
                 let files = session.state_mut().map(|state| state.files()).unwrap_or_default();
-                observation.calls.push(Observed { result, fault, stdout, stderr, exit, files });
+                observation.calls.push(Observed { result, fault, stdout, stderr, exit, fuel, files });
             }
         }
         Ok(observation)
@@ -185,7 +193,7 @@ impl Case {
                 faults.remove(step.session.as_str());
                 continue;
             }
-            let poison = ["trap", "host", "host-panic", "exit"];
+            let poison = ["trap", "host", "host-panic", "exit", "timed-out", "out-of-fuel", "too-deep"];
             let poisons =
                 |error: &&Map<String, Value>| error.get("kind").is_some_and(|kind| poison.iter().any(|p| kind == p));
             let trap = step.error.as_ref().filter(poisons).filter(|_| !matches!(step.call, Call::Start));
@@ -221,6 +229,10 @@ impl Step {
     /// Compares what else a call left behind.
     fn check_rest(&self, at: &str, observed: &Observed) -> Result<(), Failure> {
         let mut parts = vec![("exit code", self.exit.to_string(), observed.exit.to_string())];
+        if let Some(fuel) = self.fuel {
+            let shown = |fuel: Option<u64>| fuel.map_or("none".to_owned(), |fuel| fuel.to_string());
+            parts.push(("fuel", shown(Some(fuel)), shown(observed.fuel)));
+        }
         if let Some(stdout) = &self.stdout {
             parts.push(("standard output", stdout.text(), observed.stdout.clone()));
         }

@@ -8,6 +8,7 @@ use std::mem::{replace, take};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, ThreadId};
+use std::time::Duration;
 
 use mistletoe::host::{Data, HostFunc};
 use mistletoe::types::FuncType;
@@ -607,7 +608,9 @@ impl Host for FaultyHost {
         let fault = self.0;
         let max_output = setup.limits.max_output;
         let backend = Faulty { wasmi: Wasmi::new(), fault, max_output };
-        let limits = (fault.limits)(setup.limits.clone());
+        // A guest that a fault has go on for ever is wrong soon, and leaves no thread behind.
+        let ends = setup.limits.timeout.unwrap_or(Duration::from_secs(5));
+        let limits = (fault.limits)(setup.limits.clone().timeout(ends));
         if setup.protocol != Protocol::Package {
             let mut setup = setup.clone();
             setup.limits = limits;

@@ -3,8 +3,8 @@
 use std::io::Write;
 use std::path::Path;
 
+use mistletoe::Handler;
 use mistletoe::wasi::{self, Wasi};
-use mistletoe::{Handler, Limits};
 
 use crate::cli::{Call, ErrorFormat};
 use crate::failure::{Failure, Level, Stderr, note};
@@ -16,7 +16,8 @@ pub(crate) fn run(arguments: &Call, format: ErrorFormat) -> Result<(), Failure> 
     let in_module = |error| Failure::library(&arguments.module, error);
 
     let imports = wasi::imports::<Wasi>();
-    let handler = Handler::with_imports(&arguments.backend.start()?, &wasm, &imports, Limits::default());
+    let limits = arguments.max_output.of(arguments.limits.get());
+    let handler = Handler::with_imports(&arguments.backend.start()?, &wasm, &imports, limits);
     let environment = arguments.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let handler = handler.map_err(in_module)?.delimiter(arguments.delimiter);
     let mut session = handler.session_with(log::wasi(format).env(environment).build()).map_err(in_module)?;

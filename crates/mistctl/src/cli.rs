@@ -1,10 +1,13 @@
 //! What the command line takes.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use mistletoe::protocol::httpwasm::Delimiter;
 use mistletoe::wasi::Access;
+
+use crate::limit::{self, Limit};
 
 /// Runs WebAssembly packages: modules that take a YAML string and answer with one. And plugins, and programs.
 #[derive(Debug, Parser)]
@@ -69,6 +72,10 @@ pub(crate) struct Generate {
     pub(crate) output: Output,
     #[command(flatten)]
     pub(crate) backend: Backend,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+    #[command(flatten)]
+    pub(crate) max_output: MaxOutput,
 }
 
 #[derive(Args, Debug)]
@@ -105,6 +112,8 @@ pub(crate) struct Run {
     pub(crate) stdin: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) backend: Backend,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
     /// The program's arguments.
     #[arg(last = true)]
     pub(crate) args: Vec<String>,
@@ -128,6 +137,10 @@ pub(crate) struct Call {
     pub(crate) delimiter: Delimiter,
     #[command(flatten)]
     pub(crate) backend: Backend,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+    #[command(flatten)]
+    pub(crate) max_output: MaxOutput,
 }
 
 /// A folder that a program may use.
@@ -136,6 +149,62 @@ pub(crate) struct Grant {
     pub(crate) host: PathBuf,
     pub(crate) guest: String,
     pub(crate) access: Access,
+}
+
+/// What a guest may use. Sizes are in bytes, or as `64MiB` or `64MB`; times as `200ms` or `2s`; fuel as `50M`.
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Limits (`unlimited` for none)")]
+pub(crate) struct Limits {
+    /// How long the guest may take [default: 10s].
+    #[arg(long, value_name = "TIME", value_parser = limit::time)]
+    timeout: Option<Limit<Duration>>,
+    /// How much fuel it may use; about one unit an instruction [default: unlimited].
+    #[arg(long, value_name = "UNITS", value_parser = limit::fuel)]
+    fuel: Option<Limit<u64>>,
+    /// How much memory it may have [default: 256MiB].
+    #[arg(long, value_name = "SIZE", value_parser = limit::size)]
+    max_memory: Option<Limit<u64>>,
+    /// How high its stack may become, in units of a value [default: 65536].
+    #[arg(long, value_name = "UNITS", value_parser = limit::stack)]
+    max_stack: Option<Limit<u32>>,
+}
+
+impl Limits {
+    /// The library's, with what was said over them.
+    pub(crate) fn get(&self) -> mistletoe::Limits {
+        let mut limits = mistletoe::Limits::default();
+        if let Some(Limit(timeout)) = self.timeout {
+            limits = limits.timeout(timeout);
+        }
+        if let Some(Limit(fuel)) = self.fuel {
+            limits = limits.fuel(fuel);
+        }
+        if let Some(Limit(memory)) = self.max_memory {
+            limits = limits.memory(memory);
+        }
+        if let Some(Limit(stack)) = self.max_stack {
+            limits = limits.stack(stack);
+        }
+        limits
+    }
+}
+
+/// The limit on what is answered with.
+#[derive(Args, Debug)]
+pub(crate) struct MaxOutput {
+    /// How long the answer may be [default: 64MiB].
+    #[arg(long, value_name = "SIZE", value_parser = limit::size, help_heading = "Limits (`unlimited` for none)")]
+    max_output: Option<Limit<u64>>,
+}
+
+impl MaxOutput {
+    pub(crate) fn of(&self, limits: mistletoe::Limits) -> mistletoe::Limits {
+        match self.max_output {
+            // No output is longer than a memory.
+            Some(Limit(bytes)) => limits.max_output(bytes.unwrap_or(u32::MAX.into())),
+            None => limits,
+        }
+    }
 }
 
 #[derive(Args, Debug)]

@@ -1,9 +1,9 @@
 //! `mistctl generate`.
 
+use mistletoe::AnyPackage;
 use mistletoe::documents::yaml::{self, Mapping, Value};
 use mistletoe::documents::{MistInput, MistResult};
 use mistletoe::wasi::{self, Wasi};
-use mistletoe::{AnyPackage, Limits};
 
 use crate::cli::{ErrorFormat, Generate, Output};
 use crate::failure::{Failure, Level, note};
@@ -15,7 +15,8 @@ pub(crate) fn run(arguments: &Generate, format: ErrorFormat) -> Result<(), Failu
     let in_package = |error| Failure::library(&arguments.package, error);
 
     let backend = arguments.backend.start()?;
-    let package = AnyPackage::with_imports(&backend, &wasm, &wasi::imports::<Wasi>(), Limits::default());
+    let limits = arguments.max_output.of(arguments.limits.get());
+    let package = AnyPackage::with_imports(&backend, &wasm, &wasi::imports::<Wasi>(), limits);
     let session = package.map_err(in_package)?.session_with(log::wasi(format).build());
     let mut session = session.map_err(in_package)?;
     let answer = session.generate(&input);

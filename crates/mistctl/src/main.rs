@@ -10,6 +10,7 @@ mod failure;
 mod files;
 mod generate;
 mod inspect;
+mod limit;
 mod log;
 mod manifests;
 mod run;

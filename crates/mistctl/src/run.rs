@@ -13,7 +13,8 @@ use crate::files;
 pub(crate) fn run(arguments: &Run, format: ErrorFormat) -> Result<ExitCode, Failure> {
     let wasm = files::package(&arguments.module)?;
     let in_module = |error| Failure::library(&arguments.module, error);
-    let command = Command::with_imports(&arguments.backend.start()?, &wasm, &wasi::imports::<Wasi>());
+    let command =
+        Command::with_imports(&arguments.backend.start()?, &wasm, &wasi::imports::<Wasi>(), &arguments.limits.get());
     let session = command.map_err(in_module)?.session_with(grants(arguments, format)?);
     let code = match session {
         Ok(session) => session.run().0,

@@ -1023,3 +1023,87 @@ fn an_error_as_json_stands_alone_without_a_log() {
     let output = mistctl(&["generate", "x", "-p", &good, "--error-format", "json"]);
     assert_eq!(ended(&output), ("a: 1\n", "", Some(0)));
 }
+
+#[test]
+fn a_guest_without_an_end_is_ended_by_the_limit_on_time_and_by_that_on_fuel() {
+    let scratch = Scratch::new();
+    let ever = "(loop $ever (br $ever))";
+    let program = scratch.file("program.wat", program("", ever));
+    let plugin = scratch.file("plugin.wat", plugin("", ever));
+    let package = scratch.file("package.wat", doing("", ever, ""));
+    for backend in backends() {
+        for arguments in [&["run", &program][..], &["call", &plugin], &["generate", "x", "-p", &package]] {
+            let ended = |limit: [&str; 2]| {
+                let mut command = command(arguments);
+                report(
+                    &command
+                        .args(["--backend", &backend, "--error-format", "json"])
+                        .args(limit)
+                        .output()
+                        .expect("it starts"),
+                )
+            };
+            let late = ended(["--timeout", "100ms"]);
+            assert_eq!(
+                (&late["kind"], &late["limit_ms"]),
+                (&json!("timed-out"), &json!(100)),
+                "{backend} {arguments:?}"
+            );
+            let dry = ended(["--fuel", "20k"]);
+            let found = (&dry["kind"], &dry["limit"], &dry["used"]);
+            assert_eq!(found, (&json!("out-of-fuel"), &json!(20_000), &json!(20_001)), "{backend} {arguments:?}");
+        }
+    }
+}
+
+#[test]
+fn a_program_that_waits_is_ended_in_time_too() {
+    let scratch = Scratch::new();
+    let wait = r#"
+        (i32.store (i32.const 16) (i32.const 1))
+        (i64.store (i32.const 24) (i64.const 3600000000000))
+        (drop (call $poll (i32.const 0) (i32.const 128) (i32.const 1) (i32.const 512)))"#;
+    let import = r#"(import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))"#;
+    let module = program("", wait).replacen("(module", &format!("(module {import}"), 1);
+    let module = scratch.file("program.wat", module);
+    let output = mistctl(&["run", &module, "--timeout", "50ms", "--error-format", "json"]);
+    assert_eq!(report(&output)["kind"], json!("timed-out"));
+}
+
+#[test]
+fn memory_and_stack_are_as_large_as_is_said() {
+    let scratch = Scratch::new();
+    // Ends with the number of pages that its memory could grow to.
+    let grow =
+        "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) (call $exit (memory.size))";
+    let grow = scratch.file("grow.wat", program("", grow));
+    let deep = program("", "(call $deep)").trim_end().strip_suffix(')').expect("a module").to_owned()
+        + "(func $deep (call $deep)))";
+    let deep = scratch.file("deep.wat", deep);
+    for backend in backends() {
+        let run = |arguments: &[&str]| {
+            command(&["run"]).args(arguments).args(["--backend", &backend, "--error-format", "json"]).output()
+        };
+        let output = run(&[&grow, "--max-memory", "8MiB"]).expect("it starts");
+        assert_eq!(output.status.code(), Some(128), "{backend}: {}", text(&output.stderr));
+        let output = report(&run(&[&grow, "--max-memory", "64KiB"]).expect("it starts"));
+        assert_eq!((&output["kind"], &output["limit"]), (&json!("too-much-memory"), &json!(65_536)), "{backend}");
+        // Frames of 8 each.
+        let output = report(&run(&[&deep, "--max-stack", "1000"]).expect("it starts"));
+        assert_eq!((&output["kind"], &output["height"]), (&json!("too-deep"), &json!(1_008)), "{backend}");
+        let output = report(&run(&[&deep, "--max-stack", "unlimited"]).expect("it starts"));
+        assert_eq!((&output["kind"], &output["trap"]), (&json!("trap"), &json!("stack-overflow")), "{backend}");
+    }
+}
+
+#[test]
+fn malformed_limits_are_status_2() {
+    let scratch = Scratch::new();
+    let program = scratch.file("program.wat", program("", ""));
+    for limit in
+        [["--timeout", "2"], ["--timeout", "-1s"], ["--fuel", "many"], ["--max-memory", "64mb"], ["--max-stack", "1k"]]
+    {
+        let output = command(&["run", &program]).args(limit).output().expect("it starts");
+        assert_eq!(output.status.code(), Some(2), "{limit:?}: {}", text(&output.stderr));
+    }
+}

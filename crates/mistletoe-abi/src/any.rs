@@ -53,7 +53,7 @@ pub struct AnySession<T = ()> {
 trait DynBackend: Send + Sync {
     fn name(&self) -> &'static str;
     fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<AnyModule>;
-    fn package(&self, checked: Checked<'_>, limits: Limits) -> Result<Arc<dyn DynPackage>>;
+    fn package(&self, checked: Checked<'_>) -> Result<Arc<dyn DynPackage>>;
 }
 
 trait DynModule: Send + Sync {
@@ -70,6 +70,7 @@ trait DynSession {
     fn info(&mut self) -> Result<String>;
     fn generate_with(&mut self, input: &str, read: &mut dyn FnMut(&str)) -> Result<()>;
     fn fault(&self) -> Option<&Error>;
+    fn fuel_used(&mut self) -> Result<Option<u64>>;
     fn data(&self) -> &Data;
     fn data_mut(&mut self) -> &mut Data;
 }
@@ -89,8 +90,8 @@ impl<B: Backend> DynBackend for B {
         Ok(AnyModule(Arc::new(Compiled { module: Backend::compile(self, module, imports)?, backend: self.clone() })))
     }
 
-    fn package(&self, checked: Checked<'_>, limits: Limits) -> Result<Arc<dyn DynPackage>> {
-        Ok(Arc::new(Package::<B>::compile(self, checked, limits)?))
+    fn package(&self, checked: Checked<'_>) -> Result<Arc<dyn DynPackage>> {
+        Ok(Arc::new(Package::<B>::compile(self, checked)?))
     }
 }
 
@@ -121,6 +122,10 @@ impl<B: Backend> DynSession for Session<B> {
 
     fn fault(&self) -> Option<&Error> {
         self.fault()
+    }
+
+    fn fuel_used(&mut self) -> Result<Option<u64>> {
+        self.fuel_used()
     }
 
     fn data(&self) -> &Data {
@@ -207,7 +212,7 @@ impl<T: Send + 'static> AnyPackage<T> {
     ///
     /// As [`Package::with_imports`].
     pub fn with_imports(backend: &AnyBackend, wasm: &[u8], imports: &Imports<T>, limits: Limits) -> Result<Self> {
-        let package = backend.0.package(Checked::new(wasm, problems, offer, imports)?, limits)?;
+        let package = backend.0.package(Checked::new(wasm, problems, offer, imports, &limits)?)?;
         Ok(Self { package, state: PhantomData })
     }
 
@@ -290,6 +295,15 @@ impl<T: 'static> AnySession<T> {
             // `Session::generate_with` calls its closure before it answers `Ok`.
             None => unreachable!("an answer that was never read"),
         }
+    }
+
+    /// See [`Session::fuel_used`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Session::fuel_used`].
+    pub fn fuel_used(&mut self) -> Result<Option<u64>> {
+        self.session.fuel_used()
     }
 
     /// See [`Session::fault`].

@@ -21,8 +21,8 @@ use crate::types::FuncType;
 ///
 /// - Exactly [the feature set](crate::FEATURES); what it has beyond is off or not reachable.
 /// - NaN results are canonical, so that the same package gives the same bytes everywhere.
-/// - Recursion without end is a trap, not the end of the process; recursion 500 deep, with a hundred locals in each call,
-///   is none.
+/// - Recursion without end is a trap, not the end of the process; a stack as high as [`Limits::stack`](crate::Limits::stack)
+///   lets it become by default is none: 8,000 calls deep, or 65,000 values in fewer.
 ///
 /// A backend does not panic, whatever the module. One whose engine may do so catches it and answers with
 /// [`Error::engine`](crate::Error::engine).

@@ -8,6 +8,7 @@ use crate::backend::Backend;
 use crate::error::Result;
 use crate::guest::Guest;
 use crate::host::Imports;
+use crate::limits::Limits;
 use crate::module::Interface;
 use crate::program::{Checked, Program};
 use crate::protocol::command;
@@ -27,8 +28,8 @@ impl<B: Backend, T: Send + 'static> Command<B, T> {
     /// # Errors
     ///
     /// As [`Package::with_imports`](crate::Package::with_imports).
-    pub fn with_imports(backend: &B, wasm: &[u8], imports: &Imports<T>) -> Result<Self> {
-        let checked = Checked::new(wasm, command::problems, |_| (), imports)?;
+    pub fn with_imports(backend: &B, wasm: &[u8], imports: &Imports<T>, limits: &Limits) -> Result<Self> {
+        let checked = Checked::new(wasm, command::problems, |_| (), imports, limits)?;
         Ok(Self { program: Program::compile(backend, checked)?, state: PhantomData })
     }
 
@@ -64,7 +65,7 @@ impl<B: Backend, T: 'static> CommandSession<B, T> {
     ///
     /// [`Trap`](crate::ErrorKind::Trap), what a host function gave, and [`Engine`](crate::ErrorKind::Engine).
     pub fn run(mut self) -> (Result<u32>, T) {
-        let result = command::run(&mut self.guest);
+        let result = self.guest.begin().and_then(|()| command::run(&mut self.guest));
         (result, self.guest.data_mut().take_state())
     }
 

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::host::Name;
 use crate::protocol::Region;
@@ -132,6 +133,33 @@ pub enum ErrorKind {
         /// The limit in bytes.
         limit: u64,
     },
+    /// A call took longer than the [limit](crate::Limits::timeout). The instance is poisoned from now on.
+    TimedOut {
+        /// How long it may take.
+        #[cfg_attr(feature = "serde", serde(rename = "limit_ms", serialize_with = "milliseconds"))]
+        limit: Duration,
+    },
+    /// A call used more fuel than the [limit](crate::Limits::fuel). The instance is poisoned from now on.
+    OutOfFuel {
+        /// How much it may use.
+        limit: u64,
+        /// How much it had used when it was ended.
+        used: u64,
+    },
+    /// The guest's stack became higher than the [limit](crate::Limits::stack). The instance is poisoned from now on.
+    TooDeep {
+        /// How high it may be.
+        limit: u32,
+        /// How high it became.
+        height: u32,
+    },
+    /// The module starts with more memory than the [limit](crate::Limits::memory).
+    TooMuchMemory {
+        /// How many bytes there may be, in whole pages.
+        limit: u64,
+        /// With how many bytes it starts.
+        memory: u64,
+    },
     /// An earlier trap poisoned the session; the source is that first error. Open a new session.
     Poisoned,
     /// No engine configuration has this name.
@@ -159,6 +187,11 @@ pub enum ErrorKind {
         /// What is wrong there.
         problem: String,
     },
+}
+
+#[cfg(feature = "serde")]
+fn milliseconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// What bytes that are no module look like.
@@ -367,6 +400,12 @@ impl fmt::Display for ErrorKind {
             Self::Trap { trap, export: None } => write!(f, "trap while instantiating: {trap}"),
             Self::Host { module, name } => write!(f, "the host function `{module}.{name}` failed"),
             Self::HostPanic { module, name } => write!(f, "the host function `{module}.{name}` panicked"),
+            Self::TimedOut { limit } => write!(f, "the call took longer than {limit:?}"),
+            Self::OutOfFuel { limit, used } => write!(f, "the call used more fuel than {limit}: {used}"),
+            Self::TooDeep { limit, height } => write!(f, "the stack became higher than {limit}: {height}"),
+            Self::TooMuchMemory { limit, memory } => {
+                write!(f, "the module starts with {memory} bytes of memory, more than {limit}")
+            }
             Self::Exit { code } => write!(f, "the guest ended itself with exit code {code}"),
             Self::Allocation { length } => {
                 write!(f, "the guest could not allocate {length} bytes (its allocator answered null)")

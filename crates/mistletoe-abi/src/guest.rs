@@ -7,12 +7,14 @@ use crate::erased::DynInstance;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::host::Data;
 use crate::protocol::{ExportedFunc, Region};
-use crate::types::FuncType;
+use crate::types::{FuncType, ValType};
 
 /// An instance together with what poisoned it.
-pub(crate) struct Guest<I> {
+pub(crate) struct Guest<I: Instance> {
     instance: I,
     fault: Option<Error>,
+    /// Answers with the fuel at hand, where fuel is counted.
+    fuel: Option<I::Func>,
 }
 
 /// A function of a guest's with `N` parameters, and the name to blame when it traps.
@@ -32,8 +34,32 @@ pub(crate) struct Span {
 }
 
 impl<I: Instance> Guest<I> {
-    pub(crate) fn new(instance: I) -> Self {
-        Self { instance, fault: None }
+    /// `fuel` is the export that answers with the fuel at hand, where fuel is counted.
+    pub(crate) fn new(mut instance: I, fuel: Option<&str>) -> Result<Self> {
+        let fuel = fuel.map(|name| instance.func(name, &FuncType::new(&[], &[ValType::I64]))).transpose()?;
+        Ok(Self { instance, fault: None, fuel })
+    }
+
+    /// What follows is one call, as limits see it.
+    pub(crate) fn begin(&mut self) -> Result<()> {
+        if self.fault.is_none() {
+            let left = self.fuel_left()?.unwrap_or_default();
+            self.instance.data_mut().account.begin(left);
+        }
+        Ok(())
+    }
+
+    /// How much fuel the call that was begun last has used so far, if fuel is counted.
+    pub(crate) fn fuel_used(&mut self) -> Result<Option<u64>> {
+        let left = self.fuel_left()?;
+        Ok(left.map(|left| self.instance.data().account.used(left)))
+    }
+
+    fn fuel_left(&mut self) -> Result<Option<i64>> {
+        let Some(fuel) = &self.fuel else { return Ok(None) };
+        let mut slots = [0; SLOTS];
+        self.instance.call(fuel, &mut slots)?;
+        Ok(Some(slots[0].cast_signed()))
     }
 
     pub(crate) fn resolve<const N: usize>(&mut self, export: &ExportedFunc<N>) -> Result<Func<I::Func, N>> {

@@ -17,7 +17,6 @@ use crate::protocol::httpwasm::{self, Delimiter, Exchange, HttpInstance, Output}
 /// Its sessions have a state of type `T`, which the host functions that it was linked with work on.
 pub struct Handler<B: Backend, T = ()> {
     program: Program<B>,
-    limits: Limits,
     delimiter: Delimiter,
     state: PhantomData<fn(T) -> T>,
 }
@@ -42,9 +41,9 @@ impl<B: Backend, T: Send + 'static> Handler<B, T> {
     ///
     /// As [`Package::with_imports`](crate::Package::with_imports).
     pub fn with_imports(backend: &B, wasm: &[u8], imports: &Imports<T>, limits: Limits) -> Result<Self> {
-        let checked = Checked::new(wasm, httpwasm::problems, httpwasm::offer, imports)?;
+        let checked = Checked::new(wasm, httpwasm::problems, httpwasm::offer, imports, &limits)?;
         let program = Program::compile(backend, checked)?;
-        Ok(Self { program, limits, delimiter: Delimiter::default(), state: PhantomData })
+        Ok(Self { program, delimiter: Delimiter::default(), state: PhantomData })
     }
 
     /// The same handler for inputs whose records end otherwise than in a line feed.
@@ -64,7 +63,7 @@ impl<B: Backend, T: Send + 'static> Handler<B, T> {
     ///
     /// As [`Package::session_with`](crate::Package::session_with).
     pub fn session_with(&self, state: T) -> Result<HandlerSession<B, T>> {
-        let exchange = Exchange::new(self.delimiter, &self.limits);
+        let exchange = Exchange::new(self.delimiter, self.program.limits());
         let guest = self.program.reactor(Box::new(state), Box::new(exchange))?;
         Ok(HandlerSession { handler: HttpInstance::new(guest, self.interface())?, state: PhantomData })
     }
@@ -100,6 +99,7 @@ impl<B: Backend, T: 'static> HandlerSession<B, T> {
     /// after either; and [`Allocation`](crate::ErrorKind::Allocation) or
     /// [`OutOfBounds`](crate::ErrorKind::OutOfBounds) where the plugin has no room for its input.
     pub fn run(&mut self, input: &[u8]) -> Result<Output> {
+        self.handler.guest_mut().begin()?;
         self.handler.run(input)?;
         Ok(self.handler.take_output())
     }
@@ -107,6 +107,15 @@ impl<B: Backend, T: 'static> HandlerSession<B, T> {
     /// What the latest request's answer was when it failed; empty where it did not.
     pub fn unfinished(&mut self) -> Output {
         self.handler.take_output()
+    }
+
+    /// How much [fuel](Limits::fuel) the latest request has used, also where it failed; `None` where fuel is not counted.
+    ///
+    /// # Errors
+    ///
+    /// [`Engine`](crate::ErrorKind::Engine).
+    pub fn fuel_used(&mut self) -> Result<Option<u64>> {
+        self.handler.guest_mut().fuel_used()
     }
 
     /// What poisoned this session, if anything did. After an answered request this is a trap while freeing: the answer
@@ -128,8 +137,7 @@ impl<B: Backend, T: 'static> HandlerSession<B, T> {
 
 impl<B: Backend, T> Clone for Handler<B, T> {
     fn clone(&self) -> Self {
-        let (program, limits) = (self.program.clone(), self.limits.clone());
-        Self { program, limits, delimiter: self.delimiter, state: PhantomData }
+        Self { program: self.program.clone(), delimiter: self.delimiter, state: PhantomData }
     }
 }
 
@@ -138,7 +146,7 @@ impl<B: Backend, T> fmt::Debug for Handler<B, T> {
         f.debug_struct("Handler")
             .field("backend", &self.program.backend().name())
             .field("interface", &self.program.interface())
-            .field("limits", &self.limits)
+            .field("limits", self.program.limits())
             .field("delimiter", &self.delimiter)
             .finish_non_exhaustive()
     }

@@ -44,6 +44,7 @@ pub mod host;
 mod limits;
 pub mod module;
 pub mod package;
+mod prepare;
 mod program;
 pub mod protocol;
 pub mod types;

@@ -8,11 +8,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use wasmparser::{
-    Chunk, CompositeInnerType, ExternalKind, FuncValidator, FuncValidatorAllocations, FunctionBody, Parser, Payload,
-    SectionLimited, TypeRef, ValidPayload, Validator, ValidatorResources, WasmFeatures,
+    Chunk, CompositeInnerType, ConstExpr, ElementItems, ExternalKind, FuncValidator, FuncValidatorAllocations,
+    FunctionBody, Operator, Parser, Payload, SectionLimited, TypeRef, ValidPayload, Validator, ValidatorResources,
+    WasmFeatures,
 };
 
 use crate::error::{Error, ErrorKind, Found, Item, Result};
+use crate::limits::PAGE;
+use crate::limits::pass::{Body, Indices, Plan};
+use crate::prepare::{self, Bounds, Hidden, prepare};
 use crate::types::{Export, ExternType, FuncType, GlobalType, Import, MemoryType, TableType, ValType};
 
 /// The WebAssembly features that every engine runs, by the names of their proposals. All else is refused.
@@ -96,7 +100,7 @@ impl Interface {
 pub struct ValidModule<'a> {
     bytes: Cow<'a, [u8]>,
     interface: Interface,
-    start: Option<Arc<str>>,
+    hidden: Hidden,
 }
 
 impl<'a> ValidModule<'a> {
@@ -108,14 +112,22 @@ impl<'a> ValidModule<'a> {
     /// [`Malformed`](ErrorKind::Malformed), [`UnsupportedFeature`](ErrorKind::UnsupportedFeature) or
     /// [`TooMany`](ErrorKind::TooMany).
     pub fn new(bytes: &'a [u8]) -> Result<Self> {
-        let (listing, invalid) = list(bytes);
-        match invalid {
-            Some(error) => Err(error),
-            None => {
-                let start = listing.start.map(|_| listing.unused_export().into());
-                Ok(Self { bytes: listing.prepared(bytes, start.as_deref()), interface: listing.interface, start })
-            }
+        Self::bounded(bytes, &Bounds::default())
+    }
+
+    /// The same with bounds put into the code.
+    pub(crate) fn bounded(bytes: &'a [u8], bounds: &Bounds) -> Result<Self> {
+        let (listing, code, invalid) = list(bytes, bounds.plan);
+        if let Some(error) = invalid {
+            return Err(error);
         }
+        if let (Some(pages), Some(memory)) = (bounds.pages, listing.memories.first())
+            && memory.minimum > pages
+        {
+            return Err(ErrorKind::TooMuchMemory { limit: pages * PAGE, memory: memory.minimum * PAGE }.into());
+        }
+        let (bytes, hidden) = prepare(bytes, &listing, bounds, code);
+        Ok(Self { bytes, interface: listing.interface, hidden })
     }
 
     /// The module in the binary format, for an engine to compile. It exports a function more than the
@@ -129,9 +141,9 @@ impl<'a> ValidModule<'a> {
         &self.interface
     }
 
-    /// The interface, and the export that the start function became.
-    pub(crate) fn into_parts(self) -> (Interface, Option<Arc<str>>) {
-        (self.interface, self.start)
+    /// The interface, and what is exported besides.
+    pub(crate) fn into_parts(self) -> (Interface, Hidden) {
+        (self.interface, self.hidden)
     }
 }
 
@@ -147,18 +159,19 @@ pub struct Inspection {
 
 /// Reads as much of a module as can be read, for tools that show broken modules too.
 pub fn inspect(bytes: &[u8]) -> Inspection {
-    let (listing, invalid) = list(bytes);
+    let (listing, _, invalid) = list(bytes, Plan::default());
     Inspection { interface: listing.interface, invalid }
 }
 
 /// Reads a module as far as it goes, and says why it is refused, if it is.
-fn list(bytes: &[u8]) -> (Listing, Option<Error>) {
+fn list(bytes: &[u8], plan: Plan) -> (Listing, Vec<u8>, Option<Error>) {
     let mut listing = Listing::default();
     if let Some(found) = not_a_module(bytes) {
-        return (listing, Some(ErrorKind::NotAModule { found }.into()));
+        return (listing, Vec::new(), Some(ErrorKind::NotAModule { found }.into()));
     }
-    let (mut invalid, mut frame) = (None, 0);
-    let end = read(bytes, ALLOWED, |payload, range| listing.add(payload, range), &mut invalid, &mut frame);
+    let mut reading = Reading { listing: Some(&mut listing), plan, ..Reading::default() };
+    let end = reading.read(bytes, ALLOWED);
+    let Reading { code, invalid, frame, .. } = reading;
     let invalid = match invalid {
         // The validator's word comes first: where it stopped, the rest was only listed.
         Some(error) => Some(explain(bytes, error)),
@@ -175,7 +188,7 @@ fn list(bytes: &[u8]) -> (Listing, Option<Error>) {
         listing.excess = Some((Item::FrameValues, MAX_FRAME.into()));
     }
     let invalid = invalid.or_else(|| listing.excess.map(|(item, limit)| ErrorKind::TooMany { item, limit }.into()));
-    (listing, invalid)
+    (listing, code, invalid)
 }
 
 /// Tells by the first bytes what is no core module.
@@ -204,90 +217,119 @@ enum End {
     Malformed(wasmparser::Error),
 }
 
-/// Walks through the sections and validates them. After the first invalid one the walk goes on without the validator,
-/// for what else there is to list. `frame` becomes the largest number of values that a function holds at once.
-fn read<'a>(
-    bytes: &'a [u8],
-    features: WasmFeatures,
-    mut each: impl FnMut(&Payload<'a>, Range<usize>) -> wasmparser::Result<()>,
-    invalid: &mut Option<wasmparser::Error>,
-    frame: &mut u32,
-) -> Result<(), End> {
-    let mut parser = Parser::new(0);
-    parser.set_features(features);
-    let mut validator = Validator::new_with_features(features);
-    let mut allocations = FuncValidatorAllocations::default();
-    let mut rest = bytes;
-    let mut bodies = 0;
-    loop {
-        let offset = parser.offset();
-        let parsed = match parser.parse(rest, false) {
-            // At the end of the bytes the parser has its say, but for function bodies that are still to come.
-            Ok(Chunk::NeedMoreData(_)) if rest.is_empty() && bodies == 0 => parser.parse(rest, true),
-            other => other,
-        };
-        let (consumed, payload) = match parsed {
-            Ok(Chunk::Parsed { consumed, payload }) => (consumed, payload),
-            Ok(Chunk::NeedMoreData(missing)) => return Err(End::Truncated { offset, missing }),
-            Err(error) => return Err(End::Malformed(error)),
-        };
-        rest = rest.get(consumed..).unwrap_or_default();
-        match payload {
-            Payload::CodeSectionStart { count, .. } => bodies = count,
-            Payload::CodeSectionEntry(_) => bodies = bodies.saturating_sub(1),
-            _ => {}
-        }
-        if invalid.is_none() {
-            let valid = validator.payload(&payload).and_then(|valid| match valid {
-                ValidPayload::Func(function, body) => {
-                    let mut function = function.into_validator(std::mem::take(&mut allocations));
-                    let result = validate(&mut function, &body, features, frame);
-                    allocations = function.into_allocations();
-                    result
-                }
-                _ => Ok(()),
-            });
-            *invalid = valid.err();
-        }
-        if let Err(error) = each(&payload, offset as usize..parser.offset() as usize) {
-            // What a valid section lists can be read, so this one is known to be invalid already.
-            invalid.get_or_insert(error);
-        }
-        if matches!(payload, Payload::End(_)) {
-            return Ok(());
-        }
-    }
+/// What is made of a module while it is read.
+#[derive(Default)]
+struct Reading<'a> {
+    /// What there is to list, where that is asked for.
+    listing: Option<&'a mut Listing>,
+    /// What is put into functions, where anything is.
+    plan: Plan,
+    /// The functions' bodies with it.
+    code: Vec<u8>,
+    /// Why the module is not valid.
+    invalid: Option<wasmparser::Error>,
+    /// The largest number of values that a function holds at once.
+    frame: u32,
 }
 
-/// Validates a function's body, and notes how many values it holds at once.
-fn validate(
-    function: &mut FuncValidator<ValidatorResources>,
-    body: &FunctionBody<'_>,
-    features: WasmFeatures,
-    frame: &mut u32,
-) -> wasmparser::Result<()> {
-    // The validator has a limit of its own, beyond ours, and calls what exceeds it invalid, which it is not.
-    let mut declared: u32 = 0;
-    for locals in body.get_locals_reader()? {
-        declared = declared.saturating_add(locals?.0);
+impl Reading<'_> {
+    /// Walks through the sections and validates them. After the first invalid one the walk goes on without the validator,
+    /// for what else there is to list.
+    fn read(&mut self, bytes: &[u8], features: WasmFeatures) -> Result<(), End> {
+        let mut parser = Parser::new(0);
+        parser.set_features(features);
+        let mut validator = Validator::new_with_features(features);
+        let mut allocations = FuncValidatorAllocations::default();
+        let mut scratch = Body::default();
+        let mut rest = bytes;
+        let mut bodies = 0;
+        loop {
+            let offset = parser.offset();
+            let parsed = match parser.parse(rest, false) {
+                // At the end of the bytes the parser has its say, but for function bodies that are still to come.
+                Ok(Chunk::NeedMoreData(_)) if rest.is_empty() && bodies == 0 => parser.parse(rest, true),
+                other => other,
+            };
+            let (consumed, payload) = match parsed {
+                Ok(Chunk::Parsed { consumed, payload }) => (consumed, payload),
+                Ok(Chunk::NeedMoreData(missing)) => return Err(End::Truncated { offset, missing }),
+                Err(error) => return Err(End::Malformed(error)),
+            };
+            rest = rest.get(consumed..).unwrap_or_default();
+            match payload {
+                Payload::CodeSectionStart { count, .. } => bodies = count,
+                Payload::CodeSectionEntry(_) => bodies = bodies.saturating_sub(1),
+                _ => {}
+            }
+            if self.invalid.is_none() {
+                let valid = validator.payload(&payload).and_then(|valid| match valid {
+                    ValidPayload::Func(function, body) => {
+                        let mut function = function.into_validator(std::mem::take(&mut allocations));
+                        let result = self.function(&mut function, &body, bytes, features, &mut scratch);
+                        allocations = function.into_allocations();
+                        result
+                    }
+                    _ => Ok(()),
+                });
+                self.invalid = valid.err();
+            }
+            if let Some(listing) = &mut self.listing
+                && let Err(error) = listing.add(&payload, offset as usize..parser.offset() as usize)
+            {
+                // What a valid section lists can be read, so this one is known to be invalid already.
+                self.invalid.get_or_insert(error);
+            }
+            if matches!(payload, Payload::End(_)) {
+                return Ok(());
+            }
+        }
     }
-    if declared > MAX_FRAME {
-        *frame = (*frame).max(declared);
-        return Ok(());
-    }
-    let mut reader = body.get_binary_reader();
-    function.read_locals(&mut reader)?;
-    reader.set_features(features);
-    let mut operands = 0;
-    while !reader.eof() {
+
+    /// Validates a function's body, notes how many values it holds at once, and puts in what is to be put in.
+    fn function(
+        &mut self,
+        function: &mut FuncValidator<ValidatorResources>,
+        body: &FunctionBody<'_>,
+        bytes: &[u8],
+        features: WasmFeatures,
+        scratch: &mut Body,
+    ) -> wasmparser::Result<()> {
+        // The validator has a limit of its own, beyond ours, and calls what exceeds it invalid, which it is not.
+        let mut declared: u32 = 0;
+        for locals in body.get_locals_reader()? {
+            declared = declared.saturating_add(locals?.0);
+        }
+        if declared > MAX_FRAME {
+            self.frame = self.frame.max(declared);
+            return Ok(());
+        }
+        let mut reader = body.get_binary_reader();
+        function.read_locals(&mut reader)?;
+        reader.set_features(features);
+        let metered = self.plan.is_anything();
+        if metered {
+            scratch.begin(self.plan, reader.original_position(), declared);
+        }
+        let mut operands = 0;
+        while !reader.eof() {
+            let offset = reader.original_position();
+            reader.visit_operator(&mut function.visitor(offset))??;
+            operands = operands.max(function.operand_stack_height());
+            if metered {
+                scratch.instruction(bytes, offset..reader.original_position());
+            }
+        }
+        // Locals include the parameters.
+        let locals = function.len_locals();
+        self.frame = self.frame.max(locals.saturating_add(operands));
         let offset = reader.original_position();
-        reader.visit_operator(&mut function.visitor(offset))??;
-        operands = operands.max(function.operand_stack_height());
+        reader.finish_expression(&function.visitor(offset))?;
+        if let (true, Some(listing)) = (metered, &self.listing) {
+            let at = listing.indices();
+            prepare::body(&mut self.code, &scratch.finish(at, bytes, body.range(), locals, operands));
+        }
+        Ok(())
     }
-    // Locals include the parameters.
-    *frame = (*frame).max(function.len_locals().saturating_add(operands));
-    let offset = reader.original_position();
-    reader.finish_expression(&function.visitor(offset))
 }
 
 /// Turns a validation error into a kind: a feature outside the set, or simply invalid.
@@ -311,9 +353,9 @@ fn explain(bytes: &[u8], error: wasmparser::Error) -> Error {
 #[cold]
 fn feature_by_trial(bytes: &[u8], offset: usize) -> Option<&'static str> {
     let gets_past = |features: WasmFeatures| {
-        let mut invalid = None;
-        match read(bytes, features, |_, _| Ok(()), &mut invalid, &mut 0) {
-            _ if invalid.is_some() => invalid.is_some_and(|error| error.offset() > offset),
+        let mut reading = Reading::default();
+        match reading.read(bytes, features) {
+            _ if reading.invalid.is_some() => reading.invalid.is_some_and(|error| error.offset() > offset),
             Err(End::Malformed(error)) => error.offset() > offset,
             Err(End::Truncated { offset: end, .. }) => end > offset as u64,
             Ok(()) => true,
@@ -335,25 +377,31 @@ fn feature_by_trial(bytes: &[u8], offset: usize) -> Option<&'static str> {
 
 /// Gathers the [`Interface`] from the sections as they come by, trusting none of them: an index may point nowhere.
 #[derive(Default)]
-struct Listing {
-    interface: Interface,
-    types: Vec<Option<Arc<FuncType>>>,
-    functions: Vec<u32>,
-    tables: Vec<TableType>,
-    memories: Vec<MemoryType>,
+pub(crate) struct Listing {
+    pub(crate) interface: Interface,
+    pub(crate) types: Vec<Option<Arc<FuncType>>>,
+    /// The functions' types, by their index.
+    pub(crate) functions: Vec<u32>,
+    pub(crate) tables: Vec<TableType>,
+    pub(crate) memories: Vec<MemoryType>,
     globals: Vec<GlobalType>,
-    table_section: Option<Range<usize>>,
     /// Index of the start function.
-    start: Option<u32>,
-    start_section: Option<Range<usize>>,
-    /// Where the export section is, and its content behind the number of exports.
-    export_section: Option<(Range<usize>, Range<usize>)>,
+    pub(crate) start: Option<u32>,
+    /// The sections in their order: what each is, where it begins, and its content.
+    pub(crate) sections: Vec<(u8, usize, Range<usize>)>,
+    /// Where element segments and globals mention functions.
+    pub(crate) mentions: Vec<usize>,
+    /// Where the exports of functions begin.
+    pub(crate) exported: Vec<usize>,
     excess: Option<(Item, u64)>,
 }
 
 impl Listing {
     /// Lists a section, which takes up `range` of the module's bytes, header and all.
     fn add(&mut self, payload: &Payload<'_>, range: Range<usize>) -> wasmparser::Result<()> {
+        if let Some((id, content)) = payload.as_section() {
+            self.sections.push((id, range.start, content));
+        }
         match payload {
             Payload::TypeSection(section) => {
                 for group in section.clone() {
@@ -401,21 +449,41 @@ impl Listing {
             Payload::FunctionSection(section) => extend(&mut self.functions, section, |index| index)?,
             Payload::TableSection(section) => {
                 extend(&mut self.tables, section, |table| table_type(&table.ty))?;
-                self.table_section = Some(range);
             }
             Payload::MemorySection(section) => extend(&mut self.memories, section, |ty| memory_type(&ty))?,
-            Payload::GlobalSection(section) => extend(&mut self.globals, section, |global| global_type(&global.ty))?,
+            Payload::GlobalSection(section) => {
+                for global in section.clone() {
+                    let global = global?;
+                    self.globals.push(global_type(&global.ty));
+                    self.mentioned(&global.init_expr)?;
+                }
+            }
+            Payload::ElementSection(section) => {
+                for element in section.clone() {
+                    match element?.items {
+                        ElementItems::Functions(functions) => {
+                            for function in functions.into_iter_with_offsets() {
+                                self.mentions.push(function?.0);
+                            }
+                        }
+                        ElementItems::Expressions(_, expressions) => {
+                            for expression in expressions {
+                                self.mentioned(&expression?)?;
+                            }
+                        }
+                    }
+                }
+            }
             Payload::StartSection { func, .. } => {
                 self.start = Some(*func);
-                self.start_section = Some(range);
             }
             Payload::ExportSection(section) => {
-                self.export_section = Some((range, section.original_position()..section.range().end));
-                for export in section.clone() {
-                    let export = export?;
+                for export in section.clone().into_iter_with_offsets() {
+                    let (offset, export) = export?;
                     let index = export.index as usize;
                     let ty = match export.kind {
                         ExternalKind::Func | ExternalKind::FuncExact => {
+                            self.exported.push(offset);
                             ExternType::Func(self.functions.get(index).and_then(|ty| self.func_type(*ty)))
                         }
                         ExternalKind::Table => ExternType::Table(self.tables.get(index).cloned()),
@@ -435,91 +503,40 @@ impl Listing {
         Ok(())
     }
 
-    /// The module as engines get it.
-    fn prepared<'a>(&self, bytes: &'a [u8], start: Option<&str>) -> Cow<'a, [u8]> {
-        let mut edits: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
-        edits.extend(self.table_section.clone().map(|range| (range, self.bounded_tables())));
-        if let (Some(index), Some(name), Some(range)) = (self.start, start, self.start_section.clone()) {
-            match &self.export_section {
-                Some((exports, content)) => {
-                    edits.push((exports.clone(), self.exports_with(&bytes[content.clone()], name, index)));
-                    edits.push((range, Vec::new()));
-                }
-                // Exports come right before the start section (core 2.0, section 5.5.16).
-                None => edits.push((range, self.exports_with(&[], name, index))),
+    /// Notes where an expression mentions functions.
+    fn mentioned(&mut self, expression: &ConstExpr<'_>) -> wasmparser::Result<()> {
+        let mut operators = expression.get_operators_reader();
+        while !operators.eof() {
+            let offset = operators.original_position();
+            if let Operator::RefFunc { .. } = operators.read()? {
+                // Behind the opcode.
+                self.mentions.push(offset + 1);
             }
         }
-        if edits.is_empty() {
-            return bytes.into();
-        }
-        let mut module = Vec::with_capacity(bytes.len() + edits.iter().map(|(_, new)| new.len()).sum::<usize>());
-        let mut copied = 0;
-        for (range, new) in edits {
-            module.extend(&bytes[copied..range.start]);
-            module.extend(new);
-            copied = range.end;
-        }
-        module.extend(&bytes[copied..]);
-        module.into()
+        Ok(())
     }
 
-    /// The table section with a maximum for every table. Engines take memory for a table as it grows, as much as is
-    /// asked for, and some end the process when there is none; with a maximum `table.grow` answers -1 instead, on every
-    /// engine at the same size. (A memory grows by untouched pages, which cost nothing.)
-    fn bounded_tables(&self) -> Vec<u8> {
-        // Core 2.0, section 5.5.7: a vector of tables, each its element type and limits with a maximum (flag 1).
-        let mut tables = Vec::new();
-        leb128(&mut tables, self.tables.len() as u64);
-        for table in &self.tables {
-            tables.extend([if table.element == ValType::FuncRef { 0x70 } else { 0x6f }, 1]);
-            leb128(&mut tables, table.minimum);
-            leb128(&mut tables, table.maximum.map_or(MAX_TABLE_ELEMENTS, |maximum| maximum.min(MAX_TABLE_ELEMENTS)));
+    /// Where what is injected will be in the index spaces.
+    pub(crate) fn indices(&self) -> Indices {
+        let (mut imported, mut globals) = (0, 0);
+        for import in &self.interface.imports {
+            imported += u32::from(matches!(import.ty, ExternType::Func(_)));
+            globals += u32::from(matches!(import.ty, ExternType::Global(_)));
         }
-        section(4, &tables)
-    }
-
-    /// The export section with one function more: the start function, which the layer calls itself. So it runs as any
-    /// other, once the instance is there for host functions to look at, which not every engine does for it.
-    fn exports_with(&self, content: &[u8], name: &str, index: u32) -> Vec<u8> {
-        // Core 2.0, section 5.5.10: a vector of exports, each its name, its kind (0: function) and its index.
-        let mut exports = Vec::new();
-        leb128(&mut exports, self.interface.exports.len() as u64 + 1);
-        exports.extend(content);
-        leb128(&mut exports, name.len() as u64);
-        exports.extend(name.as_bytes());
-        exports.push(0);
-        leb128(&mut exports, index.into());
-        section(7, &exports)
+        let all = self.globals.len() as u32;
+        Indices { imported, globals: all, own_globals: all.saturating_sub(globals) }
     }
 
     /// A name that no export has: longer than all that begin like it.
-    fn unused_export(&self) -> String {
-        const STEM: &str = "start function";
-        let taken = self.interface.exports.iter().map(|export| &export.name).filter(|name| name.starts_with(STEM));
+    pub(crate) fn unused_export(&self, stem: &str) -> String {
+        let taken = self.interface.exports.iter().map(|export| &export.name).filter(|name| name.starts_with(stem));
         let longest = taken.map(String::len).max();
-        format!("{STEM}{}", "'".repeat(longest.map_or(0, |longest| longest - STEM.len() + 1)))
+        format!("{stem}{}", "'".repeat(longest.map_or(0, |longest| longest - stem.len() + 1)))
     }
 
-    fn func_type(&self, index: u32) -> Option<Arc<FuncType>> {
+    pub(crate) fn func_type(&self, index: u32) -> Option<Arc<FuncType>> {
         self.types.get(index as usize).cloned().flatten()
     }
-}
-
-/// A section of the binary format (core 2.0, section 5.5.2).
-fn section(id: u8, content: &[u8]) -> Vec<u8> {
-    let mut section = vec![id];
-    leb128(&mut section, content.len() as u64);
-    section.extend(content);
-    section
-}
-
-/// Appends a number as the binary format writes unsigned ones (core 2.0, section 5.2.2).
-fn leb128(bytes: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
 }
 
 /// Appends what a section declares to an index space.
@@ -574,13 +591,47 @@ mod tests {
         let module = ValidModule::new(&wasm).expect("valid");
         let read_back = ValidModule::new(module.bytes()).expect("still valid");
         assert_eq!(read_back.bytes(), module.bytes(), "bounding twice changes nothing");
-        let (listing, invalid) = list(module.bytes());
+        let (listing, _, invalid) = list(module.bytes(), Plan::default());
         assert!(invalid.is_none());
         let maxima: Vec<_> = listing.tables.iter().map(|table| table.maximum).collect();
         assert_eq!(maxima, [Some(1_000_000), Some(1_000_000), Some(300), Some(1_000_000)]);
-        let without_tables = |bytes: &[u8], range: Range<usize>| [&bytes[..range.start], &bytes[range.end..]].concat();
-        let range = |bytes: &[u8]| list(bytes).0.table_section.expect("a table section");
-        assert_eq!(without_tables(module.bytes(), range(module.bytes())), without_tables(&wasm, range(&wasm)));
+        let without_tables = |bytes: &[u8]| {
+            let sections = list(bytes, Plan::default()).0.sections;
+            let others = sections.into_iter().filter(|section| section.0 != 4);
+            others.map(|(id, _, content)| (id, bytes[content].to_vec())).collect::<Vec<_>>()
+        };
+        assert_eq!(without_tables(module.bytes()), without_tables(&wasm));
+    }
+
+    /// Every combination of what can be counted.
+    fn plans() -> impl Iterator<Item = Plan> {
+        (1..8).map(|bits| Plan { fuel: bits & 1 != 0, ticks: bits & 3 != 0, height: bits & 4 != 0 })
+    }
+
+    #[test]
+    fn whatever_is_put_in_leaves_a_valid_module_with_the_same_interface() {
+        let fixtures = ["features", "host", "interface", "lifecycle", "protocol", "traps", "wasi", "memory"];
+        let mut modules = 0;
+        for folder in fixtures {
+            let folder = format!("{}/../../conformance/fixtures/{folder}", env!("CARGO_MANIFEST_DIR"));
+            for file in std::fs::read_dir(folder).expect("fixtures") {
+                let path = file.expect("a file").path();
+                let Ok(wasm) = wat::parse_file(&path) else { continue };
+                let Ok(plain) = ValidModule::new(&wasm) else { continue };
+                for plan in plans() {
+                    let bounds = Bounds { plan, height: 1000, pages: Some(65536), ..Bounds::default() };
+                    let module = ValidModule::bounded(&wasm, &bounds).expect("valid before");
+                    assert_eq!(module.interface(), plain.interface());
+                    match ValidModule::new(module.bytes()).map_err(|error| error.kind().clone()) {
+                        // What is full already takes the few more.
+                        Ok(_) | Err(ErrorKind::TooMany { .. }) => {}
+                        Err(error) => panic!("{} {plan:?}: {error:?}", path.display()),
+                    }
+                }
+                modules += 1;
+            }
+        }
+        assert!(modules > 200, "{modules}");
     }
 
     #[test]

@@ -18,7 +18,6 @@ use crate::protocol::package::{PackageInstance, offer, problems};
 /// Its sessions have a state of type `T`, which the host functions that it was linked with work on.
 pub struct Package<B: Backend, T = ()> {
     program: Program<B>,
-    limits: Limits,
     state: PhantomData<fn(T) -> T>,
 }
 
@@ -42,11 +41,11 @@ impl<B: Backend, T: Send + 'static> Package<B, T> {
     /// [`Interface`](crate::ErrorKind::Interface) where it is no package or imports what is not offered, and
     /// [`Engine`](crate::ErrorKind::Engine).
     pub fn with_imports(backend: &B, wasm: &[u8], imports: &Imports<T>, limits: Limits) -> Result<Self> {
-        Self::compile(backend, Checked::new(wasm, problems, offer, imports)?, limits)
+        Self::compile(backend, Checked::new(wasm, problems, offer, imports, &limits)?)
     }
 
-    pub(crate) fn compile(backend: &B, checked: Checked<'_>, limits: Limits) -> Result<Self> {
-        Ok(Self { program: Program::compile(backend, checked)?, limits, state: PhantomData })
+    pub(crate) fn compile(backend: &B, checked: Checked<'_>) -> Result<Self> {
+        Ok(Self { program: Program::compile(backend, checked)?, state: PhantomData })
     }
 
     /// What the module imports and exports.
@@ -78,7 +77,7 @@ impl<B: Backend, T: Send + 'static> Package<B, T> {
 
     pub(crate) fn open(&self, state: Box<dyn Any + Send>) -> Result<Session<B, T>> {
         let package = PackageInstance::new(self.program.reactor(state, Box::new(()))?)?;
-        Ok(Session { package, limits: self.limits.clone(), state: PhantomData })
+        Ok(Session { package, limits: self.program.limits().clone(), state: PhantomData })
     }
 
     /// Answers one call on a fresh instance with the default state. A fault while freeing is dropped with the instance;
@@ -115,6 +114,7 @@ impl<B: Backend, T: 'static> Session<B, T> {
     /// [`OutOfBounds`](crate::ErrorKind::OutOfBounds), [`InvalidUtf8`](crate::ErrorKind::InvalidUtf8) or
     /// [`TooLong`](crate::ErrorKind::TooLong).
     pub fn info(&mut self) -> Result<String> {
+        self.package.guest_mut().begin()?;
         self.package.info(&self.limits)
     }
 
@@ -137,7 +137,18 @@ impl<B: Backend, T: 'static> Session<B, T> {
     ///
     /// As [`Session::generate`].
     pub fn generate_with<R>(&mut self, input: &str, read: impl FnOnce(&str) -> R) -> Result<R> {
+        self.package.guest_mut().begin()?;
         self.package.generate(input, &self.limits, read)
+    }
+
+    /// How much [fuel](Limits::fuel) the latest call has used, also where it failed; `None` where fuel is not counted.
+    /// Before the first call, it is what opening the session took.
+    ///
+    /// # Errors
+    ///
+    /// [`Engine`](crate::ErrorKind::Engine).
+    pub fn fuel_used(&mut self) -> Result<Option<u64>> {
+        self.package.guest_mut().fuel_used()
     }
 
     /// What poisoned this session, if anything did. After an answered call this is a trap while freeing (rule 7): the
@@ -167,7 +178,7 @@ impl<B: Backend, T: 'static> Session<B, T> {
 
 impl<B: Backend, T> Clone for Package<B, T> {
     fn clone(&self) -> Self {
-        Self { program: self.program.clone(), limits: self.limits.clone(), state: PhantomData }
+        Self { program: self.program.clone(), state: PhantomData }
     }
 }
 
@@ -176,7 +187,7 @@ impl<B: Backend, T> fmt::Debug for Package<B, T> {
         f.debug_struct("Package")
             .field("backend", &self.program.backend().name())
             .field("interface", &self.program.interface())
-            .field("limits", &self.limits)
+            .field("limits", self.program.limits())
             .finish_non_exhaustive()
     }
 }

@@ -7,7 +7,10 @@ use crate::backend::Backend;
 use crate::error::{ErrorKind, Result};
 use crate::guest::Guest;
 use crate::host::{Data, HostFunc, Imports};
+use crate::limits::Limits;
+use crate::limits::account::{self, Account};
 use crate::module::{Interface, ValidModule};
+use crate::prepare::Hidden;
 use crate::protocol::INITIALIZE;
 use crate::types::Problem;
 
@@ -15,6 +18,7 @@ use crate::types::Problem;
 pub(crate) struct Checked<'a> {
     module: ValidModule<'a>,
     imports: Vec<HostFunc>,
+    limits: Limits,
 }
 
 /// A module compiled for one backend and linked with its host functions.
@@ -23,7 +27,8 @@ pub(crate) struct Program<B: Backend> {
     backend: B,
     module: B::Module,
     interface: Arc<Interface>,
-    start: Option<Arc<str>>,
+    hidden: Hidden,
+    limits: Limits,
 }
 
 impl<'a> Checked<'a> {
@@ -34,13 +39,19 @@ impl<'a> Checked<'a> {
         problems: fn(&Interface) -> Vec<Problem>,
         offer: fn(&mut Imports<T>),
         imports: &Imports<T>,
+        limits: &Limits,
     ) -> Result<Self> {
-        let module = ValidModule::new(wasm)?;
+        let bounds = limits.bounds();
+        let module = ValidModule::bounded(wasm, &bounds)?;
         let (imports, problems) = Self::problems(module.interface(), problems, offer, imports);
         if !problems.is_empty() {
             return Err(ErrorKind::Interface { problems }.into());
         }
-        Ok(Self { imports: imports.used(module.interface()), module })
+        let mut imports = imports.used(module.interface());
+        if bounds.plan.is_anything() {
+            imports.extend(account::functions());
+        }
+        Ok(Self { imports, module, limits: limits.clone() })
     }
 
     /// The imports with the protocol's own, and what is wrong.
@@ -60,10 +71,10 @@ impl<'a> Checked<'a> {
 
 impl<B: Backend> Program<B> {
     pub(crate) fn compile(backend: &B, checked: Checked<'_>) -> Result<Self> {
-        let Checked { module, imports } = checked;
+        let Checked { module, imports, limits } = checked;
         let (backend, compiled) = (backend.clone(), backend.compile(&module, &imports)?);
-        let (interface, start) = module.into_parts();
-        Ok(Self { backend, module: compiled, interface: Arc::new(interface), start })
+        let (interface, hidden) = module.into_parts();
+        Ok(Self { backend, module: compiled, interface: Arc::new(interface), hidden, limits })
     }
 
     pub(crate) fn backend(&self) -> &B {
@@ -74,15 +85,20 @@ impl<B: Backend> Program<B> {
         &self.interface
     }
 
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// A fresh instance, whose start function has run. `protocol` is the protocol's own state.
     pub(crate) fn instantiate(
         &self,
         state: Box<dyn Any + Send>,
         protocol: Box<dyn Any + Send>,
     ) -> Result<Guest<B::Instance>> {
-        let data = Data::new(self.interface.clone(), state, protocol);
-        let mut guest = Guest::new(self.backend.instantiate(&self.module, data)?);
-        if let Some(start) = &self.start {
+        let data = Data::new(self.interface.clone(), state, protocol, Account::new(&self.limits));
+        let mut guest = Guest::new(self.backend.instantiate(&self.module, data)?, self.hidden.fuel.as_deref())?;
+        guest.begin()?;
+        if let Some(start) = &self.hidden.start {
             guest.start(start)?;
         }
         Ok(guest)

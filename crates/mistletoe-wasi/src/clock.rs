@@ -84,9 +84,14 @@ impl Time {
         }
     }
 
-    pub(crate) fn wait(&mut self, nanoseconds: u64) {
+    /// Waits, but not beyond the deadline.
+    pub(crate) fn wait(&mut self, nanoseconds: u64, deadline: Option<Instant>) {
         match self {
-            Self::System(_) => std::thread::sleep(Duration::from_nanos(nanoseconds)),
+            Self::System(_) => {
+                let time = Duration::from_nanos(nanoseconds);
+                let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+                std::thread::sleep(left.map_or(time, |left| left.min(time)));
+            }
             Self::Fixed { waited, .. } => *waited = waited.saturating_add(nanoseconds),
         }
     }
@@ -134,9 +139,9 @@ mod tests {
         };
         assert_eq!([read(&mut wasi, 0), read(&mut wasi, 0)], [Ok(5_000_000_000), Ok(5_000_000_000)]);
         assert_eq!([read(&mut wasi, 1), read(&mut wasi, 2)], [Ok(1), Ok(1001)]);
-        wasi.time.wait(500);
+        wasi.time.wait(500, None);
         assert_eq!([read(&mut wasi, 0), read(&mut wasi, 3)], [Ok(5_000_000_500), Ok(2501)]);
-        wasi.time.wait(u64::MAX);
+        wasi.time.wait(u64::MAX, None);
         assert_eq!([read(&mut wasi, 0), read(&mut wasi, 1)], [Ok(u64::MAX), Ok(u64::MAX)]);
         assert_eq!(read(&mut wasi, 4), Err(Errno::Inval));
     }

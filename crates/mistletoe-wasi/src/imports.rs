@@ -14,6 +14,9 @@ pub fn imports<T: AsMut<Wasi> + Send + 'static>() -> Imports<T> {
     imports
 }
 
+/// Waits, which the host's limit on time ends.
+const POLL: &str = "poll_oneoff";
+
 macro_rules! functions {
     ($($name:ident($($param:ident: $ty:ty),*);)*) => {
         /// Adds all functions of WASI preview 1 to others of the host's.
@@ -22,12 +25,21 @@ macro_rules! functions {
                 let (memory, state) = caller.memory_and_state();
                 state.as_mut().answer(stringify!($name), memory, |wasi, memory| wasi.$name(memory, $($param),*))
             });)*
+            imports.func(MODULE, POLL, |caller: &mut Caller<'_, T>, subscriptions: u32, events: u32, count: u32, done: u32| {
+                let deadline = caller.deadline();
+                let (memory, state) = caller.memory_and_state();
+                let errno = state.as_mut().answer(POLL, memory, |wasi, memory| {
+                    wasi.poll_oneoff(memory, deadline, subscriptions, events, count, done)
+                });
+                // It may have waited as long as there was time.
+                caller.in_time().map(|()| errno)
+            });
             imports.func(MODULE, "proc_exit", |_: &mut Caller<'_, T>, code: u32| {
                 Err::<(), _>(mistletoe_abi::Error::new(ErrorKind::Exit { code }))
             });
         }
 
-        /// The names of all functions but `proc_exit`.
+        /// The names of all functions but `proc_exit` and `poll_oneoff`.
         #[cfg(test)]
         const NAMES: &[&str] = &[$(stringify!($name)),*];
     };
@@ -77,7 +89,6 @@ functions! {
     path_symlink(old: u32, old_length: u32, fd: u32, new: u32, new_length: u32);
     path_unlink_file(fd: u32, path: u32, length: u32);
 
-    poll_oneoff(subscriptions: u32, events: u32, count: u32, done: u32);
     proc_raise(signal: u32);
     random_get(buffer: u32, length: u32);
     sched_yield();
@@ -95,8 +106,8 @@ mod tests {
     #[test]
     fn all_functions_are_offered() {
         let imports = imports::<Wasi>();
-        assert_eq!(NAMES.len(), 45);
-        assert!(NAMES.iter().chain(&["proc_exit"]).all(|name| imports.get(MODULE, name).is_some()));
+        assert_eq!(NAMES.len(), 44);
+        assert!(NAMES.iter().chain(&["proc_exit", POLL]).all(|name| imports.get(MODULE, name).is_some()));
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! `poll_oneoff`: waiting.
 
+use std::time::Instant;
+
 use crate::errno::Errno;
 use crate::memory::Memory;
 use crate::stat::rights;
@@ -30,6 +32,7 @@ impl Wasi {
     pub(crate) fn poll_oneoff(
         &mut self,
         memory: &mut Memory<'_>,
+        deadline: Option<Instant>,
         subscriptions: u32,
         events: u32,
         count: u32,
@@ -67,7 +70,7 @@ impl Wasi {
             memory.write(events + written * EVENT, &event)?;
             written += 1;
         }
-        self.time.wait(wait);
+        self.time.wait(wait, deadline);
         memory.write_u32(done, written)
     }
 

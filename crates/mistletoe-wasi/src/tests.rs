@@ -104,8 +104,8 @@ fn a_bad_pointer_is_a_fault_and_nothing_is_done() {
     assert_eq!(guest.u64(OUT), 1);
     assert_eq!(guest.call(|wasi, memory| wasi.random_get(memory, 1, u32::MAX)), Err(Errno::Fault));
     assert_eq!(guest.call(|wasi, memory| wasi.args_sizes_get(memory, OUT, EDGE)), Err(Errno::Fault));
-    assert_eq!(guest.call(|wasi, memory| wasi.poll_oneoff(memory, 0, EDGE, 1, OUT)), Err(Errno::Fault));
-    assert_eq!(guest.call(|wasi, memory| wasi.poll_oneoff(memory, 0, 0, u32::MAX, OUT)), Err(Errno::Fault));
+    assert_eq!(guest.call(|wasi, memory| wasi.poll_oneoff(memory, None, 0, EDGE, 1, OUT)), Err(Errno::Fault));
+    assert_eq!(guest.call(|wasi, memory| wasi.poll_oneoff(memory, None, 0, 0, u32::MAX, OUT)), Err(Errno::Fault));
 }
 
 #[test]
@@ -164,7 +164,7 @@ fn polling_moves_a_fixed_clock() {
     let mut guest = Guest::new(Wasi::builder());
     let mut poll = |subscriptions: &[Vec<u8>]| {
         guest.put(1024, &subscriptions.concat());
-        guest.call(|wasi, memory| wasi.poll_oneoff(memory, 1024, 2048, subscriptions.len() as u32, OUT))?;
+        guest.call(|wasi, memory| wasi.poll_oneoff(memory, None, 1024, 2048, subscriptions.len() as u32, OUT))?;
         let events = guest.memory[2048..].chunks(32).take(guest.u32(OUT) as usize);
         Ok(events.map(|event| (event[0], event[8], event[10])).collect::<Vec<_>>())
     };

@@ -87,6 +87,8 @@ impl Wasmi {
         let mut config = Config::default();
         config
             .compilation_mode(mode)
+            // More than the layer's own limit on the stack lets a guest recurse, so that it is not this one that ends it.
+            .set_max_recursion_depth(10_000)
             .wasm_multi_memory(false)
             .wasm_tail_call(false)
             .wasm_custom_page_sizes(false)

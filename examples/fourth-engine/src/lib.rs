@@ -22,6 +22,8 @@ use tinywasm::{
 /// How many values a guest's calls may hold at once, of each size. The engine's own limit is too low for an ordinary
 /// recursion.
 const VALUES: StackConfig = StackConfig::dynamic(1024, 1024 * 1024);
+/// How deep a guest can recurse: deeper than the layer's own limit on the stack lets it.
+const CALLS: StackConfig = StackConfig::dynamic(64, 10_000);
 
 /// tinywasm, set up for packages.
 #[derive(Clone, Copy, Debug, Default)]
@@ -107,7 +109,7 @@ impl Backend for Tinywasm {
             made.start(usize::try_from(ty.initial_size()).unwrap_or(usize::MAX))?;
             Ok(made.clone())
         });
-        let config = Config::new().with_value_stack(VALUES).with_memory_backend(backend);
+        let config = Config::new().with_value_stack(VALUES).with_call_stack(CALLS).with_memory_backend(backend);
         let mut store = Store::new(Engine::new(config));
         let mut imports = Imports::new();
         for import in &*module.imports {

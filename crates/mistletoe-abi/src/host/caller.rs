@@ -6,6 +6,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::erased::DynInstance;
 use crate::error::{Error, ErrorKind, Operation, Result, Trap};
@@ -78,6 +79,21 @@ impl<'a, T: 'static> Caller<'a, T> {
     /// What the protocol keeps beside the session's state.
     pub(crate) fn protocol_mut<P: 'static>(&mut self) -> &mut P {
         self.instance.data_mut().protocol_mut()
+    }
+
+    /// When the call that the guest is in has to end, if there is a [limit](crate::Limits::timeout). A function that waits
+    /// should wait no longer.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.instance.data().account.deadline()
+    }
+
+    /// Whether there is time left before the [deadline](Caller::deadline).
+    ///
+    /// # Errors
+    ///
+    /// [`TimedOut`](ErrorKind::TimedOut), for the function to answer with.
+    pub fn in_time(&self) -> Result<()> {
+        self.instance.data().account.in_time()
     }
 
     /// Resolves a function that the guest exports, for [`Caller::call`].

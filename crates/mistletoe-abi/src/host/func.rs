@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::backend::Instance;
 use crate::erased::DynInstance;
 use crate::error::{Error, Result};
+use crate::limits::account::Account;
 use crate::module::Interface;
 use crate::types::FuncType;
 
@@ -182,6 +183,7 @@ pub struct Data {
     pub(crate) protocol: Box<dyn Any + Send>,
     /// How many calls from host functions into the guest are under way.
     pub(crate) depth: u32,
+    pub(crate) account: Account,
     /// The host function that has panicked, while the panic is under way.
     pub(crate) panicked: Option<Name>,
     /// The engine has panicked, which no engine should; nothing is called any more.
@@ -189,10 +191,15 @@ pub struct Data {
 }
 
 impl Data {
-    pub(crate) fn new(interface: Arc<Interface>, state: Box<dyn Any + Send>, protocol: Box<dyn Any + Send>) -> Self {
+    pub(crate) fn new(
+        interface: Arc<Interface>,
+        state: Box<dyn Any + Send>,
+        protocol: Box<dyn Any + Send>,
+        account: Account,
+    ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { id, interface, state, protocol, depth: 0, panicked: None, broken: false }
+        Self { id, interface, state, protocol, depth: 0, account, panicked: None, broken: false }
     }
 
     pub(crate) fn state<T: 'static>(&self) -> &T {

@@ -27,7 +27,7 @@ mod signature;
 mod typed;
 
 pub use caller::{Caller, GuestFunc};
-pub(crate) use func::Name;
+pub(crate) use func::{Code, Name};
 pub use func::{Data, HostFunc};
 pub use imports::Imports;
 pub use typed::{HostFn, HostResult, WasmParams, WasmResults, WasmTy};

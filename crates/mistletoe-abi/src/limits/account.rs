@@ -1,0 +1,118 @@
+//! What a session has used, and the host functions that its code reports to.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::erased::DynInstance;
+use crate::error::{Error, ErrorKind, Result};
+use crate::host::{Code, HostFunc, Name};
+use crate::limits::Limits;
+use crate::prepare::{MODULE, OVERFLOW, TICK};
+use crate::types::{FuncType, ValType};
+
+/// How much fuel is handed out at once. On the slowest engine it lasts for some milliseconds: so often a clock is looked at,
+/// and so much is left out of the count at most where a guest traps.
+const SLICE: u64 = 100_000;
+
+/// The limits of a session, and what was used of them.
+#[derive(Debug)]
+pub(crate) struct Account {
+    timeout: Option<Duration>,
+    fuel: Option<u64>,
+    height: u32,
+    deadline: Option<Instant>,
+    /// Fuel that was ever handed out.
+    granted: u64,
+    /// Fuel that was used before the current call.
+    before: u64,
+}
+
+impl Account {
+    pub(crate) fn new(limits: &Limits) -> Self {
+        let Limits { timeout, fuel, .. } = *limits;
+        Self { timeout, fuel, height: limits.bounds().height, deadline: None, granted: 0, before: 0 }
+    }
+
+    /// A call begins. `left` is what is at hand of the fuel, where it is counted.
+    pub(crate) fn begin(&mut self, left: i64) {
+        self.before = self.spent(left);
+        // A time that is never reached is no limit.
+        self.deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    }
+
+    /// All that was ever used, with so much left at hand.
+    fn spent(&self, left: i64) -> u64 {
+        self.granted.saturating_add_signed(left.saturating_neg())
+    }
+
+    /// What the current call has used.
+    pub(crate) fn used(&self, left: i64) -> u64 {
+        self.spent(left).saturating_sub(self.before)
+    }
+
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    pub(crate) fn in_time(&self) -> Result<()> {
+        match (self.deadline, self.timeout) {
+            (Some(deadline), Some(timeout)) if Instant::now() >= deadline => {
+                Err(ErrorKind::TimedOut { limit: timeout }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What was at hand is spent: hands out more.
+    fn tick(&mut self, left: i64) -> Result<i64> {
+        let used = self.used(left);
+        let more = match self.fuel {
+            Some(limit) => limit.checked_sub(used).ok_or(ErrorKind::OutOfFuel { limit, used })?,
+            None => SLICE,
+        };
+        self.in_time()?;
+        let more = more.min(SLICE);
+        self.granted = self.spent(left).saturating_add(more);
+        Ok(more as i64)
+    }
+
+    fn overflow(&self, left: i32) -> Error {
+        let limit = self.height;
+        ErrorKind::TooDeep { limit, height: limit.saturating_add_signed(left.saturating_neg()) }.into()
+    }
+}
+
+/// The functions that rewritten code imports.
+pub(crate) fn functions() -> [HostFunc; 2] {
+    let func = |name: &'static str, ty: FuncType, code: fn(&mut Account, u64) -> Result<u64>| {
+        let name = Arc::new(Name { module: MODULE.into(), name: name.into() });
+        HostFunc::new(name, ty, Box::new(Report(code)))
+    };
+    [
+        func(TICK, FuncType::new(&[ValType::I64], &[ValType::I64]), |account, left| {
+            account.tick(left.cast_signed()).map(i64::cast_unsigned)
+        }),
+        func(OVERFLOW, FuncType::new(&[ValType::I32], &[]), |account, left| Err(account.overflow(left as i32))),
+    ]
+}
+
+#[derive(Clone, Copy)]
+struct Report(fn(&mut Account, u64) -> Result<u64>);
+
+impl Code for Report {
+    fn call(&self, instance: &mut dyn DynInstance, slots: &mut [u64]) -> Result<()> {
+        let result = self.call_few(instance, slots.first().copied().unwrap_or_default(), 0, 0, 0)?;
+        if let [slot, ..] = slots {
+            *slot = result;
+        }
+        Ok(())
+    }
+
+    fn call_few(&self, instance: &mut dyn DynInstance, a: u64, _: u64, _: u64, _: u64) -> Result<u64> {
+        (self.0)(&mut instance.data_mut().account, a)
+    }
+
+    fn named(&self, _: Arc<Name>) -> Box<dyn Code> {
+        Box::new(*self)
+    }
+}

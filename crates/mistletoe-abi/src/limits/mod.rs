@@ -1,0 +1,111 @@
+//! What a host allows a guest.
+
+pub(crate) mod account;
+pub(crate) mod pass;
+
+use std::time::Duration;
+
+use crate::limits::pass::Plan;
+use crate::module::MAX_TABLE_ELEMENTS;
+use crate::prepare::Bounds;
+
+/// Bytes in a page of WebAssembly's memory.
+pub(crate) const PAGE: u64 = 65_536;
+
+/// Limits of a guest, the same on every engine; `docs/metering.md` defines the units. [`Limits::default`] lets no guest
+/// hang or exhaust its host. A limit that is reached ends the session, as a trap does.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use mistletoe_abi::Limits;
+///
+/// let limits = Limits::default().timeout(Duration::from_secs(2)).fuel(50_000_000);
+/// ```
+///
+/// Limits on memory, time, fuel and the stack are put into a module's code before an engine gets it. Where there is none
+/// of them ([`Limits::unlimited`]) nothing is put in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Bytes that the memory may have, in whole pages of 64 KiB; 256 MiB by default. A module that starts with more is
+    /// refused with [`TooMuchMemory`](crate::ErrorKind::TooMuchMemory), and `memory.grow` beyond answers -1.
+    pub memory: Option<u64>,
+    /// How long a call may take; 10 seconds by default. Then the guest is ended with
+    /// [`TimedOut`](crate::ErrorKind::TimedOut). Opening a session is a call of its own.
+    pub timeout: Option<Duration>,
+    /// How much fuel a call may use; by default fuel is neither counted nor limited. Then the guest is ended with
+    /// [`OutOfFuel`](crate::ErrorKind::OutOfFuel). Opening a session is a call of its own. `u64::MAX` counts without a
+    /// limit.
+    pub fuel: Option<u64>,
+    /// How high the stack may become: 8 for each function that has not returned, and 1 for each value it has room for;
+    /// 65,536 by default. Beyond, the guest is ended with [`TooDeep`](crate::ErrorKind::TooDeep). Where it is not
+    /// limited, or higher than this, the engine's own stack ends a recursion, at a depth of the engine's.
+    pub stack: Option<u32>,
+    /// Length in bytes that an output or info may have; 64 MiB by default.
+    pub max_output: u64,
+}
+
+impl Limits {
+    /// No limits at all but for what a package can answer with: 4 GiB - 1 byte.
+    pub fn unlimited() -> Self {
+        Self { memory: None, timeout: None, fuel: None, stack: None, max_output: u32::MAX.into() }
+    }
+
+    /// These limits with another one for memory, in bytes.
+    pub fn memory(mut self, bytes: impl Into<Option<u64>>) -> Self {
+        self.memory = bytes.into();
+        self
+    }
+
+    /// These limits with another one for the time of a call.
+    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.timeout = timeout.into();
+        self
+    }
+
+    /// These limits with another one for the fuel of a call.
+    pub fn fuel(mut self, fuel: impl Into<Option<u64>>) -> Self {
+        self.fuel = fuel.into();
+        self
+    }
+
+    /// These limits with another one for the height of the stack.
+    pub fn stack(mut self, height: impl Into<Option<u32>>) -> Self {
+        self.stack = height.into();
+        self
+    }
+
+    /// These limits with another maximum for outputs, in bytes.
+    pub fn max_output(mut self, bytes: u64) -> Self {
+        self.max_output = bytes;
+        self
+    }
+
+    /// What is done to a module so that it keeps them.
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds {
+            plan: Plan {
+                fuel: self.fuel.is_some(),
+                ticks: self.fuel.is_some() || self.timeout.is_some(),
+                height: self.stack.is_some(),
+            },
+            pages: self.memory.map(|bytes| bytes / PAGE),
+            elements: MAX_TABLE_ELEMENTS,
+            // As an `i32` it has to stay above 0.
+            height: self.stack.map_or(0, |height| height.min(i32::MAX.unsigned_abs())),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            memory: Some(256 << 20),
+            timeout: Some(Duration::from_secs(10)),
+            fuel: None,
+            stack: Some(65_536),
+            max_output: 64 << 20,
+        }
+    }
+}

@@ -1,0 +1,357 @@
+//! The module as engines get it: bounded, counted, and with its start function as an export.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use crate::limits::pass::{self, Indices, Plan, number, signed};
+use crate::module::{Listing, MAX_TABLE_ELEMENTS};
+use crate::types::{ExternType, ValType};
+
+/// Where sections stand, by their numbers (core 2.0, section 5.5.16): the one that counts data segments comes before the
+/// code.
+const ORDER: [u8; 12] = [TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, 12, CODE, 11];
+
+const TYPE: u8 = 1;
+const IMPORT: u8 = 2;
+const FUNCTION: u8 = 3;
+const TABLE: u8 = 4;
+const MEMORY: u8 = 5;
+const GLOBAL: u8 = 6;
+const EXPORT: u8 = 7;
+const START: u8 = 8;
+const ELEMENT: u8 = 9;
+const CODE: u8 = 10;
+
+/// The module that the injected functions are imported from. A guest that imports from it is refused, since no host
+/// offers anything there.
+pub(crate) const MODULE: &str = "mistletoe limits";
+/// Called with the fuel at hand when it is below 0; answers with what is at hand now.
+pub(crate) const TICK: &str = "tick";
+/// Called when the stack is too high.
+pub(crate) const OVERFLOW: &str = "overflow";
+
+/// What is done to a module before an engine gets it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Bounds {
+    pub(crate) plan: Plan,
+    /// How many pages its memory can have.
+    pub(crate) pages: Option<u64>,
+    /// How many elements each of its tables can have; at most [`MAX_TABLE_ELEMENTS`].
+    pub(crate) elements: u64,
+    /// How high its stack can be.
+    pub(crate) height: u32,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { plan: Plan::default(), pages: None, elements: MAX_TABLE_ELEMENTS, height: 0 }
+    }
+}
+
+/// Exports that the layer adds for itself, under names that the module does not use.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Hidden {
+    /// The start function.
+    pub(crate) start: Option<String>,
+    /// Answers with the fuel at hand.
+    pub(crate) fuel: Option<String>,
+}
+
+/// The module, and what it exports besides. `code` is its bodies after the pass, where there was one.
+pub(crate) fn prepare<'a>(
+    bytes: &'a [u8],
+    listing: &Listing,
+    bounds: &Bounds,
+    code: Vec<u8>,
+) -> (Cow<'a, [u8]>, Hidden) {
+    let hidden = Hidden {
+        start: listing.start.map(|_| listing.unused_export("start function")),
+        fuel: bounds.plan.fuel.then(|| listing.unused_export("fuel")),
+    };
+    let module = Module { bytes, listing, bounds, at: listing.indices(), metered: bounds.plan.is_anything() };
+    let mut changed = BTreeMap::new();
+    let mut change =
+        |id, content: Option<Vec<u8>>| changed.extend(content.map(|content| (position(id), (id, content))));
+    change(TABLE, module.content(TABLE).map(|_| module.tables()));
+    change(MEMORY, bounds.pages.filter(|_| module.content(MEMORY).is_some()).map(|pages| module.memories(pages)));
+    if module.metered {
+        let wrapped = module.wrapped();
+        change(TYPE, Some(module.types()));
+        change(IMPORT, Some(module.imports()));
+        change(FUNCTION, Some(module.functions(&wrapped, &hidden)));
+        change(GLOBAL, Some(module.globals()));
+        change(EXPORT, Some(module.exports(&wrapped, &hidden)));
+        change(ELEMENT, module.content(ELEMENT).map(|content| module.moved(content)));
+        change(CODE, Some(module.code(&wrapped, &code, &hidden)));
+    } else if hidden.start.is_some() {
+        change(EXPORT, Some(module.exports(&[], &hidden)));
+    }
+    if changed.is_empty() && hidden.start.is_none() {
+        return (bytes.into(), hidden);
+    }
+    let mut out =
+        Vec::with_capacity(bytes.len() + changed.values().map(|(_, content)| content.len() + 8).sum::<usize>());
+    out.extend_from_slice(bytes.get(..8).unwrap_or_default());
+    for (id, begin, content) in &listing.sections {
+        let whole = bytes.get(*begin..content.end).unwrap_or_default();
+        if *id == 0 {
+            // What custom sections say of functions by their numbers would be wrong.
+            out.extend_from_slice(if module.metered { &[] } else { whole });
+            continue;
+        }
+        let place = position(*id);
+        while let Some(entry) = changed.first_entry().filter(|entry| *entry.key() < place) {
+            let (id, content) = entry.remove();
+            section(&mut out, id, &content);
+        }
+        match changed.remove(&place) {
+            Some((id, content)) => section(&mut out, id, &content),
+            None if *id == START => {}
+            None => out.extend_from_slice(whole),
+        }
+    }
+    for (id, content) in changed.into_values() {
+        section(&mut out, id, &content);
+    }
+    (out.into(), hidden)
+}
+
+struct Module<'a> {
+    bytes: &'a [u8],
+    listing: &'a Listing,
+    bounds: &'a Bounds,
+    at: Indices,
+    /// Whether functions are injected.
+    metered: bool,
+}
+
+impl Module<'_> {
+    fn content(&self, id: u8) -> Option<Range<usize>> {
+        self.listing.sections.iter().find(|section| section.0 == id).map(|section| section.2.clone())
+    }
+
+    /// A section's content, where there is one, behind the number of its items.
+    fn items(&self, id: u8) -> &[u8] {
+        let content = self.content(id).and_then(|range| self.bytes.get(range)).unwrap_or_default();
+        content.get(number(content).1..).unwrap_or_default()
+    }
+
+    /// What is not imported of an index space.
+    fn own<'a, T>(&self, space: &'a [T], kind: fn(&ExternType) -> bool) -> &'a [T] {
+        let imported = self.listing.interface.imports.iter().filter(|import| kind(&import.ty)).count();
+        space.get(imported..).unwrap_or_default()
+    }
+
+    /// The table section with a maximum for every table. Engines take memory for a table as it grows, as much as is
+    /// asked for, and some end the process when there is none; with a maximum `table.grow` answers -1 instead, on every
+    /// engine at the same size.
+    fn tables(&self) -> Vec<u8> {
+        // Core 2.0, section 5.5.7: a vector of tables, each its element type and limits with a maximum (flag 1).
+        let tables = self.own(&self.listing.tables, |ty| matches!(ty, ExternType::Table(_)));
+        let mut out = Vec::new();
+        leb128(&mut out, tables.len() as u64);
+        for table in tables {
+            out.extend([if table.element == ValType::FuncRef { 0x70 } else { 0x6f }, 1]);
+            leb128(&mut out, table.minimum);
+            leb128(&mut out, table.maximum.map_or(self.bounds.elements, |maximum| maximum.min(self.bounds.elements)));
+        }
+        out
+    }
+
+    /// The memory section with no more than so many pages for a memory.
+    fn memories(&self, pages: u64) -> Vec<u8> {
+        // Core 2.0, section 5.5.8: a vector of limits.
+        let mut out = Vec::new();
+        let memories = self.own(&self.listing.memories, |ty| matches!(ty, ExternType::Memory(_)));
+        leb128(&mut out, memories.len() as u64);
+        for memory in memories {
+            out.push(1);
+            leb128(&mut out, memory.minimum);
+            leb128(&mut out, memory.maximum.map_or(pages, |maximum| maximum.min(pages)));
+        }
+        out
+    }
+
+    /// The functions that are exported, each once: hosts call a wrapper in their place.
+    fn wrapped(&self) -> Vec<u32> {
+        if !self.bounds.plan.height && !self.bounds.plan.fuel {
+            return Vec::new();
+        }
+        let mut wrapped: Vec<u32> = self.exports_of_functions().map(|at| self.index(at).0).collect();
+        wrapped.extend(self.listing.start);
+        wrapped.retain(|index| *index >= self.at.imported);
+        wrapped.sort_unstable();
+        wrapped.dedup();
+        wrapped
+    }
+
+    /// Where exports name functions: behind the length of the export's name, the name, and the kind.
+    fn exports_of_functions(&self) -> impl Iterator<Item = usize> {
+        self.listing.exported.iter().map(|at| {
+            let (name, length) = self.index(*at);
+            at + length + name as usize + 1
+        })
+    }
+
+    /// The index that is written at a place in the module, and how long it is.
+    fn index(&self, at: usize) -> (u32, usize) {
+        number(self.bytes.get(at..).unwrap_or_default())
+    }
+
+    /// Where an exported function has gone: to its wrapper, if it has one.
+    fn exported(&self, wrapped: &[u32], index: u32) -> u32 {
+        match wrapped.binary_search(&index) {
+            Ok(i) => self.at.func(self.listing.functions.len() as u32) + i as u32,
+            Err(_) if self.metered => self.at.func(index),
+            Err(_) => index,
+        }
+    }
+
+    /// The type section with the types of what is injected behind the others.
+    fn types(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        leb128(&mut out, self.listing.types.len() as u64 + 3);
+        out.extend_from_slice(self.items(TYPE));
+        // `[i64] -> [i64]`, `[i32] -> []`, `[] -> [i64]`.
+        out.extend([0x60, 1, 0x7e, 1, 0x7e, 0x60, 1, 0x7f, 0, 0x60, 0, 1, 0x7e]);
+        out
+    }
+
+    fn ty(&self, injected: u64) -> u64 {
+        self.listing.types.len() as u64 + injected
+    }
+
+    fn imports(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        leb128(&mut out, self.listing.interface.imports.len() as u64 + 2);
+        out.extend_from_slice(self.items(IMPORT));
+        for (function, ty) in [(TICK, 0), (OVERFLOW, 1)] {
+            name(&mut out, MODULE);
+            name(&mut out, function);
+            out.push(0);
+            leb128(&mut out, self.ty(ty));
+        }
+        out
+    }
+
+    fn functions(&self, wrapped: &[u32], hidden: &Hidden) -> Vec<u8> {
+        let own = self.listing.functions.len() - self.at.imported as usize;
+        let mut out = Vec::new();
+        leb128(&mut out, (own + wrapped.len() + usize::from(hidden.fuel.is_some())) as u64);
+        out.extend_from_slice(self.items(FUNCTION));
+        for index in wrapped {
+            leb128(&mut out, self.listing.functions.get(*index as usize).copied().unwrap_or_default().into());
+        }
+        if hidden.fuel.is_some() {
+            leb128(&mut out, self.ty(2));
+        }
+        out
+    }
+
+    /// Copies items that mention functions, with their new numbers.
+    fn items_moved(&self, range: Range<usize>, out: &mut Vec<u8>) {
+        let mut copied = range.start;
+        for at in self.listing.mentions.iter().copied().filter(|at| range.contains(at)) {
+            let (index, length) = self.index(at);
+            out.extend_from_slice(self.bytes.get(copied..at).unwrap_or_default());
+            leb128(out, self.at.func(index).into());
+            copied = at + length;
+        }
+        out.extend_from_slice(self.bytes.get(copied..range.end).unwrap_or_default());
+    }
+
+    fn moved(&self, content: Range<usize>) -> Vec<u8> {
+        let mut out = Vec::with_capacity(content.len() + 16);
+        self.items_moved(content, &mut out);
+        out
+    }
+
+    fn globals(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        leb128(&mut out, u64::from(self.at.own_globals) + 2);
+        if let Some(content) = self.content(GLOBAL) {
+            let begin = content.start + self.index(content.start).1;
+            self.items_moved(begin..content.end, &mut out);
+        }
+        // Core 2.0, section 5.5.9: a type, whether it is mutable, and an expression.
+        out.extend([0x7e, 1, 0x42, 0, 0x0b]);
+        out.extend([0x7f, 1, 0x41]);
+        signed(&mut out, self.bounds.height.into());
+        out.push(0x0b);
+        out
+    }
+
+    fn exports(&self, wrapped: &[u32], hidden: &Hidden) -> Vec<u8> {
+        // Core 2.0, section 5.5.10: a vector of exports, each its name, its kind (0: function) and its index.
+        let added = usize::from(hidden.start.is_some()) + usize::from(hidden.fuel.is_some());
+        let mut out = Vec::new();
+        leb128(&mut out, (self.listing.interface.exports.len() + added) as u64);
+        if let Some(content) = self.content(EXPORT) {
+            let mut copied = content.start + self.index(content.start).1;
+            for at in self.exports_of_functions() {
+                let (index, length) = self.index(at);
+                out.extend_from_slice(self.bytes.get(copied..at).unwrap_or_default());
+                leb128(&mut out, self.exported(wrapped, index).into());
+                copied = at + length;
+            }
+            out.extend_from_slice(self.bytes.get(copied..content.end).unwrap_or_default());
+        }
+        if let (Some(start), Some(index)) = (&hidden.start, self.listing.start) {
+            name(&mut out, start);
+            out.push(0);
+            leb128(&mut out, self.exported(wrapped, index).into());
+        }
+        if let Some(fuel) = &hidden.fuel {
+            name(&mut out, fuel);
+            out.push(0);
+            leb128(&mut out, u64::from(self.at.func(self.listing.functions.len() as u32)) + wrapped.len() as u64);
+        }
+        out
+    }
+
+    fn code(&self, wrapped: &[u32], bodies: &[u8], hidden: &Hidden) -> Vec<u8> {
+        let own = self.listing.functions.len() - self.at.imported as usize;
+        let mut out = Vec::with_capacity(bodies.len() + 32 * wrapped.len() + 16);
+        leb128(&mut out, (own + wrapped.len() + usize::from(hidden.fuel.is_some())) as u64);
+        out.extend_from_slice(bodies);
+        for index in wrapped {
+            let ty = self.listing.functions.get(*index as usize).and_then(|ty| self.listing.func_type(*ty));
+            let params = ty.map_or(0, |ty| ty.params.len() as u32);
+            body(&mut out, &pass::wrapper(self.bounds.plan, self.at, *index, params));
+        }
+        if hidden.fuel.is_some() {
+            body(&mut out, &pass::fuel(self.at));
+        }
+        out
+    }
+}
+
+fn position(id: u8) -> usize {
+    ORDER.iter().position(|other| *other == id).unwrap_or(ORDER.len())
+}
+
+/// A section of the binary format (core 2.0, section 5.5.2).
+fn section(out: &mut Vec<u8>, id: u8, content: &[u8]) {
+    out.push(id);
+    body(out, content);
+}
+
+/// Bytes with their length in front of them: a section's content, or a function's body.
+pub(crate) fn body(out: &mut Vec<u8>, content: &[u8]) {
+    leb128(out, content.len() as u64);
+    out.extend_from_slice(content);
+}
+
+fn name(out: &mut Vec<u8>, name: &str) {
+    body(out, name.as_bytes());
+}
+
+/// Appends a number as the binary format writes unsigned ones (core 2.0, section 5.2.2).
+pub(crate) fn leb128(out: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        out.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.push(number as u8);
+}
