@@ -363,11 +363,11 @@ impl Body {
         let values = locals.saturating_add(operands);
         let height = plan.height && (!leaf || values > SMALL_FRAME);
 
-        // What is counted once, at the beginning, needs no local.
+        // What is counted once, at the beginning, is counted in the global alone.
         let more =
             |(_, edit): &(u32, Edit)| matches!(edit, Edit::Run { cost: 1.., .. } | Edit::Run { check: true, .. });
-        let checked = matches!(self.edits.first(), Some((_, Edit::Run { check: true, .. })));
-        let kept = counts && (checked || self.calls || self.bulk || self.edits.iter().skip(1).any(more));
+        let kept = counts && (self.bulk || self.edits.iter().skip(1).any(more));
+        let checked = counts && matches!(self.edits.first(), Some((_, Edit::Run { check: true, .. })));
         let fuel = Fuel { at, local: locals };
         let (number_local, result_local, height_local) = (locals + 1, locals + 2, locals + 3);
         let mut out = Vec::with_capacity(body.len() + body.len() / 4 + 16);
@@ -375,7 +375,7 @@ impl Body {
         let (groups, length) = number(bytes.get(body.clone()).unwrap_or_default());
         let declared = bytes.get(body.start + length..code).unwrap_or_default();
         let bulk = self.bulk && plan.ticks;
-        let added: &[(u32, u8)] = match (kept || height, bulk || height) {
+        let added: &[(u32, u8)] = match (kept || checked || height, bulk || height) {
             (false, _) => &[],
             (true, false) => &[(1, op::I64)],
             (true, true) => &[(1, op::I64), (3, op::I32)],
@@ -409,7 +409,7 @@ impl Body {
                 Edit::Run { cost, check } => {
                     match counts {
                         true if kept => fuel.run(&mut out, cost, check, first),
-                        true if first => fuel.once(&mut out, cost),
+                        true if first => fuel.once(&mut out, cost, check),
                         _ => {}
                     }
                     first = false;
@@ -537,13 +537,20 @@ impl Fuel {
         }
     }
 
-    /// The whole function at once, without a local.
-    fn once(self, out: &mut Vec<u8>, cost: u64) {
-        if cost != 0 {
-            get(out, op::GLOBAL_GET, self.at.fuel());
-            i64_const(out, cost as i64);
-            out.push(op::I64_SUB);
-            get(out, op::GLOBAL_SET, self.at.fuel());
+    /// The whole function at once, in the global.
+    fn once(self, out: &mut Vec<u8>, cost: u64, check: bool) {
+        if cost == 0 {
+            return;
+        }
+        get(out, op::GLOBAL_GET, self.at.fuel());
+        i64_const(out, cost as i64);
+        out.push(op::I64_SUB);
+        if check {
+            get(out, op::LOCAL_TEE, self.local);
+        }
+        get(out, op::GLOBAL_SET, self.at.fuel());
+        if check {
+            self.check(out);
         }
     }
 
