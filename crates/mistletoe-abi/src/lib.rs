@@ -15,6 +15,8 @@
 //! - [`package`], [`handler`], [`command`]: what a host program holds for each protocol: [`Package`] (a string in, a
 //!   string out), [`Handler`] (requests, the httpwasm interface), [`Command`] (WASI programs); compiled once, shared by
 //!   threads; and [`Session`], [`HandlerSession`]: one live instance.
+//! - [`Limits`]: what a guest may use. The limits on its code are put into the module behind the check, so that no engine
+//!   has to know of them.
 //! - [`any`]: the same, with the backend chosen at run time.
 //! - [`error`]: one error type, whose kinds are the same on every engine.
 //!
