@@ -68,7 +68,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
 ///
 /// - A function is called only on the instance that resolved it, with at least as many slots as it has parameters, and
 ///   as it has results.
-/// - After a trap nothing is called any more: the layer poisons the instance.
+/// - After a trap no code of the guest's is called any more: the layer poisons the instance. A function that the layer put
+///   there itself may still be, which reads a global and does nothing else: that is how much fuel was used.
 pub trait Instance {
     /// An exported function that was resolved once, so that calling it needs no look-up.
     type Func: Send + Sync + 'static;

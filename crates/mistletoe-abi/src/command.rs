@@ -63,7 +63,8 @@ impl<B: Backend, T: 'static> CommandSession<B, T> {
     ///
     /// # Errors
     ///
-    /// [`Trap`](crate::ErrorKind::Trap), what a host function gave, and [`Engine`](crate::ErrorKind::Engine).
+    /// [`Trap`](crate::ErrorKind::Trap), the limits' errors as in [`Session::info`](crate::Session::info), what a host
+    /// function gave, and [`Engine`](crate::ErrorKind::Engine).
     pub fn run(mut self) -> (Result<u32>, T) {
         let result = self.guest.begin().and_then(|()| command::run(&mut self.guest));
         (result, self.guest.data_mut().take_state())

@@ -160,7 +160,7 @@ pub enum ErrorKind {
         /// With how many bytes it starts.
         memory: u64,
     },
-    /// An earlier trap poisoned the session; the source is that first error. Open a new session.
+    /// An earlier failure inside a call poisoned the session; the source is that first error. Open a new session.
     Poisoned,
     /// No engine configuration has this name.
     UnknownBackend {

@@ -42,7 +42,7 @@ impl<I: Instance> Guest<I> {
 
     /// What follows is one call, as limits see it.
     pub(crate) fn begin(&mut self) -> Result<()> {
-        if self.fault.is_none() {
+        if self.fault.is_none() && !self.instance.data().broken {
             let left = self.fuel_left()?.unwrap_or_default();
             self.instance.data_mut().account.begin(left);
         }

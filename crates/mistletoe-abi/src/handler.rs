@@ -94,7 +94,8 @@ impl<B: Backend, T: 'static> HandlerSession<B, T> {
     ///
     /// # Errors
     ///
-    /// [`Trap`](crate::ErrorKind::Trap); what a host function gave, among them
+    /// [`Trap`](crate::ErrorKind::Trap); the limits' errors as in [`Session::info`](crate::Session::info); what a host
+    /// function gave, among them
     /// [`TooLong`](crate::ErrorKind::TooLong) for more output than the limit; [`Poisoned`](crate::ErrorKind::Poisoned)
     /// after either; and [`Allocation`](crate::ErrorKind::Allocation) or
     /// [`OutOfBounds`](crate::ErrorKind::OutOfBounds) where the plugin has no room for its input.

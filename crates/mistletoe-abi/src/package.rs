@@ -37,7 +37,7 @@ impl<B: Backend, T: Send + 'static> Package<B, T> {
     ///
     /// # Errors
     ///
-    /// Those of [`ValidModule::new`](crate::ValidModule::new),
+    /// Those of [`ValidModule::new`](crate::ValidModule::new), [`TooMuchMemory`](crate::ErrorKind::TooMuchMemory),
     /// [`Interface`](crate::ErrorKind::Interface) where it is no package or imports what is not offered, and
     /// [`Engine`](crate::ErrorKind::Engine).
     pub fn with_imports(backend: &B, wasm: &[u8], imports: &Imports<T>, limits: Limits) -> Result<Self> {
@@ -70,7 +70,7 @@ impl<B: Backend, T: Send + 'static> Package<B, T> {
     /// # Errors
     ///
     /// [`Trap`](crate::ErrorKind::Trap) where the start function, an active segment or `_initialize` trapped, what a
-    /// host function gave that was called from there, and [`Engine`](crate::ErrorKind::Engine).
+    /// host function gave that was called from there, the limits' errors as in [`Session::info`], and [`Engine`](crate::ErrorKind::Engine).
     pub fn session_with(&self, state: T) -> Result<Session<B, T>> {
         self.open(Box::new(state))
     }
@@ -108,7 +108,9 @@ impl<B: Backend, T: 'static> Session<B, T> {
     ///
     /// # Errors
     ///
-    /// [`Trap`](crate::ErrorKind::Trap); what a host function gave ([`Host`](crate::ErrorKind::Host),
+    /// [`Trap`](crate::ErrorKind::Trap); the limits' [`TimedOut`](crate::ErrorKind::TimedOut),
+    /// [`OutOfFuel`](crate::ErrorKind::OutOfFuel) and [`TooDeep`](crate::ErrorKind::TooDeep); what a host function gave
+    /// ([`Host`](crate::ErrorKind::Host),
     /// [`HostPanic`](crate::ErrorKind::HostPanic), [`Exit`](crate::ErrorKind::Exit) and others);
     /// [`Poisoned`](crate::ErrorKind::Poisoned) after either; and for a string that cannot be read
     /// [`OutOfBounds`](crate::ErrorKind::OutOfBounds), [`InvalidUtf8`](crate::ErrorKind::InvalidUtf8) or

@@ -32,7 +32,7 @@ impl<T: Send + 'static> Imports<T> {
     /// that was offered under the same name before.
     ///
     /// A call allocates nothing with up to four parameters and one result, all of them `i32` or `i64`. With other types
-    /// wasmi and wasmer ask the allocator at each call.
+    /// some engines ask the allocator at each call.
     pub fn func<P: 'static, R: 'static>(
         &mut self,
         module: impl Into<Cow<'static, str>>,
