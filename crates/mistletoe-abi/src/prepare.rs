@@ -4,7 +4,9 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::limits::pass::{self, Indices, Plan, number, signed};
+use crate::limits::account::TURNS;
+use crate::limits::code::{self, number, signed};
+use crate::limits::pass::{Indices, Plan};
 use crate::module::{Listing, MAX_TABLE_ELEMENTS};
 use crate::types::{ExternType, ValType};
 
@@ -275,7 +277,13 @@ impl Module<'_> {
             self.items_moved(begin..content.end, &mut out);
         }
         // Core 2.0, section 5.5.9: a type, whether it is mutable, and an expression.
-        out.extend([0x7e, 1, 0x42, 0, 0x0b]);
+        if self.bounds.plan.fuel {
+            out.extend([0x7e, 1, 0x42, 0]);
+        } else {
+            out.extend([0x7f, 1, 0x41]);
+            signed(&mut out, TURNS);
+        }
+        out.push(0x0b);
         out.extend([0x7f, 1, 0x41]);
         signed(&mut out, self.bounds.height.into());
         out.push(0x0b);
@@ -318,10 +326,10 @@ impl Module<'_> {
         for index in wrapped {
             let ty = self.listing.functions.get(*index as usize).and_then(|ty| self.listing.func_type(*ty));
             let params = ty.map_or(0, |ty| ty.params.len() as u32);
-            body(&mut out, &pass::wrapper(self.bounds.plan, self.at, *index, params));
+            body(&mut out, &code::wrapper(self.bounds.plan, self.at, *index, params));
         }
         if hidden.fuel.is_some() {
-            body(&mut out, &pass::fuel(self.at));
+            body(&mut out, &code::fuel(self.at));
         }
         out
     }

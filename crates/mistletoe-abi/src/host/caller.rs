@@ -39,6 +39,7 @@ pub struct GuestFunc<P, R> {
 
 impl<'a, T: 'static> Caller<'a, T> {
     pub(crate) fn new(instance: &'a mut dyn DynInstance, name: &'a Arc<Name>) -> Self {
+        instance.data_mut().account.leave();
         Self { instance, name, fault: None, state: PhantomData }
     }
 

@@ -13,6 +13,16 @@ use crate::types::{FuncType, ValType};
 /// How much fuel is handed out at once. On the slowest engine it lasts for some milliseconds: so often a clock is looked at,
 /// and so much is left out of the count at most where a guest traps.
 const SLICE: u64 = 100_000;
+/// The same, in turns, where only the deadline is looked after.
+pub(crate) const TURNS: i64 = 10_000;
+
+/// When a call has to end.
+#[derive(Clone, Copy, Debug)]
+enum Clock {
+    /// Not known yet: to read a clock is dear beside a short call.
+    Unread,
+    Deadline(Option<Instant>),
+}
 
 /// The limits of a session, and what was used of them.
 #[derive(Debug)]
@@ -20,7 +30,7 @@ pub(crate) struct Account {
     timeout: Option<Duration>,
     fuel: Option<u64>,
     height: u32,
-    deadline: Option<Instant>,
+    clock: Clock,
     /// Fuel that was ever handed out.
     granted: u64,
     /// Fuel that was used before the current call.
@@ -30,14 +40,23 @@ pub(crate) struct Account {
 impl Account {
     pub(crate) fn new(limits: &Limits) -> Self {
         let Limits { timeout, fuel, .. } = *limits;
-        Self { timeout, fuel, height: limits.bounds().height, deadline: None, granted: 0, before: 0 }
+        Self { timeout, fuel, height: limits.bounds().height, clock: Clock::Unread, granted: 0, before: 0 }
     }
 
     /// A call begins. `left` is what is at hand of the fuel, where it is counted.
     pub(crate) fn begin(&mut self, left: i64) {
         self.before = self.spent(left);
-        // A time that is never reached is no limit.
-        self.deadline = self.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        self.clock = Clock::Unread;
+    }
+
+    /// The guest leaves its own code. Where it does for the first time in a call, the call's time begins: it has used no more
+    /// than a slice of fuel till then.
+    #[inline]
+    pub(crate) fn leave(&mut self) {
+        if matches!(self.clock, Clock::Unread) {
+            // A time that is never reached is no limit.
+            self.clock = Clock::Deadline(self.timeout.and_then(|timeout| Instant::now().checked_add(timeout)));
+        }
     }
 
     /// All that was ever used, with so much left at hand.
@@ -51,11 +70,14 @@ impl Account {
     }
 
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        match self.clock {
+            Clock::Unread => None,
+            Clock::Deadline(deadline) => deadline,
+        }
     }
 
     pub(crate) fn in_time(&self) -> Result<()> {
-        match (self.deadline, self.timeout) {
+        match (self.deadline(), self.timeout) {
             (Some(deadline), Some(timeout)) if Instant::now() >= deadline => {
                 Err(ErrorKind::TimedOut { limit: timeout }.into())
             }
@@ -65,15 +87,16 @@ impl Account {
 
     /// What was at hand is spent: hands out more.
     fn tick(&mut self, left: i64) -> Result<i64> {
-        let used = self.used(left);
-        let more = match self.fuel {
-            Some(limit) => limit.checked_sub(used).ok_or(ErrorKind::OutOfFuel { limit, used })?,
-            None => SLICE,
-        };
+        let slice = self.fuel.map(|limit| {
+            let used = self.used(left);
+            limit.checked_sub(used).ok_or_else(|| Error::from(ErrorKind::OutOfFuel { limit, used }))
+        });
+        let slice = slice.transpose()?.map(|left| left.min(SLICE));
+        self.leave();
         self.in_time()?;
-        let more = more.min(SLICE);
-        self.granted = self.spent(left).saturating_add(more);
-        Ok(more as i64)
+        let Some(slice) = slice else { return Ok(TURNS) };
+        self.granted = self.spent(left).saturating_add(slice);
+        Ok(slice as i64)
     }
 
     fn overflow(&self, left: i32) -> Error {

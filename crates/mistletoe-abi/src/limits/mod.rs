@@ -1,6 +1,7 @@
 //! What a host allows a guest.
 
 pub(crate) mod account;
+pub(crate) mod code;
 pub(crate) mod pass;
 
 use std::time::Duration;

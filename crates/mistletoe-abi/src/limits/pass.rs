@@ -13,6 +13,7 @@
 
 use std::ops::Range;
 
+use crate::limits::code::{AROUND, Counter, Height, get, i32_const, number, op};
 use crate::prepare::leb128;
 
 /// What is to be counted.
@@ -36,49 +37,15 @@ impl Plan {
 /// How many functions are put behind those that a module imports.
 pub(crate) const IMPORTS: u32 = 2;
 /// What the height of a function's frame is, beside the values in it.
-pub(crate) const FRAME: u32 = 8;
+const FRAME: u32 = 8;
 /// A function without calls and with a frame of no more values than this does not look at the height.
 const SMALL_FRAME: u32 = 64;
-/// A function without calls, loops and more instructions than this does not count them for the deadline.
-const SMALL_LEAF: u64 = 64;
-
-/// The opcodes that matter here (core 2.0, section 5.4).
-mod op {
-    pub(super) const UNREACHABLE: u8 = 0x00;
-    pub(super) const NOP: u8 = 0x01;
-    pub(super) const BLOCK: u8 = 0x02;
-    pub(super) const LOOP: u8 = 0x03;
-    pub(super) const IF: u8 = 0x04;
-    pub(super) const ELSE: u8 = 0x05;
-    pub(super) const END: u8 = 0x0b;
-    pub(super) const BR: u8 = 0x0c;
-    pub(super) const BR_IF: u8 = 0x0d;
-    pub(super) const BR_TABLE: u8 = 0x0e;
-    pub(super) const RETURN: u8 = 0x0f;
-    pub(super) const CALL: u8 = 0x10;
-    pub(super) const CALL_INDIRECT: u8 = 0x11;
-    pub(super) const LOCAL_GET: u8 = 0x20;
-    pub(super) const LOCAL_SET: u8 = 0x21;
-    pub(super) const LOCAL_TEE: u8 = 0x22;
-    pub(super) const GLOBAL_GET: u8 = 0x23;
-    pub(super) const GLOBAL_SET: u8 = 0x24;
-    pub(super) const MEMORY_GROW: u8 = 0x40;
-    pub(super) const I32_CONST: u8 = 0x41;
-    pub(super) const I64_CONST: u8 = 0x42;
-    pub(super) const I32_NE: u8 = 0x47;
-    pub(super) const I32_LT_S: u8 = 0x48;
-    pub(super) const I64_LT_S: u8 = 0x53;
-    pub(super) const I32_SUB: u8 = 0x6b;
-    pub(super) const I64_SUB: u8 = 0x7d;
-    pub(super) const I64_SHL: u8 = 0x86;
-    pub(super) const I64_SHR_U: u8 = 0x88;
-    pub(super) const I64_EXTEND_I32_U: u8 = 0xad;
-    pub(super) const REF_FUNC: u8 = 0xd2;
-    pub(super) const PREFIX: u8 = 0xfc;
-    pub(super) const EMPTY: u8 = 0x40;
-    pub(super) const I32: u8 = 0x7f;
-    pub(super) const I64: u8 = 0x7e;
-}
+/// A loop that takes up no more bytes than this is unrolled, to so many turns.
+const SMALL_LOOP: usize = 64;
+const UNROLLED: usize = 4;
+/// No more instructions than these wait for somebody else's look at the deadline: those of a function that calls none, or
+/// those around the loop that it begins with.
+const SMALL: u64 = 64;
 
 /// Where the injected items are in the index spaces.
 #[derive(Clone, Copy, Debug)]
@@ -117,8 +84,15 @@ impl Indices {
 /// What is put in, or changed, at a place in a function's body.
 #[derive(Clone, Copy, Debug)]
 enum Edit {
-    /// A run of instructions that cost so much begins here.
-    Run { cost: u64, check: bool },
+    /// A run of instructions that cost so much begins here. If it is a small loop to be unrolled, this is the edit at its
+    /// end.
+    Run { cost: u64, check: Check, end: Option<usize> },
+    /// The next instruction is a loop of this type, which gets a place to tick around it.
+    Loop { ty: u8 },
+    /// Such a loop has ended.
+    LoopEnd,
+    /// The label of a branch, in so many bytes, out of so many such loops.
+    Label { label: u32, bytes: u32, loops: u32 },
     /// The next instruction is a call.
     Call,
     /// The last instruction was a call.
@@ -128,11 +102,20 @@ enum Edit {
     /// The index of a function, in so many bytes.
     Func { index: u32, bytes: u32 },
     /// The next instruction is in proportion to the number on the stack: a unit for each 2 to the power of this.
-    Bulk { shift: u8 },
+    Bulk { shift: i8 },
     /// The next instruction grows something by the number on the stack.
     Grow,
     /// The last instruction did; each costs 2 to the power of this, or for a negative one a fraction.
     Grown { shift: i8 },
+}
+
+/// Where a run that begins looks at what is left of the fuel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Check {
+    None,
+    Here,
+    /// At the end of the [`Edit::Loop`] around it.
+    Around,
 }
 
 /// A structured instruction that is open.
@@ -143,8 +126,14 @@ struct Frame {
     targeted: bool,
     /// It stands in code that is never reached.
     dead: bool,
-    /// The run that it was opened in, for counting by loops.
+    /// The run that it was opened in.
     outer: usize,
+    /// The outermost of the open instructions that something inside branches to.
+    reach: usize,
+    /// How many loops with a place to tick are open, itself among them.
+    loops: u32,
+    /// It is one of them.
+    around: bool,
 }
 
 /// A function's body, while it is read.
@@ -159,9 +148,13 @@ pub(crate) struct Body {
     run: usize,
     dead: bool,
     calls: bool,
-    loops: bool,
     bulk: bool,
-    total: u64,
+    /// No branch and no call has been read yet, and no loop.
+    straight: bool,
+    /// A loop comes first of all that may be reached again.
+    headed: bool,
+    /// How many loops with a place to tick around them are open.
+    around: u32,
 }
 
 impl Body {
@@ -170,9 +163,10 @@ impl Body {
         (self.plan, self.code) = (plan, offset);
         self.edits.clear();
         self.frames.clear();
-        self.frames.push(Frame { opcode: op::BLOCK, targeted: false, dead: false, outer: 0 });
-        (self.dead, self.calls, self.loops, self.bulk, self.total) = (false, false, false, false, 0);
-        self.start_run(offset, false);
+        (self.dead, self.calls, self.bulk, self.around) = (false, false, false, 0);
+        (self.straight, self.headed) = (true, false);
+        self.open(op::BLOCK);
+        self.start_run(offset, Check::None);
         // The engine has to clear the locals.
         self.cost(u64::from(locals.div_ceil(8)));
     }
@@ -182,13 +176,12 @@ impl Body {
         self.edits.push((offset as u32, edit));
     }
 
-    fn start_run(&mut self, offset: usize, check: bool) {
+    fn start_run(&mut self, offset: usize, check: Check) {
         self.run = self.edits.len();
-        self.edit(offset, Edit::Run { cost: 0, check });
+        self.edit(offset, Edit::Run { cost: 0, check, end: None });
     }
 
     fn cost(&mut self, more: u64) {
-        self.total += more;
         if let Some((_, Edit::Run { cost, .. })) = self.edits.get_mut(self.run) {
             *cost += more;
         }
@@ -201,13 +194,27 @@ impl Body {
         if !self.dead && !matches!(opcode, op::NOP | op::BLOCK | op::LOOP | op::ELSE | op::END) {
             self.cost(1);
         }
+        let straight = self.straight;
+        self.straight &= !matches!(opcode, op::LOOP..=op::ELSE | op::BR..=op::CALL_INDIRECT);
         match opcode {
             op::BLOCK => self.open(opcode),
             op::LOOP => {
+                self.headed |= straight && !self.dead;
+                // One byte: a loop without parameters (core 2.0, section 5.4.1).
+                let check = match *operands {
+                    [ty] if ty >= op::EMPTY && self.plan.ticks && !self.dead => {
+                        self.edit(range.start, Edit::Loop { ty });
+                        self.around += 1;
+                        Check::Around
+                    }
+                    _ => Check::Here,
+                };
                 self.open(opcode);
-                self.loops = true;
+                if let Some(frame) = self.frames.last_mut() {
+                    frame.around = check == Check::Around;
+                }
                 if !self.dead {
-                    self.start_run(range.end, true);
+                    self.start_run(range.end, check);
                 }
             }
             op::IF => {
@@ -228,9 +235,7 @@ impl Body {
                 self.close(range.end);
             }
             op::BR | op::BR_IF => {
-                if self.branch(number(operands).0) && !self.dead {
-                    self.edit(range.start, Edit::Exit);
-                }
+                self.branch(range.start, 1, operands, 1);
                 if opcode == op::BR {
                     self.dead = true;
                 } else {
@@ -238,26 +243,19 @@ impl Body {
                 }
             }
             op::BR_TABLE => {
-                let (mut labels, mut rest) = number(operands);
-                let mut exit = false;
+                let (labels, length) = number(operands);
                 // One more than the count: the default.
-                loop {
-                    let (label, length) = number(operands.get(rest..).unwrap_or_default());
-                    exit |= self.branch(label);
-                    rest += length;
-                    if labels == 0 {
-                        break;
-                    }
-                    labels -= 1;
-                }
-                if exit && !self.dead {
-                    self.edit(range.start, Edit::Exit);
-                }
+                let labels = u64::from(labels) + 1;
+                self.branch(range.start, 1 + length, operands.get(length..).unwrap_or_default(), labels);
                 self.dead = true;
             }
             op::RETURN | op::UNREACHABLE => {
-                if !self.dead {
+                // Where it traps, the count is still asked for.
+                if !self.dead && (opcode == op::RETURN || self.plan.fuel) {
                     self.edit(range.start, Edit::Exit);
+                }
+                if opcode == op::RETURN {
+                    self.reach(0);
                 }
                 self.dead = true;
             }
@@ -295,7 +293,7 @@ impl Body {
         }
     }
 
-    fn bulk(&mut self, offset: usize, shift: u8) {
+    fn bulk(&mut self, offset: usize, shift: i8) {
         self.bulk = true;
         self.edit(offset, Edit::Bulk { shift });
     }
@@ -306,40 +304,95 @@ impl Body {
     }
 
     fn open(&mut self, opcode: u8) {
-        self.frames.push(Frame { opcode, targeted: false, dead: self.dead, outer: self.run });
+        self.frames.push(Frame {
+            opcode,
+            targeted: false,
+            dead: self.dead,
+            outer: self.run,
+            reach: usize::MAX,
+            loops: self.around,
+            around: false,
+        });
     }
 
     /// Control may come to `offset` without having come to what is before, or the other way round.
     fn split(&mut self, offset: usize) {
         if self.plan.fuel && !self.dead {
-            self.start_run(offset, false);
+            self.start_run(offset, Check::None);
         }
     }
 
-    /// Notes a branch, and tells whether it leaves the function.
-    fn branch(&mut self, label: u32) -> bool {
-        let index = self.frames.len().checked_sub(1 + label as usize);
-        if let Some(frame) = index.and_then(|index| self.frames.get_mut(index)) {
-            frame.targeted |= frame.opcode != op::LOOP;
+    /// Notes the branch at `offset`, whose labels stand `ahead` of that.
+    fn branch(&mut self, offset: usize, mut ahead: usize, mut labels: &[u8], count: u64) {
+        let before = self.edits.len();
+        let mut leaves = false;
+        for _ in 0..count {
+            let (label, length) = number(labels);
+            let target = self.frames.len().saturating_sub(1 + label as usize);
+            if let Some(frame) = self.frames.get_mut(target) {
+                frame.targeted |= frame.opcode != op::LOOP;
+                let loops = self.around - frame.loops;
+                if loops != 0 {
+                    self.edit(offset + ahead, Edit::Label { label, bytes: length as u32, loops });
+                }
+            }
+            self.reach(target);
+            leaves |= target == 0;
+            ahead += length;
+            labels = labels.get(length..).unwrap_or_default();
         }
-        index == Some(0)
+        if leaves && !self.dead {
+            self.edits.insert(before, (offset as u32, Edit::Exit));
+        }
+    }
+
+    /// Control may go from here to the end, or the beginning, of this one of the open instructions.
+    fn reach(&mut self, target: usize) {
+        if let Some(frame) = self.frames.last_mut().filter(|_| !self.dead) {
+            frame.reach = frame.reach.min(target);
+        }
     }
 
     fn close(&mut self, offset: usize) {
         let Some(frame) = self.frames.pop() else { return };
+        if frame.around {
+            self.around -= 1;
+            self.unroll(offset);
+            self.edit(offset, Edit::LoopEnd);
+        }
+        // Nothing inside goes anywhere but to the end: who comes in comes out, and the run that was left goes on.
+        let through = frame.reach >= self.frames.len();
+        if let Some(outer) = self.frames.last_mut() {
+            outer.reach = outer.reach.min(frame.reach);
+        }
         match frame.opcode {
-            op::LOOP if !self.plan.fuel => self.run = frame.outer,
+            op::LOOP if through || !self.plan.fuel => self.run = frame.outer,
             op::LOOP => {}
-            // Of an `if` without `else`, the end is reached where the condition is false.
-            op::IF => {
+            op::BLOCK if !frame.targeted => {}
+            // The end of an `if` without `else` is reached where the condition is false.
+            _ => {
                 self.dead = frame.dead;
-                self.split(offset);
+                if through {
+                    self.run = frame.outer;
+                } else {
+                    self.split(offset);
+                }
             }
-            _ if frame.targeted || frame.opcode == op::ELSE => {
-                self.dead = frame.dead;
-                self.split(offset);
-            }
-            _ => {}
+        }
+    }
+
+    /// Marks the loop that ends at `offset` to be unrolled, if it is small and nothing in it is counted but its turns. So
+    /// one look at the deadline is enough for some turns. Fuel is looked at at each.
+    fn unroll(&mut self, offset: usize) {
+        let end = self.edits.len();
+        let Some(((begin, Edit::Run { end: to, .. }), edits)) =
+            self.edits.get_mut(self.run..).and_then(<[_]>::split_first_mut)
+        else {
+            return;
+        };
+        let plain = |(_, edit): &(u32, Edit)| matches!(edit, Edit::Label { .. } | Edit::Exit | Edit::Func { .. });
+        if !self.plan.fuel && offset - *begin as usize <= SMALL_LOOP && edits.iter().all(plain) {
+            *to = Some(end);
         }
     }
 
@@ -355,255 +408,144 @@ impl Body {
     ) -> Vec<u8> {
         let (plan, code) = (self.plan, self.code);
         let leaf = !self.calls;
-        // What a leaf does is no more than its caller's next look at the fuel can wait for.
-        let counts = plan.ticks && (plan.fuel || !leaf || self.loops || self.bulk || self.total > SMALL_LEAF);
-        if let Some((_, Edit::Run { check, .. })) = self.edits.first_mut() {
-            *check = !leaf || !plan.fuel;
+        let height = plan.height && (!leaf || locals.saturating_add(operands) > SMALL_FRAME);
+        if let Some((_, Edit::Run { cost, check, .. })) = self.edits.first_mut() {
+            // Who calls a leaf looks soon, and so does a loop.
+            let soon = (leaf || self.headed) && (plan.fuel || *cost <= SMALL);
+            *check = if soon { Check::None } else { Check::Here };
         }
-        let values = locals.saturating_add(operands);
-        let height = plan.height && (!leaf || values > SMALL_FRAME);
-
-        // What is counted once, at the beginning, is counted in the global alone.
-        let more =
-            |(_, edit): &(u32, Edit)| matches!(edit, Edit::Run { cost: 1.., .. } | Edit::Run { check: true, .. });
-        let kept = counts && (self.bulk || self.edits.iter().skip(1).any(more));
-        let checked = counts && matches!(self.edits.first(), Some((_, Edit::Run { check: true, .. })));
-        let fuel = Fuel { at, local: locals };
-        let (number_local, result_local, height_local) = (locals + 1, locals + 2, locals + 3);
-        let mut out = Vec::with_capacity(body.len() + body.len() / 4 + 16);
+        let run = |(_, edit): &(u32, Edit)| match edit {
+            Edit::Run { cost, check, .. } => *check != Check::None || plan.fuel && *cost != 0,
+            _ => false,
+        };
+        let bulk = self.bulk && plan.ticks;
+        let counts = plan.ticks && (bulk || self.edits.iter().any(run));
+        let counter = Counter { fuel: plan.fuel, at, local: locals };
+        let mut writer = Writer {
+            at,
+            bytes,
+            counter,
+            counts,
+            // What is counted once, at the beginning, is counted in the global alone.
+            kept: counts && (bulk || self.edits.iter().skip(1).any(run)),
+            bulk,
+            height: height.then_some(Height { at, local: locals + 3 }),
+            out: Vec::with_capacity(body.len() + body.len() / 4 + 16),
+            copied: code,
+        };
         // Core 2.0, section 5.5.13: groups of locals, each a count and a type.
         let (groups, length) = number(bytes.get(body.clone()).unwrap_or_default());
         let declared = bytes.get(body.start + length..code).unwrap_or_default();
-        let bulk = self.bulk && plan.ticks;
-        let added: &[(u32, u8)] = match (kept || checked || height, bulk || height) {
+        let added: &[(u32, u8)] = match (counts || height, bulk || height) {
             (false, _) => &[],
-            (true, false) => &[(1, op::I64)],
-            (true, true) => &[(1, op::I64), (3, op::I32)],
+            (true, false) => &[(1, counter.ty())],
+            (true, true) => &[(1, counter.ty()), (3, op::I32)],
         };
-        leb128(&mut out, u64::from(groups) + added.len() as u64);
-        out.extend_from_slice(declared);
+        leb128(&mut writer.out, u64::from(groups) + added.len() as u64);
+        writer.out.extend_from_slice(declared);
         for (count, ty) in added {
-            leb128(&mut out, u64::from(*count));
-            out.push(*ty);
+            leb128(&mut writer.out, u64::from(*count));
+            writer.out.push(*ty);
         }
-
-        if height {
-            let cost = FRAME.saturating_add(values);
-            get(&mut out, op::GLOBAL_GET, at.height());
-            i32_const(&mut out, cost as i32);
-            out.push(op::I32_SUB);
-            get(&mut out, op::LOCAL_TEE, height_local);
-            i32_const(&mut out, 0);
-            out.extend([op::I32_LT_S, op::IF, op::EMPTY]);
-            get(&mut out, op::LOCAL_GET, height_local);
-            get(&mut out, op::CALL, at.overflow());
-            out.push(op::END);
+        if let Some(height) = writer.height {
+            height.enter(&mut writer.out, FRAME.saturating_add(locals).saturating_add(operands));
         }
-        let mut copied = code;
-        let mut first = true;
-        for &(offset, edit) in &self.edits {
-            let offset = offset as usize;
-            out.extend_from_slice(bytes.get(copied..offset).unwrap_or_default());
-            copied = offset;
-            match edit {
-                Edit::Run { cost, check } => {
-                    match counts {
-                        true if kept => fuel.run(&mut out, cost, check, first),
-                        true if first => fuel.once(&mut out, cost, check),
-                        _ => {}
-                    }
-                    first = false;
-                }
-                Edit::Call => {
-                    if kept {
-                        fuel.flush(&mut out);
-                    }
-                    if height {
-                        get(&mut out, op::LOCAL_GET, height_local);
-                        get(&mut out, op::GLOBAL_SET, at.height());
-                    }
-                }
-                Edit::Called if kept => fuel.reload(&mut out),
-                Edit::Exit if kept => fuel.flush(&mut out),
-                Edit::Func { index, bytes } => {
-                    leb128(&mut out, at.func(index).into());
-                    copied += bytes as usize;
-                }
-                Edit::Bulk { shift } if bulk => {
-                    get(&mut out, op::LOCAL_TEE, number_local);
-                    fuel.get(&mut out);
-                    get(&mut out, op::LOCAL_GET, number_local);
-                    out.push(op::I64_EXTEND_I32_U);
-                    i64_const(&mut out, shift.into());
-                    out.extend([op::I64_SHR_U, op::I64_SUB]);
-                    fuel.set(&mut out);
-                    fuel.check(&mut out);
-                }
-                Edit::Grow if bulk => get(&mut out, op::LOCAL_TEE, number_local),
-                Edit::Grown { shift } if bulk => {
-                    get(&mut out, op::LOCAL_TEE, result_local);
-                    i32_const(&mut out, -1);
-                    out.extend([op::I32_NE, op::IF, op::EMPTY]);
-                    fuel.get(&mut out);
-                    get(&mut out, op::LOCAL_GET, number_local);
-                    out.push(op::I64_EXTEND_I32_U);
-                    i64_const(&mut out, shift.unsigned_abs().into());
-                    out.extend([if shift < 0 { op::I64_SHR_U } else { op::I64_SHL }, op::I64_SUB]);
-                    fuel.set(&mut out);
-                    out.push(op::END);
-                    get(&mut out, op::LOCAL_GET, result_local);
-                }
-                _ => {}
+        let edits = self.edits.as_slice();
+        for (i, (offset, edit)) in edits.iter().enumerate() {
+            writer.write(*offset, edit, i == 0, 0);
+            if let Edit::Run { end: Some(end), .. } = edit {
+                writer.unroll(edits.get(i + 1..=*end).unwrap_or_default());
             }
         }
-        out.extend_from_slice(bytes.get(copied..body.end).unwrap_or_default());
-        out
+        writer.copy(body.end);
+        writer.out
     }
 }
 
-/// The body of a function that calls another, with the same parameters and results: what the host calls in its place. It
-/// leaves the height as it was, whatever the other does, and asks for fuel if more was used than there was.
-pub(crate) fn wrapper(plan: Plan, at: Indices, index: u32, params: u32) -> Vec<u8> {
-    let mut out = vec![2, 1, op::I64, 1, op::I32];
-    let (fuel, height) = (params, params + 1);
-    if plan.height {
-        get(&mut out, op::GLOBAL_GET, at.height());
-        get(&mut out, op::LOCAL_SET, height);
-    }
-    for param in 0..params {
-        get(&mut out, op::LOCAL_GET, param);
-    }
-    get(&mut out, op::CALL, at.func(index));
-    if plan.fuel {
-        let fuel = Fuel { at, local: fuel };
-        fuel.reload(&mut out);
-        fuel.check(&mut out);
-    }
-    if plan.height {
-        get(&mut out, op::LOCAL_GET, height);
-        get(&mut out, op::GLOBAL_SET, at.height());
-    }
-    out.push(op::END);
-    out
-}
-
-/// The body of a function that answers with the fuel at hand.
-pub(crate) fn fuel(at: Indices) -> Vec<u8> {
-    let mut out = vec![0];
-    get(&mut out, op::GLOBAL_GET, at.fuel());
-    out.push(op::END);
-    out
-}
-
-/// How a function counts: in a local, which it takes from the global when it begins and after calls, and brings back there
-/// before calls and when it ends.
-#[derive(Clone, Copy)]
-struct Fuel {
+/// Writes a function's body with what is put in.
+struct Writer<'a> {
     at: Indices,
-    local: u32,
+    bytes: &'a [u8],
+    counter: Counter,
+    /// Whether the function counts at all, and whether it keeps the count in a local.
+    counts: bool,
+    kept: bool,
+    bulk: bool,
+    height: Option<Height>,
+    out: Vec<u8>,
+    /// How far the module's bytes were copied.
+    copied: usize,
 }
 
-impl Fuel {
-    fn get(self, out: &mut Vec<u8>) {
-        get(out, op::LOCAL_GET, self.local);
+impl Writer<'_> {
+    fn copy(&mut self, end: usize) {
+        self.out.extend_from_slice(self.bytes.get(self.copied..end).unwrap_or_default());
+        self.copied = end;
     }
 
-    fn set(self, out: &mut Vec<u8>) {
-        get(out, op::LOCAL_SET, self.local);
-    }
-
-    fn flush(self, out: &mut Vec<u8>) {
-        self.get(out);
-        get(out, op::GLOBAL_SET, self.at.fuel());
-    }
-
-    fn reload(self, out: &mut Vec<u8>) {
-        get(out, op::GLOBAL_GET, self.at.fuel());
-        self.set(out);
-    }
-
-    fn run(self, out: &mut Vec<u8>, cost: u64, check: bool, first: bool) {
-        if cost != 0 || first {
-            match first {
-                true => get(out, op::GLOBAL_GET, self.at.fuel()),
-                false => self.get(out),
+    /// Copies as far as `offset` and makes a change there, so many blocks further in than the module had it.
+    fn write(&mut self, offset: u32, edit: &Edit, first: bool, inside: u64) {
+        self.copy(offset as usize);
+        let (counter, out) = (self.counter, &mut self.out);
+        // Free in every function that has bulk operations.
+        let (number_local, result_local) = (counter.local + 1, counter.local + 2);
+        match *edit {
+            Edit::Run { cost, check, .. } if self.kept => counter.run(out, cost, check, first),
+            Edit::Run { cost, check, .. } if self.counts && first => counter.once(out, cost, check),
+            Edit::Loop { ty } => counter.around(out, ty),
+            Edit::LoopEnd => counter.around_end(out),
+            Edit::Label { label, bytes, loops } => {
+                leb128(out, u64::from(label) + u64::from(loops) * AROUND + inside);
+                self.copied += bytes as usize;
             }
-            i64_const(out, cost as i64);
-            out.push(op::I64_SUB);
-            self.set(out);
-        }
-        if check {
-            self.check(out);
-        }
-    }
-
-    /// The whole function at once, in the global.
-    fn once(self, out: &mut Vec<u8>, cost: u64, check: bool) {
-        if cost == 0 {
-            return;
-        }
-        get(out, op::GLOBAL_GET, self.at.fuel());
-        i64_const(out, cost as i64);
-        out.push(op::I64_SUB);
-        if check {
-            get(out, op::LOCAL_TEE, self.local);
-        }
-        get(out, op::GLOBAL_SET, self.at.fuel());
-        if check {
-            self.check(out);
-        }
-    }
-
-    fn check(self, out: &mut Vec<u8>) {
-        self.get(out);
-        i64_const(out, 0);
-        out.extend([op::I64_LT_S, op::IF, op::EMPTY]);
-        // The host looks at the global where it ends the guest, and counts on from what it answers.
-        self.flush(out);
-        self.get(out);
-        get(out, op::CALL, self.at.tick());
-        get(out, op::LOCAL_TEE, self.local);
-        get(out, op::GLOBAL_SET, self.at.fuel());
-        out.push(op::END);
-    }
-}
-
-fn get(out: &mut Vec<u8>, opcode: u8, index: u32) {
-    out.push(opcode);
-    leb128(out, index.into());
-}
-
-fn i32_const(out: &mut Vec<u8>, value: i32) {
-    out.push(op::I32_CONST);
-    signed(out, value.into());
-}
-
-fn i64_const(out: &mut Vec<u8>, value: i64) {
-    out.push(op::I64_CONST);
-    signed(out, value);
-}
-
-/// Appends a number as the binary format writes signed ones (core 2.0, section 5.2.2).
-pub(crate) fn signed(out: &mut Vec<u8>, mut number: i64) {
-    loop {
-        let byte = (number & 0x7f) as u8;
-        number >>= 7;
-        if number == 0 && byte & 0x40 == 0 || number == -1 && byte & 0x40 != 0 {
-            out.push(byte);
-            return;
-        }
-        out.push(byte | 0x80);
-    }
-}
-
-/// An unsigned number of up to 32 bits and how many bytes it takes up. It is valid.
-pub(crate) fn number(bytes: &[u8]) -> (u32, usize) {
-    let mut number = 0_u32;
-    for (i, byte) in bytes.iter().take(5).enumerate() {
-        number |= u32::from(byte & 0x7f) << (7 * i);
-        if byte & 0x80 == 0 {
-            return (number, i + 1);
+            Edit::Call => {
+                if self.kept {
+                    counter.flush(out);
+                }
+                if let Some(height) = self.height {
+                    height.flush(out);
+                }
+            }
+            Edit::Called if self.kept => counter.reload(out),
+            Edit::Exit if self.kept => counter.flush(out),
+            Edit::Func { index, bytes } => {
+                leb128(out, self.at.func(index).into());
+                self.copied += bytes as usize;
+            }
+            Edit::Bulk { shift } if self.bulk => {
+                get(out, op::LOCAL_TEE, number_local);
+                counter.pay(out, number_local, -shift);
+            }
+            Edit::Grow if self.bulk => get(out, op::LOCAL_TEE, number_local),
+            Edit::Grown { shift } if self.bulk => {
+                get(out, op::LOCAL_TEE, result_local);
+                i32_const(out, -1);
+                out.extend([op::I32_NE, op::IF, op::EMPTY]);
+                counter.pay(out, number_local, shift);
+                out.push(op::END);
+                get(out, op::LOCAL_GET, result_local);
+            }
+            _ => {}
         }
     }
-    (number, bytes.len().min(5))
+
+    /// Writes the body of the loop that begins here, all but once; what is copied next is the last time. `edits` are those
+    /// from here to the loop's end.
+    fn unroll(&mut self, edits: &[(u32, Edit)]) {
+        let Some((&(end, _), edits)) = edits.split_last() else { return };
+        let begin = self.copied;
+        for _ in 1..UNROLLED {
+            // What branches to the loop comes to the end of this block, and to the next time.
+            self.out.extend([op::BLOCK, op::EMPTY]);
+            for (offset, edit) in edits {
+                self.write(*offset, edit, false, 1);
+            }
+            // All but the loop's own `end`.
+            self.copy(end as usize - 1);
+            // Out of this block, the loop, and what is around it.
+            get(&mut self.out, op::BR, AROUND as u32 + 1);
+            self.out.push(op::END);
+            self.copied = begin;
+        }
+    }
 }
