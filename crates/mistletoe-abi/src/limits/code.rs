@@ -52,15 +52,17 @@ pub(super) const AROUND: u64 = 3;
 const TURN: u64 = 1 << TURN_SHIFT;
 const TURN_SHIFT: i8 = 8;
 
-/// How a function counts: in a local, which it takes from the global when it begins and after calls, and brings back there
-/// before calls and when it ends.
+/// How a function counts: in the global, or in a local, which it takes from the global when it begins and after calls, and
+/// brings back there before calls and when it ends.
 ///
-/// Fuel is counted exactly, and spent when it is below 0. For a deadline alone, turns are counted: 1 each time that is
-/// counted at all, and 1 more for each 256 instructions. They are spent at 0, and whatever counts them looks at once
-/// whether they are, so that one comparison is enough.
+/// Fuel is counted exactly, and spent when it is below 0. For a deadline alone, turns are counted, in the global: 1 each
+/// time that is counted at all, and 1 more for each 256 instructions. They are spent at 0, and whatever counts them looks
+/// at once whether they are, so that one comparison is enough.
 #[derive(Clone, Copy)]
 pub(super) struct Counter {
     pub(super) fuel: bool,
+    /// Whether the count is kept in the local.
+    pub(super) kept: bool,
     pub(super) at: Indices,
     pub(super) local: u32,
 }
@@ -71,22 +73,44 @@ impl Counter {
         if self.fuel { op::I64 } else { op::I32 }
     }
 
+    /// The count, on the stack.
     fn get(self, out: &mut Vec<u8>) {
-        get(out, op::LOCAL_GET, self.local);
+        match self.kept {
+            true => get(out, op::LOCAL_GET, self.local),
+            false => get(out, op::GLOBAL_GET, self.at.fuel()),
+        }
     }
 
+    /// Keeps the count that is on the stack, and leaves it there.
     fn tee(self, out: &mut Vec<u8>) {
         get(out, op::LOCAL_TEE, self.local);
+        if !self.kept {
+            get(out, op::GLOBAL_SET, self.at.fuel());
+            get(out, op::LOCAL_GET, self.local);
+        }
     }
 
     pub(super) fn flush(self, out: &mut Vec<u8>) {
-        self.get(out);
-        get(out, op::GLOBAL_SET, self.at.fuel());
+        if self.kept {
+            get(out, op::LOCAL_GET, self.local);
+            get(out, op::GLOBAL_SET, self.at.fuel());
+        }
     }
 
     pub(super) fn reload(self, out: &mut Vec<u8>) {
-        get(out, op::GLOBAL_GET, self.at.fuel());
-        get(out, op::LOCAL_SET, self.local);
+        if self.kept {
+            get(out, op::GLOBAL_GET, self.at.fuel());
+            get(out, op::LOCAL_SET, self.local);
+        }
+    }
+
+    fn constant(self, out: &mut Vec<u8>, value: i64) {
+        out.push(if self.fuel { op::I64_CONST } else { op::I32_CONST });
+        signed(out, value);
+    }
+
+    fn sub(self, out: &mut Vec<u8>) {
+        out.push(if self.fuel { op::I64_SUB } else { op::I32_SUB });
     }
 
     /// What a run is charged.
@@ -98,45 +122,26 @@ impl Counter {
         }
     }
 
-    /// Takes it from the counter on the stack.
-    fn take(self, out: &mut Vec<u8>, charge: u64) {
-        if charge != 0 {
-            self.constant(out, charge as i64);
-            out.push(if self.fuel { op::I64_SUB } else { op::I32_SUB });
-        }
-    }
-
-    fn constant(self, out: &mut Vec<u8>, value: i64) {
-        out.push(if self.fuel { op::I64_CONST } else { op::I32_CONST });
-        signed(out, value);
-    }
-
-    /// Whether the counter on the stack is spent, when so much was taken from it.
-    fn spent(self, out: &mut Vec<u8>, charge: u64) {
-        match (self.fuel, charge) {
-            (true, _) => {
-                self.constant(out, 0);
-                out.push(op::I64_LT_S);
-            }
-            (false, 1) => out.push(op::I32_EQZ),
-            (false, _) => {
-                self.constant(out, 1);
-                out.push(op::I32_LT_S);
-            }
-        }
-    }
-
-    /// A run of instructions begins.
+    /// A run of instructions begins, in a function that counts.
     pub(super) fn run(self, out: &mut Vec<u8>, cost: u64, check: Check, first: bool) {
         let charge = self.charge(cost, check);
+        if charge == 0 && check == Check::None {
+            if first {
+                self.reload(out);
+            }
+            return;
+        }
         match first {
             true => get(out, op::GLOBAL_GET, self.at.fuel()),
-            false if charge == 0 && check == Check::None => return,
             false => self.get(out),
         }
-        self.take(out, charge);
+        if charge != 0 {
+            self.constant(out, charge as i64);
+            self.sub(out);
+        }
         match check {
-            Check::None => get(out, op::LOCAL_SET, self.local),
+            Check::None if self.kept => get(out, op::LOCAL_SET, self.local),
+            Check::None => get(out, op::GLOBAL_SET, self.at.fuel()),
             Check::Here => {
                 self.tee(out);
                 self.check(out, charge);
@@ -147,21 +152,6 @@ impl Counter {
                 // Out of the loop, to the end of the block around it.
                 get(out, op::BR_IF, 1);
             }
-        }
-    }
-
-    /// The whole function at once, in the global.
-    pub(super) fn once(self, out: &mut Vec<u8>, cost: u64, check: Check) {
-        let charge = self.charge(cost, check);
-        get(out, op::GLOBAL_GET, self.at.fuel());
-        self.take(out, charge);
-        if check == Check::None {
-            get(out, op::GLOBAL_SET, self.at.fuel());
-        } else {
-            self.tee(out);
-            get(out, op::GLOBAL_SET, self.at.fuel());
-            self.get(out);
-            self.check(out, charge);
         }
     }
 
@@ -180,12 +170,27 @@ impl Counter {
             (false, true) => op::I32_SHR_U,
             (false, false) => op::I32_SHL,
         });
-        out.push(if self.fuel { op::I64_SUB } else { op::I32_SUB });
+        self.sub(out);
         self.tee(out);
         self.check(out, 0);
     }
 
-    /// Ticks if the counter on the stack is spent.
+    /// Whether the count on the stack is spent, when so much was taken from it.
+    fn spent(self, out: &mut Vec<u8>, charge: u64) {
+        match (self.fuel, charge) {
+            (true, _) => {
+                self.constant(out, 0);
+                out.push(op::I64_LT_S);
+            }
+            (false, 1) => out.push(op::I32_EQZ),
+            (false, _) => {
+                self.constant(out, 1);
+                out.push(op::I32_LT_S);
+            }
+        }
+    }
+
+    /// Ticks if the count on the stack is spent.
     fn check(self, out: &mut Vec<u8>, charge: u64) {
         self.spent(out, charge);
         out.extend([op::IF, op::EMPTY]);
@@ -204,7 +209,9 @@ impl Counter {
         if !self.fuel {
             out.push(op::I32_WRAP_I64);
         }
-        self.tee(out);
+        if self.kept {
+            get(out, op::LOCAL_TEE, self.local);
+        }
         get(out, op::GLOBAL_SET, self.at.fuel());
     }
 
@@ -258,7 +265,7 @@ impl Height {
 /// The body of a function that calls another, with the same parameters and results: what the host calls in its place. It
 /// leaves the height as it was, whatever the other does, and asks for fuel if more was used than there was.
 pub(crate) fn wrapper(plan: Plan, at: Indices, index: u32, params: u32) -> Vec<u8> {
-    let counter = Counter { fuel: true, at, local: params };
+    let counter = Counter { fuel: true, kept: false, at, local: params };
     let height = Height { at, local: params + 1 };
     let mut out = vec![2, 1, op::I64, 1, op::I32];
     if plan.height {
@@ -270,8 +277,7 @@ pub(crate) fn wrapper(plan: Plan, at: Indices, index: u32, params: u32) -> Vec<u
     }
     get(&mut out, op::CALL, at.func(index));
     if plan.fuel {
-        get(&mut out, op::GLOBAL_GET, at.fuel());
-        counter.tee(&mut out);
+        counter.get(&mut out);
         counter.check(&mut out, 0);
     }
     if plan.height {

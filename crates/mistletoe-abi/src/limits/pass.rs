@@ -41,8 +41,8 @@ const FRAME: u32 = 8;
 /// A function without calls and with a frame of no more values than this does not look at the height.
 const SMALL_FRAME: u32 = 64;
 /// A loop that takes up no more bytes than this is unrolled, to so many turns.
-const SMALL_LOOP: usize = 64;
-const UNROLLED: usize = 4;
+const SMALL_LOOP: usize = 96;
+const UNROLLED: usize = 8;
 /// No more instructions than these wait for somebody else's look at the deadline: those of a function that calls none, or
 /// those around the loop that it begins with.
 const SMALL: u64 = 64;
@@ -420,14 +420,15 @@ impl Body {
         };
         let bulk = self.bulk && plan.ticks;
         let counts = plan.ticks && (bulk || self.edits.iter().any(run));
-        let counter = Counter { fuel: plan.fuel, at, local: locals };
+        // What is counted once, at the beginning, needs no local; and where turns are counted, there is less to count than to
+        // bring back before calls.
+        let kept = (plan.fuel || leaf) && (bulk || self.edits.iter().skip(1).any(run));
+        let counter = Counter { fuel: plan.fuel, kept, at, local: locals };
         let mut writer = Writer {
             at,
             bytes,
             counter,
             counts,
-            // What is counted once, at the beginning, is counted in the global alone.
-            kept: counts && (bulk || self.edits.iter().skip(1).any(run)),
             bulk,
             height: height.then_some(Height { at, local: locals + 3 }),
             out: Vec::with_capacity(body.len() + body.len() / 4 + 16),
@@ -467,9 +468,8 @@ struct Writer<'a> {
     at: Indices,
     bytes: &'a [u8],
     counter: Counter,
-    /// Whether the function counts at all, and whether it keeps the count in a local.
+    /// Whether the function counts at all.
     counts: bool,
-    kept: bool,
     bulk: bool,
     height: Option<Height>,
     out: Vec<u8>,
@@ -490,8 +490,7 @@ impl Writer<'_> {
         // Free in every function that has bulk operations.
         let (number_local, result_local) = (counter.local + 1, counter.local + 2);
         match *edit {
-            Edit::Run { cost, check, .. } if self.kept => counter.run(out, cost, check, first),
-            Edit::Run { cost, check, .. } if self.counts && first => counter.once(out, cost, check),
+            Edit::Run { cost, check, .. } if self.counts => counter.run(out, cost, check, first),
             Edit::Loop { ty } => counter.around(out, ty),
             Edit::LoopEnd => counter.around_end(out),
             Edit::Label { label, bytes, loops } => {
@@ -499,15 +498,15 @@ impl Writer<'_> {
                 self.copied += bytes as usize;
             }
             Edit::Call => {
-                if self.kept {
+                if self.counts {
                     counter.flush(out);
                 }
                 if let Some(height) = self.height {
                     height.flush(out);
                 }
             }
-            Edit::Called if self.kept => counter.reload(out),
-            Edit::Exit if self.kept => counter.flush(out),
+            Edit::Called if self.counts => counter.reload(out),
+            Edit::Exit if self.counts => counter.flush(out),
             Edit::Func { index, bytes } => {
                 leb128(out, self.at.func(index).into());
                 self.copied += bytes as usize;
