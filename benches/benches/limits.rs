@@ -1,17 +1,24 @@
 //! What limits cost: the example packages and some code that only computes, on the same engine without limits, with those
-//! of time, memory and stack, and with fuel besides. What counts is the ratio within one run.
+//! of time, memory and stack, and with fuel besides; on wasmtime, what its own means cost. Then what they cost before the
+//! first call: reading, checking and rewriting a module, and compiling it. What counts is the ratio within one run.
+//!
+//! An argument selects the rows whose names contain it.
 
 use std::hint::black_box;
 use std::path::Path;
 
-use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use mistletoe::host::{Data, HostFunc};
+use mistletoe::types::FuncType;
 use mistletoe::wasi::{Wasi, imports};
-use mistletoe::{AnyPackage, Limits};
+use mistletoe::{AnyPackage, Backend, Instance, Limits, Package, Result, ValidModule};
+use mistletoe_benches::by_hand;
+use mistletoe_benches::interleaved::Comparison;
 
 const ENGINES: [&str; 3] = ["wasmtime", "wasmer", "wasmi"];
+const INPUT: &str = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistInput\ndata:\n  name: my-namespace\n";
 
 /// Code that only computes, as the body of `__mistletoe_generate` with three locals, and what functions it needs.
-const LOOPS: [(&str, &str, &str); 4] = [
+const LOOPS: [(&str, &str, &str); 6] = [
     (
         "hash",
         "",
@@ -35,6 +42,39 @@ const LOOPS: [(&str, &str, &str); 4] = [
                     (br $multiples)))))
             (local.set $a (i32.add (local.get $a) (i32.const 1)))
             (br_if $numbers (i32.lt_u (local.get $a) (i32.const 20000))))",
+    ),
+    (
+        "sort",
+        "",
+        "(loop $fill
+            (i32.store8 offset=1024 (local.get $a) (i32.mul (local.get $a) (i32.const 167)))
+            (br_if $fill (i32.lt_u (local.tee $a (i32.add (local.get $a) (i32.const 1))) (i32.const 256))))
+        (local.set $a (i32.const 1))
+        (loop $items
+            (local.set $b (local.get $a))
+            (block $placed (loop $shift
+                (br_if $placed (i32.le_u
+                    (i32.load8_u offset=1023 (local.get $b)) (local.tee $c (i32.load8_u offset=1024 (local.get $b)))))
+                (i32.store8 offset=1024 (local.get $b) (i32.load8_u offset=1023 (local.get $b)))
+                (i32.store8 offset=1023 (local.get $b) (local.get $c))
+                (br_if $shift (local.tee $b (i32.sub (local.get $b) (i32.const 1))))))
+            (br_if $items (i32.lt_u (local.tee $a (i32.add (local.get $a) (i32.const 1))) (i32.const 256))))",
+    ),
+    (
+        "strings",
+        "(func $append (param $end i32) (param $number i32) (result i32)
+            (local $place i32)
+            (local.set $place (i32.const 1000))
+            (loop $digits
+                (i32.store8 offset=1024 (local.get $end)
+                    (i32.add (i32.rem_u (i32.div_u (local.get $number) (local.get $place)) (i32.const 10)) (i32.const 48)))
+                (local.set $end (i32.add (local.get $end) (i32.const 1)))
+                (br_if $digits (local.tee $place (i32.div_u (local.get $place) (i32.const 10)))))
+            (i32.store8 offset=1024 (local.get $end) (i32.const 10))
+            (i32.add (local.get $end) (i32.const 1)))",
+        "(loop $again
+            (local.set $b (call $append (local.get $b) (local.get $a)))
+            (br_if $again (i32.lt_u (local.tee $a (i32.add (local.get $a) (i32.const 1))) (i32.const 1000))))",
     ),
     (
         "fib",
@@ -82,7 +122,7 @@ fn module((_, functions, body): (&str, &str, &str)) -> Vec<u8> {
 /// The packages that are there: `cargo xtask packages` builds the large ones.
 fn packages() -> impl Iterator<Item = (String, Vec<u8>)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let names = ["namespace-c", "namespace-rust", "namespace-go"];
+    let names = ["namespace-c", "namespace-zig", "namespace-rust", "namespace-go"];
     names.into_iter().filter_map(move |name| {
         let folders = [root.join("examples/packages"), root.join("target/packages")];
         let wasm = folders.iter().find_map(|folder| std::fs::read(folder.join(format!("{name}.wasm"))).ok())?;
@@ -90,31 +130,142 @@ fn packages() -> impl Iterator<Item = (String, Vec<u8>)> {
     })
 }
 
-fn limits(criterion: &mut Criterion) {
-    let input = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistInput\ndata:\n  name: my-namespace\n";
-    let loops = LOOPS.into_iter().map(|code| (code.0.to_owned(), module(code)));
-    for (name, wasm) in packages().chain(loops) {
-        let mut group = criterion.benchmark_group(format!("limits {name}"));
-        for engine in ENGINES {
-            let backend = mistletoe::backend(engine).expect("an engine");
-            let mut expected = None;
-            for (what, limits) in [
-                ("none", Limits::unlimited()),
-                ("time, memory, stack", Limits::default()),
-                ("and fuel", Limits::default().fuel(u64::MAX)),
+fn limits() -> [(&'static str, Limits); 3] {
+    [
+        ("no limits", Limits::unlimited()),
+        ("time, memory, stack", Limits::default()),
+        ("and fuel", Limits::default().fuel(u64::MAX)),
+    ]
+}
+
+/// Answers on a live session.
+fn calls(title: &str, wasm: &[u8]) {
+    for engine in ENGINES {
+        let backend = mistletoe::backend(engine).expect("an engine");
+        let mut comparison = Comparison::new();
+        let mut expected = None;
+        let mut checked = |answer: String| assert_eq!(*expected.get_or_insert_with(|| answer.clone()), answer);
+        for (name, limits) in limits() {
+            let package = AnyPackage::with_imports(&backend, wasm, &imports::<Wasi>(), limits).expect("a package");
+            let mut session = package.session().expect("a session");
+            checked(session.generate(INPUT).expect("an answer"));
+            let work = move || drop(black_box(session.generate(black_box(INPUT)).expect("an answer")));
+            if name == "no limits" { comparison.base(name, work) } else { comparison.add(name, work) }
+        }
+        if engine == "wasmtime" {
+            let own = |epochs, fuel| by_hand::wasmtime::Limits { epochs, fuel };
+            for (name, limits) in [
+                ("by hand", own(false, false)),
+                ("by hand, epochs", own(true, false)),
+                ("by hand, fuel", own(false, true)),
+                ("by hand, epochs and fuel", own(true, true)),
             ] {
-                let package = AnyPackage::with_imports(&backend, &wasm, &imports::<Wasi>(), limits).expect("a package");
-                let mut session = package.session().expect("a session");
-                let answer = session.generate(input).expect("an answer");
-                assert_eq!(*expected.get_or_insert_with(|| answer.clone()), answer);
-                group.bench_function(BenchmarkId::new(what, engine), |bencher| {
-                    bencher.iter(|| session.generate(black_box(input)).expect("an answer"));
-                });
+                let mut package = by_hand::wasmtime::Package::new(wasm, limits).expect("a package");
+                checked(package.generate(INPUT).expect("an answer"));
+                let work = move || drop(black_box(package.generate(black_box(INPUT)).expect("an answer")));
+                if name == "by hand" { comparison.base(name, work) } else { comparison.add(name, work) }
             }
         }
-        group.finish();
+        print(&format!("{title}, {engine}"), comparison, 500);
     }
 }
 
-criterion_group!(benches, limits);
-criterion_main!(benches);
+/// From bytes to what an engine is given, and from there to compiled code.
+fn preparation(title: &str, wasm: &[u8]) {
+    let mut comparison = Comparison::new();
+    for (name, limits) in limits() {
+        let work = move || {
+            let package = Package::with_imports(&NoEngine, wasm, &imports::<Wasi>(), limits.clone());
+            black_box(package.expect("a package"));
+        };
+        if name == "no limits" { comparison.base(name, work) } else { comparison.add(name, work) }
+    }
+    for outcome in print(&format!("{title}, read, checked and rewritten"), comparison, 30) {
+        println!("  {:32} {:9.0} MB/s", outcome.name, wasm.len() as f64 / outcome.time.as_secs_f64() / 1e6);
+    }
+    for engine in ENGINES {
+        let backend = mistletoe::backend(engine).expect("an engine");
+        let mut comparison = Comparison::new();
+        for (name, limits) in limits() {
+            let backend = backend.clone();
+            let work = move || {
+                let package = AnyPackage::with_imports(&backend, wasm, &imports::<Wasi>(), limits.clone());
+                black_box(package.expect("a package"));
+            };
+            if name == "no limits" { comparison.base(name, work) } else { comparison.add(name, work) }
+        }
+        print(&format!("{title}, compiled by {engine}"), comparison, 7);
+    }
+}
+
+fn print(title: &str, comparison: Comparison<'_>, rounds: usize) -> Vec<mistletoe_benches::interleaved::Outcome> {
+    println!("{title}");
+    let outcomes = comparison.run(rounds);
+    for outcome in &outcomes {
+        println!("  {outcome}");
+    }
+    outcomes
+}
+
+fn main() {
+    let filter = std::env::args().skip(1).find(|arg| !arg.starts_with("--")).unwrap_or_default();
+    let loops = LOOPS.into_iter().map(|code| (code.0.to_owned(), module(code)));
+    for (name, wasm) in packages().chain(loops).filter(|(name, _)| name.contains(&filter)) {
+        calls(&name, &wasm);
+    }
+    for (name, wasm) in packages().filter(|_| "preparation".contains(&filter)) {
+        preparation(&name, &wasm);
+    }
+}
+
+/// What is left without an engine: the layer's own part of compiling.
+#[derive(Clone)]
+struct NoEngine;
+
+enum NoInstance {}
+
+impl Backend for NoEngine {
+    type Module = ();
+    type Instance = NoInstance;
+
+    fn name(&self) -> &'static str {
+        "none"
+    }
+
+    fn compile(&self, module: &ValidModule<'_>, _: &[HostFunc]) -> Result<()> {
+        black_box(module.bytes());
+        Ok(())
+    }
+
+    fn instantiate(&self, (): &(), _: Data) -> Result<NoInstance> {
+        unimplemented!("nothing is called")
+    }
+}
+
+impl Instance for NoInstance {
+    type Func = ();
+
+    fn func(&mut self, _: &str, _: &FuncType) -> Result<()> {
+        match *self {}
+    }
+
+    fn call(&mut self, (): &(), _: &mut [u64]) -> Result<()> {
+        match *self {}
+    }
+
+    fn memory(&self) -> &[u8] {
+        match *self {}
+    }
+
+    fn data(&self) -> &Data {
+        match *self {}
+    }
+
+    fn data_mut(&mut self) -> &mut Data {
+        match *self {}
+    }
+
+    fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
+        match *self {}
+    }
+}

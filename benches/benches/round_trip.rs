@@ -32,7 +32,10 @@ fn round_trip(criterion: &mut Criterion) {
                 });
             }};
         }
-        bench!("wasmtime by hand", by_hand::wasmtime::Package::new(&echo()).expect("a host"));
+        bench!(
+            "wasmtime by hand",
+            by_hand::wasmtime::Package::new(&echo(), by_hand::wasmtime::Limits::default()).expect("a host")
+        );
         bench!("wasmtime", session(Wasmtime::new().expect("an engine")));
         bench!("wasmer", session(Wasmer::new()));
         bench!("wasmi", session(Wasmi::new()));

@@ -5,3 +5,4 @@
 #![forbid(unsafe_code)]
 
 pub mod by_hand;
+pub mod interleaved;

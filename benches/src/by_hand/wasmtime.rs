@@ -1,15 +1,29 @@
 //! wasmtime by hand: typed functions that are resolved once, and memory as a slice.
 
+use std::time::Instant;
+
 use wasmtime::{Caller, Config, Engine, Instance, Linker, Memory, Module, Result, Store, TypedFunc};
 
 /// An engine as the layer sets it, where that matters to speed.
-fn engine() -> Result<Engine> {
-    Engine::new(Config::new().cranelift_nan_canonicalization(true).wasm_backtrace_max_frames(None))
+fn config() -> Config {
+    let mut config = Config::new();
+    config.cranelift_nan_canonicalization(true).wasm_backtrace_max_frames(None);
+    config
+}
+
+/// The engine's own limits.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// Ends the guest when an epoch is over.
+    pub epochs: bool,
+    /// Counts what it does.
+    pub fuel: bool,
 }
 
 /// A package and its functions.
 pub struct Package {
     store: Store<()>,
+    limits: Limits,
     memory: Memory,
     alloc: TypedFunc<u32, u32>,
     dealloc: TypedFunc<(u32, u32), ()>,
@@ -17,21 +31,30 @@ pub struct Package {
 }
 
 impl Package {
-    /// Compiles and instantiates a package that imports nothing.
+    /// Compiles and instantiates a package that imports nothing, or no more of WASI than Go's runtime asks for.
     ///
     /// # Errors
     ///
     /// The engine's.
-    pub fn new(wasm: &[u8]) -> Result<Self> {
-        let engine = engine()?;
+    pub fn new(wasm: &[u8], limits: Limits) -> Result<Self> {
+        let engine = Engine::new(config().epoch_interruption(limits.epochs).consume_fuel(limits.fuel))?;
         let mut store = Store::new(&engine, ());
-        let instance = Instance::new(&mut store, &Module::new(&engine, wasm)?, &[])?;
+        let module = Module::new(&engine, wasm)?;
+        let mut linker = Linker::new(&engine);
+        wasi(&mut linker)?;
+        linker.define_unknown_imports_as_default_values(&mut store, &module)?;
+        refill(&mut store, limits)?;
+        let instance = linker.instantiate(&mut store, &module)?;
+        if let Some(initialize) = instance.get_func(&mut store, "_initialize") {
+            initialize.call(&mut store, &[], &mut [])?;
+        }
         Ok(Self {
             memory: memory(&instance, &mut store)?,
             alloc: instance.get_typed_func(&mut store, "__mistletoe_alloc")?,
             dealloc: instance.get_typed_func(&mut store, "__mistletoe_dealloc")?,
             generate: instance.get_typed_func(&mut store, "__mistletoe_generate")?,
             store,
+            limits,
         })
     }
 
@@ -41,6 +64,7 @@ impl Package {
     ///
     /// The engine's, and for an answer that is not UTF-8.
     pub fn generate(&mut self, input: &str) -> Result<String> {
+        refill(&mut self.store, self.limits)?;
         let length = input.len() as u32;
         let address = self.alloc.call(&mut self.store, length)?;
         self.memory.write(&mut self.store, address as usize, input.as_bytes())?;
@@ -53,6 +77,33 @@ impl Package {
         self.dealloc.call(&mut self.store, (start, size))?;
         Ok(output)
     }
+}
+
+/// What each call may use.
+fn refill(store: &mut Store<()>, limits: Limits) -> Result<()> {
+    if limits.epochs {
+        store.set_epoch_deadline(1);
+    }
+    if limits.fuel {
+        store.set_fuel(u64::MAX / 2)?;
+    }
+    Ok(())
+}
+
+/// A clock that goes, and no open directories.
+fn wasi(linker: &mut Linker<()>) -> Result<()> {
+    const WASI: &str = "wasi_snapshot_preview1";
+    const BAD_FILE: u32 = 8;
+    let begin = Instant::now();
+    linker.func_wrap(WASI, "clock_time_get", move |mut caller: Caller<'_, ()>, _: u32, _: u64, at: u32| {
+        let now = begin.elapsed().as_nanos() as u64;
+        let memory = caller.get_export("memory").and_then(|export| export.into_memory());
+        let memory = memory.ok_or_else(|| ::wasmtime::Error::msg("no memory"))?;
+        memory.write(&mut caller, at as usize, &now.to_le_bytes())?;
+        Ok(0_u32)
+    })?;
+    linker.func_wrap(WASI, "fd_prestat_get", |_: u32, _: u32| BAD_FILE)?;
+    Ok(())
 }
 
 /// What a store holds.
@@ -75,7 +126,7 @@ impl Calls {
     ///
     /// The engine's.
     pub fn new(wasm: &[u8]) -> Result<Self> {
-        let engine = engine()?;
+        let engine = Engine::new(&config())?;
         let mut linker: Linker<State> = Linker::new(&engine);
         linker.func_wrap("env", "nothing", |_: Caller<'_, State>| ())?;
         linker.func_wrap("env", "add", |_: Caller<'_, State>, a: u32, b: u32| a.wrapping_add(b))?;
