@@ -224,6 +224,8 @@ struct Reading<'a> {
     listing: Option<&'a mut Listing>,
     /// What is put into functions, where anything is.
     plan: Plan,
+    /// Where that is in the index spaces.
+    at: Option<Indices>,
     /// The functions' bodies with it.
     code: Vec<u8>,
     /// Why the module is not valid.
@@ -325,7 +327,8 @@ impl Reading<'_> {
         let offset = reader.original_position();
         reader.finish_expression(&function.visitor(offset))?;
         if let (true, Some(listing)) = (metered, &self.listing) {
-            let at = listing.indices();
+            // Nothing that it depends on comes behind the first function's body.
+            let at = *self.at.get_or_insert_with(|| listing.indices());
             prepare::body(&mut self.code, &scratch.finish(at, bytes, body.range(), locals, operands));
         }
         Ok(())
@@ -524,7 +527,12 @@ impl Listing {
             globals += u32::from(matches!(import.ty, ExternType::Global(_)));
         }
         let all = self.globals.len() as u32;
-        Indices { imported, globals: all, own_globals: all.saturating_sub(globals) }
+        Indices {
+            imported,
+            functions: self.functions.len() as u32,
+            globals: all,
+            own_globals: all.saturating_sub(globals),
+        }
     }
 
     /// A name that no export has: longer than all that begin like it.

@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::limits::account::TURNS;
 use crate::limits::code::{self, number, signed};
 use crate::limits::pass::{Indices, Plan};
 use crate::module::{Listing, MAX_TABLE_ELEMENTS};
@@ -204,7 +203,7 @@ impl Module<'_> {
     /// Where an exported function has gone: to its wrapper, if it has one.
     fn exported(&self, wrapped: &[u32], index: u32) -> u32 {
         match wrapped.binary_search(&index) {
-            Ok(i) => self.at.func(self.listing.functions.len() as u32) + i as u32,
+            Ok(i) => self.at.slow() + 1 + i as u32,
             Err(_) if self.metered => self.at.func(index),
             Err(_) => index,
         }
@@ -215,8 +214,8 @@ impl Module<'_> {
         let mut out = Vec::new();
         leb128(&mut out, self.listing.types.len() as u64 + 3);
         out.extend_from_slice(self.items(TYPE));
-        // `[i64] -> [i64]`, `[i32] -> []`, `[] -> [i64]`.
-        out.extend([0x60, 1, 0x7e, 1, 0x7e, 0x60, 1, 0x7f, 0, 0x60, 0, 1, 0x7e]);
+        // `[i64] -> [i64]`, `[i64] -> []`, `[] -> [i64]`.
+        out.extend([0x60, 1, 0x7e, 1, 0x7e, 0x60, 1, 0x7e, 0, 0x60, 0, 1, 0x7e]);
         out
     }
 
@@ -240,8 +239,9 @@ impl Module<'_> {
     fn functions(&self, wrapped: &[u32], hidden: &Hidden) -> Vec<u8> {
         let own = self.listing.functions.len() - self.at.imported as usize;
         let mut out = Vec::new();
-        leb128(&mut out, (own + wrapped.len() + usize::from(hidden.fuel.is_some())) as u64);
+        leb128(&mut out, (own + 1 + wrapped.len() + usize::from(hidden.fuel.is_some())) as u64);
         out.extend_from_slice(self.items(FUNCTION));
+        leb128(&mut out, self.ty(1));
         for index in wrapped {
             leb128(&mut out, self.listing.functions.get(*index as usize).copied().unwrap_or_default().into());
         }
@@ -277,14 +277,8 @@ impl Module<'_> {
             self.items_moved(begin..content.end, &mut out);
         }
         // Core 2.0, section 5.5.9: a type, whether it is mutable, and an expression.
-        if self.bounds.plan.fuel {
-            out.extend([0x7e, 1, 0x42, 0]);
-        } else {
-            out.extend([0x7f, 1, 0x41]);
-            signed(&mut out, TURNS);
-        }
-        out.push(0x0b);
-        out.extend([0x7f, 1, 0x41]);
+        out.extend([0x7e, 1, 0x42, 0, 0x0b]);
+        out.extend([0x7e, 1, 0x42]);
         signed(&mut out, self.bounds.height.into());
         out.push(0x0b);
         out
@@ -313,7 +307,7 @@ impl Module<'_> {
         if let Some(fuel) = &hidden.fuel {
             name(&mut out, fuel);
             out.push(0);
-            leb128(&mut out, u64::from(self.at.func(self.listing.functions.len() as u32)) + wrapped.len() as u64);
+            leb128(&mut out, u64::from(self.at.slow()) + 1 + wrapped.len() as u64);
         }
         out
     }
@@ -321,8 +315,9 @@ impl Module<'_> {
     fn code(&self, wrapped: &[u32], bodies: &[u8], hidden: &Hidden) -> Vec<u8> {
         let own = self.listing.functions.len() - self.at.imported as usize;
         let mut out = Vec::with_capacity(bodies.len() + 32 * wrapped.len() + 16);
-        leb128(&mut out, (own + wrapped.len() + usize::from(hidden.fuel.is_some())) as u64);
+        leb128(&mut out, (own + 1 + wrapped.len() + usize::from(hidden.fuel.is_some())) as u64);
         out.extend_from_slice(bodies);
+        body(&mut out, &code::slow(self.at));
         for index in wrapped {
             let ty = self.listing.functions.get(*index as usize).and_then(|ty| self.listing.func_type(*ty));
             let params = ty.map_or(0, |ty| ty.params.len() as u32);

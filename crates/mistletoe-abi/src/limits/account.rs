@@ -13,8 +13,8 @@ use crate::types::{FuncType, ValType};
 /// How much fuel is handed out at once. On the slowest engine it lasts for some milliseconds: so often a clock is looked at,
 /// and so much is left out of the count at most where a guest traps.
 const SLICE: u64 = 100_000;
-/// The same, in turns, where only the deadline is looked after.
-pub(crate) const TURNS: i64 = 10_000;
+/// The same in turns, where only the deadline is looked after: most of them are a few instructions, some are 256.
+const TURNS: u64 = 10_000;
 
 /// When a call has to end.
 #[derive(Clone, Copy, Debug)]
@@ -87,21 +87,22 @@ impl Account {
 
     /// What was at hand is spent: hands out more.
     fn tick(&mut self, left: i64) -> Result<i64> {
-        let slice = self.fuel.map(|limit| {
-            let used = self.used(left);
-            limit.checked_sub(used).ok_or_else(|| Error::from(ErrorKind::OutOfFuel { limit, used }))
-        });
-        let slice = slice.transpose()?.map(|left| left.min(SLICE));
+        let used = self.used(left);
+        let more = match self.fuel {
+            Some(limit) => limit.checked_sub(used).ok_or(ErrorKind::OutOfFuel { limit, used })?,
+            None => TURNS,
+        };
         self.leave();
         self.in_time()?;
-        let Some(slice) = slice else { return Ok(TURNS) };
-        self.granted = self.spent(left).saturating_add(slice);
-        Ok(slice as i64)
+        let more = more.min(SLICE);
+        self.granted = self.spent(left).saturating_add(more);
+        Ok(more as i64)
     }
 
-    fn overflow(&self, left: i32) -> Error {
+    fn overflow(&self, left: i64) -> Error {
         let limit = self.height;
-        ErrorKind::TooDeep { limit, height: limit.saturating_add_signed(left.saturating_neg()) }.into()
+        let height = u64::from(limit).saturating_add_signed(left.saturating_neg());
+        ErrorKind::TooDeep { limit, height: u32::try_from(height).unwrap_or(u32::MAX) }.into()
     }
 }
 
@@ -115,7 +116,7 @@ pub(crate) fn functions() -> [HostFunc; 2] {
         func(TICK, FuncType::new(&[ValType::I64], &[ValType::I64]), |account, left| {
             account.tick(left.cast_signed()).map(i64::cast_unsigned)
         }),
-        func(OVERFLOW, FuncType::new(&[ValType::I32], &[]), |account, left| Err(account.overflow(left as i32))),
+        func(OVERFLOW, FuncType::new(&[ValType::I64], &[]), |account, left| Err(account.overflow(left.cast_signed()))),
     ]
 }
 

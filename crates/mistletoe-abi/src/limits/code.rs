@@ -18,6 +18,7 @@ pub(super) mod op {
     pub(in crate::limits) const RETURN: u8 = 0x0f;
     pub(in crate::limits) const CALL: u8 = 0x10;
     pub(in crate::limits) const CALL_INDIRECT: u8 = 0x11;
+    pub(in crate::limits) const DROP: u8 = 0x1a;
     pub(in crate::limits) const LOCAL_GET: u8 = 0x20;
     pub(in crate::limits) const LOCAL_SET: u8 = 0x21;
     pub(in crate::limits) const LOCAL_TEE: u8 = 0x22;
@@ -26,18 +27,12 @@ pub(super) mod op {
     pub(in crate::limits) const MEMORY_GROW: u8 = 0x40;
     pub(in crate::limits) const I32_CONST: u8 = 0x41;
     pub(in crate::limits) const I64_CONST: u8 = 0x42;
-    pub(in crate::limits) const I32_EQZ: u8 = 0x45;
     pub(in crate::limits) const I32_NE: u8 = 0x47;
-    pub(in crate::limits) const I32_LT_S: u8 = 0x48;
     pub(in crate::limits) const I64_LT_S: u8 = 0x53;
-    pub(in crate::limits) const I32_SUB: u8 = 0x6b;
-    pub(in crate::limits) const I32_SHL: u8 = 0x74;
-    pub(in crate::limits) const I32_SHR_U: u8 = 0x76;
     pub(in crate::limits) const I64_SUB: u8 = 0x7d;
+    pub(in crate::limits) const I64_OR: u8 = 0x84;
     pub(in crate::limits) const I64_SHL: u8 = 0x86;
     pub(in crate::limits) const I64_SHR_U: u8 = 0x88;
-    pub(in crate::limits) const I32_WRAP_I64: u8 = 0xa7;
-    pub(in crate::limits) const I64_EXTEND_I32_S: u8 = 0xac;
     pub(in crate::limits) const I64_EXTEND_I32_U: u8 = 0xad;
     pub(in crate::limits) const REF_FUNC: u8 = 0xd2;
     pub(in crate::limits) const PREFIX: u8 = 0xfc;
@@ -48,32 +43,28 @@ pub(super) mod op {
 
 /// How many structured instructions are put around a loop.
 pub(super) const AROUND: u64 = 3;
-/// Instructions that make up a turn.
-const TURN: u64 = 1 << TURN_SHIFT;
-const TURN_SHIFT: i8 = 8;
 
 /// How a function counts: in the global, or in a local, which it takes from the global when it begins and after calls, and
-/// brings back there before calls and when it ends.
-///
-/// Fuel is counted exactly, and spent when it is below 0. For a deadline alone, turns are counted, in the global: 1 each
-/// time that is counted at all, and 1 more for each 256 instructions. They are spent at 0, and whatever counts them looks
-/// at once whether they are, so that one comparison is enough.
+/// brings back there before calls and when it ends. The count is spent when it is below 0.
 #[derive(Clone, Copy)]
 pub(super) struct Counter {
-    pub(super) fuel: bool,
     /// Whether the count is kept in the local.
     pub(super) kept: bool,
     pub(super) at: Indices,
     pub(super) local: u32,
 }
 
-impl Counter {
-    /// The type of the local and the global.
-    pub(super) fn ty(self) -> u8 {
-        if self.fuel { op::I64 } else { op::I32 }
-    }
+/// The height of the stack that is left, while a function runs.
+#[derive(Clone, Copy)]
+pub(super) struct Height {
+    pub(super) at: Indices,
+    pub(super) local: u32,
+    /// What the function takes of it.
+    pub(super) frame: u32,
+}
 
-    /// The count, on the stack.
+impl Counter {
+    /// Puts the count onto the stack.
     fn get(self, out: &mut Vec<u8>) {
         match self.kept {
             true => get(out, op::LOCAL_GET, self.local),
@@ -81,7 +72,15 @@ impl Counter {
         }
     }
 
-    /// Keeps the count that is on the stack, and leaves it there.
+    /// Keeps the count that is on the stack.
+    fn set(self, out: &mut Vec<u8>) {
+        match self.kept {
+            true => get(out, op::LOCAL_SET, self.local),
+            false => get(out, op::GLOBAL_SET, self.at.fuel()),
+        }
+    }
+
+    /// Keeps it, and leaves it there.
     fn tee(self, out: &mut Vec<u8>) {
         get(out, op::LOCAL_TEE, self.local);
         if !self.kept {
@@ -104,51 +103,56 @@ impl Counter {
         }
     }
 
-    fn constant(self, out: &mut Vec<u8>, value: i64) {
-        out.push(if self.fuel { op::I64_CONST } else { op::I32_CONST });
-        signed(out, value);
-    }
-
-    fn sub(self, out: &mut Vec<u8>) {
-        out.push(if self.fuel { op::I64_SUB } else { op::I32_SUB });
-    }
-
-    /// What a run is charged.
-    fn charge(self, cost: u64, check: Check) -> u64 {
-        match check {
-            _ if self.fuel => cost,
-            Check::None => 0,
-            Check::Here | Check::Around => 1 + cost / TURN,
+    /// A function begins, and with it a run. One look is enough for the count and the height.
+    pub(super) fn enter(self, out: &mut Vec<u8>, charge: u64, check: Check, height: Option<Height>) {
+        if let Some(height) = height {
+            height.enter(out);
+        }
+        let looks = check != Check::None;
+        if charge != 0 || looks {
+            get(out, op::GLOBAL_GET, self.at.fuel());
+            subtract(out, charge);
+            if looks {
+                self.tee(out);
+            } else {
+                self.set(out);
+            }
+        } else {
+            self.reload(out);
+        }
+        match (height, looks) {
+            (None, false) => {}
+            (None, true) => self.check(out),
+            (Some(height), false) => height.check(out),
+            (Some(height), true) => {
+                out.push(op::I64_OR);
+                spent(out);
+                out.extend([op::IF, op::EMPTY]);
+                self.flush(out);
+                get(out, op::LOCAL_GET, height.local);
+                get(out, op::CALL, self.at.slow());
+                self.reload(out);
+                out.push(op::END);
+            }
         }
     }
 
-    /// A run of instructions begins, in a function that counts.
-    pub(super) fn run(self, out: &mut Vec<u8>, cost: u64, check: Check, first: bool) {
-        let charge = self.charge(cost, check);
+    /// A run of instructions begins.
+    pub(super) fn run(self, out: &mut Vec<u8>, charge: u64, check: Check) {
         if charge == 0 && check == Check::None {
-            if first {
-                self.reload(out);
-            }
             return;
         }
-        match first {
-            true => get(out, op::GLOBAL_GET, self.at.fuel()),
-            false => self.get(out),
-        }
-        if charge != 0 {
-            self.constant(out, charge as i64);
-            self.sub(out);
-        }
+        self.get(out);
+        subtract(out, charge);
         match check {
-            Check::None if self.kept => get(out, op::LOCAL_SET, self.local),
-            Check::None => get(out, op::GLOBAL_SET, self.at.fuel()),
+            Check::None => self.set(out),
             Check::Here => {
                 self.tee(out);
-                self.check(out, charge);
+                self.check(out);
             }
             Check::Around => {
                 self.tee(out);
-                self.spent(out, charge);
+                spent(out);
                 // Out of the loop, to the end of the block around it.
                 get(out, op::BR_IF, 1);
             }
@@ -159,60 +163,26 @@ impl Counter {
     pub(super) fn pay(self, out: &mut Vec<u8>, number: u32, shift: i8) {
         self.get(out);
         get(out, op::LOCAL_GET, number);
-        let shift = if self.fuel { shift } else { shift - TURN_SHIFT };
-        if self.fuel {
-            out.push(op::I64_EXTEND_I32_U);
-        }
-        self.constant(out, shift.unsigned_abs().into());
-        out.push(match (self.fuel, shift < 0) {
-            (true, true) => op::I64_SHR_U,
-            (true, false) => op::I64_SHL,
-            (false, true) => op::I32_SHR_U,
-            (false, false) => op::I32_SHL,
-        });
-        self.sub(out);
+        out.push(op::I64_EXTEND_I32_U);
+        i64_const(out, shift.unsigned_abs().into());
+        out.extend([if shift < 0 { op::I64_SHR_U } else { op::I64_SHL }, op::I64_SUB]);
         self.tee(out);
-        self.check(out, 0);
-    }
-
-    /// Whether the count on the stack is spent, when so much was taken from it.
-    fn spent(self, out: &mut Vec<u8>, charge: u64) {
-        match (self.fuel, charge) {
-            (true, _) => {
-                self.constant(out, 0);
-                out.push(op::I64_LT_S);
-            }
-            (false, 1) => out.push(op::I32_EQZ),
-            (false, _) => {
-                self.constant(out, 1);
-                out.push(op::I32_LT_S);
-            }
-        }
+        self.check(out);
     }
 
     /// Ticks if the count on the stack is spent.
-    fn check(self, out: &mut Vec<u8>, charge: u64) {
-        self.spent(out, charge);
+    fn check(self, out: &mut Vec<u8>) {
+        spent(out);
         out.extend([op::IF, op::EMPTY]);
         self.tick(out);
         out.push(op::END);
     }
 
     fn tick(self, out: &mut Vec<u8>) {
-        // The host looks at the global where it ends the guest, and counts on from what it answers.
         self.flush(out);
-        self.get(out);
-        if !self.fuel {
-            out.push(op::I64_EXTEND_I32_S);
-        }
-        get(out, op::CALL, self.at.tick());
-        if !self.fuel {
-            out.push(op::I32_WRAP_I64);
-        }
-        if self.kept {
-            get(out, op::LOCAL_TEE, self.local);
-        }
-        get(out, op::GLOBAL_SET, self.at.fuel());
+        i64_const(out, 0);
+        get(out, op::CALL, self.at.slow());
+        self.reload(out);
     }
 
     /// In front of a loop of a type without parameters: three structured instructions around it, so that it can tick
@@ -233,52 +203,80 @@ impl Counter {
     }
 }
 
-/// The height of the stack that is left, while a function runs.
-#[derive(Clone, Copy)]
-pub(super) struct Height {
-    pub(super) at: Indices,
-    pub(super) local: u32,
-}
-
 impl Height {
-    /// A function with a frame of this height begins.
-    pub(super) fn enter(self, out: &mut Vec<u8>, frame: u32) {
+    /// Takes the frame away, and leaves on the stack what is left.
+    fn enter(self, out: &mut Vec<u8>) {
         get(out, op::GLOBAL_GET, self.at.height());
-        i32_const(out, frame as i32);
-        out.push(op::I32_SUB);
+        subtract(out, self.frame.into());
         get(out, op::LOCAL_TEE, self.local);
-        i32_const(out, 0);
-        out.extend([op::I32_LT_S, op::IF, op::EMPTY]);
+    }
+
+    /// Ends the guest if what is left is too little.
+    fn check(self, out: &mut Vec<u8>) {
+        spent(out);
+        out.extend([op::IF, op::EMPTY]);
         get(out, op::LOCAL_GET, self.local);
-        get(out, op::CALL, self.at.overflow());
+        get(out, op::CALL, self.at.slow());
         // It does not come back: nothing has to be kept for later.
         out.extend([op::UNREACHABLE, op::END]);
     }
 
-    /// It calls another.
+    /// The function calls another.
     pub(super) fn flush(self, out: &mut Vec<u8>) {
         get(out, op::LOCAL_GET, self.local);
         get(out, op::GLOBAL_SET, self.at.height());
     }
 }
 
+fn subtract(out: &mut Vec<u8>, charge: u64) {
+    if charge != 0 {
+        i64_const(out, charge as i64);
+        out.push(op::I64_SUB);
+    }
+}
+
+fn spent(out: &mut Vec<u8>) {
+    i64_const(out, 0);
+    out.push(op::I64_LT_S);
+}
+
+/// The body of the function that is called where something is spent, with the height that is left: in one place, so that
+/// all others are short.
+pub(crate) fn slow(at: Indices) -> Vec<u8> {
+    let mut out = vec![0];
+    get(&mut out, op::LOCAL_GET, 0);
+    spent(&mut out);
+    out.extend([op::IF, op::EMPTY]);
+    get(&mut out, op::LOCAL_GET, 0);
+    get(&mut out, op::CALL, at.overflow());
+    out.push(op::END);
+    get(&mut out, op::GLOBAL_GET, at.fuel());
+    spent(&mut out);
+    out.extend([op::IF, op::EMPTY]);
+    get(&mut out, op::GLOBAL_GET, at.fuel());
+    get(&mut out, op::CALL, at.tick());
+    get(&mut out, op::GLOBAL_SET, at.fuel());
+    out.extend([op::END, op::END]);
+    out
+}
+
 /// The body of a function that calls another, with the same parameters and results: what the host calls in its place. It
 /// leaves the height as it was, whatever the other does, and asks for fuel if more was used than there was.
 pub(crate) fn wrapper(plan: Plan, at: Indices, index: u32, params: u32) -> Vec<u8> {
-    let counter = Counter { fuel: true, kept: false, at, local: params };
-    let height = Height { at, local: params + 1 };
-    let mut out = vec![2, 1, op::I64, 1, op::I32];
+    let mut out = vec![1, 1, op::I64];
+    let height = Height { at, local: params, frame: 0 };
     if plan.height {
-        get(&mut out, op::GLOBAL_GET, at.height());
-        get(&mut out, op::LOCAL_SET, height.local);
+        height.enter(&mut out);
+        out.push(op::DROP);
     }
     for param in 0..params {
         get(&mut out, op::LOCAL_GET, param);
     }
     get(&mut out, op::CALL, at.func(index));
     if plan.fuel {
+        let counter = Counter { kept: false, at, local: params };
         counter.get(&mut out);
-        counter.check(&mut out, 0);
+        counter.check(&mut out);
     }
     if plan.height {
         height.flush(&mut out);
@@ -303,6 +301,11 @@ pub(super) fn get(out: &mut Vec<u8>, opcode: u8, index: u32) {
 pub(super) fn i32_const(out: &mut Vec<u8>, value: i32) {
     out.push(op::I32_CONST);
     signed(out, value.into());
+}
+
+fn i64_const(out: &mut Vec<u8>, value: i64) {
+    out.push(op::I64_CONST);
+    signed(out, value);
 }
 
 /// Appends a number as the binary format writes signed ones (core 2.0, section 5.2.2).

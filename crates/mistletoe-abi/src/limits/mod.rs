@@ -93,8 +93,7 @@ impl Limits {
             },
             pages: self.memory.map(|bytes| bytes / PAGE),
             elements: MAX_TABLE_ELEMENTS,
-            // As an `i32` it has to stay above 0.
-            height: self.stack.map_or(0, |height| height.min(i32::MAX.unsigned_abs())),
+            height: self.stack.unwrap_or_default(),
         }
     }
 }

@@ -42,7 +42,9 @@ const FRAME: u32 = 8;
 const SMALL_FRAME: u32 = 64;
 /// A loop that takes up no more bytes than this is unrolled, to so many turns.
 const SMALL_LOOP: usize = 96;
-const UNROLLED: usize = 8;
+const UNROLLED: usize = 4;
+/// Instructions that make up a turn, as a power of 2.
+const TURN: i8 = 8;
 /// No more instructions than these wait for somebody else's look at the deadline: those of a function that calls none, or
 /// those around the loop that it begins with.
 const SMALL: u64 = 64;
@@ -52,6 +54,8 @@ const SMALL: u64 = 64;
 pub(crate) struct Indices {
     /// How many functions the module imports itself: `tick` comes next, then `overflow`.
     pub(crate) imported: u32,
+    /// How many it has, imported ones among them: behind them is what is called where something is spent.
+    pub(crate) functions: u32,
     /// How many globals it has, imported ones among them: the fuel at hand comes next, then the height that is left.
     pub(crate) globals: u32,
     /// How many of them are its own.
@@ -65,6 +69,10 @@ impl Indices {
 
     pub(crate) fn overflow(self) -> u32 {
         self.imported + 1
+    }
+
+    pub(crate) fn slow(self) -> u32 {
+        self.func(self.functions)
     }
 
     pub(crate) fn fuel(self) -> u32 {
@@ -107,6 +115,18 @@ enum Edit {
     Grow,
     /// The last instruction did; each costs 2 to the power of this, or for a negative one a fraction.
     Grown { shift: i8 },
+}
+
+impl Edit {
+    /// What is charged here, if it is a run that is counted. For the deadline alone those are that look, and they are charged
+    /// a turn, and another one for as many instructions as make up one: most of them are not reached each time.
+    fn charge(&self, plan: Plan) -> Option<u64> {
+        match *self {
+            Self::Run { cost, check, .. } if plan.fuel => (cost != 0 || check != Check::None).then_some(cost),
+            Self::Run { cost, check, .. } => (check != Check::None).then_some(1 + (cost >> TURN)),
+            _ => None,
+        }
+    }
 }
 
 /// Where a run that begins looks at what is left of the fuel.
@@ -213,7 +233,7 @@ impl Body {
                 if let Some(frame) = self.frames.last_mut() {
                     frame.around = check == Check::Around;
                 }
-                if !self.dead {
+                if !self.dead && self.plan.ticks {
                     self.start_run(range.end, check);
                 }
             }
@@ -408,39 +428,36 @@ impl Body {
     ) -> Vec<u8> {
         let (plan, code) = (self.plan, self.code);
         let leaf = !self.calls;
-        let height = plan.height && (!leaf || locals.saturating_add(operands) > SMALL_FRAME);
+        let tall = plan.height && (!leaf || locals.saturating_add(operands) > SMALL_FRAME);
         if let Some((_, Edit::Run { cost, check, .. })) = self.edits.first_mut() {
             // Who calls a leaf looks soon, and so does a loop.
             let soon = (leaf || self.headed) && (plan.fuel || *cost <= SMALL);
-            *check = if soon { Check::None } else { Check::Here };
+            *check = if soon || !plan.ticks { Check::None } else { Check::Here };
         }
-        let run = |(_, edit): &(u32, Edit)| match edit {
-            Edit::Run { cost, check, .. } => *check != Check::None || plan.fuel && *cost != 0,
-            _ => false,
-        };
         let bulk = self.bulk && plan.ticks;
-        let counts = plan.ticks && (bulk || self.edits.iter().any(run));
-        // What is counted once, at the beginning, needs no local; and where turns are counted, there is less to count than to
-        // bring back before calls.
-        let kept = (plan.fuel || leaf) && (bulk || self.edits.iter().skip(1).any(run));
-        let counter = Counter { fuel: plan.fuel, kept, at, local: locals };
+        let runs = |edits: &[(u32, Edit)]| edits.iter().any(|(_, edit)| edit.charge(plan).is_some());
+        // What is counted once, at the beginning, needs no local; and for the deadline alone, there is less to count than
+        // there is to bring back before calls.
+        let kept = (plan.fuel || leaf) && (bulk || runs(self.edits.get(1..).unwrap_or_default()));
+        let counts = kept || bulk || runs(&self.edits);
+        let height = Height { at, local: locals + 1, frame: FRAME.saturating_add(locals).saturating_add(operands) };
         let mut writer = Writer {
+            plan,
             at,
             bytes,
-            counter,
-            counts,
+            counter: Counter { kept, at, local: locals },
             bulk,
-            height: height.then_some(Height { at, local: locals + 3 }),
+            height: tall.then_some(height),
             out: Vec::with_capacity(body.len() + body.len() / 4 + 16),
             copied: code,
         };
         // Core 2.0, section 5.5.13: groups of locals, each a count and a type.
         let (groups, length) = number(bytes.get(body.clone()).unwrap_or_default());
         let declared = bytes.get(body.start + length..code).unwrap_or_default();
-        let added: &[(u32, u8)] = match (counts || height, bulk || height) {
+        let added: &[(u32, u8)] = match (counts || tall, bulk) {
             (false, _) => &[],
-            (true, false) => &[(1, counter.ty())],
-            (true, true) => &[(1, counter.ty()), (3, op::I32)],
+            (true, false) => &[(2, op::I64)],
+            (true, true) => &[(2, op::I64), (2, op::I32)],
         };
         leb128(&mut writer.out, u64::from(groups) + added.len() as u64);
         writer.out.extend_from_slice(declared);
@@ -448,12 +465,16 @@ impl Body {
             leb128(&mut writer.out, u64::from(*count));
             writer.out.push(*ty);
         }
-        if let Some(height) = writer.height {
-            height.enter(&mut writer.out, FRAME.saturating_add(locals).saturating_add(operands));
-        }
         let edits = self.edits.as_slice();
         for (i, (offset, edit)) in edits.iter().enumerate() {
-            writer.write(*offset, edit, i == 0, 0);
+            match edit {
+                // A function begins with a run.
+                Edit::Run { check, .. } if i == 0 => {
+                    let charge = edit.charge(plan).unwrap_or_default();
+                    writer.counter.enter(&mut writer.out, charge, *check, writer.height);
+                }
+                _ => writer.write(*offset, edit, 0),
+            }
             if let Edit::Run { end: Some(end), .. } = edit {
                 writer.unroll(edits.get(i + 1..=*end).unwrap_or_default());
             }
@@ -465,11 +486,10 @@ impl Body {
 
 /// Writes a function's body with what is put in.
 struct Writer<'a> {
+    plan: Plan,
     at: Indices,
     bytes: &'a [u8],
     counter: Counter,
-    /// Whether the function counts at all.
-    counts: bool,
     bulk: bool,
     height: Option<Height>,
     out: Vec<u8>,
@@ -484,13 +504,14 @@ impl Writer<'_> {
     }
 
     /// Copies as far as `offset` and makes a change there, so many blocks further in than the module had it.
-    fn write(&mut self, offset: u32, edit: &Edit, first: bool, inside: u64) {
+    fn write(&mut self, offset: u32, edit: &Edit, inside: u64) {
         self.copy(offset as usize);
+        let shift = |units: i8| if self.plan.fuel { units } else { units - TURN };
         let (counter, out) = (self.counter, &mut self.out);
         // Free in every function that has bulk operations.
-        let (number_local, result_local) = (counter.local + 1, counter.local + 2);
+        let (number_local, result_local) = (counter.local + 2, counter.local + 3);
         match *edit {
-            Edit::Run { cost, check, .. } if self.counts => counter.run(out, cost, check, first),
+            Edit::Run { check, .. } => counter.run(out, edit.charge(self.plan).unwrap_or_default(), check),
             Edit::Loop { ty } => counter.around(out, ty),
             Edit::LoopEnd => counter.around_end(out),
             Edit::Label { label, bytes, loops } => {
@@ -498,29 +519,27 @@ impl Writer<'_> {
                 self.copied += bytes as usize;
             }
             Edit::Call => {
-                if self.counts {
-                    counter.flush(out);
-                }
+                counter.flush(out);
                 if let Some(height) = self.height {
                     height.flush(out);
                 }
             }
-            Edit::Called if self.counts => counter.reload(out),
-            Edit::Exit if self.counts => counter.flush(out),
+            Edit::Called => counter.reload(out),
+            Edit::Exit => counter.flush(out),
             Edit::Func { index, bytes } => {
                 leb128(out, self.at.func(index).into());
                 self.copied += bytes as usize;
             }
-            Edit::Bulk { shift } if self.bulk => {
+            Edit::Bulk { shift: units } if self.bulk => {
                 get(out, op::LOCAL_TEE, number_local);
-                counter.pay(out, number_local, -shift);
+                counter.pay(out, number_local, shift(-units));
             }
             Edit::Grow if self.bulk => get(out, op::LOCAL_TEE, number_local),
-            Edit::Grown { shift } if self.bulk => {
+            Edit::Grown { shift: units } if self.bulk => {
                 get(out, op::LOCAL_TEE, result_local);
                 i32_const(out, -1);
                 out.extend([op::I32_NE, op::IF, op::EMPTY]);
-                counter.pay(out, number_local, shift);
+                counter.pay(out, number_local, shift(units));
                 out.push(op::END);
                 get(out, op::LOCAL_GET, result_local);
             }
@@ -537,7 +556,7 @@ impl Writer<'_> {
             // What branches to the loop comes to the end of this block, and to the next time.
             self.out.extend([op::BLOCK, op::EMPTY]);
             for (offset, edit) in edits {
-                self.write(*offset, edit, false, 1);
+                self.write(*offset, edit, 1);
             }
             // All but the loop's own `end`.
             self.copy(end as usize - 1);
