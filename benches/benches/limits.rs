@@ -213,7 +213,7 @@ fn main() {
     for (name, wasm) in packages().chain(loops).filter(|(name, _)| name.contains(&filter)) {
         calls(&name, &wasm);
     }
-    for (name, wasm) in packages().filter(|_| "preparation".contains(&filter)) {
+    for (name, wasm) in packages().filter(|(name, _)| format!("preparation of {name}").contains(&filter)) {
         preparation(&name, &wasm);
     }
 }
