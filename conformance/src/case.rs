@@ -116,7 +116,7 @@ pub struct Step {
 }
 
 /// The limits of a case; see [`Limits`].
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CaseLimits {
     /// In bytes.
@@ -127,6 +127,12 @@ pub struct CaseLimits {
     pub fuel: Option<u64>,
     /// In units of height.
     pub stack: Option<u32>,
+    /// In elements of a table.
+    pub table_elements: Option<u64>,
+    /// In bytes of the module.
+    pub max_module: Option<u64>,
+    /// In bytes of an input.
+    pub max_input: Option<u64>,
 }
 
 /// A call on a session.
@@ -201,14 +207,15 @@ impl Case {
 impl Header {
     /// What the module is loaded with.
     pub(crate) fn setup(&self) -> Setup {
-        let limits = match &self.limits {
-            None => Limits::unlimited(),
-            Some(CaseLimits { memory, timeout_ms, fuel, stack }) => {
-                let timeout = timeout_ms.map(Duration::from_millis);
-                Limits::unlimited().memory(*memory).timeout(timeout).fuel(*fuel).stack(*stack)
-            }
-        };
-        let limits = limits.max_output(self.max_output.unwrap_or(Limits::default().max_output));
+        let mut limits = Limits::unlimited().max_output(self.max_output.unwrap_or(Limits::default().max_output));
+        if let Some(CaseLimits { memory, timeout_ms, fuel, stack, table_elements, max_module, max_input }) = self.limits
+        {
+            let timeout = timeout_ms.map(Duration::from_millis);
+            limits = limits.memory(memory).timeout(timeout).fuel(fuel).stack(stack);
+            limits.table_elements = table_elements.unwrap_or(limits.table_elements);
+            limits.max_module = max_module.unwrap_or(limits.max_module);
+            limits.max_input = max_input.unwrap_or(limits.max_input);
+        }
         let delimiter = match self.delimiter.as_deref().map(str::as_bytes) {
             None | Some(b"newline") => Delimiter::Newline,
             Some(b"nul") => Delimiter::Nul,

@@ -16,7 +16,7 @@ pub(crate) fn run(arguments: &Call, format: ErrorFormat) -> Result<(), Failure> 
     let in_module = |error| Failure::library(&arguments.module, error);
 
     let imports = wasi::imports::<Wasi>();
-    let limits = arguments.max_output.of(arguments.limits.get());
+    let limits = arguments.limits.get();
     let handler = Handler::with_imports(&arguments.backend.start()?, &wasm, &imports, limits);
     let environment = arguments.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let handler = handler.map_err(in_module)?.delimiter(arguments.delimiter);

@@ -74,8 +74,6 @@ pub(crate) struct Generate {
     pub(crate) backend: Backend,
     #[command(flatten)]
     pub(crate) limits: Limits,
-    #[command(flatten)]
-    pub(crate) max_output: MaxOutput,
 }
 
 #[derive(Args, Debug)]
@@ -139,8 +137,6 @@ pub(crate) struct Call {
     pub(crate) backend: Backend,
     #[command(flatten)]
     pub(crate) limits: Limits,
-    #[command(flatten)]
-    pub(crate) max_output: MaxOutput,
 }
 
 /// A folder that a program may use.
@@ -167,6 +163,9 @@ pub(crate) struct Limits {
     /// How high its stack may become, in units of a value [default: 65536].
     #[arg(long, value_name = "UNITS", value_parser = limit::stack)]
     max_stack: Option<Limit<u32>>,
+    /// How long an answer may be, and each stream of a program's output [default: 64MiB].
+    #[arg(long, value_name = "SIZE", value_parser = limit::size)]
+    max_output: Option<Limit<u64>>,
 }
 
 impl Limits {
@@ -185,25 +184,10 @@ impl Limits {
         if let Some(Limit(stack)) = self.max_stack {
             limits = limits.stack(stack);
         }
-        limits
-    }
-}
-
-/// The limit on what is answered with.
-#[derive(Args, Debug)]
-pub(crate) struct MaxOutput {
-    /// How long the answer may be [default: 64MiB].
-    #[arg(long, value_name = "SIZE", value_parser = limit::size, help_heading = "Limits (`unlimited` for none)")]
-    max_output: Option<Limit<u64>>,
-}
-
-impl MaxOutput {
-    pub(crate) fn of(&self, limits: mistletoe::Limits) -> mistletoe::Limits {
-        match self.max_output {
-            // No output is longer than a memory.
-            Some(Limit(bytes)) => limits.max_output(bytes.unwrap_or(u32::MAX.into())),
-            None => limits,
+        if let Some(Limit(bytes)) = self.max_output {
+            limits = limits.max_output(bytes.unwrap_or(u64::MAX));
         }
+        limits
     }
 }
 

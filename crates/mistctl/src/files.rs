@@ -7,9 +7,8 @@ use std::path::Path;
 
 use crate::failure::Failure;
 
-/// The largest package, in bytes: 256 MiB.
+/// The largest package and the largest input, in bytes: the library's limits, where a file could be longer.
 const MAX_PACKAGE: u64 = 256 << 20;
-/// The largest input, in bytes: 64 MiB.
 const MAX_INPUT: u64 = 64 << 20;
 
 /// A package in the binary format. What starts like a module or a component is taken as it is, all other text is

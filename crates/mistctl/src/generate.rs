@@ -15,7 +15,7 @@ pub(crate) fn run(arguments: &Generate, format: ErrorFormat) -> Result<(), Failu
     let in_package = |error| Failure::library(&arguments.package, error);
 
     let backend = arguments.backend.start()?;
-    let limits = arguments.max_output.of(arguments.limits.get());
+    let limits = arguments.limits.get();
     let package = AnyPackage::with_imports(&backend, &wasm, &wasi::imports::<Wasi>(), limits);
     let session = package.map_err(in_package)?.session_with(log::wasi(format).build());
     let mut session = session.map_err(in_package)?;

@@ -13,9 +13,9 @@ use crate::files;
 pub(crate) fn run(arguments: &Run, format: ErrorFormat) -> Result<ExitCode, Failure> {
     let wasm = files::package(&arguments.module)?;
     let in_module = |error| Failure::library(&arguments.module, error);
-    let command =
-        Command::with_imports(&arguments.backend.start()?, &wasm, &wasi::imports::<Wasi>(), &arguments.limits.get());
-    let session = command.map_err(in_module)?.session_with(grants(arguments, format)?);
+    let limits = arguments.limits.get();
+    let command = Command::with_imports(&arguments.backend.start()?, &wasm, &wasi::imports::<Wasi>(), &limits);
+    let session = command.map_err(in_module)?.session_with(grants(arguments, limits.max_output, format)?);
     let code = match session {
         Ok(session) => session.run().0,
         // A start function may end the program, too.
@@ -38,14 +38,14 @@ fn stdout() -> Result<impl io::Write + Send, Failure> {
     Ok(io::stdout())
 }
 
-fn grants(arguments: &Run, format: ErrorFormat) -> Result<Wasi, Failure> {
+fn grants(arguments: &Run, max_output: u64, format: ErrorFormat) -> Result<Wasi, Failure> {
     let program = arguments.module.file_name().unwrap_or_default().to_string_lossy();
     let mut builder = Wasi::builder()
         .args([&*program])
         .args(arguments.args.iter().map(String::as_str))
         .env(arguments.env.iter().map(|(name, value)| (name.as_str(), value.as_str())))
-        .stdout(Output::stream(stdout()?))
-        .stderr(Output::stream(Stderr))
+        .stdout(Output::limited_stream(stdout()?, max_output))
+        .stderr(Output::limited_stream(Stderr, max_output))
         .clock(Clock::System)
         .random(Random::System)
         .on_denied(move |denied| {

@@ -64,6 +64,13 @@ pub enum ErrorKind {
         /// How many there may be.
         limit: u64,
     },
+    /// The module has more bytes than the [limit](crate::Limits::max_module) says.
+    TooLarge {
+        /// How many bytes it may have.
+        limit: u64,
+        /// How many it has.
+        length: u64,
+    },
     /// The module is valid, but does not offer or asks for more than the interface says. All problems are listed.
     Interface {
         /// At least one problem.
@@ -222,6 +229,14 @@ pub enum Item {
     Imports,
     /// Exports.
     Exports,
+    /// Types.
+    Types,
+    /// Functions.
+    Functions,
+    /// Bytes in the body of a function, with what limits put into it.
+    FunctionBytes,
+    /// Globals.
+    Globals,
     /// Tables.
     Tables,
     /// Elements that a table holds from the start.
@@ -388,6 +403,7 @@ impl fmt::Display for ErrorKind {
                  compile it without"
             ),
             Self::TooMany { item, limit } => write!(f, "the module has too many {item}: {limit} are allowed"),
+            Self::TooLarge { limit, length } => write!(f, "the module is {length} bytes long, more than {limit}"),
             Self::Interface { problems } => {
                 f.write_str("the module does not fit the interface: ")?;
                 for (i, problem) in problems.iter().enumerate() {
@@ -456,6 +472,10 @@ impl fmt::Display for Item {
         f.write_str(match self {
             Self::Imports => "imports",
             Self::Exports => "exports",
+            Self::Types => "types",
+            Self::Functions => "functions",
+            Self::FunctionBytes => "bytes in a function, with what limits put into it",
+            Self::Globals => "globals",
             Self::Tables => "tables",
             Self::TableElements => "elements in a table",
             Self::FrameValues => "values in a function's frame",

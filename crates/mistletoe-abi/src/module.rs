@@ -69,6 +69,14 @@ const REFUSED: [(WasmFeatures, &str); 17] = [
 pub const MAX_IMPORTS: usize = 1_000;
 /// How many exports a module may have.
 pub const MAX_EXPORTS: usize = 10_000;
+/// How many types a module may declare.
+pub const MAX_TYPES: usize = 500_000;
+/// How many functions a module may have, imported ones among them.
+pub const MAX_FUNCTIONS: usize = 500_000;
+/// How many globals a module may have, imported ones among them.
+pub const MAX_GLOBALS: usize = 500_000;
+/// How many bytes a function's body may take up, with what limits put into it.
+pub const MAX_BODY: usize = 7_654_321;
 /// How many tables a module may have.
 pub const MAX_TABLES: usize = 16;
 /// How many elements a table may ever hold: what it starts with, and what `table.grow` makes of it.
@@ -117,9 +125,16 @@ impl<'a> ValidModule<'a> {
 
     /// The same with bounds put into the code.
     pub(crate) fn bounded(bytes: &'a [u8], bounds: &Bounds) -> Result<Self> {
+        let length = bytes.len() as u64;
+        if length > bounds.length {
+            return Err(ErrorKind::TooLarge { limit: bounds.length, length }.into());
+        }
         let (listing, code, invalid) = list(bytes, bounds.plan);
         if let Some(error) = invalid {
             return Err(error);
+        }
+        if listing.tables.iter().any(|table| table.minimum > bounds.elements) {
+            return Err(ErrorKind::TooMany { item: Item::TableElements, limit: bounds.elements }.into());
         }
         if let (Some(pages), Some(memory)) = (bounds.pages, listing.memories.first())
             && memory.minimum > pages
@@ -171,7 +186,7 @@ fn list(bytes: &[u8], plan: Plan) -> (Listing, Vec<u8>, Option<Error>) {
     }
     let mut reading = Reading { listing: Some(&mut listing), plan, ..Reading::default() };
     let end = reading.read(bytes, ALLOWED);
-    let Reading { code, invalid, frame, .. } = reading;
+    let Reading { code, invalid, frame, body, .. } = reading;
     let invalid = match invalid {
         // The validator's word comes first: where it stopped, the rest was only listed.
         Some(error) => Some(explain(bytes, error)),
@@ -180,8 +195,15 @@ fn list(bytes: &[u8], plan: Plan) -> (Listing, Vec<u8>, Option<Error>) {
             End::Malformed(error) => explain(bytes, error),
         }),
     };
-    if listing.tables.len() > MAX_TABLES {
-        listing.excess = Some((Item::Tables, MAX_TABLES as u64));
+    let lengths = [
+        (Item::Types, listing.types.len(), MAX_TYPES),
+        (Item::Functions, listing.functions.len(), MAX_FUNCTIONS),
+        (Item::Globals, listing.globals.len(), MAX_GLOBALS),
+        (Item::Tables, listing.tables.len(), MAX_TABLES),
+        (Item::FunctionBytes, body, MAX_BODY),
+    ];
+    if let Some((item, _, limit)) = lengths.into_iter().find(|(_, length, limit)| length > limit) {
+        listing.excess = Some((item, limit as u64));
     } else if listing.tables.iter().any(|table| table.minimum > MAX_TABLE_ELEMENTS) {
         listing.excess = Some((Item::TableElements, MAX_TABLE_ELEMENTS));
     } else if frame > MAX_FRAME {
@@ -232,6 +254,8 @@ struct Reading<'a> {
     invalid: Option<wasmparser::Error>,
     /// The largest number of values that a function holds at once.
     frame: u32,
+    /// The length of the longest body with what was put in.
+    body: usize,
 }
 
 impl Reading<'_> {
@@ -329,7 +353,9 @@ impl Reading<'_> {
         if let (true, Some(listing)) = (metered, &self.listing) {
             // Nothing that it depends on comes behind the first function's body.
             let at = *self.at.get_or_insert_with(|| listing.indices());
-            prepare::body(&mut self.code, &scratch.finish(at, bytes, body.range(), locals, operands));
+            let rewritten = scratch.finish(at, bytes, body.range(), locals, operands);
+            self.body = self.body.max(rewritten.len());
+            prepare::body(&mut self.code, &rewritten);
         }
         Ok(())
     }
@@ -651,6 +677,60 @@ mod tests {
         assert!(ValidModule::new(&module(MAX_EXPORTS)).is_ok());
         let error = ValidModule::new(&module(MAX_EXPORTS + 1)).expect_err("one too many");
         assert_eq!(*error.kind(), ErrorKind::TooMany { item: Item::Exports, limit: MAX_EXPORTS as u64 });
+    }
+
+    #[test]
+    fn more_functions_types_and_globals_than_a_host_carries_are_refused() {
+        // A section with so many of the same.
+        let section = |id: u8, count: usize, item: &[u8]| {
+            let mut content = Vec::new();
+            prepare::leb128(&mut content, count as u64);
+            (0..count).for_each(|_| content.extend_from_slice(item));
+            let mut section = vec![id];
+            prepare::body(&mut section, &content);
+            section
+        };
+        let module = |types: usize, functions: usize, globals: usize| {
+            let mut wasm = b"\0asm\x01\0\0\0".to_vec();
+            wasm.extend(section(1, types, &[0x60, 0, 0]));
+            wasm.extend(section(3, functions, &[0]));
+            wasm.extend(section(6, globals, &[0x7f, 0, 0x41, 0, 0x0b]));
+            wasm.extend(section(10, functions, &[2, 0, 0x0b]));
+            wasm
+        };
+        let all = Bounds { plan: Plan { fuel: true, ticks: true, height: true }, height: 1, ..Bounds::default() };
+        let wasm = module(MAX_TYPES, MAX_FUNCTIONS, MAX_GLOBALS);
+        let full = ValidModule::bounded(&wasm, &all).expect("as many as are allowed");
+        wasmparser::Validator::new_with_features(ALLOWED).validate_all(full.bytes()).expect("still valid");
+        for (wasm, item) in [
+            (module(MAX_TYPES + 1, 1, 1), Item::Types),
+            (module(1, MAX_FUNCTIONS + 1, 1), Item::Functions),
+            (module(1, 1, MAX_GLOBALS + 1), Item::Globals),
+        ] {
+            let error = ValidModule::new(&wasm).err().expect("one too many");
+            assert_eq!(*error.kind(), ErrorKind::TooMany { item, limit: 500_000 });
+        }
+    }
+
+    #[test]
+    fn a_function_that_outgrows_what_engines_take_is_refused() {
+        // Calls of itself, which are the instructions with the most to put around them.
+        let module = |calls: usize| {
+            let mut body = vec![0];
+            (0..calls).for_each(|_| body.extend([0x10, 0]));
+            body.push(0x0b);
+            let mut code = vec![1];
+            prepare::body(&mut code, &body);
+            let mut wasm = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x0a".to_vec();
+            prepare::body(&mut wasm, &code);
+            wasm
+        };
+        let all = Bounds { plan: Plan { fuel: true, ticks: true, height: true }, height: 1, ..Bounds::default() };
+        let refused = |calls, bounds: &Bounds| ValidModule::bounded(&module(calls), bounds).err();
+        assert!(refused(1_500_000, &Bounds::default()).is_none());
+        assert!(refused(1_000_000, &all).is_none());
+        let error = refused(1_500_000, &all).expect("too long by then");
+        assert_eq!(*error.kind(), ErrorKind::TooMany { item: Item::FunctionBytes, limit: MAX_BODY as u64 });
     }
 
     #[test]

@@ -40,13 +40,15 @@ pub(crate) struct Bounds {
     pub(crate) pages: Option<u64>,
     /// How many elements each of its tables can have; at most [`MAX_TABLE_ELEMENTS`].
     pub(crate) elements: u64,
+    /// How many bytes it can have.
+    pub(crate) length: u64,
     /// How high its stack can be.
     pub(crate) height: u32,
 }
 
 impl Default for Bounds {
     fn default() -> Self {
-        Self { plan: Plan::default(), pages: None, elements: MAX_TABLE_ELEMENTS, height: 0 }
+        Self { plan: Plan::default(), pages: None, elements: MAX_TABLE_ELEMENTS, length: u64::MAX, height: 0 }
     }
 }
 

@@ -10,7 +10,7 @@ pub struct Output(Sink);
 
 enum Sink {
     Captured { bytes: Vec<u8>, limit: usize },
-    Stream(Box<dyn Write + Send>),
+    Stream { stream: Box<dyn Write + Send>, room: u64 },
 }
 
 /// How much is captured unless the host says otherwise.
@@ -26,20 +26,25 @@ impl Output {
 
     /// Written to a stream as it comes, which is flushed after each of the guest's writes.
     pub fn stream(stream: impl Write + Send + 'static) -> Self {
-        Self(Sink::Stream(Box::new(stream)))
+        Self::limited_stream(stream, u64::MAX)
+    }
+
+    /// The same, up to so many bytes. A guest that writes more gets [`Errno::NoSpc`], as from a disk that is full.
+    pub fn limited_stream(stream: impl Write + Send + 'static, limit: u64) -> Self {
+        Self(Sink::Stream { stream: Box::new(stream), room: limit })
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
         match &self.0 {
             Sink::Captured { bytes, .. } => bytes,
-            Sink::Stream(_) => &[],
+            Sink::Stream { .. } => &[],
         }
     }
 
     pub(crate) fn take(&mut self) -> Vec<u8> {
         match &mut self.0 {
             Sink::Captured { bytes, .. } => std::mem::take(bytes),
-            Sink::Stream(_) => Vec::new(),
+            Sink::Stream { .. } => Vec::new(),
         }
     }
 
@@ -54,7 +59,9 @@ impl Output {
                 captured.extend_from_slice(&bytes[..room]);
                 Ok(room)
             }
-            Sink::Stream(stream) => {
+            Sink::Stream { room: 0, .. } if !bytes.is_empty() => Err(Errno::NoSpc),
+            Sink::Stream { stream, room } => {
+                let bytes = &bytes[..bytes.len().min(usize::try_from(*room).unwrap_or(usize::MAX))];
                 let mut done = 0;
                 while done < bytes.len() {
                     match uninterrupted(|| stream.write(&bytes[done..])) {
@@ -64,6 +71,7 @@ impl Output {
                         Err(error) => return Err(error.into()),
                     }
                 }
+                *room -= done as u64;
                 Ok(done)
             }
         }
@@ -72,7 +80,7 @@ impl Output {
     pub(crate) fn flush(&mut self) -> Result<(), Errno> {
         match &mut self.0 {
             Sink::Captured { .. } => Ok(()),
-            Sink::Stream(stream) => Ok(uninterrupted(|| stream.flush())?),
+            Sink::Stream { stream, .. } => Ok(uninterrupted(|| stream.flush())?),
         }
     }
 }
@@ -88,7 +96,7 @@ impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.0 {
             Sink::Captured { .. } => "Output::captured",
-            Sink::Stream(_) => "Output::stream",
+            Sink::Stream { .. } => "Output::stream",
         })
     }
 }
@@ -135,5 +143,14 @@ mod tests {
         assert_eq!(output.write(b""), Ok(0));
         assert_eq!(output.take(), b"abcde");
         assert_eq!(output.write(b"h"), Ok(1));
+    }
+
+    #[test]
+    fn a_stream_is_bounded_too() {
+        let mut output = Output::limited_stream(io::sink(), 5);
+        assert_eq!(output.write(b"abc"), Ok(3));
+        assert_eq!(output.write(b"def"), Ok(2));
+        assert_eq!(output.write(b"g"), Err(Errno::NoSpc));
+        assert_eq!(output.write(b""), Ok(0));
     }
 }

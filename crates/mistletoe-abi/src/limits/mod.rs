@@ -6,9 +6,11 @@ pub(crate) mod pass;
 
 use std::time::Duration;
 
+use crate::error::{ErrorKind, Result};
 use crate::limits::pass::Plan;
 use crate::module::MAX_TABLE_ELEMENTS;
 use crate::prepare::Bounds;
+use crate::protocol::Region;
 
 /// Bytes in a page of WebAssembly's memory.
 pub(crate) const PAGE: u64 = 65_536;
@@ -43,14 +45,33 @@ pub struct Limits {
     /// 65,536 by default. Beyond, the guest is ended with [`TooDeep`](crate::ErrorKind::TooDeep). Where it is not
     /// limited, or higher than this, the engine's own stack ends a recursion, at a depth of the engine's.
     pub stack: Option<u32>,
-    /// Length in bytes that an output or info may have; 64 MiB by default.
+    /// Elements that a table may have, 1,000,000 by default and at most. A module that starts with more is refused with
+    /// [`TooMany`](crate::ErrorKind::TooMany), and `table.grow` beyond answers -1.
+    pub table_elements: u64,
+    /// Length in bytes that a module may have; 256 MiB by default. A longer one is refused with
+    /// [`TooLarge`](crate::ErrorKind::TooLarge), before it is read.
+    pub max_module: u64,
+    /// Length in bytes that an input may have; 64 MiB by default. A longer one is
+    /// [`TooLong`](crate::ErrorKind::TooLong), and the session goes on.
+    pub max_input: u64,
+    /// Length in bytes that an output or info may have; 64 MiB by default. A longer one is
+    /// [`TooLong`](crate::ErrorKind::TooLong).
     pub max_output: u64,
 }
 
 impl Limits {
-    /// No limits at all but for what a package can answer with: 4 GiB - 1 byte.
+    /// No limits at all but for those that every module has (rule 13), and what an input or output can be: 4 GiB - 1 byte.
     pub fn unlimited() -> Self {
-        Self { memory: None, timeout: None, fuel: None, stack: None, max_output: u32::MAX.into() }
+        Self {
+            memory: None,
+            timeout: None,
+            fuel: None,
+            stack: None,
+            table_elements: MAX_TABLE_ELEMENTS,
+            max_module: u64::MAX,
+            max_input: u32::MAX.into(),
+            max_output: u32::MAX.into(),
+        }
     }
 
     /// These limits with another one for memory, in bytes.
@@ -77,10 +98,34 @@ impl Limits {
         self
     }
 
+    /// These limits with another one for the elements of a table.
+    pub fn table_elements(mut self, elements: u64) -> Self {
+        self.table_elements = elements;
+        self
+    }
+
+    /// These limits with another maximum for modules, in bytes.
+    pub fn max_module(mut self, bytes: u64) -> Self {
+        self.max_module = bytes;
+        self
+    }
+
+    /// These limits with another maximum for inputs, in bytes.
+    pub fn max_input(mut self, bytes: u64) -> Self {
+        self.max_input = bytes;
+        self
+    }
+
     /// These limits with another maximum for outputs, in bytes.
     pub fn max_output(mut self, bytes: u64) -> Self {
         self.max_output = bytes;
         self
+    }
+
+    /// Refuses an input of more bytes than are allowed.
+    pub(crate) fn input(&self, length: usize) -> Result<()> {
+        let (length, limit) = (length as u64, self.max_input.min(u32::MAX.into()));
+        if length > limit { Err(ErrorKind::TooLong { region: Region::Input, length, limit }.into()) } else { Ok(()) }
     }
 
     /// What is done to a module so that it keeps them.
@@ -92,7 +137,8 @@ impl Limits {
                 height: self.stack.is_some(),
             },
             pages: self.memory.map(|bytes| bytes / PAGE),
-            elements: MAX_TABLE_ELEMENTS,
+            elements: self.table_elements.min(MAX_TABLE_ELEMENTS),
+            length: self.max_module,
             height: self.stack.unwrap_or_default(),
         }
     }
@@ -105,6 +151,9 @@ impl Default for Limits {
             timeout: Some(Duration::from_secs(10)),
             fuel: None,
             stack: Some(65_536),
+            table_elements: MAX_TABLE_ELEMENTS,
+            max_module: 256 << 20,
+            max_input: 64 << 20,
             max_output: 64 << 20,
         }
     }

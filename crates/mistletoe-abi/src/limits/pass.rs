@@ -94,17 +94,15 @@ impl Indices {
 enum Edit {
     /// A run of instructions that cost so much begins here. If it is a small loop to be unrolled, this is the edit at its
     /// end.
-    Run { cost: u64, check: Check, end: Option<usize> },
+    Run { cost: u64, check: Check, end: Option<u32> },
     /// The next instruction is a loop of this type, which gets a place to tick around it.
     Loop { ty: u8 },
     /// Such a loop has ended.
     LoopEnd,
     /// The label of a branch, in so many bytes, out of so many such loops.
     Label { label: u32, bytes: u32, loops: u32 },
-    /// The next instruction is a call.
-    Call,
-    /// The last instruction was a call.
-    Called,
+    /// A call, in so many bytes: of the function of this index, or of one that is looked up.
+    Call { index: Option<u32>, bytes: u32 },
     /// The next instruction leaves the function, or may.
     Exit,
     /// The index of a function, in so many bytes.
@@ -282,13 +280,10 @@ impl Body {
             op::CALL | op::CALL_INDIRECT => {
                 self.calls = true;
                 if !self.dead {
-                    self.edit(range.start, Edit::Call);
-                }
-                if opcode == op::CALL {
+                    let index = (opcode == op::CALL).then(|| number(operands).0);
+                    self.edit(range.start, Edit::Call { index, bytes: range.len() as u32 });
+                } else if opcode == op::CALL {
                     self.func(range.start + 1, operands);
-                }
-                if !self.dead {
-                    self.edit(range.end, Edit::Called);
                 }
             }
             op::REF_FUNC => self.func(range.start + 1, operands),
@@ -412,7 +407,7 @@ impl Body {
         };
         let plain = |(_, edit): &(u32, Edit)| matches!(edit, Edit::Label { .. } | Edit::Exit | Edit::Func { .. });
         if !self.plan.fuel && offset - *begin as usize <= SMALL_LOOP && edits.iter().all(plain) {
-            *to = Some(end);
+            *to = u32::try_from(end).ok();
         }
     }
 
@@ -476,7 +471,7 @@ impl Body {
                 _ => writer.write(*offset, edit, 0),
             }
             if let Edit::Run { end: Some(end), .. } = edit {
-                writer.unroll(edits.get(i + 1..=*end).unwrap_or_default());
+                writer.unroll(edits.get(i + 1..=*end as usize).unwrap_or_default());
             }
         }
         writer.copy(body.end);
@@ -518,13 +513,20 @@ impl Writer<'_> {
                 leb128(out, u64::from(label) + u64::from(loops) * AROUND + inside);
                 self.copied += bytes as usize;
             }
-            Edit::Call => {
+            Edit::Call { index, bytes } => {
                 counter.flush(out);
                 if let Some(height) = self.height {
                     height.flush(out);
                 }
+                match index {
+                    Some(index) => {
+                        get(out, op::CALL, self.at.func(index));
+                        self.copied += bytes as usize;
+                    }
+                    None => self.copy(offset as usize + bytes as usize),
+                }
+                counter.reload(&mut self.out);
             }
-            Edit::Called => counter.reload(out),
             Edit::Exit => counter.flush(out),
             Edit::Func { index, bytes } => {
                 leb128(out, self.at.func(index).into());

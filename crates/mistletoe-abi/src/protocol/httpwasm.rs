@@ -69,7 +69,7 @@ pub(crate) struct Exchange {
     read: usize,
     delimiter: Delimiter,
     output: Output,
-    max_output: u64,
+    limits: Limits,
     malloc: Option<GuestFunc<(u32,), u32>>,
     /// What `igets` allocated for the guest.
     given: Vec<u32>,
@@ -82,7 +82,7 @@ impl Exchange {
             read: 0,
             delimiter,
             output: Output::default(),
-            max_output: limits.max_output,
+            limits: limits.clone(),
             malloc: None,
             given: Vec::new(),
         }
@@ -147,8 +147,8 @@ fn write<T: 'static>(
     stream: fn(&mut Output) -> &mut Vec<u8>,
 ) -> Result<()> {
     caller.bytes("buffer", address, length)?;
-    let Exchange { output, max_output, .. } = caller.protocol_mut::<Exchange>();
-    let (all, limit) = ((output.stdout.len() + output.stderr.len()) as u64 + u64::from(length), *max_output);
+    let Exchange { output, limits, .. } = caller.protocol_mut::<Exchange>();
+    let (all, limit) = ((output.stdout.len() + output.stderr.len()) as u64 + u64::from(length), limits.max_output);
     // Before anything is copied: a guest can have more memory than its host has to spare.
     if all > limit {
         return Err(ErrorKind::TooLong { region: Region::Output, length: all, limit }.into());
@@ -196,6 +196,7 @@ impl<I: Instance> HttpInstance<I> {
     /// Answers one request (rules 2 to 5). What was written before a failure stays for `take_output`.
     pub(crate) fn run(&mut self, input: &[u8]) -> Result<()> {
         let exchange = self.exchange();
+        exchange.limits.input(input.len())?;
         (exchange.output, exchange.given) = Default::default();
         match &self.run {
             Run::Asks(run) => {

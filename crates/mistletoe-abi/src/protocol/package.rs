@@ -73,6 +73,7 @@ impl<I: Instance> PackageInstance<I> {
     /// Rules 3 to 8: hands `input` over, lends the output to `read`, and frees both.
     pub(crate) fn generate<R>(&mut self, input: &str, limits: &Limits, read: impl FnOnce(&str) -> R) -> Result<R> {
         // Rule 3.
+        limits.input(input.len())?;
         let given = self.guest.hand_over(&self.alloc, input.as_bytes())?;
         let address = self.guest.call(&self.generate, [given.address, given.length])?;
         let output = self.guest.fat_pointer(address);
