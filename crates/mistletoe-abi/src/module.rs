@@ -707,7 +707,7 @@ mod tests {
             (module(1, MAX_FUNCTIONS + 1, 1), Item::Functions),
             (module(1, 1, MAX_GLOBALS + 1), Item::Globals),
         ] {
-            let error = ValidModule::new(&wasm).err().expect("one too many");
+            let error = ValidModule::new(&wasm).map(drop).expect_err("one too many");
             assert_eq!(*error.kind(), ErrorKind::TooMany { item, limit: 500_000 });
         }
     }

@@ -42,9 +42,11 @@ const FRAME: u32 = 8;
 const SMALL_FRAME: u32 = 64;
 /// A loop that takes up no more bytes than this is unrolled, to so many turns.
 const SMALL_LOOP: usize = 96;
-const UNROLLED: usize = 4;
-/// Instructions that make up a turn, as a power of 2.
-const TURN: i8 = 8;
+const UNROLLED: u64 = 4;
+/// For a deadline alone: instructions, and units of what costs in proportion, that make up a turn, as powers of 2. The
+/// latter take their time on some engines.
+const TURN: u8 = 6;
+const BULK_TURN: i8 = 3;
 /// No more instructions than these wait for somebody else's look at the deadline: those of a function that calls none, or
 /// those around the loop that it begins with.
 const SMALL: u64 = 64;
@@ -121,7 +123,10 @@ impl Edit {
     fn charge(&self, plan: Plan) -> Option<u64> {
         match *self {
             Self::Run { cost, check, .. } if plan.fuel => (cost != 0 || check != Check::None).then_some(cost),
-            Self::Run { cost, check, .. } => (check != Check::None).then_some(1 + (cost >> TURN)),
+            Self::Run { cost, check, end } => {
+                let times = if end.is_some() { UNROLLED } else { 1 };
+                (check != Check::None).then_some(1 + ((cost * times) >> TURN))
+            }
             _ => None,
         }
     }
@@ -280,6 +285,10 @@ impl Body {
             op::CALL | op::CALL_INDIRECT => {
                 self.calls = true;
                 if !self.dead {
+                    if !self.plan.fuel {
+                        // What is called may be small and count nothing.
+                        self.cost(SMALL);
+                    }
                     let index = (opcode == op::CALL).then(|| number(operands).0);
                     self.edit(range.start, Edit::Call { index, bytes: range.len() as u32 });
                 } else if opcode == op::CALL {
@@ -501,7 +510,7 @@ impl Writer<'_> {
     /// Copies as far as `offset` and makes a change there, so many blocks further in than the module had it.
     fn write(&mut self, offset: u32, edit: &Edit, inside: u64) {
         self.copy(offset as usize);
-        let shift = |units: i8| if self.plan.fuel { units } else { units - TURN };
+        let shift = |units: i8| if self.plan.fuel { units } else { units - BULK_TURN };
         let (counter, out) = (self.counter, &mut self.out);
         // Free in every function that has bulk operations.
         let (number_local, result_local) = (counter.local + 2, counter.local + 3);
