@@ -16,7 +16,7 @@ use wasmparser::{
 use crate::error::{Error, ErrorKind, Found, Item, Result};
 use crate::limits::PAGE;
 use crate::limits::pass::{Body, Indices, Plan};
-use crate::prepare::{self, Bounds, Hidden, prepare};
+use crate::prepare::{Bounds, Hidden, ROOM, prepare};
 use crate::types::{Export, ExternType, FuncType, GlobalType, Import, MemoryType, TableType, ValType};
 
 /// The WebAssembly features that every engine runs, by the names of their proposals. All else is refused.
@@ -283,7 +283,14 @@ impl Reading<'_> {
             };
             rest = rest.get(consumed..).unwrap_or_default();
             match payload {
-                Payload::CodeSectionStart { count, .. } => bodies = count,
+                Payload::CodeSectionStart { count, size, .. } => {
+                    bodies = count;
+                    if self.plan.is_anything() {
+                        // What is put in takes up a fifth, mostly.
+                        self.code.reserve(rest.len().min(size as usize) / 4 * 5);
+                        self.code.extend(ROOM);
+                    }
+                }
                 Payload::CodeSectionEntry(_) => bodies = bodies.saturating_sub(1),
                 _ => {}
             }
@@ -353,9 +360,7 @@ impl Reading<'_> {
         if let (true, Some(listing)) = (metered, &self.listing) {
             // Nothing that it depends on comes behind the first function's body.
             let at = *self.at.get_or_insert_with(|| listing.indices());
-            let rewritten = scratch.finish(at, bytes, body.range(), locals, operands);
-            self.body = self.body.max(rewritten.len());
-            prepare::body(&mut self.code, &rewritten);
+            self.body = self.body.max(scratch.finish(at, bytes, body.range(), locals, operands, &mut self.code));
         }
         Ok(())
     }
@@ -614,6 +619,7 @@ fn global_type(ty: &wasmparser::GlobalType) -> GlobalType {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::prepare;
 
     #[test]
     fn every_table_gets_a_maximum_and_the_rest_of_the_module_stays() {

@@ -61,7 +61,8 @@ pub(crate) struct Hidden {
     pub(crate) fuel: Option<String>,
 }
 
-/// The module, and what it exports besides. `code` is its bodies after the pass, where there was one.
+/// The module, and what it exports besides. `code` is its bodies after the pass, where there was one, behind room for
+/// their number.
 pub(crate) fn prepare<'a>(
     bytes: &'a [u8],
     listing: &Listing,
@@ -86,7 +87,7 @@ pub(crate) fn prepare<'a>(
         change(GLOBAL, Some(module.globals()));
         change(EXPORT, Some(module.exports(&wrapped, &hidden)));
         change(ELEMENT, module.content(ELEMENT).map(|content| module.moved(content)));
-        change(CODE, Some(module.code(&wrapped, &code, &hidden)));
+        change(CODE, Some(module.code(code, &wrapped, &hidden)));
     } else if hidden.start.is_some() {
         change(EXPORT, Some(module.exports(&[], &hidden)));
     }
@@ -239,9 +240,8 @@ impl Module<'_> {
     }
 
     fn functions(&self, wrapped: &[u32], hidden: &Hidden) -> Vec<u8> {
-        let own = self.listing.functions.len() - self.at.imported as usize;
         let mut out = Vec::new();
-        leb128(&mut out, (own + 1 + wrapped.len() + usize::from(hidden.fuel.is_some())) as u64);
+        leb128(&mut out, self.number(wrapped, hidden) as u64);
         out.extend_from_slice(self.items(FUNCTION));
         leb128(&mut out, self.ty(1));
         for index in wrapped {
@@ -314,11 +314,18 @@ impl Module<'_> {
         out
     }
 
-    fn code(&self, wrapped: &[u32], bodies: &[u8], hidden: &Hidden) -> Vec<u8> {
+    /// How many functions the module has itself, with what is injected.
+    fn number(&self, wrapped: &[u32], hidden: &Hidden) -> usize {
         let own = self.listing.functions.len() - self.at.imported as usize;
-        let mut out = Vec::with_capacity(bodies.len() + 32 * wrapped.len() + 16);
-        leb128(&mut out, (own + 1 + wrapped.len() + usize::from(hidden.fuel.is_some())) as u64);
-        out.extend_from_slice(bodies);
+        own + 1 + wrapped.len() + usize::from(hidden.fuel.is_some())
+    }
+
+    /// The bodies with those of what is injected behind them.
+    fn code(&self, mut out: Vec<u8>, wrapped: &[u32], hidden: &Hidden) -> Vec<u8> {
+        if out.is_empty() {
+            out.extend(ROOM);
+        }
+        fill(&mut out, self.number(wrapped, hidden));
         body(&mut out, &code::slow(self.at));
         for index in wrapped {
             let ty = self.listing.functions.get(*index as usize).and_then(|ty| self.listing.func_type(*ty));
@@ -350,6 +357,17 @@ pub(crate) fn body(out: &mut Vec<u8>, content: &[u8]) {
 
 fn name(out: &mut Vec<u8>, name: &str) {
     body(out, name.as_bytes());
+}
+
+/// Room for a number below 2^32 that is not known before what is behind it.
+pub(crate) const ROOM: [u8; 5] = [0; 5];
+
+/// Writes such a number, with as many zeros in front as there is room for.
+pub(crate) fn fill(out: &mut [u8], number: usize) {
+    for (i, byte) in out.iter_mut().take(ROOM.len()).enumerate() {
+        let more = if i + 1 < ROOM.len() { 0x80 } else { 0 };
+        *byte = (number >> (7 * i)) as u8 & 0x7f | more;
+    }
 }
 
 /// Appends a number as the binary format writes unsigned ones (core 2.0, section 5.2.2).

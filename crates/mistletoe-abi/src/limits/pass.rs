@@ -14,7 +14,7 @@
 use std::ops::Range;
 
 use crate::limits::code::{AROUND, Counter, Height, get, i32_const, number, op};
-use crate::prepare::leb128;
+use crate::prepare::{ROOM, fill, leb128};
 
 /// What is to be counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -420,8 +420,8 @@ impl Body {
         }
     }
 
-    /// The rewritten body. `bytes` is the module, `body` the body's range in it; it has so many parameters and locals, and
-    /// so many operands at most.
+    /// Appends the rewritten body, with its length in front of it. `bytes` is the module, `body` the body's range in it; it
+    /// has so many parameters and locals, and so many operands at most. Answers with the length.
     pub(crate) fn finish(
         &mut self,
         at: Indices,
@@ -429,7 +429,8 @@ impl Body {
         body: Range<usize>,
         locals: u32,
         operands: u32,
-    ) -> Vec<u8> {
+        out: &mut Vec<u8>,
+    ) -> usize {
         let (plan, code) = (self.plan, self.code);
         let leaf = !self.calls;
         let tall = plan.height && (!leaf || locals.saturating_add(operands) > SMALL_FRAME);
@@ -452,9 +453,11 @@ impl Body {
             counter: Counter { kept, at, local: locals },
             bulk,
             height: tall.then_some(height),
-            out: Vec::with_capacity(body.len() + body.len() / 4 + 16),
+            out,
             copied: code,
         };
+        let begin = writer.out.len();
+        writer.out.extend(ROOM);
         // Core 2.0, section 5.5.13: groups of locals, each a count and a type.
         let (groups, length) = number(bytes.get(body.clone()).unwrap_or_default());
         let declared = bytes.get(body.start + length..code).unwrap_or_default();
@@ -463,10 +466,10 @@ impl Body {
             (true, false) => &[(2, op::I64)],
             (true, true) => &[(2, op::I64), (2, op::I32)],
         };
-        leb128(&mut writer.out, u64::from(groups) + added.len() as u64);
+        leb128(writer.out, u64::from(groups) + added.len() as u64);
         writer.out.extend_from_slice(declared);
         for (count, ty) in added {
-            leb128(&mut writer.out, u64::from(*count));
+            leb128(writer.out, u64::from(*count));
             writer.out.push(*ty);
         }
         let edits = self.edits.as_slice();
@@ -475,7 +478,7 @@ impl Body {
                 // A function begins with a run.
                 Edit::Run { check, .. } if i == 0 => {
                     let charge = edit.charge(plan).unwrap_or_default();
-                    writer.counter.enter(&mut writer.out, charge, *check, writer.height);
+                    writer.counter.enter(writer.out, charge, *check, writer.height);
                 }
                 _ => writer.write(*offset, edit, 0),
             }
@@ -484,7 +487,9 @@ impl Body {
             }
         }
         writer.copy(body.end);
-        writer.out
+        let length = writer.out.len() - begin - ROOM.len();
+        fill(writer.out.get_mut(begin..).unwrap_or_default(), length);
+        length
     }
 }
 
@@ -496,7 +501,7 @@ struct Writer<'a> {
     counter: Counter,
     bulk: bool,
     height: Option<Height>,
-    out: Vec<u8>,
+    out: &'a mut Vec<u8>,
     /// How far the module's bytes were copied.
     copied: usize,
 }
@@ -511,7 +516,7 @@ impl Writer<'_> {
     fn write(&mut self, offset: u32, edit: &Edit, inside: u64) {
         self.copy(offset as usize);
         let shift = |units: i8| if self.plan.fuel { units } else { units - BULK_TURN };
-        let (counter, out) = (self.counter, &mut self.out);
+        let (counter, out) = (self.counter, &mut *self.out);
         // Free in every function that has bulk operations.
         let (number_local, result_local) = (counter.local + 2, counter.local + 3);
         match *edit {
@@ -534,7 +539,7 @@ impl Writer<'_> {
                     }
                     None => self.copy(offset as usize + bytes as usize),
                 }
-                counter.reload(&mut self.out);
+                counter.reload(self.out);
             }
             Edit::Exit => counter.flush(out),
             Edit::Func { index, bytes } => {
@@ -572,7 +577,7 @@ impl Writer<'_> {
             // All but the loop's own `end`.
             self.copy(end as usize - 1);
             // Out of this block, the loop, and what is around it.
-            get(&mut self.out, op::BR, AROUND as u32 + 1);
+            get(self.out, op::BR, AROUND as u32 + 1);
             self.out.push(op::END);
             self.copied = begin;
         }
