@@ -8,14 +8,16 @@ use mistletoe_abi::{Caller, Imports, Result};
 
 use crate::setup::State;
 
-/// How many notes are kept as they are; of the others there is a checksum.
+/// How many notes of a call are kept as they are; of the others there is a checksum.
 const LINES: u32 = 100;
-/// How many notes there may be: a guest that makes more is ended by an error of the host's.
+/// How many notes of a call there may be: a guest that makes more is ended by an error of the host's.
 const NOTES: u32 = 20_000;
 /// How often the memory is looked at as a whole.
 const LOOKS: u32 = 100;
 /// How often a guest is called back in one session, and how deep.
 const CALLS_BACK: (u32, u32) = (50, 3);
+/// The remainder by 16 of the numbers that `deny` does not take.
+pub const DENIED: u32 = 7;
 /// How many functions of a guest's are called back: `step-0` and so on.
 pub const STEPS: u32 = 16;
 
@@ -50,9 +52,9 @@ impl Watch {
 
     /// What was noted since the last time.
     pub(crate) fn take(&mut self) -> String {
-        let mut lines = take(&mut self.lines);
-        if self.notes > LINES {
-            let _ = writeln!(lines, "{} notes in all, {:08x}", self.notes, take(&mut self.rest).finalize());
+        let (mut lines, notes) = (take(&mut self.lines), take(&mut self.notes));
+        if notes > LINES {
+            let _ = writeln!(lines, "{notes} notes in all, {:08x}", take(&mut self.rest).finalize());
         }
         lines
     }
@@ -111,9 +113,12 @@ pub(crate) fn add_to(imports: &mut Imports<State>) {
             }
             watch(caller).note("poke", &[address.into(), byte.into()])
         })
-        .func("fuzz", "deny", |caller: At<'_, '_>, value: u32| {
-            watch(caller).note("deny", &[value.into()])?;
-            if value % 16 == 7 { Err("denied") } else { Ok(()) }
+        // Ends the guest for one number in 16, with both in the error's message.
+        .func("fuzz", "deny", |caller: At<'_, '_>, number: u32, value: u64| -> Result<(), String> {
+            if number % 16 == DENIED {
+                return Err(format!("denied: {number:x} {value:x}"));
+            }
+            Ok(watch(caller).note("deny", &[number.into(), value])?)
         });
 }
 

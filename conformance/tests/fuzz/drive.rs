@@ -76,12 +76,12 @@ pub(crate) fn package(parts: &Parts<'_>, ends: Option<(u32, u32)>, random: &mut 
     }
 
     // What lies at these addresses is the module's affair.
-    const ADDRESSES: [i32; 10] = [0, 8, 100, 1_024, 4_096, 32_768, 60_000, 65_528, 65_529, -1];
+    const ADDRESSES: [i32; 10] = [0, 8, 100, 1_024, 4_096, 9_000, 32_768, 60_000, 65_528, 65_529];
     let mut function = Function::new([]);
     function.instructions().i32_const(random.pick(&ADDRESSES)).end();
     add("__mistletoe_info", 0, 1, &function);
     let mut function = Function::new([]);
-    function.instructions().i32_const(random.pick(&[16, 16, 16, 1_000, 65_532])).end();
+    function.instructions().i32_const(random.pick(&[16, 16, 16, 16, 1_000, 1_000, 30_000, 65_532])).end();
     add("__mistletoe_alloc", 1, 1, &function);
     let mut function = Function::new([]);
     for param in 0..2 {

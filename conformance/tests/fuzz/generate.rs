@@ -37,7 +37,7 @@ const IMPORTS: [(&str, &[ValType], &[ValType]); 9] = {
         ("many", &[I32, I64, F32, F64, I32, I64], &[I32, I64, F32, F64]),
         ("peek", &[I32], &[I32]),
         ("poke", &[I32, I32], &[]),
-        ("deny", &[I32], &[]),
+        ("deny", &[I32, I64], &[]),
     ]
 };
 
@@ -175,7 +175,7 @@ fn shape(random: &mut Random) -> Vec<u8> {
         types.ty().function(params.iter().copied(), results.iter().copied());
         imports.import("fuzz", name, EntityType::Function(i as u32));
     }
-    let minimum = random.pick(&[0, 1, 1, 1, 1, 1, 2, 3]);
+    let minimum = random.pick(&[0, 1, 1, 1, 1, 1, 1, 1, 2, 3]);
     let maximum = random.pick(&[None, None, Some(minimum), Some(minimum + 1), Some(100)]);
     let mut memories = MemorySection::new();
     memories.memory(MemoryType { minimum, maximum, memory64: false, shared: false, page_size_log2: None });

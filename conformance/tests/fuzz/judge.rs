@@ -8,6 +8,7 @@ use mistletoe::AnyBackend;
 use mistletoe_conformance::{Case, Observation};
 use serde_json::Value;
 
+use crate::gauge;
 use crate::generate::{self, Fuzzed};
 
 /// The kinds of errors that are a limit's.
@@ -22,6 +23,7 @@ pub(crate) struct Tally {
     calls: u64,
     answers: u64,
     unlimited: u64,
+    gauged: u64,
     /// Modules that were run, but cannot be compared, by why.
     skipped: BTreeMap<&'static str, u64>,
     /// Calls and openings that failed, by the kind of error.
@@ -74,12 +76,14 @@ fn compare(fuzzed: &Fuzzed, backends: &[AnyBackend], tally: &mut Tally) -> Resul
     let Some((_, first)) = observed.first() else { return Ok(()) };
     tally.count(first);
 
-    // Where the height is not limited, the engine's own stack ends a recursion, at a depth of the engine's.
-    let overflows =
-        |(_, observation): &(_, Observation)| errors(observation).any(|error| error["trap"] == "stack-overflow");
-    if !stack && observed.iter().any(overflows) {
-        *tally.skipped.entry("stack of the engine's").or_default() += 1;
-        return Ok(());
+    let overflows = |(_, one): &(_, Observation)| errors(one).any(|error| error["trap"] == "stack-overflow");
+    if let Some((name, one)) = observed.iter().find(|one| overflows(one)) {
+        // Where the height is not limited, the engine's own stack ends a recursion, at a depth of the engine's.
+        if !stack {
+            *tally.skipped.entry("stack of the engine's").or_default() += 1;
+            return Ok(());
+        }
+        return Err(differs(one, format!("{name}'s own stack is full, though its height is limited")));
     }
     let most = observed.iter().max_by_key(|(_, one)| observed.iter().filter(|(_, other)| one == other).count());
     let Some((_, most)) = most else { return Ok(()) };
@@ -90,6 +94,18 @@ fn compare(fuzzed: &Fuzzed, backends: &[AnyBackend], tally: &mut Tally) -> Resul
     let refused = most.load.as_ref().filter(|error| error["kind"] != "too-much-memory");
     if let Some(error) = refused.or(errors(most).find(|error| error["kind"] == "timed-out")) {
         return Err(differs(most, format!("all give {error}")));
+    }
+
+    if let (None, Some(backend)) = (&most.load, backends.first()) {
+        match gauge::predict(case, unlimited, most, backend) {
+            Ok(Some(predicted)) if predicted == *most => tally.gauged += 1,
+            Ok(Some(predicted)) => {
+                let difference = difference(&predicted, most);
+                return Err(differs(&predicted, format!("all do something else than is written: {difference}")));
+            }
+            Ok(None) => *tally.skipped.entry("stack of the gauge's").or_default() += 1,
+            Err(error) => return Err(differs(most, format!("the gauge is wrong: {error}"))),
+        }
     }
 
     if errors(most).any(|error| LIMITS.iter().any(|limit| error["kind"] == *limit)) {
@@ -121,7 +137,7 @@ fn winch_compiles_no_externref(case: &Case, observation: &Observation) -> bool {
 }
 
 /// All errors that came back, and what poisoned sessions.
-fn errors(observation: &Observation) -> impl Iterator<Item = &Value> {
+pub(crate) fn errors(observation: &Observation) -> impl Iterator<Item = &Value> {
     let calls = observation.calls.iter().flat_map(|call| call.result.as_ref().err().into_iter().chain(&call.fault));
     observation.load.iter().chain(&observation.open).chain(calls)
 }
@@ -175,6 +191,7 @@ impl Tally {
         self.calls += other.calls;
         self.answers += other.answers;
         self.unlimited += other.unlimited;
+        self.gauged += other.gauged;
         self.disagreements += other.disagreements;
         other.skipped.into_iter().for_each(|(why, count)| *self.skipped.entry(why).or_default() += count);
         other.errors.into_iter().for_each(|(kind, count)| *self.errors.entry(kind).or_default() += count);
@@ -183,12 +200,12 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { modules, calls, answers, unlimited, disagreements, .. } = self;
+        let Self { modules, calls, answers, unlimited, gauged, disagreements, .. } = self;
         write!(f, "{modules} modules, {calls} calls, {answers} answers")?;
         for (kind, count) in &self.errors {
             write!(f, ", {count} {kind}")?;
         }
-        write!(f, "; {unlimited} runs without limits")?;
+        write!(f, "; {gauged} counted again, {unlimited} runs without limits")?;
         for (why, count) in &self.skipped {
             write!(f, ", {count} left out ({why})")?;
         }

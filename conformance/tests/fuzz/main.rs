@@ -4,6 +4,7 @@
 
 mod drive;
 mod found;
+mod gauge;
 mod generate;
 mod judge;
 mod long;

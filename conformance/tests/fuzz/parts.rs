@@ -1,7 +1,7 @@
 //! A module in parts, to be put together again with some of them changed. No index changes: what is added comes last.
 
 use wasm_encoder::{CodeSection, FunctionSection, RawSection, Section, TypeSection, ValType};
-use wasmparser::{FuncType, FunctionBody, GlobalType, Parser, Payload, TypeRef};
+use wasmparser::{Export, FuncType, FunctionBody, GlobalType, Parser, Payload, TypeRef};
 
 /// What the order of sections is in a module, by their ids.
 const ORDER: [u8; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 10, 11];
@@ -15,7 +15,11 @@ pub(crate) struct Parts<'a> {
     /// How many of them are imported.
     pub(crate) imported: usize,
     pub(crate) globals: Vec<GlobalType>,
+    /// What they begin with: constant expressions without their `end`.
+    pub(crate) inits: Vec<&'a [u8]>,
     pub(crate) tables: u32,
+    pub(crate) exports: Vec<Export<'a>>,
+    pub(crate) start: Option<u32>,
     pub(crate) bodies: Vec<FunctionBody<'a>>,
 }
 
@@ -28,7 +32,10 @@ impl<'a> Parts<'a> {
             funcs: Vec::new(),
             imported: 0,
             globals: Vec::new(),
+            inits: Vec::new(),
             tables: 0,
+            exports: Vec::new(),
+            start: None,
             bodies: Vec::new(),
         };
         for payload in Parser::new(0).parse_all(wasm) {
@@ -56,9 +63,16 @@ impl<'a> Parts<'a> {
                 Payload::TableSection(tables) => parts.tables = tables.count(),
                 Payload::GlobalSection(globals) => {
                     for global in globals {
-                        parts.globals.push(global?.ty);
+                        let global = global?;
+                        parts.globals.push(global.ty);
+                        let mut init = global.init_expr.get_binary_reader();
+                        parts.inits.push(init.read_bytes(init.bytes_remaining().saturating_sub(1))?);
                     }
                 }
+                Payload::ExportSection(exports) => {
+                    parts.exports = exports.into_iter().collect::<wasmparser::Result<_>>()?;
+                }
+                Payload::StartSection { func, .. } => parts.start = Some(func),
                 Payload::CodeSectionEntry(body) => parts.bodies.push(body),
                 _ => {}
             }
