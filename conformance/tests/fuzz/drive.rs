@@ -36,7 +36,7 @@ pub(crate) fn package(parts: &Parts<'_>, ends: Option<(u32, u32)>, random: &mut 
     for func in own.clone() {
         exports.export(&format!("func-{func}"), ExportKind::Func, func as u32);
     }
-    for table in 0..parts.tables {
+    for table in 0..parts.tables.len() as u32 {
         exports.export(&format!("table-{table}"), ExportKind::Table, table);
     }
     for global in 0..parts.globals.len() {
@@ -63,6 +63,9 @@ pub(crate) fn package(parts: &Parts<'_>, ends: Option<(u32, u32)>, random: &mut 
             argument(&mut sink, *param, random);
         }
         sink.call(*func);
+        if random.once_in(4) {
+            bulk(&mut sink, parts, random);
+        }
         for result in ty.results().iter().rev() {
             report(&mut sink, *result);
         }
@@ -107,6 +110,29 @@ pub(crate) fn package(parts: &Parts<'_>, ends: Option<(u32, u32)>, random: &mut 
         wasm: parts.with(&[&types, &funcs, &exports, &code]),
         starts: (0..steps.len() as u32).step_by(tries).collect(),
     }
+}
+
+/// An instruction on much at once. Those that a generated module has trap for the most part, if they do anything.
+fn bulk(sink: &mut InstructionSink<'_>, parts: &Parts<'_>, random: &mut Random) {
+    let memory = random.once_in(2) || parts.tables.is_empty();
+    let (places, most) = if memory { (60_000, 5_000) } else { (4, 40) };
+    let mut number = |end: u64| random.below(end) as i32;
+    let (to, from, count) = (number(places), number(places), number(most));
+    match (memory, number(3)) {
+        (true, 0) => sink.i32_const(to).i32_const(from).i32_const(count).memory_copy(0, 0),
+        (true, 1) => sink.i32_const(to).i32_const(from).i32_const(count).memory_fill(0),
+        (true, _) => sink.i32_const(number(3)).memory_grow(0).i64_extend_i32_u().call(RESULT),
+        (false, what) => {
+            let table = number(parts.tables.len() as u64) as u32;
+            let null = if parts.tables[table as usize].is_func_ref() { HeapType::FUNC } else { HeapType::EXTERN };
+            sink.ref_null(null).i32_const(number(60)).table_grow(table).i64_extend_i32_u().call(RESULT);
+            match what {
+                0 => sink.i32_const(to).i32_const(from).i32_const(count).table_copy(table, table),
+                1 => sink.i32_const(to).ref_null(null).i32_const(count).table_fill(table),
+                _ => sink,
+            }
+        }
+    };
 }
 
 /// Pushes an argument, of those that programs trip over more often.

@@ -1,7 +1,7 @@
 //! A module in parts, to be put together again with some of them changed. No index changes: what is added comes last.
 
 use wasm_encoder::{CodeSection, FunctionSection, RawSection, Section, TypeSection, ValType};
-use wasmparser::{Export, FuncType, FunctionBody, GlobalType, Parser, Payload, TypeRef};
+use wasmparser::{Export, FuncType, FunctionBody, GlobalType, Parser, Payload, RefType, TypeRef};
 
 /// What the order of sections is in a module, by their ids.
 const ORDER: [u8; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 10, 11];
@@ -17,7 +17,8 @@ pub(crate) struct Parts<'a> {
     pub(crate) globals: Vec<GlobalType>,
     /// What they begin with: constant expressions without their `end`.
     pub(crate) inits: Vec<&'a [u8]>,
-    pub(crate) tables: u32,
+    /// What the tables hold.
+    pub(crate) tables: Vec<RefType>,
     pub(crate) exports: Vec<Export<'a>>,
     pub(crate) start: Option<u32>,
     pub(crate) bodies: Vec<FunctionBody<'a>>,
@@ -33,7 +34,7 @@ impl<'a> Parts<'a> {
             imported: 0,
             globals: Vec::new(),
             inits: Vec::new(),
-            tables: 0,
+            tables: Vec::new(),
             exports: Vec::new(),
             start: None,
             bodies: Vec::new(),
@@ -60,7 +61,11 @@ impl<'a> Parts<'a> {
                         parts.funcs.push(ty?);
                     }
                 }
-                Payload::TableSection(tables) => parts.tables = tables.count(),
+                Payload::TableSection(tables) => {
+                    for table in tables {
+                        parts.tables.push(table?.ty.element_type);
+                    }
+                }
                 Payload::GlobalSection(globals) => {
                     for global in globals {
                         let global = global?;
