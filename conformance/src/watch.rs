@@ -1,5 +1,5 @@
-//! The host functions of the module `fuzz`: what generated modules are watched through. What they are given, and what the
-//! memory holds, is noted line by line, and comes out as the standard error of a case's steps.
+//! The host functions of the module `fuzz`: what generated modules are watched through. What they are given, and what
+//! the memory holds, is noted line by line, and comes out as the standard error of a case's steps.
 
 use std::fmt::Write as _;
 use std::mem::take;

@@ -60,6 +60,10 @@ pub(crate) fn fixture(case: &Case, expected: &Observation) -> Result<String, Err
         }
         writeln!(text, "stderr = {}", toml(&observed.stderr.clone().into()))?;
     }
+    for known in &header.known {
+        let (backend, reason) = (toml(&known.backend.clone().into()), toml(&known.reason.clone().into()));
+        writeln!(text, "\n[[known]]\nbackend = {backend}\nreason = {reason}")?;
+    }
     let mut fixture = String::new();
     for line in text.lines() {
         writeln!(fixture, "{}", format!(";;! {line}").trim_end())?;

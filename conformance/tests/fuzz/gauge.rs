@@ -43,14 +43,9 @@ struct Gauge {
     height: u32,
 }
 
-/// What a package does by this count, where `most` is what was observed of it. `None` where the engine's own stack was
-/// full first.
-pub(crate) fn predict(
-    case: &Case,
-    unlimited: &Case,
-    most: &Observation,
-    backend: &AnyBackend,
-) -> Result<Option<Observation>, String> {
+/// What a package does by this count; without the fuel of calls that trapped, which the document leaves out in part.
+/// `None` where the engine's own stack was full first.
+pub(crate) fn predict(case: &Case, unlimited: &Case, backend: &AnyBackend) -> Result<Option<Observation>, String> {
     let limits = case.header.limits.as_ref();
     let bounds = Bounds { fuel: limits.and_then(|limits| limits.fuel), stack: limits.and_then(|limits| limits.stack) };
     let mut gauged = unlimited.clone();
@@ -73,9 +68,8 @@ pub(crate) fn predict(
         translate(error, bounds);
     }
     let mut calls = observed.calls.into_iter();
-    for (step, most) in case.header.steps.iter().zip(&most.calls) {
+    for step in &case.header.steps {
         let Some(mut call) = calls.next() else { break };
-        call.fuel = most.fuel;
         let mut used = None;
         for error in call.result.as_mut().err().into_iter().chain(&mut call.fault) {
             used = translate(error, bounds).or(used);
@@ -92,9 +86,7 @@ pub(crate) fn predict(
                 used = Some(charged);
             }
         }
-        if bounds.fuel.is_some() {
-            call.fuel = used.or(call.fuel);
-        }
+        call.fuel = used.filter(|_| bounds.fuel.is_some());
         predicted.calls.push(call);
     }
     Ok(Some(predicted))
@@ -138,7 +130,7 @@ fn gauge(wasm: &[u8], bounds: Bounds) -> wasmparser::Result<Vec<u8>> {
     let mut funcs = parts.function_section();
     let mut code = wasm_encoder::CodeSection::new();
     let operands = most_operands(wasm)?;
-    let bodies = parts.bodies.iter().map(|body| Body::read(body)).collect::<wasmparser::Result<Vec<_>>>()?;
+    let bodies = parts.bodies.iter().map(Body::read).collect::<wasmparser::Result<Vec<_>>>()?;
     for (i, (body, operands)) in bodies.iter().zip(operands).enumerate() {
         let func = imported + i as u32;
         let params = parts.func(func as usize).params().len() as u32;
@@ -164,17 +156,15 @@ fn gauge(wasm: &[u8], bounds: Bounds) -> wasmparser::Result<Vec<u8>> {
         funcs.function(parts.funcs[func as usize]);
         let mut function = Function::new([]);
         let mut sink = function.instructions();
-        let counts = [gauge.executed, gauge.charged];
-        for count in counts.into_iter().filter(|_| reports) {
-            sink.global_get(count).call(RESULT);
+        for count in [gauge.executed, gauge.charged].into_iter().filter(|_| reports) {
+            sink.global_get(count).call(RESULT).i64_const(0).global_set(count);
         }
-        let params = parts.func(func as usize).params().len() as u32;
-        for param in 0..params {
+        for param in 0..parts.func(func as usize).params().len() as u32 {
             sink.local_get(param);
         }
         sink.call(func);
         gauge.look(&mut sink);
-        for count in counts.into_iter().filter(|_| resets) {
+        for count in [gauge.executed, gauge.charged].into_iter().filter(|_| resets) {
             sink.i64_const(0).global_set(count);
         }
         sink.end();

@@ -21,8 +21,8 @@ pub(crate) struct Fuzzed {
     pub(crate) case: Case,
     /// The same without those on time, fuel and the stack: nothing is put into its code.
     pub(crate) unlimited: Case,
-    /// Whether the height of the stack is limited.
-    pub(crate) stack: bool,
+    /// Whether it has instructions that grow the memory or a table.
+    pub(crate) grows: bool,
 }
 
 /// What a package can import from `fuzz`: names, parameters and results as `watch.rs` of the suite has them.
@@ -46,7 +46,8 @@ pub(crate) fn case(seed: u64) -> Result<Option<Fuzzed>, crate::Error> {
     let mut random = Random::new(seed);
     let length = random.of_any_size(500, 20_000);
     let bytes = random.bytes(length as usize);
-    let config = config(&mut random);
+    let memory = memory(&mut random);
+    let config = config(&mut random, memory);
     let Ok(mut module) = wasm_smith::Module::new(config, &mut Unstructured::new(&bytes)) else { return Ok(None) };
     let mut ends = None;
     if random.once_in(2) {
@@ -57,7 +58,7 @@ pub(crate) fn case(seed: u64) -> Result<Option<Fuzzed>, crate::Error> {
     let bytes = module.to_bytes();
     let driven = drive::package(&Parts::new(&bytes)?, ends, &mut random);
 
-    let limits = Limits::new(&mut random, ends.is_some());
+    let limits = Limits::new(&mut random, ends.is_some(), memory.maximum.is_some());
     let text = |limits: &Limits| {
         let mut text = format!(
             "about = \"seed {seed:#018x}\"\nrules = [18]\nimports = true\nlimits = {{ {} }}\n",
@@ -81,7 +82,7 @@ pub(crate) fn case(seed: u64) -> Result<Option<Fuzzed>, crate::Error> {
         seed,
         case: case(&limits)?,
         unlimited: case(&Limits { memory: limits.memory, ..Limits::default() })?,
-        stack: limits.stack.is_some(),
+        grows: Parts::new(&driven.wasm)?.grows()?,
     }))
 }
 
@@ -94,11 +95,12 @@ struct Limits {
 }
 
 impl Limits {
-    /// Of every combination that ends a guest, those with all of them more often.
-    fn new(random: &mut Random, ends: bool) -> Self {
+    /// Of every combination that is safe for a module that `ends` by itself, and whose memory is `bounded`; those with
+    /// all of them more often.
+    fn new(random: &mut Random, ends: bool, bounded: bool) -> Self {
         let memory = random.pick(&[65_536, 200_000, 200_000, 655_360, 1 << 20, 1 << 20]);
         let mut limits = Self {
-            memory: Some(memory),
+            memory: Some(memory).filter(|_| !(bounded && random.once_in(4))),
             timeout_ms: Some(TIMEOUT_MS),
             fuel: Some(random.of_any_size(100, 1_000_000)),
             stack: Some(if random.once_in(2) { 65_536 } else { random.of_any_size(20, 65_536) }),
@@ -123,15 +125,22 @@ impl Limits {
     }
 }
 
+/// A memory of few pages; where it has a maximum, of few as well.
+fn memory(random: &mut Random) -> MemoryType {
+    let minimum = random.pick(&[0, 1, 1, 1, 1, 1, 1, 1, 2, 3]);
+    let maximum = random.pick(&[None, None, Some(minimum), Some(minimum + 1), Some(100)]);
+    MemoryType { minimum, maximum, memory64: false, shared: false, page_size_log2: None }
+}
+
 /// Exactly the features of [`mistletoe::FEATURES`], in small modules of many shapes.
-fn config(random: &mut Random) -> Config {
+fn config(random: &mut Random, memory: MemoryType) -> Config {
     let references = !random.once_in(3);
     let imported = IMPORTS.len();
     let funcs = 1 + random.below(5) as usize;
     let control =
         [InstructionKind::Control, InstructionKind::Variable, InstructionKind::Parametric, InstructionKind::NumericInt];
     Config {
-        module_shape: Some(shape(random)),
+        module_shape: Some(shape(memory)),
         allowed_instructions: match random.below(4) {
             0 => InstructionKinds::new(&control),
             _ => InstructionKinds::all(),
@@ -169,16 +178,14 @@ fn config(random: &mut Random) -> Config {
 }
 
 /// A module with the imports and the exports that the generated one is to have.
-fn shape(random: &mut Random) -> Vec<u8> {
+fn shape(memory: MemoryType) -> Vec<u8> {
     let (mut types, mut imports) = (TypeSection::new(), ImportSection::new());
     for (i, (name, params, results)) in IMPORTS.into_iter().enumerate() {
         types.ty().function(params.iter().copied(), results.iter().copied());
         imports.import("fuzz", name, EntityType::Function(i as u32));
     }
-    let minimum = random.pick(&[0, 1, 1, 1, 1, 1, 1, 1, 2, 3]);
-    let maximum = random.pick(&[None, None, Some(minimum), Some(minimum + 1), Some(100)]);
     let mut memories = MemorySection::new();
-    memories.memory(MemoryType { minimum, maximum, memory64: false, shared: false, page_size_log2: None });
+    memories.memory(memory);
     let mut exports = ExportSection::new();
     exports.export("memory", ExportKind::Memory, 0);
     let mut module = Module::new();

@@ -1,5 +1,6 @@
 //! `cargo xtask fuzz`: module after module, until the time is over.
 
+use std::panic::resume_unwind;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -7,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use clap::Parser;
+use mistletoe::AnyBackend;
 use mistletoe_conformance::Observation;
 
 use crate::judge::{Tally, judge};
@@ -14,6 +16,9 @@ use crate::{Error, found, generate};
 
 /// How often is told how far it is.
 const NEWS: Duration = Duration::from_secs(60);
+
+/// How many modules are run on the same backends: wasmi and wasmer keep what they compiled until the engine is dropped.
+const BATCH: u64 = 64;
 
 /// Runs generated modules on every backend, and saves as a fixture what they do not agree on.
 #[derive(Parser)]
@@ -59,45 +64,56 @@ pub(crate) fn run() -> Result<ExitCode, Error> {
     }
     eprintln!("seeds from {first:#x}");
 
-    let mut backends = crate::backends()?;
-    if !arguments.backend.is_empty() {
-        backends.retain(|backend| arguments.backend.iter().any(|name| name == backend.name()));
-    }
+    let selected = |backend: &AnyBackend| {
+        arguments.backend.is_empty() || arguments.backend.iter().any(|name| name == backend.name())
+    };
     let (next, tally, news) = (AtomicU64::new(0), Mutex::new(Tally::default()), Mutex::new(begin));
-    let work = || {
-        while begin.elapsed() < length {
-            let module = next.fetch_add(1, Relaxed);
-            if module >= arguments.modules {
-                break;
-            }
-            let mut own = Tally::default();
-            let result = judge(first.wrapping_add(module), &backends, &mut own);
-            let mut tally = lock(&tally);
-            tally.add(own);
-            if let Err(disagreement) = result {
-                println!("{disagreement}");
-                match found::save(&disagreement) {
-                    Ok(Some(path)) => println!("    saved as {}", path.display()),
-                    Ok(None) => {}
-                    Err(error) => println!("    not saved: {error}"),
-                }
-            }
-            let mut news = lock(&news);
-            if news.elapsed() >= NEWS {
-                *news = Instant::now();
-                eprintln!("{:.0} s: {tally}", begin.elapsed().as_secs_f64());
+    let judge = |seed: u64, backends: &[AnyBackend]| {
+        let mut own = Tally::default();
+        let result = judge(seed, backends, &mut own);
+        let mut tally = lock(&tally);
+        tally.add(own);
+        if let Err(disagreement) = result {
+            println!("{disagreement}");
+            match found::save(&disagreement) {
+                Ok(Some(path)) => println!("    saved as {}", path.display()),
+                Ok(None) => {}
+                Err(error) => println!("    not saved: {error}"),
             }
         }
+        let mut news = lock(&news);
+        if news.elapsed() >= NEWS {
+            *news = Instant::now();
+            eprintln!("{:.0} s: {tally}", begin.elapsed().as_secs_f64());
+        }
+    };
+    let work = || -> Result<(), Error> {
+        while begin.elapsed() < length {
+            let batch = next.fetch_add(BATCH, Relaxed);
+            let modules = batch..arguments.modules.min(batch.saturating_add(BATCH));
+            if modules.is_empty() {
+                break;
+            }
+            let mut backends = crate::backends()?;
+            backends.retain(selected);
+            for module in modules.take_while(|_| begin.elapsed() < length) {
+                judge(first.wrapping_add(module), &backends);
+            }
+        }
+        Ok(())
     };
     let jobs = arguments.jobs.unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
-    thread::scope(|scope| (0..jobs).try_for_each(|_| crate::thread().spawn_scoped(scope, work).map(drop)))?;
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic)))
+    })?;
 
     let tally = lock(&tally);
     println!("{tally}; {:.1} modules a second", tally.modules as f64 / begin.elapsed().as_secs_f64());
     Ok(if tally.disagreements == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What a thread that panicked has counted, counts.
+/// What a thread has counted that panicked, counts.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

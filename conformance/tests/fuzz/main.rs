@@ -11,9 +11,7 @@ mod long;
 mod parts;
 mod random;
 
-use std::panic::resume_unwind;
 use std::process::ExitCode;
-use std::thread;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use mistletoe::AnyBackend;
@@ -40,26 +38,15 @@ fn tests() -> ExitCode {
     let (tests, modules) = TESTS;
     let trials = (0..tests).map(|test| {
         let seeds = test * modules..(test + 1) * modules;
-        let work = move || {
+        Trial::test(format!("seeds::{:03}-{:03}", seeds.start, seeds.end - 1), move || {
             let (backends, mut tally) = (backends()?, Tally::default());
-            for seed in seeds.clone() {
+            for seed in seeds {
                 judge(seed, &backends, &mut tally).map_err(|disagreement| Failed::from(disagreement.to_string()))?;
             }
             Ok(())
-        };
-        Trial::test(format!("seeds::{:03}-{:03}", test * modules, (test + 1) * modules - 1), move || {
-            thread::scope(|scope| {
-                thread().spawn_scoped(scope, work)?.join().unwrap_or_else(|panic| resume_unwind(panic))
-            })
         })
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
-}
-
-/// A thread that modules are run on. wasmi 2.0.0 takes some of the host's stack for each `memory.grow` and `table.grow`
-/// until the guest's function returns, so that a loop of them needs more of it than any thread has by default.
-fn thread() -> thread::Builder {
-    thread::Builder::new().stack_size(1 << 29)
 }
 
 fn backends() -> Result<Vec<AnyBackend>, mistletoe::Error> {

@@ -1,7 +1,7 @@
 //! A module in parts, to be put together again with some of them changed. No index changes: what is added comes last.
 
 use wasm_encoder::{CodeSection, FunctionSection, RawSection, Section, TypeSection, ValType};
-use wasmparser::{Export, FuncType, FunctionBody, GlobalType, Parser, Payload, RefType, TypeRef};
+use wasmparser::{Export, FuncType, FunctionBody, GlobalType, Operator, Parser, Payload, RefType, TypeRef};
 
 /// What the order of sections is in a module, by their ids.
 const ORDER: [u8; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 10, 11];
@@ -88,6 +88,18 @@ impl<'a> Parts<'a> {
     /// The type of a function.
     pub(crate) fn func(&self, index: usize) -> &FuncType {
         &self.types[self.funcs[index] as usize]
+    }
+
+    /// Whether it ever grows its memory or a table.
+    pub(crate) fn grows(&self) -> wasmparser::Result<bool> {
+        for body in &self.bodies {
+            for operator in body.get_operators_reader()? {
+                if matches!(operator?, Operator::MemoryGrow { .. } | Operator::TableGrow { .. }) {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
     }
 
     /// The types as a section, to be added to.
