@@ -42,7 +42,7 @@ pub struct Header {
     /// The interface that the module speaks: `"package"` (the default), `"httpwasm"` or `"command"`.
     #[serde(default)]
     pub protocol: Protocol,
-    /// Whether it can import the functions of the module `test`, which `offers.rs` lists.
+    /// Whether it can import the functions of the modules `test`, which `offers.rs` lists, and `fuzz`, in `watch.rs`.
     #[serde(default)]
     pub imports: bool,
     /// What WASI grants; without it there is no WASI.

@@ -35,6 +35,7 @@ pub mod offers;
 pub mod report;
 mod run;
 pub mod setup;
+pub mod watch;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use crate::case::Text;
 use crate::offers::{self, Memo};
+use crate::watch::{self, Watch};
 
 /// The interface that a case's module speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -97,6 +98,7 @@ struct Folder {
 #[derive(Debug, Default)]
 pub struct State {
     pub(crate) memo: Memo,
+    pub(crate) watch: Watch,
     pub(crate) wasi: Wasi,
     /// Where the granted folders are, and goes with them.
     folders: Option<Arc<TempDir>>,
@@ -116,7 +118,11 @@ impl Setup {
         delimiter: Delimiter,
         wasi: Option<Grants>,
     ) -> Self {
-        let mut imports = if tests { offers::imports() } else { Imports::new() };
+        let mut imports = Imports::new();
+        if tests {
+            imports = offers::imports();
+            watch::add_to(&mut imports);
+        }
         if wasi.is_some() {
             mistletoe_wasi::add_to(&mut imports);
         }
@@ -151,7 +157,7 @@ impl Setup {
             }
             folders = Some(Arc::new(root));
         }
-        Ok(State { memo: Memo::default(), wasi: builder.build(), folders })
+        Ok(State { wasi: builder.build(), folders, ..State::default() })
     }
 }
 
@@ -182,10 +188,11 @@ impl Folder {
 }
 
 impl State {
-    /// What the guest wrote to its standard output, or error, so far, and did not see taken yet.
+    /// What the guest wrote to its standard output, or error, so far, and did not see taken yet. What was noted of it by
+    /// the functions of the module `fuzz` counts as the latter.
     pub fn take_streams(&mut self) -> (String, String) {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        (text(self.wasi.take_stdout()), text(self.wasi.take_stderr()))
+        (text(self.wasi.take_stdout()), text(self.wasi.take_stderr()) + &self.watch.take())
     }
 
     /// What is in the granted folders: each file's path from there with what it holds, links with where they lead.

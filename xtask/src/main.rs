@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod conformance;
+mod fuzz;
 mod packages;
 
 use std::path::Path;
@@ -22,6 +23,8 @@ struct Cli {
 enum Task {
     /// Run the conformance suite, as a matrix of cases and backends.
     Conformance(conformance::Args),
+    /// Run generated modules on every backend, and compare.
+    Fuzz(fuzz::Args),
     /// Build the example packages that are not written in WebAssembly text.
     Packages(packages::Args),
 }
@@ -29,6 +32,7 @@ enum Task {
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().task {
         Task::Conformance(args) => conformance::run(&args),
+        Task::Fuzz(args) => fuzz::run(&args),
         Task::Packages(args) => packages::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }

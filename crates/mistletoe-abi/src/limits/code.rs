@@ -29,6 +29,7 @@ pub(super) mod op {
     pub(in crate::limits) const I64_CONST: u8 = 0x42;
     pub(in crate::limits) const I32_NE: u8 = 0x47;
     pub(in crate::limits) const I64_LT_S: u8 = 0x53;
+    pub(in crate::limits) const I64_ADD: u8 = 0x7c;
     pub(in crate::limits) const I64_SUB: u8 = 0x7d;
     pub(in crate::limits) const I64_OR: u8 = 0x84;
     pub(in crate::limits) const I64_SHL: u8 = 0x86;
@@ -120,18 +121,24 @@ impl Counter {
         } else {
             self.reload(out);
         }
-        match (height, looks) {
-            (None, false) => {}
-            (None, true) => self.check(out),
-            (Some(height), false) => height.check(out),
-            (Some(height), true) => {
-                out.push(op::I64_OR);
+        match height {
+            None if looks => self.check(out),
+            None => {}
+            Some(height) => {
+                if looks {
+                    out.push(op::I64_OR);
+                }
                 spent(out);
                 out.extend([op::IF, op::EMPTY]);
                 self.flush(out);
                 get(out, op::LOCAL_GET, height.local);
                 get(out, op::CALL, self.at.slow());
-                self.reload(out);
+                if looks {
+                    self.reload(out);
+                } else {
+                    // The stack is too high: nothing has to be kept for later.
+                    out.push(op::UNREACHABLE);
+                }
                 out.push(op::END);
             }
         }
@@ -192,12 +199,18 @@ impl Counter {
         out.extend([op::BLOCK, ty, op::LOOP, ty, op::BLOCK, op::EMPTY]);
     }
 
-    /// Behind it.
-    pub(super) fn around_end(self, out: &mut Vec<u8>) {
+    /// Behind it. What was charged for the turn is given back, since it begins once more.
+    pub(super) fn around_end(self, out: &mut Vec<u8>, charge: u64) {
         // Its results go to the outermost end.
         get(out, op::BR, 2);
         out.push(op::END);
         self.tick(out);
+        if charge != 0 {
+            self.get(out);
+            i64_const(out, charge as i64);
+            out.push(op::I64_ADD);
+            self.set(out);
+        }
         get(out, op::BR, 0);
         out.extend([op::END, op::END]);
     }
@@ -209,16 +222,6 @@ impl Height {
         get(out, op::GLOBAL_GET, self.at.height());
         subtract(out, self.frame.into());
         get(out, op::LOCAL_TEE, self.local);
-    }
-
-    /// Ends the guest if what is left is too little.
-    fn check(self, out: &mut Vec<u8>) {
-        spent(out);
-        out.extend([op::IF, op::EMPTY]);
-        get(out, op::LOCAL_GET, self.local);
-        get(out, op::CALL, self.at.slow());
-        // It does not come back: nothing has to be kept for later.
-        out.extend([op::UNREACHABLE, op::END]);
     }
 
     /// The function calls another.

@@ -99,8 +99,8 @@ enum Edit {
     Run { cost: u64, check: Check, end: Option<u32> },
     /// The next instruction is a loop of this type, which gets a place to tick around it.
     Loop { ty: u8 },
-    /// Such a loop has ended.
-    LoopEnd,
+    /// Such a loop has ended, whose run is this edit.
+    LoopEnd { run: u32 },
     /// The label of a branch, in so many bytes, out of so many such loops.
     Label { label: u32, bytes: u32, loops: u32 },
     /// A call, in so many bytes: of the function of this index, or of one that is looked up.
@@ -155,8 +155,8 @@ struct Frame {
     reach: usize,
     /// How many loops with a place to tick are open, itself among them.
     loops: u32,
-    /// It is one of them.
-    around: bool,
+    /// It is one of them, and this edit is its run.
+    around: Option<u32>,
 }
 
 /// A function's body, while it is read.
@@ -233,8 +233,8 @@ impl Body {
                     _ => Check::Here,
                 };
                 self.open(opcode);
-                if let Some(frame) = self.frames.last_mut() {
-                    frame.around = check == Check::Around;
+                if let Some(frame) = self.frames.last_mut().filter(|_| check == Check::Around) {
+                    frame.around = u32::try_from(self.edits.len()).ok();
                 }
                 if !self.dead && self.plan.ticks {
                     self.start_run(range.end, check);
@@ -335,7 +335,7 @@ impl Body {
             outer: self.run,
             reach: usize::MAX,
             loops: self.around,
-            around: false,
+            around: None,
         });
     }
 
@@ -379,10 +379,10 @@ impl Body {
 
     fn close(&mut self, offset: usize) {
         let Some(frame) = self.frames.pop() else { return };
-        if frame.around {
+        if let Some(run) = frame.around {
             self.around -= 1;
             self.unroll(offset);
-            self.edit(offset, Edit::LoopEnd);
+            self.edit(offset, Edit::LoopEnd { run });
         }
         // Nothing inside goes anywhere but to the end: who comes in comes out, and the run that was left goes on.
         let through = frame.reach >= self.frames.len();
@@ -480,6 +480,11 @@ impl Body {
                     let charge = edit.charge(plan).unwrap_or_default();
                     writer.counter.enter(writer.out, charge, *check, writer.height);
                 }
+                Edit::LoopEnd { run } => {
+                    let charge = edits.get(*run as usize).and_then(|(_, run)| run.charge(plan));
+                    writer.copy(*offset as usize);
+                    writer.counter.around_end(writer.out, charge.filter(|_| plan.fuel).unwrap_or_default());
+                }
                 _ => writer.write(*offset, edit, 0),
             }
             if let Edit::Run { end: Some(end), .. } = edit {
@@ -522,7 +527,6 @@ impl Writer<'_> {
         match *edit {
             Edit::Run { check, .. } => counter.run(out, edit.charge(self.plan).unwrap_or_default(), check),
             Edit::Loop { ty } => counter.around(out, ty),
-            Edit::LoopEnd => counter.around_end(out),
             Edit::Label { label, bytes, loops } => {
                 leb128(out, u64::from(label) + u64::from(loops) * AROUND + inside);
                 self.copied += bytes as usize;

@@ -1,0 +1,127 @@
+//! The host functions of the module `fuzz`: what generated modules are watched through. What they are given, and what
+//! the memory holds, is noted line by line, and comes out as the standard error of a case's steps.
+
+use std::fmt::Write as _;
+use std::mem::take;
+
+use mistletoe_abi::{Caller, Imports, Result};
+
+use crate::setup::State;
+
+/// How many notes of a call are kept as they are; of the others there is a checksum.
+const LINES: u32 = 100;
+/// How many notes of a call there may be: a guest that makes more is ended by an error of the host's.
+const NOTES: u32 = 20_000;
+/// How often the memory is looked at as a whole.
+const LOOKS: u32 = 100;
+/// How often a guest is called back in one session, and how deep.
+const CALLS_BACK: (u32, u32) = (50, 3);
+/// The remainder by 16 of the numbers that `deny` does not take.
+pub const DENIED: u32 = 7;
+/// How many functions of a guest's are called back: `step-0` and so on.
+pub const STEPS: u32 = 16;
+
+/// What was noted in one session.
+#[derive(Debug, Default)]
+pub(crate) struct Watch {
+    lines: String,
+    rest: crc32fast::Hasher,
+    notes: u32,
+    looks: u32,
+    back: u32,
+    depth: u32,
+}
+
+impl Watch {
+    fn note(&mut self, what: &'static str, values: &[u64]) -> Result<(), &'static str> {
+        self.notes += 1;
+        if self.notes <= LINES {
+            self.lines.push_str(what);
+            for value in values {
+                let _ = write!(self.lines, " {value:x}");
+            }
+            self.lines.push('\n');
+        } else {
+            self.rest.update(what.as_bytes());
+            for value in values {
+                self.rest.update(&value.to_le_bytes());
+            }
+        }
+        if self.notes == NOTES { Err("there was too much to note") } else { Ok(()) }
+    }
+
+    /// What was noted since the last time.
+    pub(crate) fn take(&mut self) -> String {
+        let (mut lines, notes) = (take(&mut self.lines), take(&mut self.notes));
+        if notes > LINES {
+            let _ = writeln!(lines, "{notes} notes in all, {:08x}", take(&mut self.rest).finalize());
+        }
+        lines
+    }
+}
+
+type At<'a, 'b> = &'a mut Caller<'b, State>;
+
+/// Offers all of them.
+pub(crate) fn add_to(imports: &mut Imports<State>) {
+    imports
+        .func("fuzz", "result", |caller: At<'_, '_>, value: u64| watch(caller).note("result", &[value]))
+        // Size and checksum of the whole memory.
+        .func("fuzz", "state", |caller: At<'_, '_>| {
+            let watch = watch(caller);
+            watch.looks += 1;
+            let sum = if watch.looks <= LOOKS { crc32fast::hash(caller.memory()) } else { 0 };
+            let size = caller.memory().len() as u64;
+            self::watch(caller).note("state", &[size, sum.into()])
+        })
+        // Calls the guest's `step-N`, though not without end: how deep such calls are.
+        .func("fuzz", "back", |caller: At<'_, '_>, step: u32| -> Result<u32> {
+            let Ok(step) = caller.func::<(), ()>(&format!("step-{}", step % STEPS)) else { return Ok(0) };
+            let (calls, depth) = CALLS_BACK;
+            let watch = watch(caller);
+            if watch.back == calls || watch.depth == depth {
+                return Ok(u32::MAX);
+            }
+            watch.back += 1;
+            watch.depth += 1;
+            let result = caller.call(&step, ());
+            let watch = self::watch(caller);
+            watch.depth -= 1;
+            result.map(|()| watch.depth)
+        })
+        .func("fuzz", "mix", |caller: At<'_, '_>, a: u32, b: u64| {
+            let mixed = b.rotate_left(a) ^ u64::from(a);
+            watch(caller).note("mix", &[a.into(), b]).map(|()| mixed)
+        })
+        // Of bits, so that no machine has a say in what a NaN looks like.
+        .func("fuzz", "float", |caller: At<'_, '_>, a: f32, b: f64| {
+            let (a, b) = (u64::from(a.to_bits()), b.to_bits());
+            watch(caller).note("float", &[a, b]).map(|()| f64::from_bits(a ^ b))
+        })
+        .func("fuzz", "many", |caller: At<'_, '_>, a: u32, b: u64, c: f32, d: f64, e: u32, f: u64| {
+            watch(caller)
+                .note("many", &[a.into(), b, c.to_bits().into(), d.to_bits(), e.into(), f])
+                .map(|()| (e, f, c, d))
+        })
+        .func("fuzz", "peek", |caller: At<'_, '_>, address: u32| {
+            let byte = caller.memory().get(address as usize).map_or(u32::MAX, |byte| u32::from(*byte));
+            watch(caller).note("peek", &[address.into(), byte.into()]).map(|()| byte)
+        })
+        .func("fuzz", "poke", |caller: At<'_, '_>, address: u32, byte: u32| {
+            if let Some(place) = caller.memory_mut().get_mut(address as usize) {
+                *place = byte as u8;
+            }
+            watch(caller).note("poke", &[address.into(), byte.into()])
+        })
+        // Ends the guest for one number in 16, with both in the error's message.
+        .func("fuzz", "deny", |caller: At<'_, '_>, number: u32, value: u64| -> Result<(), String> {
+            if number % 16 == DENIED {
+                return Err(format!("denied: {number:x} {value:x}"));
+            }
+            Ok(watch(caller).note("deny", &[number.into(), value])?)
+        });
+}
+
+fn watch<'a>(caller: &'a mut Caller<'_, State>) -> &'a mut Watch {
+    &mut caller.state_mut().watch
+}

@@ -1,0 +1,244 @@
+//! Whether all backends did the same, and the same as without limits.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::panic::catch_unwind;
+use std::thread;
+
+use mistletoe::AnyBackend;
+use mistletoe_conformance::case::Known;
+use mistletoe_conformance::{Case, Observation};
+use serde_json::Value;
+
+use crate::gauge;
+use crate::generate::{self, Fuzzed};
+
+/// The kinds of errors that are a limit's.
+const LIMITS: [&str; 4] = ["out-of-fuel", "too-deep", "timed-out", "too-much-memory"];
+/// The backend that does not run everything.
+const WINCH: &str = "wasmtime-winch";
+/// Those without limits in the code that are compared with the others.
+const UNLIMITED: [&str; 2] = ["wasmi", "wasmtime"];
+
+/// The stack of a thread that modules are run on: what threads have by default.
+const STACK: usize = 2 << 20;
+/// The same for those that grow something. wasmi 2.0.0 takes some of the host's stack for each `memory.grow` and
+/// `table.grow`, until the function that the host called returns; a loop of them takes more than any thread has.
+const GROWS: usize = 512 << 20;
+
+/// What was seen so far.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tally {
+    pub(crate) modules: u64,
+    calls: u64,
+    answers: u64,
+    unlimited: u64,
+    gauged: u64,
+    /// Modules that were run, but cannot be compared, by why.
+    skipped: BTreeMap<&'static str, u64>,
+    /// Calls and openings that failed, by the kind of error.
+    errors: BTreeMap<String, u64>,
+    pub(crate) disagreements: u64,
+}
+
+/// Where two did not do the same.
+pub(crate) struct Disagreement {
+    pub(crate) seed: u64,
+    /// The case, where there is one.
+    pub(crate) case: Option<Case>,
+    /// What most did, or what should have been.
+    pub(crate) expected: Observation,
+    what: String,
+}
+
+/// Makes a case of a seed and runs it everywhere.
+pub(crate) fn judge(seed: u64, backends: &[AnyBackend], tally: &mut Tally) -> Result<(), Box<Disagreement>> {
+    let differs = |what: String| Box::new(Disagreement { seed, case: None, expected: Observation::default(), what });
+    tally.modules += 1;
+    // A panic is a finding as well, and should not keep the seed to itself.
+    let made = catch_unwind(|| generate::case(seed)).unwrap_or_else(|_| Err("a panic".into()));
+    let result = match made {
+        Ok(Some(mut fuzzed)) => thread::scope(|scope| {
+            let size = if fuzzed.grows { GROWS } else { STACK };
+            let work = || compare(&mut fuzzed, backends, tally);
+            let thread = thread::Builder::new().stack_size(size).spawn_scoped(scope, work);
+            let panicked = |_| Err(differs("a panic".to_owned()));
+            thread.map_or_else(|error| Err(differs(error.to_string())), |thread| thread.join().unwrap_or_else(panicked))
+        }),
+        Ok(None) => {
+            *tally.skipped.entry("not made").or_default() += 1;
+            Ok(())
+        }
+        Err(error) => Err(differs(format!("no case: {error}"))),
+    };
+    tally.disagreements += u64::from(result.is_err());
+    result
+}
+
+fn compare(fuzzed: &mut Fuzzed, backends: &[AnyBackend], tally: &mut Tally) -> Result<(), Box<Disagreement>> {
+    let Fuzzed { seed, case, unlimited, .. } = fuzzed;
+    let mut observed: Vec<(&str, Observation)> = Vec::new();
+    for backend in backends {
+        let name = backend.name();
+        let observation = case.observe(backend).map_err(|failure| {
+            let what = format!("{name} cannot run it: {failure}");
+            Box::new(Disagreement { seed: *seed, case: None, expected: Observation::default(), what })
+        })?;
+        if name == WINCH && winch_compiles_no_externref(case, &observation) {
+            let reason = "Winch does not compile `externref`".to_owned();
+            case.header.known.push(Known { backend: name.to_owned(), reason });
+        } else {
+            observed.push((name, observation));
+        }
+    }
+    let case = &*case;
+    let differs = |expected: &Observation, what: String| {
+        Box::new(Disagreement { seed: *seed, case: Some(case.clone()), expected: expected.clone(), what })
+    };
+    let Some((_, first)) = observed.first() else { return Ok(()) };
+    tally.count(first);
+
+    let overflows = |(_, one): &(_, Observation)| errors(one).any(|error| error["trap"] == "stack-overflow");
+    if let Some((name, one)) = observed.iter().find(|one| overflows(one)) {
+        // Where the height is not limited, the engine's own stack ends a recursion, at a depth of the engine's.
+        if case.header.limits.as_ref().is_none_or(|limits| limits.stack.is_none()) {
+            *tally.skipped.entry("stack of the engine's").or_default() += 1;
+            return Ok(());
+        }
+        return Err(differs(one, format!("{name}'s own stack is full, though its height is limited")));
+    }
+    let most = observed.iter().max_by_key(|(_, one)| observed.iter().filter(|(_, other)| one == other).count());
+    let Some((_, most)) = most else { return Ok(()) };
+    if let Some((name, other)) = observed.iter().find(|(_, other)| other != most) {
+        return Err(differs(most, format!("{name} does something else than most: {}", difference(most, other))));
+    }
+    // What the generator makes is valid, within the features, and a package; and it ends long before its time.
+    let refused = most.load.as_ref().filter(|error| error["kind"] != "too-much-memory");
+    if let Some(error) = refused.or(errors(most).find(|error| error["kind"] == "timed-out")) {
+        return Err(differs(most, format!("all give {error}")));
+    }
+
+    if let (None, Some(backend)) = (&most.load, backends.first()) {
+        match gauge::predict(case, unlimited, backend) {
+            Ok(Some(predicted)) => {
+                let mut expected = predicted.clone();
+                for (expected, most) in expected.calls.iter_mut().zip(&most.calls) {
+                    expected.fuel = expected.fuel.or(most.fuel);
+                }
+                if expected != *most {
+                    let difference = difference(&expected, most);
+                    return Err(differs(&predicted, format!("all do something else than is written: {difference}")));
+                }
+                tally.gauged += 1;
+            }
+            Ok(None) => *tally.skipped.entry("stack of the gauge's").or_default() += 1,
+            Err(error) => return Err(differs(most, format!("the gauge is wrong: {error}"))),
+        }
+    }
+
+    if errors(most).any(|error| LIMITS.iter().any(|limit| error["kind"] == *limit)) {
+        return Ok(());
+    }
+    let mut expected = most.clone();
+    expected.calls.iter_mut().for_each(|call| call.fuel = None);
+    for backend in backends.iter().filter(|backend| UNLIMITED.contains(&backend.name())) {
+        let name = backend.name();
+        let other = unlimited.observe(backend).map_err(|failure| differs(most, failure.to_string()))?;
+        if other != expected {
+            let difference = difference(&expected, &other);
+            return Err(differs(most, format!("without limits {name} does something else: {difference}")));
+        }
+        tally.unlimited += 1;
+    }
+    Ok(())
+}
+
+/// Winch does not compile `externref`.
+fn winch_compiles_no_externref(case: &Case, observation: &Observation) -> bool {
+    let refused = |error: &Value| error["kind"] == "engine" && error["operation"] == "compile";
+    observation.load.as_ref().is_some_and(refused)
+        && wasmprinter::print_bytes(&case.wasm).is_ok_and(|text| text.contains("extern"))
+}
+
+/// All errors that came back, and what poisoned sessions.
+pub(crate) fn errors(observation: &Observation) -> impl Iterator<Item = &Value> {
+    let calls = observation.calls.iter().flat_map(|call| call.result.as_ref().err().into_iter().chain(&call.fault));
+    observation.load.iter().chain(&observation.open).chain(calls)
+}
+
+/// The first part in which two observations are not the same.
+fn difference(expected: &Observation, found: &Observation) -> String {
+    let shown = |value: Value| -> Vec<(String, Value)> {
+        let mut parts = Vec::new();
+        flatten(String::new(), value, &mut parts);
+        parts
+    };
+    let values = [expected, found].map(|observation| shown(serde_json::to_value(observation).unwrap_or_default()));
+    let [expected, found] = values;
+    let other = expected.iter().zip(&found).find(|(expected, found)| expected != found);
+    match other {
+        Some((expected, found)) => format!("{} = {}, and not {} = {}", found.0, found.1, expected.0, expected.1),
+        None => format!("{} parts, and not {}", found.len(), expected.len()),
+    }
+}
+
+/// A value's leaves by their path; texts line by line.
+fn flatten(path: String, value: Value, parts: &mut Vec<(String, Value)>) {
+    match value {
+        Value::Object(fields) => {
+            fields.into_iter().for_each(|(name, value)| flatten(format!("{path}.{name}"), value, parts));
+        }
+        Value::Array(items) => {
+            items.into_iter().enumerate().for_each(|(i, value)| flatten(format!("{path}[{i}]"), value, parts));
+        }
+        Value::String(text) => {
+            parts.extend(text.split('\n').enumerate().map(|(i, line)| (format!("{path}:{i}"), line.into())));
+        }
+        value => parts.push((path, value)),
+    }
+}
+
+impl Tally {
+    fn count(&mut self, observation: &Observation) {
+        self.calls += observation.calls.len() as u64;
+        self.answers += observation.calls.iter().filter(|call| call.result.is_ok()).count() as u64;
+        let failed = observation.calls.iter().filter_map(|call| call.result.as_ref().err());
+        for error in observation.load.iter().chain(&observation.open).chain(failed) {
+            let kind = error["trap"].as_str().or(error["kind"].as_str()).unwrap_or_default();
+            *self.errors.entry(kind.to_owned()).or_default() += 1;
+        }
+    }
+
+    /// Adds what another has counted.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.modules += other.modules;
+        self.calls += other.calls;
+        self.answers += other.answers;
+        self.unlimited += other.unlimited;
+        self.gauged += other.gauged;
+        self.disagreements += other.disagreements;
+        other.skipped.into_iter().for_each(|(why, count)| *self.skipped.entry(why).or_default() += count);
+        other.errors.into_iter().for_each(|(kind, count)| *self.errors.entry(kind).or_default() += count);
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { modules, calls, answers, unlimited, gauged, disagreements, .. } = self;
+        write!(f, "{modules} modules, {calls} calls, {answers} answers")?;
+        for (kind, count) in &self.errors {
+            write!(f, ", {count} {kind}")?;
+        }
+        write!(f, "; {gauged} counted again, {unlimited} runs without limits")?;
+        for (why, count) in &self.skipped {
+            write!(f, ", {count} left out ({why})")?;
+        }
+        write!(f, "; {disagreements} disagreements")
+    }
+}
+
+impl fmt::Display for Disagreement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "seed {:#x}: {}", self.seed, self.what)
+    }
+}
