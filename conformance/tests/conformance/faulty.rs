@@ -1,5 +1,6 @@
 //! Where a fault goes in: a host on wasmi that does everything right but for what a [`Fault`] replaces.
 
+mod injected;
 mod sections;
 
 use std::cell::{Cell, RefCell};
@@ -16,7 +17,8 @@ use mistletoe::{Backend, Error, ErrorKind, Instance, Limits, Operation, Package,
 use mistletoe_conformance::host::{Host, HostPackage, HostSession, load_other};
 use mistletoe_conformance::setup::{Protocol, Setup, State};
 
-pub(crate) use sections::bounded_memory;
+pub(crate) use injected::{Code, change, change_globals, i64_const};
+pub(crate) use sections::{bounded_memory, unbounded_memory};
 
 type Engine = <Wasmi as Backend>::Instance;
 type EngineFunc = <Engine as Instance>::Func;

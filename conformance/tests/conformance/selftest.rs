@@ -13,7 +13,7 @@ use mistletoe_conformance::{Case, Failure, Observation};
 
 use crate::Error;
 use crate::faulty::{Fault, FaultyHost, SOUND, lock};
-use crate::{faults, faults_wasi};
+use crate::{faults, faults_limits, faults_wasi};
 
 /// How long a case may take on a host before that counts as wrong.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -97,9 +97,9 @@ fn fit(cases: Vec<Case>) -> (Vec<Fit>, Vec<String>) {
     (fit, unfit)
 }
 
-/// The faults in the layer and the engine, and those in WASI.
+/// The faults in the layer and the engine, those in WASI, and those in what limits put into code.
 fn all_faults() -> impl Iterator<Item = &'static Fault> {
-    faults::FAULTS.iter().chain(faults_wasi::FAULTS)
+    faults::FAULTS.iter().chain(faults_wasi::FAULTS).chain(faults_limits::FAULTS)
 }
 
 /// One test a fault: some case catches it.
