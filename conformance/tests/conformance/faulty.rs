@@ -647,6 +647,10 @@ impl HostSession for Opened {
         self.answer(None)
     }
 
+    fn fuel(&mut self) -> Option<u64> {
+        lock(&self.session).fuel_used().ok().flatten()
+    }
+
     fn generate(&mut self, input: &str) -> Result<String> {
         self.answer(Some(input))
     }
@@ -679,6 +683,10 @@ impl HostSession for OtherSession {
         let fault = self.fault;
         self.silent = false;
         (fault.request)(self, input).map_err(|error| report(fault, &error))
+    }
+
+    fn fuel(&mut self) -> Option<u64> {
+        self.session.fuel()
     }
 
     fn start(&mut self) -> Result<u32> {
