@@ -193,11 +193,12 @@ pub(crate) static FAULTS: &[Fault] = &[
     Fault {
         name: "limits-do-not-charge-the-start-function",
         bytes: |wasm| {
+            // What the host calls for it tells which it is.
             let started = Cell::new(None);
-            // Its wrapper tells which it is; in a second reading, it is found.
             change(wasm, |code, ahead| {
-                if let [Operator::Call { function_index }, ..] = ahead
+                if let [call @ Operator::Call { function_index }, ..] = ahead
                     && Some(code.index) == code.at.start
+                    && code.is_call(call)
                 {
                     started.set(Some(*function_index));
                 }

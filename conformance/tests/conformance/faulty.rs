@@ -78,6 +78,8 @@ pub(crate) const SOUND: Fault = Fault {
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Step {
     Start,
+    /// Asks for the fuel at hand: no fault is in that.
+    Fuel,
     Initialize,
     Info,
     Alloc,
@@ -159,6 +161,7 @@ impl Step {
     pub(crate) fn export(self) -> &'static str {
         match self {
             Self::Start => "start function",
+            Self::Fuel => "fuel",
             Self::Malloc => "malloc",
             Self::Free => "free",
             Self::Run | Self::RunWithInput => "run",
@@ -173,7 +176,7 @@ impl Step {
 
     fn params(self) -> usize {
         match self {
-            Self::Start | Self::Initialize | Self::Info | Self::Run | Self::Command => 0,
+            Self::Start | Self::Fuel | Self::Initialize | Self::Info | Self::Run | Self::Command => 0,
             Self::Alloc | Self::Malloc | Self::Free => 1,
             Self::Generate | Self::FreeInput | Self::FreeOutput | Self::RunWithInput => 2,
         }
@@ -329,16 +332,24 @@ impl Instance for Guest {
         use Step::{Alloc, Command, Free, FreeInput, Generate, Info, Initialize, Malloc, Run, RunWithInput};
         let steps = [Initialize, Info, Alloc, Generate, FreeInput, Malloc, Free, Run, RunWithInput, Command];
         let step = steps.into_iter().find(|step| step.export() == name && step.params() == ty.params.len());
-        // The one function that the layer calls by a name of its own making.
-        let step = step.unwrap_or(Step::Start);
-        if step == Step::Start {
-            name.clone_into(&mut self.start);
+        // The two functions that the layer calls by names of its own making.
+        let step = step.unwrap_or(if ty.results.is_empty() { Step::Start } else { Step::Fuel });
+        match step {
+            Step::Start => name.clone_into(&mut self.start),
+            Step::Fuel => {
+                self.functions.insert(step.export(), self.engine.func(name, ty)?);
+                return Ok(step);
+            }
+            _ => {}
         }
         self.resolve(step, ty)?;
         Ok(step)
     }
 
     fn call(&mut self, step: &Step, slots: &mut [u64]) -> Result<()> {
+        if let (Step::Fuel, Some(function)) = (step, self.functions.get(step.export())) {
+            return self.engine.call(function, slots);
+        }
         if let Shown::Copy(bytes, true) = replace(&mut self.shown, Shown::Memory) {
             self.engine.memory_and_data().0.iter_mut().zip(&bytes).for_each(|(to, from)| *to = *from);
             self.written = bytes;

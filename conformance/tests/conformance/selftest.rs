@@ -102,7 +102,7 @@ fn all_faults() -> impl Iterator<Item = &'static Fault> {
     faults::FAULTS.iter().chain(faults_wasi::FAULTS).chain(faults_limits::FAULTS)
 }
 
-/// One test a fault: some case catches it.
+/// One test a fault: some case catches it. And one without: what fails there, faults cannot be told by.
 pub(crate) fn trials(cases: Vec<Case>) -> Vec<Trial> {
     let cases = Mutex::new(cases);
     let all = Arc::new((cases, OnceLock::new()));
@@ -122,7 +122,15 @@ pub(crate) fn trials(cases: Vec<Case>) -> Vec<Trial> {
             Err(Failed::from("no case catches this fault"))
         })
     };
-    all_faults().map(trial).collect()
+    let sound = {
+        let all = all.clone();
+        Trial::test("self-test::without-a-fault", move || {
+            let (cases, found) = &*all;
+            let (_, unfit) = found.get_or_init(|| fit(std::mem::take(&mut *lock(cases))));
+            if unfit.is_empty() { Ok(()) } else { Err(unfit.join("\n").into()) }
+        })
+    };
+    all_faults().map(trial).chain([sound]).collect()
 }
 
 /// Does something for each item on all processors.
