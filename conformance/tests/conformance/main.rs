@@ -2,6 +2,7 @@
 //! that do things wrong (`cargo xtask conformance --self-test`).
 
 mod faults;
+mod faults_limits;
 mod faults_wasi;
 mod faulty;
 mod limited;

@@ -13,7 +13,7 @@ use mistletoe_conformance::{Case, Failure, Observation};
 
 use crate::Error;
 use crate::faulty::{Fault, FaultyHost, SOUND, lock};
-use crate::{faults, faults_wasi};
+use crate::{faults, faults_limits, faults_wasi};
 
 /// How long a case may take on a host before that counts as wrong.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -97,12 +97,12 @@ fn fit(cases: Vec<Case>) -> (Vec<Fit>, Vec<String>) {
     (fit, unfit)
 }
 
-/// The faults in the layer and the engine, and those in WASI.
+/// The faults in the layer and the engine, those in WASI, and those in what limits put into code.
 fn all_faults() -> impl Iterator<Item = &'static Fault> {
-    faults::FAULTS.iter().chain(faults_wasi::FAULTS)
+    faults::FAULTS.iter().chain(faults_wasi::FAULTS).chain(faults_limits::FAULTS)
 }
 
-/// One test a fault: some case catches it.
+/// One test a fault: some case catches it. And one without: what fails there, faults cannot be told by.
 pub(crate) fn trials(cases: Vec<Case>) -> Vec<Trial> {
     let cases = Mutex::new(cases);
     let all = Arc::new((cases, OnceLock::new()));
@@ -122,7 +122,15 @@ pub(crate) fn trials(cases: Vec<Case>) -> Vec<Trial> {
             Err(Failed::from("no case catches this fault"))
         })
     };
-    all_faults().map(trial).collect()
+    let sound = {
+        let all = all.clone();
+        Trial::test("self-test::without-a-fault", move || {
+            let (cases, found) = &*all;
+            let (_, unfit) = found.get_or_init(|| fit(std::mem::take(&mut *lock(cases))));
+            if unfit.is_empty() { Ok(()) } else { Err(unfit.join("\n").into()) }
+        })
+    };
+    all_faults().map(trial).chain([sound]).collect()
 }
 
 /// Does something for each item on all processors.

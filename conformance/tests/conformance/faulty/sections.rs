@@ -3,25 +3,36 @@
 const MEMORY: u8 = 5;
 
 /// A module's sections: the number of each, and what it holds (core 2.0, section 5.5.2).
-type Sections = Vec<(u8, Vec<u8>)>;
+pub(super) type Sections = Vec<(u8, Vec<u8>)>;
 
 /// With a memory that cannot outgrow so many pages, or that it starts with.
 pub(crate) fn bounded_memory(wasm: &[u8], pages: u64) -> Option<Vec<u8>> {
+    other_maximum(wasm, |maximum| Some(maximum.unwrap_or(u64::MAX).min(pages)))
+}
+
+/// With a memory that can have so many pages more, or without a maximum.
+pub(crate) fn unbounded_memory(wasm: &[u8], more: Option<u64>) -> Option<Vec<u8>> {
+    other_maximum(wasm, |maximum| more.and_then(|more| Some((maximum? + more).min(1 << 16))))
+}
+
+fn other_maximum(wasm: &[u8], other: impl Fn(Option<u64>) -> Option<u64>) -> Option<Vec<u8>> {
     let mut sections = read(wasm)?;
     let (_, memory) = sections.iter_mut().find(|(id, _)| *id == MEMORY)?;
     // One memory: whether it has a maximum, its minimum, its maximum.
     let (_, rest) = number(memory)?;
     let (bounded, rest) = number(rest)?;
     let (minimum, rest) = number(rest)?;
-    let maximum = if bounded == 1 { number(rest)?.0 } else { u64::MAX };
-    let mut altered = vec![1, 1];
+    let maximum = other(if bounded == 1 { Some(number(rest)?.0) } else { None });
+    let mut altered = vec![1, maximum.is_some().into()];
     append(&mut altered, minimum);
-    append(&mut altered, maximum.min(pages.max(minimum)));
+    if let Some(maximum) = maximum {
+        append(&mut altered, maximum.max(minimum));
+    }
     *memory = altered;
     Some(write(wasm, &sections))
 }
 
-fn read(wasm: &[u8]) -> Option<Sections> {
+pub(super) fn read(wasm: &[u8]) -> Option<Sections> {
     let mut sections = Vec::new();
     let mut rest = wasm.get(8..)?;
     while let [id, after @ ..] = rest {
@@ -33,7 +44,7 @@ fn read(wasm: &[u8]) -> Option<Sections> {
     Some(sections)
 }
 
-fn write(wasm: &[u8], sections: &Sections) -> Vec<u8> {
+pub(super) fn write(wasm: &[u8], sections: &Sections) -> Vec<u8> {
     let mut altered = wasm.get(..8).unwrap_or_default().to_vec();
     for (id, content) in sections {
         altered.push(*id);
@@ -50,7 +61,7 @@ fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     Some((number.iter().rev().fold(0, |number, byte| number << 7 | u64::from(byte & 0x7f)), rest))
 }
 
-fn append(bytes: &mut Vec<u8>, mut number: u64) {
+pub(super) fn append(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push(number as u8 | 0x80);
         number >>= 7;
