@@ -3,7 +3,7 @@
 
 #![deny(unsafe_code)]
 
-mod select;
+mod mended;
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,9 +14,11 @@ use mistletoe_abi::types::{FuncType, ValType};
 use mistletoe_abi::{Backend, Error, Instance, Operation, Result, Trap, ValidModule, by_signature};
 use wasmi::errors::{ErrorKind, HostError, InstantiationError, LinkerError};
 use wasmi::{
-    AsContextMut, Caller, CompilationMode, Config, Engine, F32, F64, Func, Linker, Memory, Module, Store, TrapCode,
-    TypedFunc, Val,
+    AsContextMut, Caller, CompilationMode, Config, Engine, F32, F64, Func, Linker, Memory, Module, Ref, Store,
+    TrapCode, TypedFunc, Val,
 };
+
+use crate::mended::{Growth, Mended, mended};
 
 /// wasmi in one of its ways to translate a module.
 #[derive(Clone, Debug)]
@@ -30,6 +32,7 @@ pub struct Wasmi {
 pub struct WasmiModule {
     module: Module,
     linker: Arc<Linker<Host>>,
+    growth: Option<Arc<Growth>>,
 }
 
 /// A live instance, owned or seen from inside a call.
@@ -112,14 +115,14 @@ impl Backend for Wasmi {
     }
 
     fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<WasmiModule> {
-        let bytes = select::kept_apart(module.bytes());
+        let Mended { bytes, growth } = mended(module.bytes());
         // Checking it a second time takes wasmi a seventh of what it takes to load a module. With debug assertions, as all
         // tests are built, it does, so that a mistake in what is put into modules is seen there.
         let module = if cfg!(debug_assertions) {
             Module::new(&self.engine, bytes)
         } else {
             // SAFETY: a `ValidModule` is valid within `FEATURES`, which are what `config` allows, by the validator that
-            // wasmi itself uses. What the layer puts into one, and `select`, keep to instructions of the same types at
+            // wasmi itself uses. What the layer puts into one, and `mended`, keep to instructions of the same types at
             // places where the operand stack allows them; the tests hold them to it on every fixture, on every package, and
             // on modules that are generated.
             #[allow(unsafe_code)]
@@ -132,7 +135,7 @@ impl Backend for Wasmi {
         for import in imports {
             define(&mut linker, import).map_err(|error| Error::engine(Operation::Compile, error))?;
         }
-        Ok(WasmiModule { module, linker: Arc::new(linker) })
+        Ok(WasmiModule { module, linker: Arc::new(linker), growth: growth.map(Arc::new) })
     }
 
     fn instantiate(&self, module: &WasmiModule, data: Data) -> Result<WasmiInstance> {
@@ -145,8 +148,39 @@ impl Backend for Wasmi {
             .get_memory(&store, MEMORY)
             .ok_or_else(|| Error::engine(Operation::Instantiate, "the exported memory was not found"))?;
         store.data_mut().exports = Some(Exports { instance, memory });
+        if let Some(growth) = &module.growth {
+            grow_by_calls(&mut store, instance, memory, growth)
+                .ok_or_else(|| Error::engine(Operation::Instantiate, "an exported table was not found"))?;
+        }
         Ok(WasmiInstance { store })
     }
+}
+
+/// Puts the host functions that grow the memory and the tables where the module calls them.
+fn grow_by_calls(store: &mut Store<Host>, instance: wasmi::Instance, memory: Memory, growth: &Growth) -> Option<()> {
+    let calls = instance.get_table(&*store, &growth.calls)?;
+    let grow = Func::wrap(&mut *store, move |mut caller: Caller<'_, Host>, pages: u32| {
+        memory.grow(&mut caller, pages.into()).map_or(u32::MAX, |before| before as u32)
+    });
+    calls.set(&mut *store, 0, Ref::Func(grow.into())).ok()?;
+    for (name, at) in growth.tables.iter().zip(1..) {
+        let table = instance.get_table(&*store, name)?;
+        let ty = wasmi::FuncType::new([table.ty(&*store).element().into(), wasmi::ValType::I32], [wasmi::ValType::I32]);
+        let grow = Func::new(&mut *store, ty, move |mut caller, params, results| {
+            let (init, more) = match params {
+                [Val::FuncRef(func), Val::I32(more)] => (Ref::Func(*func), *more),
+                [Val::ExternRef(value), Val::I32(more)] => (Ref::Extern(*value), *more),
+                _ => return Err(wasmi::Error::new("a table grows by a reference and a number")),
+            };
+            let before = table.grow(&mut caller, u64::from(more.cast_unsigned()), init);
+            if let [result] = results {
+                *result = Val::I32(before.map_or(-1, |before| before as i32));
+            }
+            Ok(())
+        });
+        calls.set(&mut *store, at, Ref::Func(grow.into())).ok()?;
+    }
+    Some(())
 }
 
 /// Links a host function.

@@ -1,0 +1,318 @@
+//! Keeps wasmi 2.0.0 from what it gets wrong, by changing modules so that it does not come to it. Each change is to be
+//! removed with the first release of wasmi that passes the cases without it.
+//!
+//! - **`select`.** Where its condition is `i32.eqz`, `i32.eq` or `i32.ne` of a local and zero, wasmi's translator drops the
+//!   comparison and goes on to use the register that it would have filled, not the local: the result is whatever that
+//!   register last held. Compilers write such code often. An instruction between the two, one that leaves 0 and 1 as they
+//!   are, keeps them apart.
+//! - **Blocks with parameters.** Locals that lie on the operand stack beneath the parameters are not kept from being set
+//!   inside. An empty block in front has wasmi keep all of them.
+//! - **`memory.grow` and `table.grow`.** Each takes room on the host's stack that it gives back when the outermost call is
+//!   over, so that a loop of them ends the process. In their places come calls of host functions, which do not. They are
+//!   in a table of their own, since an import would move the indices of all functions.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use wasm_encoder::{CodeSection, Encode as _, Module, RawSection};
+use wasmparser::{BlockType, CompositeInnerType, FunctionBody, Operator, Parser, Payload, Result, SectionLimited};
+
+/// `i32.extend8_s`, one byte: of 0 it makes 0, of 1 it makes 1.
+const APART: [u8; 1] = [0xc0];
+/// `block end`.
+const EMPTY_BLOCK: [u8; 3] = [0x02, 0x40, 0x0b];
+
+/// The types `[i32] -> [i32]`, `[funcref i32] -> [i32]` and `[externref i32] -> [i32]`.
+const GROW_TYPES: [u8; 17] =
+    [0x60, 1, 0x7f, 1, 0x7f, 0x60, 2, FUNCREF, 0x7f, 1, 0x7f, 0x60, 2, EXTERNREF, 0x7f, 1, 0x7f];
+const FUNCREF: u8 = 0x70;
+const EXTERNREF: u8 = 0x6f;
+
+const TYPE: u8 = 1;
+const TABLE: u8 = 4;
+const MEMORY: u8 = 5;
+const EXPORT: u8 = 7;
+const CODE: u8 = 10;
+
+/// A module as wasmi gets it.
+pub(crate) struct Mended<'a> {
+    pub(crate) bytes: Cow<'a, [u8]>,
+    pub(crate) growth: Option<Growth>,
+}
+
+/// What host functions that grow memories and tables need, by the names that it is exported under.
+#[derive(Debug)]
+pub(crate) struct Growth {
+    /// The table to put them into: the one that grows the memory, and behind it one for each table.
+    pub(crate) calls: String,
+    pub(crate) tables: Vec<String>,
+}
+
+/// The module with all changes.
+pub(crate) fn mended(module: &[u8]) -> Mended<'_> {
+    let unchanged = Mended { bytes: Cow::Borrowed(module), growth: None };
+    // What cannot be read is the engine's to refuse.
+    let Ok(sections) = Sections::read(module) else { return unchanged };
+    match sections.rewritten() {
+        Ok(Some((bytes, growth))) => Mended { bytes: Cow::Owned(bytes), growth },
+        _ => unchanged,
+    }
+}
+
+/// What there is to know of a module before its code can be changed.
+#[derive(Default)]
+struct Sections<'a> {
+    /// All sections in their order.
+    sections: Vec<(u8, &'a [u8])>,
+    types: Items<'a>,
+    tables: Items<'a>,
+    exports: Items<'a>,
+    /// Whether each type has parameters.
+    with_params: Vec<bool>,
+    /// The binary format's byte for each table's element type.
+    elements: Vec<u8>,
+    names: HashSet<&'a str>,
+    bodies: Vec<FunctionBody<'a>>,
+}
+
+/// What a section holds: how many items, and their bytes.
+#[derive(Clone, Copy, Default)]
+struct Items<'a> {
+    count: u32,
+    bytes: &'a [u8],
+}
+
+impl<'a> Items<'a> {
+    fn new<T>(module: &'a [u8], section: &SectionLimited<'a, T>) -> Self {
+        let bytes = module.get(section.original_position()..section.range().end).unwrap_or_default();
+        Self { count: section.count(), bytes }
+    }
+
+    /// The section's content with more items behind those.
+    fn and(self, count: usize, more: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        (self.count + count as u32).encode(&mut out);
+        out.extend_from_slice(self.bytes);
+        out.extend_from_slice(more);
+        out
+    }
+}
+
+impl<'a> Sections<'a> {
+    fn read(module: &'a [u8]) -> Result<Self> {
+        let mut all = Self::default();
+        for payload in Parser::new(0).parse_all(module) {
+            let payload = payload?;
+            if let Some((id, range)) = payload.as_section() {
+                all.sections.push((id, module.get(range).unwrap_or_default()));
+            }
+            match payload {
+                Payload::TypeSection(section) => {
+                    all.types = Items::new(module, &section);
+                    for group in section {
+                        all.with_params.extend(group?.into_types().map(|ty| match ty.composite_type.inner {
+                            CompositeInnerType::Func(ty) => !ty.params().is_empty(),
+                            _ => false,
+                        }));
+                    }
+                }
+                Payload::TableSection(section) => {
+                    all.tables = Items::new(module, &section);
+                    for table in section {
+                        let element = if table?.ty.element_type.is_func_ref() { FUNCREF } else { EXTERNREF };
+                        all.elements.push(element);
+                    }
+                }
+                Payload::ExportSection(section) => {
+                    all.exports = Items::new(module, &section);
+                    for export in section {
+                        all.names.insert(export?.name);
+                    }
+                }
+                Payload::CodeSectionEntry(body) => all.bodies.push(body),
+                _ => {}
+            }
+        }
+        Ok(all)
+    }
+
+    /// `None` where nothing is to be changed.
+    fn rewritten(&self) -> Result<Option<(Vec<u8>, Option<Growth>)>> {
+        let mut code = CodeSection::new();
+        let (mut changed, mut grows) = (false, false);
+        for body in &self.bodies {
+            let function = self.function(body, &mut grows)?;
+            changed |= matches!(function, Cow::Owned(_));
+            code.raw(&function);
+        }
+        if !changed {
+            return Ok(None);
+        }
+        let mut names = (0..).map(|n| format!("grow {n}")).filter(|name| !self.names.contains(name.as_str()));
+        let mut name = || names.next().unwrap_or_default();
+        let growth = grows.then(|| Growth { calls: name(), tables: self.elements.iter().map(|_| name()).collect() });
+        let mut module = Module::new();
+        for (id, data) in &self.sections {
+            let changed = match (*id, &growth) {
+                (CODE, _) => {
+                    module.section(&code);
+                    continue;
+                }
+                (TYPE, Some(_)) => self.types.and(3, &GROW_TYPES).into(),
+                (TABLE, Some(growth)) => self.with_calls(growth).into(),
+                (EXPORT, Some(growth)) => self.with_exports(growth).into(),
+                _ => Cow::Borrowed(*data),
+            };
+            // A table where there was none comes before the memory.
+            if let (MEMORY, Some(growth)) = (*id, growth.as_ref().filter(|_| !self.has(TABLE))) {
+                module.section(&RawSection { id: TABLE, data: &self.with_calls(growth) });
+            }
+            module.section(&RawSection { id: *id, data: &changed });
+        }
+        Ok(Some((module.finish(), growth)))
+    }
+
+    fn has(&self, id: u8) -> bool {
+        self.sections.iter().any(|section| section.0 == id)
+    }
+
+    /// The tables, and one for the host functions.
+    fn with_calls(&self, growth: &Growth) -> Vec<u8> {
+        let mut table = vec![FUNCREF, 0];
+        (growth.tables.len() as u32 + 1).encode(&mut table);
+        self.tables.and(1, &table)
+    }
+
+    /// The exports, and all tables.
+    fn with_exports(&self, growth: &Growth) -> Vec<u8> {
+        let mut exports = Vec::new();
+        for (index, name) in growth.tables.iter().chain([&growth.calls]).enumerate() {
+            name.as_str().encode(&mut exports);
+            exports.push(1);
+            (index as u32).encode(&mut exports);
+        }
+        self.exports.and(growth.tables.len() + 1, &exports)
+    }
+
+    /// A function's body with its changes.
+    fn function<'b>(&self, body: &FunctionBody<'b>, grows: &mut bool) -> Result<Cow<'b, [u8]>> {
+        let bytes = body.as_bytes();
+        let start = body.range().start;
+        let mut rewritten = Vec::new();
+        let mut copied = 0;
+        // Where the latest comparison ended, as long as nothing came after it that makes wasmi forget it.
+        let mut comparison = None;
+        let mut operators = body.get_operators_reader()?;
+        while !operators.eof() {
+            let begin = operators.original_position() - start;
+            let operator = operators.read()?;
+            let end = operators.original_position() - start;
+            let mut put = |at: usize, bytes_put: &[u8], goes_on: usize| {
+                rewritten.extend_from_slice(bytes.get(copied..at).unwrap_or_default());
+                rewritten.extend_from_slice(bytes_put);
+                copied = goes_on;
+            };
+            match operator {
+                Operator::I32Eqz | Operator::I32Eq | Operator::I32Ne => comparison = Some(end),
+                Operator::Select | Operator::TypedSelect { .. } => {
+                    if let Some(end) = comparison.take() {
+                        put(end, &APART, end);
+                    }
+                }
+                Operator::Block { blockty } | Operator::Loop { blockty } | Operator::If { blockty } => {
+                    comparison = None;
+                    if let BlockType::FuncType(ty) = blockty
+                        && self.with_params.get(ty as usize) == Some(&true)
+                    {
+                        put(begin, &EMPTY_BLOCK, begin);
+                    }
+                }
+                Operator::MemoryGrow { .. } => {
+                    comparison = None;
+                    *grows = true;
+                    put(begin, &self.grow(0, 0), end);
+                }
+                Operator::TableGrow { table } => {
+                    comparison = None;
+                    *grows = true;
+                    let ty = if self.elements.get(table as usize) == Some(&FUNCREF) { 1 } else { 2 };
+                    put(begin, &self.grow(ty, table + 1), end);
+                }
+                Operator::Nop
+                | Operator::Drop
+                | Operator::LocalGet { .. }
+                | Operator::I32Const { .. }
+                | Operator::I64Const { .. }
+                | Operator::F32Const { .. }
+                | Operator::F64Const { .. } => {}
+                _ => comparison = None,
+            }
+        }
+        if rewritten.is_empty() {
+            return Ok(Cow::Borrowed(bytes));
+        }
+        rewritten.extend_from_slice(bytes.get(copied..).unwrap_or_default());
+        Ok(Cow::Owned(rewritten))
+    }
+
+    /// The call of a host function, of one of the types put in.
+    fn grow(&self, ty: u32, call: u32) -> Vec<u8> {
+        let mut out = vec![0x41];
+        (call as i32).encode(&mut out);
+        out.push(0x11);
+        (self.types.count + ty).encode(&mut out);
+        self.tables.count.encode(&mut out);
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The module's text, without and with the pass.
+    fn operators(wat: &str) -> (Vec<String>, Vec<String>) {
+        let module = wat::parse_str(wat).expect("a module");
+        let list = |module: &[u8]| {
+            let mut list = Vec::new();
+            for payload in Parser::new(0).parse_all(module) {
+                match payload.expect("a section") {
+                    Payload::CodeSectionEntry(body) => {
+                        let operators = body.get_operators_reader().expect("operators");
+                        list.extend(
+                            operators.into_iter().map(|operator| format!("{:?}", operator.expect("an operator"))),
+                        );
+                    }
+                    payload => list.extend(payload.as_section().map(|(id, _)| format!("section {id}"))),
+                }
+            }
+            list
+        };
+        (list(&module), list(&mended(&module).bytes))
+    }
+
+    #[test]
+    fn a_comparison_and_its_select_are_kept_apart_and_all_else_stays() {
+        let (before, after) = operators(
+            r#"(module (memory 1) (func (param i32) (result i32)
+                (select (i32.const 1) (i32.const 2) (i32.eqz (local.get 0))))
+              (func (param i32) (result i32) (i32.eqz (local.get 0)))
+              (func (param i32) (result f32)
+                (select (result f32) (f32.const 1) (f32.const 2) (i32.ne (local.get 0) (i32.const 0))))
+              (data "x"))"#,
+        );
+        let kept: Vec<_> = after.iter().filter(|operator| *operator != "I32Extend8S").cloned().collect();
+        assert_eq!(kept, before);
+        for (i, operator) in after.iter().enumerate() {
+            assert_eq!(operator == "I32Extend8S", after.get(i + 1).is_some_and(|next| next.contains("Select")));
+        }
+    }
+
+    #[test]
+    fn a_module_without_such_a_select_is_not_copied() {
+        let module = wat::parse_str(
+            "(module (func (param i32) (result i32) (select (local.get 0) (i32.const 1) (local.get 0))))",
+        );
+        assert!(matches!(mended(&module.expect("a module")).bytes, Cow::Borrowed(_)));
+    }
+}
