@@ -69,14 +69,12 @@ pub(crate) static FAULTS: &[Fault] = &[
     },
     Fault {
         name: "limits-look-only-at-the-height-where-functions-begin",
-        bytes: |wasm| {
-            change(wasm, |code, ahead| {
-                let entry = code.entry(ahead).filter(|_| code.at.counts_fuel)?;
-                // The height came first.
-                let or = entry.look?.checked_sub(1).filter(|at| ahead.get(*at) == Some(&Operator::I64Or))?;
-                Some((or..or + 1, vec![DROP]))
-            })
-        },
+        bytes: |wasm| change(wasm, |code, ahead| height_alone(code, ahead).filter(|_| code.at.counts_fuel)),
+        ..SOUND
+    },
+    Fault {
+        name: "limits-look-only-at-the-height-where-functions-begin-for-the-time",
+        bytes: |wasm| change(wasm, |code, ahead| height_alone(code, ahead).filter(|_| !code.at.counts_fuel)),
         ..SOUND
     },
     Fault {
@@ -562,7 +560,14 @@ fn late(look: Option<usize>) -> Change {
 
 /// Where a function begins that looks at the count alone.
 fn count_at_entry(code: &Code, ahead: &[Operator]) -> Option<usize> {
-    code.entry(ahead)?.look.filter(|look| ahead.get(look.wrapping_sub(1)) != Some(&Operator::I64Or))
+    let entry = code.entry(ahead).filter(|entry| entry.charge.is_some())?;
+    entry.look.filter(|look| ahead.get(look.wrapping_sub(1)) != Some(&Operator::I64Or))
+}
+
+/// Has a function that begins look at the height alone, which came onto the stack before the count.
+fn height_alone(code: &Code, ahead: &[Operator]) -> Change {
+    let or = code.entry(ahead)?.look?.checked_sub(1).filter(|at| ahead.get(*at) == Some(&Operator::I64Or))?;
+    Some((or..or + 1, vec![DROP]))
 }
 
 fn charged(charge: Option<(usize, i64)>, other: impl Fn(i64) -> i64) -> Change {

@@ -68,18 +68,19 @@ impl Code<'_> {
         self.index > self.at.slow && self.code.iter().any(|op| matches!(op, Operator::Call { .. }))
     }
 
-    /// Whether an instruction has the count as it is brought back to, or taken from, the global.
+    /// Whether the count comes back to the global ahead: two instructions.
     pub(crate) fn is_flush(&self, ahead: &[Operator]) -> bool {
         matches!(ahead, [Operator::LocalGet { local_index }, Operator::GlobalSet { global_index }, ..]
             if *local_index == self.local && *global_index == self.at.fuel)
     }
 
+    /// Whether it is taken from there.
     pub(crate) fn is_reload(&self, ahead: &[Operator]) -> bool {
         matches!(ahead, [Operator::GlobalGet { global_index }, Operator::LocalSet { local_index }, ..]
             if *local_index == self.local && *global_index == self.at.fuel)
     }
 
-    /// Whether the height that is left comes to the global.
+    /// Whether the height that is left comes to the global ahead.
     pub(crate) fn is_height_flush(&self, ahead: &[Operator]) -> bool {
         matches!(ahead, [Operator::LocalGet { .. }, Operator::GlobalSet { global_index }, ..]
             if *global_index == self.at.height)
@@ -174,8 +175,8 @@ impl Code<'_> {
         }
     }
 
-    /// What is paid ahead by the number in a local, with the look behind it: behind the count, four instructions make up
-    /// what is subtracted from it by the fifth.
+    /// What is paid ahead by the number in a local, with the look behind it. Behind the count, four instructions make up
+    /// what the fifth subtracts from it.
     pub(crate) fn pay(&self, ahead: &[Operator]) -> Option<Begin> {
         match ahead {
             [
@@ -317,9 +318,6 @@ fn at(wasm: &[u8]) -> Option<Found> {
                         exported.push(export.index);
                     }
                 }
-            }
-            Payload::CodeSectionEntry(body) => {
-                let _ = body;
             }
             _ => {}
         }
