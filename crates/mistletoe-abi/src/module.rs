@@ -360,6 +360,9 @@ impl Reading<'_> {
         if let (true, Some(listing)) = (metered, &self.listing) {
             // Nothing that it depends on comes behind the first function's body.
             let at = *self.at.get_or_insert_with(|| listing.indices());
+            if let Some(listing) = &mut self.listing {
+                listing.refers |= scratch.refers;
+            }
             self.body = self.body.max(scratch.finish(at, bytes, body.range(), locals, operands, &mut self.code));
         }
         Ok(())
@@ -425,6 +428,8 @@ pub(crate) struct Listing {
     pub(crate) sections: Vec<(u8, usize, Range<usize>)>,
     /// Where element segments and globals mention functions.
     pub(crate) mentions: Vec<usize>,
+    /// Whether code refers to functions, where it was read for that.
+    pub(crate) refers: bool,
     /// Where the exports of functions begin.
     pub(crate) exported: Vec<usize>,
     excess: Option<(Item, u64)>,

@@ -86,7 +86,8 @@ pub(crate) fn prepare<'a>(
         change(FUNCTION, Some(module.functions(&wrapped, &hidden)));
         change(GLOBAL, Some(module.globals()));
         change(EXPORT, Some(module.exports(&wrapped, &hidden)));
-        change(ELEMENT, module.content(ELEMENT).map(|content| module.moved(content)));
+        let declared = if listing.refers { wrapped.as_slice() } else { &[] };
+        change(ELEMENT, module.elements(declared));
         change(CODE, Some(module.code(code, &wrapped, &hidden)));
     } else if hidden.start.is_some() {
         change(EXPORT, Some(module.exports(&[], &hidden)));
@@ -265,10 +266,28 @@ impl Module<'_> {
         out.extend_from_slice(self.bytes.get(copied..range.end).unwrap_or_default());
     }
 
-    fn moved(&self, content: Range<usize>) -> Vec<u8> {
-        let mut out = Vec::with_capacity(content.len() + 16);
-        self.items_moved(content, &mut out);
-        out
+    /// The element section. Code may refer to the functions that are exported; where wrappers are in their place it needs
+    /// another declaration (core 2.0, section 3.4.10).
+    fn elements(&self, declared: &[u32]) -> Option<Vec<u8>> {
+        let content = self.content(ELEMENT);
+        if content.is_none() && declared.is_empty() {
+            return None;
+        }
+        let (count, length) = content.as_ref().map_or((0, 0), |content| self.index(content.start));
+        let mut out = Vec::new();
+        leb128(&mut out, u64::from(count) + u64::from(!declared.is_empty()));
+        if let Some(content) = content {
+            self.items_moved(content.start + length..content.end, &mut out);
+        }
+        if !declared.is_empty() {
+            // Core 2.0, section 5.5.12: declarative, of functions by their indices.
+            out.extend([3, 0]);
+            leb128(&mut out, declared.len() as u64);
+            for index in declared {
+                leb128(&mut out, self.at.func(*index).into());
+            }
+        }
+        Some(out)
     }
 
     fn globals(&self) -> Vec<u8> {

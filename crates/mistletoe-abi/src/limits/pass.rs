@@ -176,6 +176,8 @@ pub(crate) struct Body {
     straight: bool,
     /// A loop comes first of all that may be reached again.
     headed: bool,
+    /// This body, or one before, refers to a function.
+    pub(crate) refers: bool,
     /// How many loops with a place to tick around them are open.
     around: u32,
 }
@@ -295,7 +297,10 @@ impl Body {
                     self.func(range.start + 1, operands);
                 }
             }
-            op::REF_FUNC => self.func(range.start + 1, operands),
+            op::REF_FUNC => {
+                self.refers = true;
+                self.func(range.start + 1, operands);
+            }
             op::MEMORY_GROW if !self.dead => {
                 self.bulk = true;
                 self.edit(range.start, Edit::Grow);
