@@ -45,11 +45,14 @@ const SMALL_LOOP: usize = 96;
 const UNROLLED: u64 = 4;
 /// For a deadline alone: instructions, and units of what costs in proportion, that make up a turn, as powers of 2. The
 /// latter take their time on some engines.
-const TURN: u8 = 6;
+const TURN: u8 = 7;
 const BULK_TURN: i8 = 3;
 /// No more instructions than these wait for somebody else's look at the deadline: those of a function that calls none, or
 /// those around the loop that it begins with.
 const SMALL: u64 = 64;
+/// What a call counts as for a deadline alone: less than those, since most calls that a function has are not made each
+/// time, and most functions count themselves.
+const CALL: u64 = 16;
 
 /// Where the injected items are in the index spaces.
 #[derive(Clone, Copy, Debug)]
@@ -289,7 +292,7 @@ impl Body {
                 if !self.dead {
                     if !self.plan.fuel {
                         // What is called may be small and count nothing.
-                        self.cost(SMALL);
+                        self.cost(CALL);
                     }
                     let index = (opcode == op::CALL).then(|| number(operands).0);
                     self.edit(range.start, Edit::Call { index, bytes: range.len() as u32 });
