@@ -1057,6 +1057,22 @@ fn a_guest_without_an_end_is_ended_by_the_limit_on_time_and_by_that_on_fuel() {
 }
 
 #[test]
+fn a_program_that_prints_more_than_it_may_is_told_that_there_is_no_space_left() {
+    const NOSPC: i32 = 51;
+    let scratch = Scratch::new();
+    let write = |length: u32| format!("(call $write (i32.const 1) (i32.const 2048) (i32.const {length}))");
+    let module = scratch.file("two.wat", program("abcdef", &format!("(drop {}) (call $exit {})", write(4), write(2))));
+    for backend in backends() {
+        let run = |limit| run_on(&backend, &module, &["--max-output", limit]);
+        assert_eq!(ended(&run("6")), ("abcdab", "", Some(0)), "{backend}");
+        // The last write is done in part, and says so.
+        assert_eq!(ended(&run("5")), ("abcda", "", Some(0)), "{backend}");
+        assert_eq!(ended(&run("4")), ("abcd", "", Some(NOSPC)), "{backend}");
+        assert_eq!(ended(&run("unlimited")), ("abcdab", "", Some(0)), "{backend}");
+    }
+}
+
+#[test]
 fn a_program_that_waits_is_ended_in_time_too() {
     let scratch = Scratch::new();
     let wait = r#"
