@@ -81,8 +81,8 @@ pub(crate) static FAULTS: &[Fault] = &[
         name: "limits-look-not-before-bulk-operations",
         bytes: |wasm| {
             change(wasm, |code, ahead| {
-                let pay = code.pay(ahead)?;
-                late(pay.look.filter(|_| paid(ahead).is_some_and(is_bulk)))
+                let look = code.pay(ahead)?.look?;
+                paid(code, ahead).is_some_and(is_bulk).then_some((look..look + 2, Vec::new()))
             })
         },
         ..SOUND
@@ -92,8 +92,8 @@ pub(crate) static FAULTS: &[Fault] = &[
         bytes: |wasm| {
             change(wasm, |code, ahead| {
                 grows(ahead.first()?).then_some(())?;
-                let (at, pay) = (0..12).find_map(|at| Some((at, code.pay(ahead.get(at..)?)?)))?;
-                late(pay.look.map(|look| at + look))
+                let look = (0..12).find_map(|at| Some(at + code.pay(ahead.get(at..)?)?.look?))?;
+                Some((look..look + 2, Vec::new()))
             })
         },
         ..SOUND
@@ -602,17 +602,15 @@ fn unpaid(wasm: &[u8], which: fn(&Operator) -> bool) -> Option<Vec<u8>> {
             let at = (0..12).find(|at| ahead.get(*at..).is_some_and(|ahead| code.pay(ahead).is_some()))?;
             which(op).then_some((at + 1..at + 6, Vec::new()))
         }
-        _ => {
-            code.pay(ahead)?;
-            which(paid(ahead)?).then_some((1..6, Vec::new()))
-        }
+        _ => which(paid(code, ahead)?).then_some((1..6, Vec::new())),
     })
 }
 
 /// The bulk operation that is paid for ahead. What grows something has done it already.
-fn paid<'a, 'b>(ahead: &'a [Operator<'b>]) -> Option<&'a Operator<'b>> {
-    let look = ahead.iter().position(|op| *op == Operator::End)?;
-    ahead.get(look + 1)
+fn paid<'a, 'b>(code: &Code, ahead: &'a [Operator<'b>]) -> Option<&'a Operator<'b>> {
+    let look = code.pay(ahead)?.look?;
+    // The look, and what brings the count back.
+    ahead.get(look + 2..)?.iter().find(|op| !code.is_count(op) && !code.is_keep(op))
 }
 
 fn grows(op: &Operator) -> bool {

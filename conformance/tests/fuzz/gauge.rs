@@ -408,8 +408,9 @@ impl<'a> Body<'a> {
                 let mut sink = function.instructions();
                 sink.local_tee(result).i32_const(-1).i32_ne().if_(BlockType::Empty);
                 gauge.add_local(&mut sink, number, shift);
+                sink.end();
                 gauge.look(&mut sink);
-                sink.end().local_get(result);
+                sink.local_get(result);
             }
         }
         function

@@ -106,7 +106,7 @@ impl Code<'_> {
         }
     }
 
-    fn is_keep(&self, op: &Operator) -> bool {
+    pub(crate) fn is_keep(&self, op: &Operator) -> bool {
         match op {
             Operator::LocalTee { local_index } | Operator::LocalSet { local_index } => *local_index == self.local,
             Operator::GlobalSet { global_index } => *global_index == self.at.fuel,
@@ -175,8 +175,8 @@ impl Code<'_> {
         }
     }
 
-    /// What is paid ahead by the number in a local, with the look behind it. Behind the count, four instructions make up
-    /// what the fifth subtracts from it.
+    /// What is paid ahead by the number in a local, with the look behind it: a constant and a call. Behind the count, four
+    /// instructions make up what the fifth subtracts from it.
     pub(crate) fn pay(&self, ahead: &[Operator]) -> Option<Begin> {
         match ahead {
             [

@@ -29,6 +29,7 @@ pub(super) mod op {
     pub(in crate::limits) const I64_CONST: u8 = 0x42;
     pub(in crate::limits) const I32_NE: u8 = 0x47;
     pub(in crate::limits) const I64_LT_S: u8 = 0x53;
+    pub(in crate::limits) const I32_MUL: u8 = 0x6c;
     pub(in crate::limits) const I64_ADD: u8 = 0x7c;
     pub(in crate::limits) const I64_SUB: u8 = 0x7d;
     pub(in crate::limits) const I64_OR: u8 = 0x84;
@@ -166,15 +167,16 @@ impl Counter {
         }
     }
 
-    /// Pays for the number in a local: 2 to the power of `shift` for each, or for a negative one a fraction.
+    /// Pays for the number in a local: 2 to the power of `shift` for each, or for a negative one a fraction. Whether that was
+    /// too much is left to what is called: many branches in a function are dear to compile.
     pub(super) fn pay(self, out: &mut Vec<u8>, number: u32, shift: i8) {
         self.get(out);
         get(out, op::LOCAL_GET, number);
         out.push(op::I64_EXTEND_I32_U);
         i64_const(out, shift.unsigned_abs().into());
         out.extend([if shift < 0 { op::I64_SHR_U } else { op::I64_SHL }, op::I64_SUB]);
-        self.tee(out);
-        self.check(out);
+        self.set(out);
+        self.tick(out);
     }
 
     /// Ticks if the count on the stack is spent.

@@ -564,11 +564,14 @@ impl Writer<'_> {
             }
             Edit::Grow if self.bulk => get(out, op::LOCAL_TEE, number_local),
             Edit::Grown { shift: units } if self.bulk => {
+                // What did not grow is none.
                 get(out, op::LOCAL_TEE, result_local);
                 i32_const(out, -1);
-                out.extend([op::I32_NE, op::IF, op::EMPTY]);
+                out.push(op::I32_NE);
+                get(out, op::LOCAL_GET, number_local);
+                out.push(op::I32_MUL);
+                get(out, op::LOCAL_SET, number_local);
                 counter.pay(out, number_local, shift(units));
-                out.push(op::END);
                 get(out, op::LOCAL_GET, result_local);
             }
             _ => {}
