@@ -270,25 +270,25 @@ impl<'a> Sections<'a> {
 mod tests {
     use super::*;
 
-    /// The module's text, without and with the pass.
+    /// A module's sections, and the instructions in it.
+    fn operators_of(module: &[u8]) -> Vec<String> {
+        let mut list = Vec::new();
+        for payload in Parser::new(0).parse_all(module) {
+            match payload.expect("a section") {
+                Payload::CodeSectionEntry(body) => {
+                    let operators = body.get_operators_reader().expect("operators");
+                    list.extend(operators.into_iter().map(|operator| format!("{:?}", operator.expect("an operator"))));
+                }
+                payload => list.extend(payload.as_section().map(|(id, _)| format!("section {id}"))),
+            }
+        }
+        list
+    }
+
+    /// The same without and with the changes.
     fn operators(wat: &str) -> (Vec<String>, Vec<String>) {
         let module = wat::parse_str(wat).expect("a module");
-        let list = |module: &[u8]| {
-            let mut list = Vec::new();
-            for payload in Parser::new(0).parse_all(module) {
-                match payload.expect("a section") {
-                    Payload::CodeSectionEntry(body) => {
-                        let operators = body.get_operators_reader().expect("operators");
-                        list.extend(
-                            operators.into_iter().map(|operator| format!("{:?}", operator.expect("an operator"))),
-                        );
-                    }
-                    payload => list.extend(payload.as_section().map(|(id, _)| format!("section {id}"))),
-                }
-            }
-            list
-        };
-        (list(&module), list(&mended(&module).bytes))
+        (operators_of(&module), operators_of(&mended(&module).bytes))
     }
 
     #[test]
@@ -309,7 +309,31 @@ mod tests {
     }
 
     #[test]
-    fn a_module_without_such_a_select_is_not_copied() {
+    fn what_grows_is_called_and_exported_under_names_that_are_free() {
+        for tables in ["", "(table 1 funcref) (table 1 externref)"] {
+            let growing = if tables.is_empty() {
+                ""
+            } else {
+                "(drop (table.grow 0 (ref.null func) (i32.const 1))) (drop (table.grow 1 (ref.null extern) (i32.const 1)))"
+            };
+            let text = format!(
+                r#"(module {tables} (memory (export "grow 0") 1) (export "grow 2" (memory 0))
+                  (func (export "f") (param i32) (result i32) {growing} (memory.grow (local.get 0)))
+                  (data "x"))"#
+            );
+            let module = wat::parse_str(text).expect("a module");
+            let Mended { bytes, growth } = mended(&module);
+            let growth = growth.expect("it grows");
+            assert_eq!(growth.calls, "grow 1");
+            assert_eq!(growth.tables.join(" "), if tables.is_empty() { "" } else { "grow 3 grow 4" });
+            wasmi::Module::new(&wasmi::Engine::default(), &bytes).expect("a valid module");
+            let left = operators_of(&bytes).into_iter().filter(|operator| operator.contains("Grow")).count();
+            assert_eq!(left, 0);
+        }
+    }
+
+    #[test]
+    fn a_module_without_any_of_it_is_not_copied() {
         let module = wat::parse_str(
             "(module (func (param i32) (result i32) (select (local.get 0) (i32.const 1) (local.get 0))))",
         );
