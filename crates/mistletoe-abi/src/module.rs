@@ -760,4 +760,28 @@ mod tests {
             let _ = inspect(&wasm);
         }
     }
+
+    #[test]
+    fn with_any_flipped_bit_what_is_still_valid_stays_so_with_limits() {
+        let mut valid = 0;
+        for text in [
+            include_str!("../../../conformance/fixtures/features/bulk-tables.wat"),
+            include_str!("../../../conformance/fixtures/features/multi-value.wat"),
+            include_str!("../../../conformance/fixtures/features/reference-functions.wat"),
+            include_str!("../../../conformance/fixtures/limits/fuel-of-each-way-out.wat"),
+            include_str!("../../../conformance/fixtures/limits/time-loop-br-table.wat"),
+        ] {
+            let wasm = wat::parse_str(text).expect("a module");
+            for (bit, plan) in (0..wasm.len() * 8).flat_map(|bit| plans().map(move |plan| (bit, plan))) {
+                let mut wasm = wasm.clone();
+                wasm[bit / 8] ^= 1 << (bit % 8);
+                let bounds = Bounds { plan, height: 1000, pages: Some(65536), ..Bounds::default() };
+                let Ok(module) = ValidModule::bounded(&wasm, &bounds) else { continue };
+                let still = wasmparser::Validator::new_with_features(ALLOWED).validate_all(module.bytes()).map(drop);
+                assert!(still.is_ok(), "bit {bit}, {plan:?}: {still:?}");
+                valid += 1;
+            }
+        }
+        assert!(valid > 10_000, "{valid}");
+    }
 }
