@@ -1,4 +1,4 @@
-//! Limits that no case reaches change nothing but that fuel is counted, and every backend counts the same.
+//! Limits that no case reaches change nothing but that fuel is counted, where it is, and every backend counts the same.
 
 use std::time::Duration;
 
@@ -10,27 +10,30 @@ use mistletoe_conformance::{Report, cases};
 
 use crate::backends;
 
-/// A backend whose modules have all limits put into them where a case asks for none.
-struct Limited(AnyBackend);
+/// A backend whose modules have limits put into them where a case asks for none: all, or all but that on fuel.
+struct Limited {
+    backend: AnyBackend,
+    fuel: Option<u64>,
+}
 
 impl Host for Limited {
     fn name(&self) -> &str {
-        Host::name(&self.0)
+        Host::name(&self.backend)
     }
 
     fn load(&self, wasm: &[u8], setup: &Setup) -> Result<Box<dyn HostPackage>> {
         let mut setup = setup.clone();
         let asked_for = Limits::unlimited().max_output(setup.limits.max_output);
         if setup.limits == asked_for {
-            let none_is_reached = asked_for.memory(1 << 32).fuel(u64::MAX).stack(u32::MAX);
+            let none_is_reached = asked_for.memory(1 << 32).fuel(self.fuel).stack(u32::MAX);
             setup.limits = none_is_reached.timeout(Duration::from_secs(3600));
         }
-        self.0.load(wasm, &setup)
+        self.backend.load(wasm, &setup)
     }
 }
 
-pub(crate) fn change_nothing() -> std::result::Result<(), Failed> {
-    let limited: Vec<_> = backends()?.into_iter().map(Limited).collect();
+pub(crate) fn change_nothing(fuel: Option<u64>) -> std::result::Result<(), Failed> {
+    let limited: Vec<_> = backends()?.into_iter().map(|backend| Limited { backend, fuel }).collect();
     let hosts: Vec<_> = limited.iter().map(|host| host as &dyn Host).collect();
     let mut report = Report::run(&cases()?, &hosts, |_| ());
     let all = report.cases.len();

@@ -53,7 +53,8 @@ fn tests() -> Result<ExitCode, Error> {
         report.cases.retain(|row| row.differs);
         if report.cases.is_empty() { Ok(()) } else { Err(report.terminal(true).into()) }
     }));
-    trials.push(Trial::test("limits::change_nothing", limited::change_nothing));
+    trials.push(Trial::test("limits::change_nothing", || limited::change_nothing(Some(u64::MAX))));
+    trials.push(Trial::test("limits::change_nothing-without-fuel", || limited::change_nothing(None)));
     trials.push(Trial::test("rules::tested", rules_are_tested));
     trials.extend(selftest::trials(mistletoe_conformance::cases()?));
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
