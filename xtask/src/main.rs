@@ -1,10 +1,9 @@
-//! The project's own tasks, run as `cargo xtask <task>`. Each has a file of its own.
+//! The project's own tasks, run as `cargo xtask <task>`.
 
 #![forbid(unsafe_code)]
 
-mod conformance;
-mod fuzz;
 mod packages;
+mod suite;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -22,17 +21,17 @@ struct Cli {
 #[derive(Subcommand)]
 enum Task {
     /// Run the conformance suite, as a matrix of cases and backends.
-    Conformance(conformance::Args),
+    Conformance(suite::Args),
     /// Run generated modules on every backend, and compare.
-    Fuzz(fuzz::Args),
+    Fuzz(suite::Args),
     /// Build the example packages that are not written in WebAssembly text.
     Packages(packages::Args),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().task {
-        Task::Conformance(args) => conformance::run(&args),
-        Task::Fuzz(args) => fuzz::run(&args),
+        Task::Conformance(args) => suite::conformance(&args),
+        Task::Fuzz(args) => suite::fuzz(&args),
         Task::Packages(args) => packages::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }
