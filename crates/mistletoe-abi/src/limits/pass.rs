@@ -6,6 +6,7 @@
 //!   spent, and `overflow`, called when the stack is too high;
 //! - two globals behind the module's own: the fuel at hand, and the height that is left;
 //! - in front of each run of instructions, what it costs; at loops and where functions begin, a look at what is left;
+//! - a function behind the module's own that is called where something is spent, and calls those imports;
 //! - a wrapper for each function that is exported.
 //!
 //! None of them can be reached by the guest, whose own indices stay what they were: functions behind the imports move up by
