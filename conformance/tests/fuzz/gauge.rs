@@ -134,7 +134,7 @@ fn gauge(wasm: &[u8], bounds: Bounds) -> wasmparser::Result<Vec<u8>> {
     for (i, (body, operands)) in bodies.iter().zip(operands).enumerate() {
         let func = imported + i as u32;
         let params = parts.func(func as usize).params().len() as u32;
-        let values = params + body.locals + operands;
+        let values = params + body.locals + operands + body.computed(imported);
         let mut function = Function::new([]);
         let mut sink = function.instructions();
         gauge.enter(&mut sink, values, body.calls || values > 64, body.runs.first().map_or(0, |run| run.cost));
@@ -364,6 +364,32 @@ impl<'a> Body<'a> {
             }
         }
         Ok(Self { groups, locals, operators, reached: was_reached, end, runs, calls })
+    }
+
+    /// What the frame is besides, for what the function computes.
+    fn computed(&self, imported: u32) -> u32 {
+        let (mut whole, mut half) = (0, 0);
+        for (operator, _) in &self.operators {
+            let name = format!("{operator:?}");
+            let name = name.split_whitespace().next().unwrap_or_default();
+            let is_any = |words: &[&str]| words.iter().any(|word| name.contains(word));
+            let float = name.starts_with("F32") || name.starts_with("F64");
+            match operator {
+                Operator::Call { function_index } => whole += u32::from(*function_index < imported),
+                Operator::CallIndirect { .. }
+                | Operator::Select
+                | Operator::TypedSelect { .. }
+                | Operator::TableGet { .. }
+                | Operator::TableSet { .. } => whole += 1,
+                Operator::RefIsNull | Operator::MemorySize { .. } => half += 1,
+                _ if is_any(&["Const", "Load", "Store"]) => {}
+                // Comparisons give an integer, whatever they compare.
+                _ if float && !["Eq", "Ne", "Lt", "Gt", "Le", "Ge"].contains(&&name[3..]) => whole += 1,
+                _ if float || name.starts_with("I32") || name.starts_with("I64") => half += 1,
+                _ => {}
+            }
+        }
+        whole + half / 2
     }
 
     /// The function with both counts.

@@ -57,6 +57,6 @@ pub use command::{Command, CommandSession};
 pub use error::{Error, ErrorKind, Operation, Result, Trap};
 pub use handler::{Handler, HandlerSession};
 pub use host::{Caller, Imports};
-pub use limits::Limits;
+pub use limits::{ENGINE_STACK, Limits};
 pub use module::{FEATURES, ValidModule};
 pub use package::{Package, Session};

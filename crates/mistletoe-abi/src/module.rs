@@ -339,10 +339,15 @@ impl Reading<'_> {
         let mut reader = body.get_binary_reader();
         function.read_locals(&mut reader)?;
         reader.set_features(features);
-        let metered = self.plan.is_anything();
-        if metered {
-            scratch.begin(self.plan, reader.original_position(), declared);
-        }
+        let metered = match &self.listing {
+            Some(listing) if self.plan.is_anything() => {
+                // Nothing that it depends on comes behind the first function's body.
+                let at = *self.at.get_or_insert_with(|| listing.indices());
+                scratch.begin(self.plan, at, reader.original_position(), declared);
+                true
+            }
+            _ => false,
+        };
         let mut operands = 0;
         while !reader.eof() {
             let offset = reader.original_position();
@@ -357,13 +362,11 @@ impl Reading<'_> {
         self.frame = self.frame.max(locals.saturating_add(operands));
         let offset = reader.original_position();
         reader.finish_expression(&function.visitor(offset))?;
-        if let (true, Some(listing)) = (metered, &self.listing) {
-            // Nothing that it depends on comes behind the first function's body.
-            let at = *self.at.get_or_insert_with(|| listing.indices());
+        if metered {
             if let Some(listing) = &mut self.listing {
                 listing.refers |= scratch.refers;
             }
-            self.body = self.body.max(scratch.finish(at, bytes, body.range(), locals, operands, &mut self.code));
+            self.body = self.body.max(scratch.finish(bytes, body.range(), locals, operands, &mut self.code));
         }
         Ok(())
     }

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use mistletoe_abi::host::{Data, HostFunc, WasmResults as _, WasmTy as _};
 use mistletoe_abi::protocol::MEMORY;
 use mistletoe_abi::types::{FuncType, ValType};
-use mistletoe_abi::{Backend, Error, Instance, Operation, Result, Trap, ValidModule, by_signature};
-use wasmer::sys::vm::TrapCode;
+use mistletoe_abi::{Backend, ENGINE_STACK, Error, Instance, Operation, Result, Trap, ValidModule, by_signature};
+use wasmer::sys::vm::{TrapCode, get_stack_size, set_stack_size};
 use wasmer::sys::{Cranelift, EngineBuilder, Features};
 use wasmer::{
     AsStoreMut as _, AsStoreRef as _, Engine, Function, FunctionEnv, FunctionEnvMut, FunctionType, Imports,
@@ -16,6 +16,9 @@ use wasmer::{
 };
 
 /// wasmer with its optimising compiler, Cranelift.
+///
+/// Compiled code runs on stacks of wasmer's own, all of the process of the same size. Where that is less than
+/// [`ENGINE_STACK`], making this engine makes it as much.
 #[derive(Clone, Debug)]
 pub struct Wasmer {
     engine: Engine,
@@ -78,6 +81,9 @@ pub enum WasmerFunc {
 impl Wasmer {
     /// The engine, set to run exactly the layer's feature set.
     pub fn new() -> Self {
+        if get_stack_size() < ENGINE_STACK {
+            set_stack_size(ENGINE_STACK);
+        }
         let mut compiler = Cranelift::new();
         compiler.canonicalize_nans(true);
         let mut features = Features::none();

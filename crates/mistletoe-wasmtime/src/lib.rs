@@ -8,14 +8,14 @@ use std::mem::MaybeUninit;
 use mistletoe_abi::host::{Data, HostFunc, WasmResults as _, WasmTy as _};
 use mistletoe_abi::protocol::MEMORY;
 use mistletoe_abi::types::{FuncType, ValType};
-use mistletoe_abi::{Backend, Error, Instance, Operation, Result, Trap, ValidModule, by_signature};
+use mistletoe_abi::{Backend, ENGINE_STACK, Error, Instance, Operation, Result, Trap, ValidModule, by_signature};
 use wasmtime::{
     AsContextMut, Caller, Collector, Config, Engine, Func, InstancePre, Linker, Memory, Module, Store, Strategy, ValRaw,
 };
 
 /// wasmtime with one of its compilers.
 ///
-/// Compiled code runs on the thread's own stack and takes up to 1 MiB of it: sessions belong on threads with 2 MiB, which
+/// Compiled code runs on the thread's own stack and takes up to 1.5 MiB of it: sessions belong on threads with 2 MiB, which
 /// is what Rust's own have unless told otherwise. (Pulley's code has a stack of its own.)
 #[derive(Clone)]
 pub struct Wasmtime {
@@ -89,9 +89,8 @@ impl Wasmtime {
             .cranelift_nan_canonicalization(true)
             // A trace of frames is dear to gather, and no part of what a trap is.
             .wasm_backtrace_max_frames(None)
-            // Half of what a thread has by default. Host functions that call back into the guest take their room from it,
-            // too.
-            .max_wasm_stack(1 << 20)
+            // Host functions that call back into the guest take their room from it, too.
+            .max_wasm_stack(ENGINE_STACK)
             .wasm_simd(false)
             .wasm_relaxed_simd(false)
             .wasm_tail_call(false)

@@ -19,11 +19,16 @@ pub(super) mod op {
     pub(in crate::limits) const CALL: u8 = 0x10;
     pub(in crate::limits) const CALL_INDIRECT: u8 = 0x11;
     pub(in crate::limits) const DROP: u8 = 0x1a;
+    pub(in crate::limits) const SELECT: u8 = 0x1b;
+    pub(in crate::limits) const SELECT_T: u8 = 0x1c;
     pub(in crate::limits) const LOCAL_GET: u8 = 0x20;
     pub(in crate::limits) const LOCAL_SET: u8 = 0x21;
     pub(in crate::limits) const LOCAL_TEE: u8 = 0x22;
     pub(in crate::limits) const GLOBAL_GET: u8 = 0x23;
     pub(in crate::limits) const GLOBAL_SET: u8 = 0x24;
+    pub(in crate::limits) const TABLE_GET: u8 = 0x25;
+    pub(in crate::limits) const TABLE_SET: u8 = 0x26;
+    pub(in crate::limits) const MEMORY_SIZE: u8 = 0x3f;
     pub(in crate::limits) const MEMORY_GROW: u8 = 0x40;
     pub(in crate::limits) const I32_CONST: u8 = 0x41;
     pub(in crate::limits) const I64_CONST: u8 = 0x42;
@@ -36,6 +41,7 @@ pub(super) mod op {
     pub(in crate::limits) const I64_SHL: u8 = 0x86;
     pub(in crate::limits) const I64_SHR_U: u8 = 0x88;
     pub(in crate::limits) const I64_EXTEND_I32_U: u8 = 0xad;
+    pub(in crate::limits) const REF_IS_NULL: u8 = 0xd1;
     pub(in crate::limits) const REF_FUNC: u8 = 0xd2;
     pub(in crate::limits) const PREFIX: u8 = 0xfc;
     pub(in crate::limits) const EMPTY: u8 = 0x40;
@@ -62,7 +68,7 @@ pub(super) struct Height {
     pub(super) at: Indices,
     pub(super) local: u32,
     /// What the function takes of it.
-    pub(super) frame: u32,
+    pub(super) frame: u64,
 }
 
 impl Counter {
@@ -222,7 +228,7 @@ impl Height {
     /// Takes the frame away, and leaves on the stack what is left.
     fn enter(self, out: &mut Vec<u8>) {
         get(out, op::GLOBAL_GET, self.at.height());
-        subtract(out, self.frame.into());
+        subtract(out, self.frame);
         get(out, op::LOCAL_TEE, self.local);
     }
 

@@ -15,6 +15,11 @@ use crate::protocol::Region;
 /// Bytes in a page of WebAssembly's memory.
 pub(crate) const PAGE: u64 = 65_536;
 
+/// How many bytes of stack an engine's compiled code has to have, so that a limit on the stack that is no higher than the
+/// default one is reached first: 16 for each of its units and for the highest single function, and a twelfth for what host
+/// functions take that call back. It fits on a thread with 2 MiB.
+pub const ENGINE_STACK: usize = 3 << 19;
+
 /// Limits of a guest, the same on every engine; `docs/metering.md` defines the units. [`Limits::default`] lets no guest
 /// hang or exhaust its host. A limit that is reached ends the session, as a trap does.
 ///
@@ -41,9 +46,10 @@ pub struct Limits {
     /// [`OutOfFuel`](crate::ErrorKind::OutOfFuel). Opening a session is a call of its own. `u64::MAX` counts without a
     /// limit.
     pub fuel: Option<u64>,
-    /// How high the stack may become: 8 for each function that has not returned, and 1 for each value it has room for;
-    /// 65,536 by default. Beyond, the guest is ended with [`TooDeep`](crate::ErrorKind::TooDeep). Where it is not
-    /// limited, or higher than this, the engine's own stack ends a recursion, at a depth of the engine's.
+    /// How high the stack may become: 65,536 by default. A function that has not returned takes 8, 1 for each value that it
+    /// has room for, and more for what it computes (`docs/metering.md`). Beyond, the guest is ended with
+    /// [`TooDeep`](crate::ErrorKind::TooDeep). Where it is not limited, or higher than this, the engine's own stack ends a
+    /// recursion, at a depth of the engine's.
     pub stack: Option<u32>,
     /// Elements that a table may have, 1,000,000 by default and at most. A module that starts with more is refused with
     /// [`TooMany`](crate::ErrorKind::TooMany), and `table.grow` beyond answers -1.

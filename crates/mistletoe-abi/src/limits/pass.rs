@@ -39,8 +39,12 @@ impl Plan {
 pub(crate) const IMPORTS: u32 = 2;
 /// What the height of a function's frame is, beside the values in it.
 const FRAME: u32 = 8;
-/// A function without calls and with a frame of no more values than this does not look at the height.
+/// A function without calls and with a frame no higher than this, beside [`FRAME`], does not look at the height.
 const SMALL_FRAME: u32 = 64;
+/// The highest frame that a function may have: engines take it from their own stack before the function looks.
+const MAX_FRAME_HEIGHT: u32 = 24_576;
+/// What is higher than any limit.
+const TOO_HIGH: u64 = 1 << 40;
 /// A loop that takes up no more bytes than this is unrolled, to so many turns.
 const SMALL_LOOP: usize = 96;
 const UNROLLED: u64 = 4;
@@ -56,7 +60,7 @@ const SMALL: u64 = 64;
 const CALL: u64 = 16;
 
 /// Where the injected items are in the index spaces.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Indices {
     /// How many functions the module imports itself: `tick` comes next, then `overflow`.
     pub(crate) imported: u32,
@@ -167,8 +171,11 @@ struct Frame {
 #[derive(Debug, Default)]
 pub(crate) struct Body {
     plan: Plan,
+    at: Indices,
     /// Where its instructions begin.
     code: usize,
+    /// How many locals it declares: parameters are not among them.
+    declared: u32,
     edits: Vec<(u32, Edit)>,
     frames: Vec<Frame>,
     /// Which of the edits the instructions now read are counted in.
@@ -176,6 +183,8 @@ pub(crate) struct Body {
     dead: bool,
     calls: bool,
     bulk: bool,
+    /// What it computes that a compiler may keep, in halves of a value.
+    computed: u32,
     /// No branch and no call has been read yet, and no loop.
     straight: bool,
     /// A loop comes first of all that may be reached again.
@@ -188,8 +197,8 @@ pub(crate) struct Body {
 
 impl Body {
     /// Begins a body whose first instruction is at `offset`, and which declares so many locals.
-    pub(crate) fn begin(&mut self, plan: Plan, offset: usize, locals: u32) {
-        (self.plan, self.code) = (plan, offset);
+    pub(crate) fn begin(&mut self, plan: Plan, at: Indices, offset: usize, locals: u32) {
+        (self.plan, self.at, self.code, self.declared, self.computed) = (plan, at, offset, locals, 0);
         self.edits.clear();
         self.frames.clear();
         (self.dead, self.calls, self.bulk, self.around) = (false, false, false, 0);
@@ -223,6 +232,7 @@ impl Body {
         if !self.dead && !matches!(opcode, op::NOP | op::BLOCK | op::LOOP | op::ELSE | op::END) {
             self.cost(1);
         }
+        self.computed = self.computed.saturating_add(self.computes(opcode, operands));
         let straight = self.straight;
         self.straight &= !matches!(opcode, op::LOOP..=op::ELSE | op::BR..=op::CALL_INDIRECT);
         match opcode {
@@ -323,6 +333,21 @@ impl Body {
                 _ => {}
             },
             _ => {}
+        }
+    }
+
+    /// What a compiler may keep of an instruction, in halves of a value, while other functions run: it computes early what
+    /// does not change in a loop, late what is needed late, and once what is computed twice. Cranelift keeps 8 bytes of an
+    /// integer, 16 of a float, as much for where an imported function is, and no more for where something is in a table.
+    fn computes(&self, opcode: u8, operands: &[u8]) -> u32 {
+        match opcode {
+            op::CALL if number(operands).0 < self.at.imported => 2,
+            op::CALL_INDIRECT | op::SELECT | op::SELECT_T | op::TABLE_GET | op::TABLE_SET => 2,
+            // Core 2.0, section 5.4.7: those with a float for a result; without constants.
+            0x8b..=0xa6 | 0xb2..=0xbb | 0xbe | 0xbf => 2,
+            op::MEMORY_SIZE | 0x45..=0xc4 | op::REF_IS_NULL => 1,
+            op::PREFIX if number(operands).0 < 8 => 1,
+            _ => 0,
         }
     }
 
@@ -433,16 +458,17 @@ impl Body {
     /// has so many parameters and locals, and so many operands at most. Answers with the length.
     pub(crate) fn finish(
         &mut self,
-        at: Indices,
         bytes: &[u8],
         body: Range<usize>,
         locals: u32,
         operands: u32,
         out: &mut Vec<u8>,
     ) -> usize {
-        let (plan, code) = (self.plan, self.code);
+        let (plan, at, code) = (self.plan, self.at, self.code);
         let leaf = !self.calls;
-        let tall = plan.height && (!leaf || locals.saturating_add(operands) > SMALL_FRAME);
+        let frame = locals.saturating_add(operands).saturating_add(self.computed / 2);
+        let tall = plan.height && (!leaf || frame > SMALL_FRAME);
+        let never = plan.height && frame > MAX_FRAME_HEIGHT - FRAME;
         if let Some((_, Edit::Run { cost, check, .. })) = self.edits.first_mut() {
             // Who calls a leaf looks soon, and so does a loop.
             let soon = (leaf || self.headed) && (plan.fuel || *cost <= SMALL);
@@ -454,7 +480,10 @@ impl Body {
         // there is to bring back before calls.
         let kept = (plan.fuel || leaf) && (bulk || runs(self.edits.get(1..).unwrap_or_default()));
         let counts = kept || bulk || runs(&self.edits);
-        let height = Height { at, local: locals + 1, frame: FRAME.saturating_add(locals).saturating_add(operands) };
+        // What is never run needs no locals of its own, and an engine no room for them.
+        let locals = if never { locals - self.declared } else { locals };
+        let frame = if never { TOO_HIGH } else { u64::from(FRAME + frame) };
+        let height = Height { at, local: locals + 1, frame };
         let mut writer = Writer {
             plan,
             at,
@@ -470,6 +499,7 @@ impl Body {
         // Core 2.0, section 5.5.13: groups of locals, each a count and a type.
         let (groups, length) = number(bytes.get(body.clone()).unwrap_or_default());
         let declared = bytes.get(body.start + length..code).unwrap_or_default();
+        let (groups, declared) = if never { (0, &[][..]) } else { (groups, declared) };
         let added: &[(u32, u8)] = match (counts || tall, bulk) {
             (false, _) => &[],
             (true, false) => &[(2, op::I64)],
@@ -488,6 +518,11 @@ impl Body {
                 Edit::Run { check, .. } if i == 0 => {
                     let charge = edit.charge(plan).unwrap_or_default();
                     writer.counter.enter(writer.out, charge, *check, writer.height);
+                    if never {
+                        writer.out.extend([op::UNREACHABLE, op::END]);
+                        writer.copied = body.end;
+                        break;
+                    }
                 }
                 Edit::LoopEnd { run } => {
                     let charge = edits.get(*run as usize).and_then(|(_, run)| run.charge(plan));

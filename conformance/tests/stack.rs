@@ -1,0 +1,142 @@
+//! Holds every engine to what `docs/metering.md` promises of the stack: a recursion ends at the layer's limit, at the same
+//! height everywhere, and no engine's own stack is full before, on a thread with 2 MiB. What recurses here are functions
+//! whose values an optimising compiler keeps much longer than their code does.
+
+use std::fmt::Write as _;
+use std::thread;
+
+use mistletoe::{AnyPackage, Caller, Error, ErrorKind, Imports, Limits};
+
+/// A call deeper, as long as the parameter is not 0.
+const DEEPER: &str = "(if (local.get 0) (then (call $f (i32.sub (local.get 0) (i32.const 1)))))";
+/// How many values are to be kept, mostly: few, many, and so many that some frames are too high by themselves.
+const MANY: [usize; 3] = [10, 200, 3_000];
+/// How many calls of a host function, each by the guest that the one before called back, are under way: two less than
+/// there may be.
+const NESTED: u32 = 62;
+/// How many host functions there are.
+const HOST: usize = 100;
+
+/// Each a name and what `$f` does, with `many` of something.
+fn recursions(many: usize) -> Vec<(&'static str, String)> {
+    let each = |write: &dyn Fn(usize) -> String| (0..many).map(write).collect::<String>();
+    let float = |value: &str| format!("(global.set $d (f64.add (global.get $d) {value}))");
+    let long = |value: &str| format!("(global.set $l (i64.add (global.get $l) {value}))");
+    let int = |value: &str| format!("(global.set $i (i32.add (global.get $i) {value}))");
+    // Computed once, before both.
+    let twice = |values: &str| format!("{values} {DEEPER} {values}");
+    // Computed once, before the loop.
+    let turns = |values: &str| format!("(loop $l {DEEPER} {values} (br_if $l (i32.eqz (global.get $i))))");
+    // Computed only when it is needed, from all that it takes.
+    let late = |ty: &str| {
+        let sum = each(&|i| {
+            format!("(local.set ${ty} ({ty}.add (local.get ${ty}) ({ty}.load offset={} (i32.const 0))))", i * 4)
+        });
+        format!("{sum} {DEEPER} ({ty}.store (i32.const 0) (local.get ${ty}))")
+    };
+    let products = each(&|i| float(&format!("(f64.mul (local.get $f64) (f64.const {i}.5))")));
+    let multiples = each(&|i| long(&format!("(i64.mul (local.get $i64) (i64.const {}))", 2 * i + 3)));
+    let converted = each(&|i| float(&format!("(f64.convert_i64_u (i64.add (local.get $i64) (i64.const {i})))")));
+    let selected = each(&|i| float(&format!("(select (local.get $f64) (f64.const {i}.5) (local.get 0))")));
+    let masked = |i: usize| format!("(i32.and (local.get 0) (i32.const {i}))");
+    let compared = each(&|i| int(&format!("(i32.lt_s (local.get 0) (i32.const {i}))")));
+    let addresses = each(&|i| long(&format!("(i64.load {})", masked(i))));
+    let elements = each(&|i| int(&format!("(ref.is_null (table.get $table {}))", masked(i % 300))));
+    let indirect = each(&|i| format!("(call_indirect $table (type $none) {})", masked(i % 300)));
+    let host = each(&|i| format!("(call $host{})", i % HOST));
+    vec![
+        ("nothing", DEEPER.into()),
+        ("products before and after", twice(&products)),
+        ("products in a loop", turns(&products)),
+        ("multiples before and after", twice(&multiples)),
+        ("multiples in a loop", turns(&multiples)),
+        ("conversions in a loop", turns(&converted)),
+        ("choices in a loop", turns(&selected)),
+        ("comparisons in a loop", turns(&compared)),
+        ("addresses in a loop", turns(&addresses)),
+        ("elements of a table in a loop", turns(&elements)),
+        ("calls through a table in a loop", turns(&indirect)),
+        ("host functions in a loop", turns(&host)),
+        ("a sum of integers that is needed late", late("i64")),
+        ("a sum of floats that is needed late", late("f64")),
+    ]
+}
+
+/// A package that recurses without an end, below host functions that call back.
+fn package(body: &str) -> Vec<u8> {
+    let mut hosts = String::new();
+    for i in 0..HOST {
+        write!(hosts, r#"(import "host" "{i}" (func $host{i}))"#).expect("memory");
+    }
+    let text = format!(
+        r#"(module
+            {hosts}
+            (import "host" "again" (func $host_again (param i32)))
+            (type $none (func))
+            (memory (export "memory") 1000)
+            (table $table 300 funcref)
+            (elem (table $table) (i32.const 0) func {})
+            (global $d (mut f64) (f64.const 0))
+            (global $l (mut i64) (i64.const 0))
+            (global $i (mut i32) (i32.const 1))
+            (func $leaf)
+            (func $f (param i32) (local $f64 f64) (local $i64 i64)
+                (local.set $f64 (global.get $d))
+                (local.set $i64 (global.get $l))
+                {body})
+            ;; So many calls of a host function that calls back, and then the recursion.
+            (func $again (export "again") (param i32)
+                (if (local.get 0)
+                    (then (call $host_again (i32.sub (local.get 0) (i32.const 1))))
+                    (else (call $f (i32.const -1)))))
+            (func (export "__mistletoe_info") (result i32) (i32.const 8))
+            (func (export "__mistletoe_alloc") (param i32) (result i32) (i32.const 1024))
+            (func (export "__mistletoe_dealloc") (param i32 i32))
+            (func (export "__mistletoe_generate") (param i32 i32) (result i32)
+                (call $again (i32.const {NESTED}))
+                (i32.const 8)))"#,
+        "$leaf ".repeat(300)
+    );
+    wat::parse_str(text).expect("it assembles")
+}
+
+/// How the package ends on a backend, on a thread with 2 MiB.
+fn height(backend: &str, wasm: &[u8]) -> Result<u32, Error> {
+    let run = || {
+        let mut imports = Imports::<()>::new();
+        for i in 0..HOST {
+            imports.func("host", i.to_string(), |_: &mut Caller<'_, ()>| Ok::<_, Error>(()));
+        }
+        imports.func("host", "again", |caller: &mut Caller<'_, ()>, left: u32| {
+            let again = caller.func::<(u32,), ()>("again")?;
+            caller.call(&again, (left,))
+        });
+        let backend = mistletoe::backend(backend).expect("a backend");
+        let limits = Limits::default().timeout(None);
+        let package = AnyPackage::with_imports(&backend, wasm, &imports, limits)?;
+        let error = package.session()?.generate("").expect_err("it has no end");
+        match *error.kind() {
+            ErrorKind::TooDeep { height, .. } => Ok(height),
+            _ => Err(error),
+        }
+    };
+    thread::scope(|scope| {
+        let thread = thread::Builder::new().stack_size(2 << 20).spawn_scoped(scope, run).expect("a thread");
+        thread.join().expect("no panic")
+    })
+}
+
+#[test]
+fn no_engines_own_stack_is_full_first() {
+    for many in MANY {
+        for (name, body) in recursions(many) {
+            let wasm = package(&body);
+            let mut first = None;
+            for backend in mistletoe::backends() {
+                let backend = backend.name();
+                let height = height(backend, &wasm).unwrap_or_else(|error| panic!("{many} {name}, {backend}: {error}"));
+                assert_eq!(*first.get_or_insert(height), height, "{many} {name}, {backend}");
+            }
+        }
+    }
+}
