@@ -63,6 +63,7 @@ trait DynModule: Send + Sync {
 /// Without the type of the state: [`AnyPackage`] has it.
 trait DynPackage: Send + Sync {
     fn interface(&self) -> &Interface;
+    fn with_limits(&self, limits: Limits) -> Result<Arc<dyn DynPackage>>;
     fn session(&self, state: Box<dyn Any + Send>) -> Result<Box<dyn DynSession>>;
 }
 
@@ -102,6 +103,10 @@ impl<B: Backend> DynModule for Compiled<B> {
 }
 
 impl<B: Backend> DynPackage for Package<B> {
+    fn with_limits(&self, limits: Limits) -> Result<Arc<dyn DynPackage>> {
+        Ok(Arc::new(self.with_limits(limits)?))
+    }
+
     fn interface(&self) -> &Interface {
         self.interface()
     }
@@ -224,6 +229,15 @@ impl<T: Send + 'static> AnyPackage<T> {
     /// See [`Package::interface`].
     pub fn interface(&self) -> &Interface {
         self.package.interface()
+    }
+
+    /// See [`Package::with_limits`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Package::with_limits`].
+    pub fn with_limits(&self, limits: Limits) -> Result<Self> {
+        Ok(Self { package: self.package.with_limits(limits)?, state: PhantomData })
     }
 
     /// See [`Package::session`].

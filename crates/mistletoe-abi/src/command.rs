@@ -38,6 +38,15 @@ impl<B: Backend, T: Send + 'static> Command<B, T> {
         self.program.interface()
     }
 
+    /// The same command, not compiled again, with other limits: see [`Package::with_limits`](crate::Package::with_limits).
+    ///
+    /// # Errors
+    ///
+    /// As [`Package::with_limits`](crate::Package::with_limits).
+    pub fn with_limits(&self, limits: Limits) -> Result<Self> {
+        Ok(Self { program: self.program.with_limits(limits)?, state: PhantomData })
+    }
+
     /// A fresh instance that has not run yet, with a state for its host functions.
     ///
     /// # Errors

@@ -167,6 +167,11 @@ pub enum ErrorKind {
         /// With how many bytes it starts.
         memory: u64,
     },
+    /// Sessions cannot have another [limit](crate::Limits) of this kind than what their package was compiled with.
+    FixedLimit {
+        /// Its name, as a field of [`Limits`](crate::Limits).
+        limit: &'static str,
+    },
     /// An earlier failure inside a call poisoned the session; the source is that first error. Open a new session.
     Poisoned,
     /// No engine configuration has this name.
@@ -421,6 +426,9 @@ impl fmt::Display for ErrorKind {
             Self::TooDeep { limit, height } => write!(f, "the stack became higher than {limit}: {height}"),
             Self::TooMuchMemory { limit, memory } => {
                 write!(f, "the module starts with {memory} bytes of memory, more than {limit}")
+            }
+            Self::FixedLimit { limit } => {
+                write!(f, "the limit `{limit}` is in the compiled code: compile the package with another one")
             }
             Self::Exit { code } => write!(f, "the guest ended itself with exit code {code}"),
             Self::Allocation { length } => {

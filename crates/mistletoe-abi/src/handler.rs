@@ -57,6 +57,15 @@ impl<B: Backend, T: Send + 'static> Handler<B, T> {
         self.program.interface()
     }
 
+    /// The same handler, not compiled again, with other limits: see [`Package::with_limits`](crate::Package::with_limits).
+    ///
+    /// # Errors
+    ///
+    /// As [`Package::with_limits`](crate::Package::with_limits).
+    pub fn with_limits(&self, limits: Limits) -> Result<Self> {
+        Ok(Self { program: self.program.with_limits(limits)?, delimiter: self.delimiter, state: PhantomData })
+    }
+
     /// A fresh instance, initialised and ready for requests, with a state for its host functions.
     ///
     /// # Errors

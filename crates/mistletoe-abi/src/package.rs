@@ -53,6 +53,17 @@ impl<B: Backend, T: Send + 'static> Package<B, T> {
         self.program.interface()
     }
 
+    /// The same package, not compiled again, whose sessions have other limits: on time, on fuel, and on the length of
+    /// inputs and outputs.
+    ///
+    /// # Errors
+    ///
+    /// [`FixedLimit`](crate::ErrorKind::FixedLimit) where another limit differs from what it was compiled with, or where
+    /// time or fuel is to be limited and its code does not count it.
+    pub fn with_limits(&self, limits: Limits) -> Result<Self> {
+        Ok(Self { program: self.program.with_limits(limits)?, state: PhantomData })
+    }
+
     /// A fresh instance, initialised and ready for calls (rule 1), whose state is the default.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use crate::guest::Guest;
 use crate::host::{Data, HostFunc, Imports};
 use crate::limits::Limits;
 use crate::limits::account::{self, Account};
+use crate::limits::pass::Plan;
 use crate::module::{Interface, ValidModule};
 use crate::prepare::Hidden;
 use crate::protocol::INITIALIZE;
@@ -28,6 +29,8 @@ pub(crate) struct Program<B: Backend> {
     module: B::Module,
     interface: Arc<Interface>,
     hidden: Hidden,
+    /// What is in the code.
+    plan: Plan,
     limits: Limits,
 }
 
@@ -74,7 +77,8 @@ impl<B: Backend> Program<B> {
         let Checked { module, imports, limits } = checked;
         let (backend, compiled) = (backend.clone(), backend.compile(&module, &imports)?);
         let (interface, hidden) = module.into_parts();
-        Ok(Self { backend, module: compiled, interface: Arc::new(interface), hidden, limits })
+        let plan = limits.bounds().plan;
+        Ok(Self { backend, module: compiled, interface: Arc::new(interface), hidden, plan, limits })
     }
 
     pub(crate) fn backend(&self) -> &B {
@@ -87,6 +91,12 @@ impl<B: Backend> Program<B> {
 
     pub(crate) fn limits(&self) -> &Limits {
         &self.limits
+    }
+
+    /// The same compiled code with other limits on time, fuel, inputs and outputs.
+    pub(crate) fn with_limits(&self, limits: Limits) -> Result<Self> {
+        limits.fit(&self.limits, self.plan)?;
+        Ok(Self { limits, ..self.clone() })
     }
 
     /// A fresh instance, whose start function has run. `protocol` is the protocol's own state.

@@ -128,6 +128,22 @@ impl Limits {
         self
     }
 
+    /// Refuses limits that code does not keep which was made for `compiled`, and has in it what `plan` says.
+    pub(crate) fn fit(&self, compiled: &Self, plan: Plan) -> Result<()> {
+        let fixed = [
+            ("memory", self.memory == compiled.memory),
+            ("timeout", self.timeout.is_none() || plan.ticks),
+            ("fuel", self.fuel.is_none() || plan.fuel),
+            ("stack", self.stack == compiled.stack),
+            ("table_elements", self.table_elements == compiled.table_elements),
+            ("max_module", self.max_module == compiled.max_module),
+        ];
+        match fixed.iter().find(|(_, fits)| !fits) {
+            Some((limit, _)) => Err(ErrorKind::FixedLimit { limit }.into()),
+            None => Ok(()),
+        }
+    }
+
     /// Refuses an input of more bytes than are allowed.
     pub(crate) fn input(&self, length: usize) -> Result<()> {
         let (length, limit) = (length as u64, self.max_input.min(u32::MAX.into()));
