@@ -1,8 +1,9 @@
 //! How a verb fails: the exit status, and what is printed.
 
+use std::env;
 use std::error::Error as _;
 use std::fmt;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -205,7 +206,7 @@ pub(crate) fn notes<'a>(level: Level, texts: impl IntoIterator<Item = &'a str>) 
         Level::Log => ("log:", AnsiColor::Cyan),
         Level::Denied => ("denied:", AnsiColor::Yellow),
     };
-    let style = Style::new().bold().fg_color(Some(color.into()));
+    let style = if is_colored() { Style::new().bold().fg_color(Some(color.into())) } else { Style::new() };
     let lines: Vec<_> = texts.into_iter().map(|text| format!("{style}{label}{style:#} {}", printable(text))).collect();
     write_line(&lines.join("\n"));
 }
@@ -233,7 +234,13 @@ impl Write for Stderr {
 /// Writes a line of its own to standard error, which may be closed; that is no reason to fail.
 fn write_line(line: &str) {
     let before = if UNFINISHED.swap(false, Ordering::Relaxed) { "\n" } else { "" };
-    let _ = writeln!(anstream::stderr().lock(), "{before}{line}");
+    let _ = writeln!(io::stderr().lock(), "{before}{line}");
+}
+
+/// Whether standard error is a terminal that wants colours: see <https://no-color.org>.
+fn is_colored() -> bool {
+    let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
+    io::stderr().is_terminal() && !set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// A text that cannot steer a terminal, whoever wrote it: control characters are escaped, but for line ends and tabs.

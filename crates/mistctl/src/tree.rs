@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::process;
 
 use crate::failure::{Cause, Failure};
 
@@ -26,10 +27,9 @@ pub(crate) fn write(root: &Path, files: &[(String, String)]) -> Result<(), Failu
 
     fs::create_dir_all(root).map_err(|error| Failure::write(root, error))?;
     // Inside the folder, so that moving a file to its place is one step of the same file system.
-    let staging = tempfile::Builder::new().prefix(".mistctl-").tempdir_in(root);
-    let staging = staging.map_err(|error| Failure::write(root, error))?;
+    let staging = Staging::new(root).map_err(|error| Failure::write(root, error))?;
     for (target, text) in &targets {
-        let staged = staging.path().join(target);
+        let staged = staging.0.join(target);
         create_parent(&staged)
             .and_then(|()| fs::write(&staged, text))
             .map_err(|error| Failure::write(root.join(target), error))?;
@@ -37,10 +37,34 @@ pub(crate) fn write(root: &Path, files: &[(String, String)]) -> Result<(), Failu
     for (target, _) in &targets {
         let place = root.join(target);
         create_parent(&place)
-            .and_then(|()| fs::rename(staging.path().join(target), &place))
+            .and_then(|()| fs::rename(staging.0.join(target), &place))
             .map_err(|error| Failure::write(&place, error))?;
     }
     Ok(())
+}
+
+/// A folder for files that are not complete yet, which is gone in the end.
+struct Staging(PathBuf);
+
+impl Staging {
+    /// A new folder, whose name nothing else has.
+    fn new(root: &Path) -> io::Result<Self> {
+        let mut number = 0_u32;
+        loop {
+            let path = root.join(format!(".mistctl-{}-{number}", process::id()));
+            match fs::create_dir(&path) {
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
+                result => return result.map(|()| Self(path)),
+            }
+        }
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // What cannot be removed is no reason to fail: the files are in their places, or there is an error already.
+        let _ = fs::remove_dir_all(&self.0);
+    }
 }
 
 /// A file's name as a path that cannot lead out of the folder it is joined to.
