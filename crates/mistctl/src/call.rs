@@ -17,7 +17,7 @@ pub(crate) fn run(arguments: &Call, format: ErrorFormat) -> Result<(), Failure> 
 
     let imports = wasi::imports::<Wasi>();
     let limits = arguments.limits.get();
-    let handler = Handler::with_imports(&arguments.backend.start()?, &wasm, &imports, limits);
+    let handler = Handler::with_imports(&arguments.backend.start(format)?, &wasm, &imports, limits);
     let environment = arguments.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
     let handler = handler.map_err(in_module)?.delimiter(arguments.delimiter);
     let mut session = handler.session_with(log::wasi(format).env(environment).build()).map_err(in_module)?;

@@ -40,6 +40,15 @@ pub(crate) enum Verb {
     Call(Call),
     /// List the engines that packages can run on.
     Backends,
+    /// See and clear what was compiled before: code is kept for the next time.
+    #[cfg(feature = "cache")]
+    #[command(
+        after_help = "It is in the folder that MISTLETOE_CACHE names, or in `mistletoe` where the user's caches are."
+    )]
+    Cache {
+        #[command(subcommand)]
+        verb: CacheVerb,
+    },
     /// Print a script that completes mistctl's arguments in a shell.
     #[command(after_help = "Example:\n  mistctl completions bash > ~/.local/share/bash-completion/completions/mistctl")]
     Completions {
@@ -47,6 +56,17 @@ pub(crate) enum Verb {
         #[arg(value_enum)]
         shell: clap_complete::Shell,
     },
+}
+
+#[cfg(feature = "cache")]
+#[derive(Debug, Subcommand)]
+pub(crate) enum CacheVerb {
+    /// One line for each module: how long ago it was used, bytes, backend, name.
+    List,
+    /// Remove everything.
+    Clear,
+    /// Where it is.
+    Path,
 }
 
 #[derive(Args, Debug)]
@@ -196,6 +216,10 @@ pub(crate) struct Backend {
     /// The engine to run on; `mistctl backends` lists them.
     #[arg(short, long, value_name = "NAME")]
     backend: Option<String>,
+    /// Compile anew, and keep nothing.
+    #[cfg(feature = "cache")]
+    #[arg(long)]
+    no_cache: bool,
 }
 
 /// Where the answer of `generate` goes.
@@ -221,11 +245,15 @@ pub(crate) enum ErrorFormat {
 }
 
 impl Backend {
-    /// The backend that was named, or the default one.
-    pub(crate) fn start(&self) -> mistletoe::Result<mistletoe::AnyBackend> {
+    /// The backend that was named, or the default one, with the user's cache.
+    #[cfg_attr(not(feature = "cache"), allow(unused_variables))]
+    pub(crate) fn start(&self, format: ErrorFormat) -> mistletoe::Result<mistletoe::AnyBackend> {
         let default = || mistletoe::backends().iter().find(|info| info.is_enabled()).map(|info| info.name());
         // Without any engine compiled in, naming the first says which feature adds it.
-        mistletoe::backend(self.backend.as_deref().or_else(default).unwrap_or("wasmi"))
+        let backend = mistletoe::backend(self.backend.as_deref().or_else(default).unwrap_or("wasmi"))?;
+        #[cfg(feature = "cache")]
+        let backend = if self.no_cache { backend } else { crate::cache::with(backend, format) };
+        Ok(backend)
     }
 }
 

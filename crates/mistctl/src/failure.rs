@@ -244,7 +244,7 @@ fn is_colored() -> bool {
 }
 
 /// A text that cannot steer a terminal, whoever wrote it: control characters are escaped, but for line ends and tabs.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for c in text.chars() {
         match c {

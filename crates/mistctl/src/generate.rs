@@ -14,7 +14,7 @@ pub(crate) fn run(arguments: &Generate, format: ErrorFormat) -> Result<(), Failu
     let wasm = files::package(&arguments.package)?;
     let in_package = |error| Failure::library(&arguments.package, error);
 
-    let backend = arguments.backend.start()?;
+    let backend = arguments.backend.start(format)?;
     let limits = arguments.limits.get();
     let package = AnyPackage::with_imports(&backend, &wasm, &wasi::imports::<Wasi>(), limits);
     let session = package.map_err(in_package)?.session_with(log::wasi(format).build());

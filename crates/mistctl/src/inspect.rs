@@ -63,7 +63,7 @@ fn info(
     offered: &Imports<Wasi>,
     format: ErrorFormat,
 ) -> mistletoe::Result<Option<Value>> {
-    let backend = arguments.backend.start()?;
+    let backend = arguments.backend.start(format)?;
     let package = AnyPackage::with_imports(&backend, wasm, offered, Limits::default())?;
     let text = package.session_with(log::wasi(format).build())?.info()?;
     Ok(Some(match yaml::parse(&text) {

@@ -4,6 +4,8 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "cache")]
+mod cache;
 mod call;
 mod cli;
 mod failure;
@@ -48,6 +50,8 @@ fn run(verb: Verb, format: ErrorFormat) -> Result<ExitCode, Failure> {
         Verb::Run(arguments) => return run::run(&arguments, format),
         Verb::Call(arguments) => call::run(&arguments, format),
         Verb::Backends => print(&backends()),
+        #[cfg(feature = "cache")]
+        Verb::Cache { verb } => cache::run(&verb),
         Verb::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "mistctl", &mut script);

@@ -14,7 +14,7 @@ pub(crate) fn run(arguments: &Run, format: ErrorFormat) -> Result<ExitCode, Fail
     let wasm = files::package(&arguments.module)?;
     let in_module = |error| Failure::library(&arguments.module, error);
     let limits = arguments.limits.get();
-    let command = Command::with_imports(&arguments.backend.start()?, &wasm, &wasi::imports::<Wasi>(), &limits);
+    let command = Command::with_imports(&arguments.backend.start(format)?, &wasm, &wasi::imports::<Wasi>(), &limits);
     let session = command.map_err(in_module)?.session_with(grants(arguments, limits.max_output, format)?);
     let code = match session {
         Ok(session) => session.run().0,

@@ -13,7 +13,9 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::backend::{Backend, Instance};
+use crate::backend::{Artifact, Backend, Instance};
+#[cfg(feature = "cache")]
+use crate::cache::Cache;
 use crate::erased::{AnyFunc, DynInstance};
 use crate::error::{Error, Result};
 use crate::host::{Data, HostFunc, Imports};
@@ -26,7 +28,11 @@ use crate::types::{FuncType, Problem};
 
 /// Any [`Backend`].
 #[derive(Clone)]
-pub struct AnyBackend(Arc<dyn DynBackend>);
+pub struct AnyBackend {
+    backend: Arc<dyn DynBackend>,
+    #[cfg(feature = "cache")]
+    cache: Option<Cache>,
+}
 
 /// A module compiled for any backend.
 #[derive(Clone)]
@@ -54,9 +60,12 @@ trait DynBackend: Send + Sync {
     fn name(&self) -> &'static str;
     fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<AnyModule>;
     fn package(&self, checked: Checked<'_>) -> Result<Arc<dyn DynPackage>>;
+    fn artifacts(&self) -> Option<String>;
+    fn load(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<AnyModule>;
 }
 
 trait DynModule: Send + Sync {
+    fn save(&self) -> Result<Vec<u8>>;
     fn instantiate(&self, data: Data) -> Result<AnyInstance>;
 }
 
@@ -94,9 +103,21 @@ impl<B: Backend> DynBackend for B {
     fn package(&self, checked: Checked<'_>) -> Result<Arc<dyn DynPackage>> {
         Ok(Arc::new(Package::<B>::compile(self, checked)?))
     }
+
+    fn artifacts(&self) -> Option<String> {
+        Backend::artifacts(self)
+    }
+
+    fn load(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<AnyModule> {
+        Ok(AnyModule(Arc::new(Compiled { module: Backend::load(self, artifact, imports)?, backend: self.clone() })))
+    }
 }
 
 impl<B: Backend> DynModule for Compiled<B> {
+    fn save(&self) -> Result<Vec<u8>> {
+        self.backend.save(&self.module)
+    }
+
     fn instantiate(&self, data: Data) -> Result<AnyInstance> {
         Ok(AnyInstance(Box::new(self.backend.instantiate(&self.module, data)?)))
     }
@@ -145,12 +166,22 @@ impl<B: Backend> DynSession for Session<B> {
 impl AnyBackend {
     /// Erases the type of a backend.
     pub fn new(backend: impl Backend) -> Self {
-        Self(Arc::new(backend))
+        Self {
+            #[cfg(feature = "cache")]
+            cache: backend.cache().cloned(),
+            backend: Arc::new(backend),
+        }
     }
 
     /// See [`Backend::name`].
     pub fn name(&self) -> &'static str {
-        self.0.name()
+        self.backend.name()
+    }
+
+    /// The same backend with a cache, as [`Cached`](crate::cache::Cached) is.
+    #[cfg(feature = "cache")]
+    pub fn cached(&self, cache: Cache) -> Self {
+        Self { cache: Some(cache), ..self.clone() }
     }
 }
 
@@ -159,15 +190,32 @@ impl Backend for AnyBackend {
     type Instance = AnyInstance;
 
     fn name(&self) -> &'static str {
-        self.0.name()
+        self.backend.name()
     }
 
     fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<AnyModule> {
-        self.0.compile(module, imports)
+        self.backend.compile(module, imports)
     }
 
     fn instantiate(&self, module: &AnyModule, data: Data) -> Result<AnyInstance> {
         module.0.instantiate(data)
+    }
+
+    fn artifacts(&self) -> Option<String> {
+        self.backend.artifacts()
+    }
+
+    fn save(&self, module: &AnyModule) -> Result<Vec<u8>> {
+        module.0.save()
+    }
+
+    fn load(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<AnyModule> {
+        self.backend.load(artifact, imports)
+    }
+
+    #[cfg(feature = "cache")]
+    fn cache(&self) -> Option<&Cache> {
+        self.cache.as_ref()
     }
 }
 
@@ -217,7 +265,7 @@ impl<T: Send + 'static> AnyPackage<T> {
     ///
     /// As [`Package::with_imports`].
     pub fn with_imports(backend: &AnyBackend, wasm: &[u8], imports: &Imports<T>, limits: Limits) -> Result<Self> {
-        let package = backend.0.package(Checked::new(wasm, problems, offer, imports, &limits)?)?;
+        let package = backend.backend.package(Checked::new(backend, wasm, problems, offer, imports, &limits)?)?;
         Ok(Self { package, state: PhantomData })
     }
 
@@ -344,7 +392,7 @@ impl<T> Clone for AnyPackage<T> {
 
 impl fmt::Debug for AnyBackend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("AnyBackend").field(&self.0.name()).finish()
+        f.debug_tuple("AnyBackend").field(&self.backend.name()).finish()
     }
 }
 

@@ -1,6 +1,11 @@
 //! The two traits an engine implements.
 
-use crate::error::Result;
+use std::fs::File;
+use std::io::{self, Read as _, Seek as _};
+
+#[cfg(feature = "cache")]
+use crate::cache::Cache;
+use crate::error::{Error, Operation, Result};
 use crate::host::{Data, HostFunc};
 use crate::module::ValidModule;
 use crate::types::FuncType;
@@ -51,6 +56,71 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// [`Error::trap`](crate::Error::trap) where an active segment trapped, else
     /// [`Error::engine`](crate::Error::engine) with [`Operation::Instantiate`](crate::Operation::Instantiate).
     fn instantiate(&self, module: &Self::Module, data: Data) -> Result<Self::Instance>;
+
+    /// All that compiled code depends on beside the module: the engine, its version, every setting, the target. Code is
+    /// loaded only where this is the same as where it was saved. `None` where the engine's code cannot be saved.
+    fn artifacts(&self) -> Option<String> {
+        None
+    }
+
+    /// A compiled module as bytes, for [`load`](Backend::load).
+    ///
+    /// # Errors
+    ///
+    /// [`Error::engine`](crate::Error::engine) with [`Operation::Save`](crate::Operation::Save).
+    fn save(&self, _module: &Self::Module) -> Result<Vec<u8>> {
+        Err(Error::engine(Operation::Save, "the engine cannot save compiled code"))
+    }
+
+    /// The module that was [saved](Backend::save), linked as [`compile`](Backend::compile) does.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::engine`](crate::Error::engine) with [`Operation::Load`](crate::Operation::Load).
+    fn load(&self, _artifact: &Artifact, _imports: &[HostFunc]) -> Result<Self::Module> {
+        Err(Error::engine(Operation::Load, "the engine cannot load compiled code"))
+    }
+
+    /// Where the layer keeps what this backend compiles, if anywhere: see [`Cached`](crate::cache::Cached).
+    #[cfg(feature = "cache")]
+    fn cache(&self) -> Option<&Cache> {
+        None
+    }
+}
+
+/// Compiled code that a backend whose [`artifacts`](Backend::artifacts) are the same has [saved](Backend::save), byte for
+/// byte: only the [cache](crate::cache) makes one, having compared its digest. That is what a backend's call of an
+/// engine's `unsafe` function stands on.
+#[derive(Debug)]
+pub struct Artifact(File);
+
+impl Artifact {
+    #[cfg(feature = "cache")]
+    pub(crate) fn new(file: File) -> Self {
+        Self(file)
+    }
+
+    /// The file, which holds nothing else. Nobody changes it: it may be mapped.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system.
+    pub fn file(&self) -> io::Result<File> {
+        self.0.try_clone()
+    }
+
+    /// What is in it.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system.
+    pub fn bytes(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::with_capacity(self.0.metadata()?.len().try_into().unwrap_or_default());
+        let mut file = &self.0;
+        file.rewind()?;
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
 }
 
 /// A live instance of a module: resolve its functions, call them, see its memory.

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -174,6 +175,11 @@ pub enum ErrorKind {
     },
     /// An earlier failure inside a call poisoned the session; the source is that first error. Open a new session.
     Poisoned,
+    /// A folder for compiled code cannot be used; the source says why.
+    Cache {
+        /// The folder.
+        path: PathBuf,
+    },
     /// No engine configuration has this name.
     UnknownBackend {
         /// The name that was asked for.
@@ -262,6 +268,10 @@ pub enum Operation {
     Compile,
     /// Instantiate a module.
     Instantiate,
+    /// Turn compiled code into bytes.
+    Save,
+    /// Turn such bytes into compiled code.
+    Load,
     /// Resolve an export.
     Resolve,
     /// Call a function.
@@ -443,6 +453,7 @@ impl fmt::Display for ErrorKind {
                 write!(f, "{region} is too long: {length} bytes, {limit} are allowed")
             }
             Self::Poisoned => f.write_str("an earlier failure poisoned this session; open a new one"),
+            Self::Cache { path } => write!(f, "{} cannot hold compiled code", path.display()),
             Self::UnknownBackend { name, known } => {
                 write!(f, "no backend is called `{}`; there are {}", name.escape_debug(), known.join(", "))
             }
@@ -497,6 +508,8 @@ impl fmt::Display for Operation {
             Self::Configure => "start",
             Self::Compile => "compile the module",
             Self::Instantiate => "instantiate the module",
+            Self::Save => "save compiled code",
+            Self::Load => "load compiled code",
             Self::Resolve => "resolve an export",
             Self::Call => "carry out a call",
         })

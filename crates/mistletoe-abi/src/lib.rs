@@ -37,6 +37,8 @@ compile_error!("a guest's addresses are computed in 64 bits; a host with fewer i
 
 pub mod any;
 pub mod backend;
+#[cfg(feature = "cache")]
+pub mod cache;
 pub mod command;
 mod erased;
 pub mod error;
@@ -52,7 +54,7 @@ pub mod protocol;
 pub mod types;
 
 pub use any::{AnyBackend, AnyPackage, AnySession};
-pub use backend::{Backend, Instance};
+pub use backend::{Artifact, Backend, Instance};
 pub use command::{Command, CommandSession};
 pub use error::{Error, ErrorKind, Operation, Result, Trap};
 pub use handler::{Handler, HandlerSession};

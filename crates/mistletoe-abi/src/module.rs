@@ -145,6 +145,17 @@ impl<'a> ValidModule<'a> {
         Ok(Self { bytes, interface: listing.interface, hidden })
     }
 
+    /// The interface of a module that was read before and found valid, and what is exported besides: all but its code
+    /// and data is read again.
+    #[cfg(feature = "cache")]
+    pub(crate) fn known(bytes: &[u8], bounds: &Bounds) -> Option<(Interface, Hidden)> {
+        let mut listing = Listing::default();
+        let mut reading = Reading { listing: Some(&mut listing), is_known: true, ..Reading::default() };
+        let complete = reading.read(bytes, ALLOWED).is_ok() && reading.invalid.is_none();
+        let hidden = Hidden::new(&listing, bounds);
+        complete.then_some((listing.interface, hidden))
+    }
+
     /// The module in the binary format, for an engine to compile. It exports a function more than the
     /// [`interface`](ValidModule::interface) says where the module had a start function.
     pub fn bytes(&self) -> &[u8] {
@@ -252,6 +263,8 @@ struct Reading<'a> {
     code: Vec<u8>,
     /// Why the module is not valid.
     invalid: Option<wasmparser::Error>,
+    /// The module is known to be valid: there is no need to validate it, nor to read its code.
+    is_known: bool,
     /// The largest number of values that a function holds at once.
     frame: u32,
     /// The length of the longest body with what was put in.
@@ -284,6 +297,11 @@ impl Reading<'_> {
             rest = rest.get(consumed..).unwrap_or_default();
             match payload {
                 Payload::CodeSectionStart { count, size, .. } => {
+                    if self.is_known {
+                        parser.skip_section();
+                        rest = rest.get(size as usize..).unwrap_or_default();
+                        continue;
+                    }
                     bodies = count;
                     if self.plan.is_anything() {
                         // What is put in takes up a fifth, mostly.
@@ -294,7 +312,7 @@ impl Reading<'_> {
                 Payload::CodeSectionEntry(_) => bodies = bodies.saturating_sub(1),
                 _ => {}
             }
-            if self.invalid.is_none() {
+            if self.invalid.is_none() && !self.is_known {
                 let valid = validator.payload(&payload).and_then(|valid| match valid {
                     ValidPayload::Func(function, body) => {
                         let mut function = function.into_validator(std::mem::take(&mut allocations));

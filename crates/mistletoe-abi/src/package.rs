@@ -41,7 +41,7 @@ impl<B: Backend, T: Send + 'static> Package<B, T> {
     /// [`Interface`](crate::ErrorKind::Interface) where it is no package or imports what is not offered, and
     /// [`Engine`](crate::ErrorKind::Engine).
     pub fn with_imports(backend: &B, wasm: &[u8], imports: &Imports<T>, limits: Limits) -> Result<Self> {
-        Self::compile(backend, Checked::new(wasm, problems, offer, imports, &limits)?)
+        Self::compile(backend, Checked::new(backend, wasm, problems, offer, imports, &limits)?)
     }
 
     pub(crate) fn compile(backend: &B, checked: Checked<'_>) -> Result<Self> {

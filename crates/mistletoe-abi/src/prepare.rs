@@ -61,6 +61,15 @@ pub(crate) struct Hidden {
     pub(crate) fuel: Option<String>,
 }
 
+impl Hidden {
+    pub(crate) fn new(listing: &Listing, bounds: &Bounds) -> Self {
+        Self {
+            start: listing.start.map(|_| listing.unused_export("start function")),
+            fuel: bounds.plan.fuel.then(|| listing.unused_export("fuel")),
+        }
+    }
+}
+
 /// The module, and what it exports besides. `code` is its bodies after the pass, where there was one, behind room for
 /// their number.
 pub(crate) fn prepare<'a>(
@@ -69,10 +78,7 @@ pub(crate) fn prepare<'a>(
     bounds: &Bounds,
     code: Vec<u8>,
 ) -> (Cow<'a, [u8]>, Hidden) {
-    let hidden = Hidden {
-        start: listing.start.map(|_| listing.unused_export("start function")),
-        fuel: bounds.plan.fuel.then(|| listing.unused_export("fuel")),
-    };
+    let hidden = Hidden::new(listing, bounds);
     let module = Module { bytes, listing, bounds, at: listing.indices(), metered: bounds.plan.is_anything() };
     let mut changed = BTreeMap::new();
     let mut change =

@@ -2,14 +2,17 @@
 
 #![deny(unsafe_code)]
 
+use std::env::consts::{ARCH, OS};
 use std::sync::Arc;
 
 use mistletoe_abi::host::{Data, HostFunc, WasmResults as _, WasmTy as _};
 use mistletoe_abi::protocol::MEMORY;
 use mistletoe_abi::types::{FuncType, ValType};
-use mistletoe_abi::{Backend, ENGINE_STACK, Error, Instance, Operation, Result, Trap, ValidModule, by_signature};
-use wasmer::sys::vm::{TrapCode, get_stack_size, set_stack_size};
-use wasmer::sys::{Cranelift, EngineBuilder, Features};
+use mistletoe_abi::{
+    Artifact, Backend, ENGINE_STACK, Error, Instance, Operation, Result, Trap, ValidModule, by_signature,
+};
+use wasmer::sys::vm::{TrapCode, VERSION, get_stack_size, set_stack_size};
+use wasmer::sys::{CpuFeature, Cranelift, EngineBuilder, Features};
 use wasmer::{
     AsStoreMut as _, AsStoreRef as _, Engine, Function, FunctionEnv, FunctionEnvMut, FunctionType, Imports,
     InstantiationError, LinkError, Memory, Module, RuntimeError, Store, StoreMut, StoreRef, Type, TypedFunction, Value,
@@ -110,6 +113,26 @@ impl Backend for Wasmer {
     fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<WasmerModule> {
         let module = Module::from_binary(&self.engine, module.bytes())
             .map_err(|error| Error::engine(Operation::Compile, error))?;
+        Ok(WasmerModule { module, imports: imports.into() })
+    }
+
+    /// The compiler's settings are in its identifier; it compiles for the processor that it runs on.
+    fn artifacts(&self) -> Option<String> {
+        let (compiler, processor) = (self.engine.deterministic_id(), CpuFeature::for_host());
+        Some(format!("{VERSION} {compiler} {ARCH} {OS} {processor:?}"))
+    }
+
+    fn save(&self, module: &WasmerModule) -> Result<Vec<u8>> {
+        let bytes = module.module.serialize().map_err(|error| Error::engine(Operation::Save, error))?;
+        Ok(bytes.to_vec())
+    }
+
+    fn load(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<WasmerModule> {
+        let bytes = artifact.bytes().map_err(|error| Error::engine(Operation::Load, error))?;
+        // SAFETY: an artifact is what `save` gave, byte for byte.
+        #[allow(unsafe_code)]
+        let module = unsafe { Module::deserialize(&self.engine, bytes) };
+        let module = module.map_err(|error| Error::engine(Operation::Load, error))?;
         Ok(WasmerModule { module, imports: imports.into() })
     }
 

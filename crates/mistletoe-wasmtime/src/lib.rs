@@ -3,12 +3,15 @@
 
 #![deny(unsafe_code)]
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::mem::MaybeUninit;
 
 use mistletoe_abi::host::{Data, HostFunc, WasmResults as _, WasmTy as _};
 use mistletoe_abi::protocol::MEMORY;
 use mistletoe_abi::types::{FuncType, ValType};
-use mistletoe_abi::{Backend, ENGINE_STACK, Error, Instance, Operation, Result, Trap, ValidModule, by_signature};
+use mistletoe_abi::{
+    Artifact, Backend, ENGINE_STACK, Error, Instance, Operation, Result, Trap, ValidModule, by_signature,
+};
 use wasmtime::{
     AsContextMut, Caller, Collector, Config, Engine, Func, InstancePre, Linker, Memory, Module, Store, Strategy, ValRaw,
 };
@@ -20,6 +23,7 @@ use wasmtime::{
 #[derive(Clone)]
 pub struct Wasmtime {
     engine: Engine,
+    config: Config,
     name: &'static str,
 }
 
@@ -101,7 +105,17 @@ impl Wasmtime {
             .wasm_exceptions(false)
             .wasm_extended_const(true);
         let engine = Engine::new(config).map_err(|error| Error::engine(Operation::Configure, error))?;
-        Ok(Self { engine, name })
+        Ok(Self { engine, config: config.clone(), name })
+    }
+}
+
+impl Wasmtime {
+    fn link(&self, module: &Module, imports: &[HostFunc]) -> wasmtime::Result<InstancePre<Host>> {
+        let mut linker = Linker::new(&self.engine);
+        for import in imports {
+            define(&mut linker, import)?;
+        }
+        linker.instantiate_pre(module)
     }
 }
 
@@ -114,15 +128,8 @@ impl Backend for Wasmtime {
     }
 
     fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<InstancePre<Host>> {
-        let link = || {
-            let module = Module::from_binary(&self.engine, module.bytes())?;
-            let mut linker = Linker::new(&self.engine);
-            for import in imports {
-                define(&mut linker, import)?;
-            }
-            linker.instantiate_pre(&module)
-        };
-        link().map_err(|error| Error::engine(Operation::Compile, error))
+        let module = Module::from_binary(&self.engine, module.bytes());
+        module.and_then(|module| self.link(&module, imports)).map_err(|error| Error::engine(Operation::Compile, error))
     }
 
     fn instantiate(&self, module: &InstancePre<Host>, data: Data) -> Result<WasmtimeInstance> {
@@ -133,6 +140,35 @@ impl Backend for Wasmtime {
             .ok_or_else(|| Error::engine(Operation::Instantiate, "the exported memory was not found"))?;
         store.data_mut().exports = Some(Exports { instance, memory });
         Ok(WasmtimeInstance { store })
+    }
+
+    /// The engine's own digest has its version, its features and the target in it, but not every setting of its compiler.
+    fn artifacts(&self) -> Option<String> {
+        let mut hasher = DefaultHasher::new();
+        self.engine.precompile_compatibility_hash().hash(&mut hasher);
+        format!("{:?}", self.config).hash(&mut hasher);
+        Some(format!("{:016x}", hasher.finish()))
+    }
+
+    fn save(&self, module: &InstancePre<Host>) -> Result<Vec<u8>> {
+        module.module().serialize().map_err(|error| Error::engine(Operation::Save, error))
+    }
+
+    fn load(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<InstancePre<Host>> {
+        let mapped = || {
+            // SAFETY: an artifact is what `save` gave, byte for byte, in a file that nobody changes.
+            #[allow(unsafe_code)]
+            let module = unsafe { Module::deserialize_open_file(&self.engine, artifact.file()?) };
+            module.and_then(|module| self.link(&module, imports))
+        };
+        let copied = || {
+            // SAFETY: the same.
+            #[allow(unsafe_code)]
+            let module = unsafe { Module::deserialize(&self.engine, artifact.bytes()?) };
+            module.and_then(|module| self.link(&module, imports))
+        };
+        // Some file systems do not let code in their files be executed.
+        mapped().or_else(|_| copied()).map_err(|error| Error::engine(Operation::Load, error))
     }
 }
 

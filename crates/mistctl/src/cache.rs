@@ -1,0 +1,88 @@
+//! `mistctl cache`, and the cache that the other verbs use.
+
+use std::env;
+use std::error::Error as _;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use mistletoe::cache::Cache;
+use mistletoe::{AnyBackend, Backend as _};
+
+use crate::cli::{CacheVerb, ErrorFormat};
+use crate::failure::{Failure, Level, note, printable};
+use crate::print;
+
+pub(crate) fn run(verb: &CacheVerb) -> Result<(), Failure> {
+    let folder = folder().ok_or_else(|| Failure::usage("there is no home folder; say where in MISTLETOE_CACHE"))?;
+    if let CacheVerb::Path = verb {
+        return print(&format!("{}\n", folder.display()));
+    }
+    // What is not there is empty, and is not made to be looked at.
+    if !folder.exists() {
+        return Ok(());
+    }
+    let cache = Cache::open(folder)?;
+    match verb {
+        CacheVerb::Clear => Ok(cache.clear()?),
+        _ => print(&list(&cache)?),
+    }
+}
+
+/// One line for each entry: how long ago it was used, its size in bytes, the backend, and its name.
+fn list(cache: &Cache) -> Result<String, Failure> {
+    let mut list = String::new();
+    for entry in cache.entries()? {
+        let age = age(SystemTime::now().duration_since(entry.used).unwrap_or_default());
+        let backend = printable(entry.compiler.split(' ').next().unwrap_or_default());
+        list.push_str(&format!("{age:>5} {:>12}  {backend:<16} {}\n", entry.bytes, entry.name));
+    }
+    Ok(list)
+}
+
+fn age(age: Duration) -> String {
+    match age.as_secs() {
+        seconds if seconds < 60 => format!("{seconds}s"),
+        seconds if seconds < 60 * 60 => format!("{}min", seconds / 60),
+        seconds if seconds < 48 * 60 * 60 => format!("{}h", seconds / 60 / 60),
+        seconds => format!("{}d", seconds / 60 / 60 / 24),
+    }
+}
+
+/// The backend with the user's cache, if its engine's code can be kept. Without a cache it compiles as ever.
+pub(crate) fn with(backend: AnyBackend, format: ErrorFormat) -> AnyBackend {
+    // An error as JSON stands alone.
+    let warn = move |text: &str| {
+        if format == ErrorFormat::Text {
+            note(Level::Warning, text);
+        }
+    };
+    let Some(folder) = folder().filter(|_| backend.artifacts().is_some()) else { return backend };
+    match Cache::open(folder) {
+        Ok(cache) => {
+            let cache = cache.on_problem(move |problem| warn(&format!("{problem}: {}", problem.source)));
+            backend.cached(cache)
+        }
+        Err(error) => {
+            let cause = error.source().map(|cause| format!(": {cause}")).unwrap_or_default();
+            warn(&format!("{error}{cause}; --no-cache does without"));
+            backend
+        }
+    }
+}
+
+/// Where this user's programs keep what they can make again.
+fn folder() -> Option<PathBuf> {
+    let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    // The XDG specification has relative paths ignored.
+    let absolute = |path: &PathBuf| path.is_absolute();
+    let home = || {
+        if cfg!(windows) {
+            variable("LOCALAPPDATA")
+        } else if cfg!(target_os = "macos") {
+            variable("HOME").map(|home| home.join("Library/Caches"))
+        } else {
+            variable("XDG_CACHE_HOME").filter(absolute).or_else(|| variable("HOME").map(|home| home.join(".cache")))
+        }
+    };
+    variable("MISTLETOE_CACHE").or_else(|| home().filter(absolute).map(|caches| caches.join("mistletoe")))
+}
