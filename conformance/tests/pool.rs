@@ -123,7 +123,7 @@ macro_rules! on_every_backend {
     ($test:path) => {{
         $test(&Wasmi::new());
         $test(&Wasmtime::new().expect("an engine"));
-        $test(&Wasmer::new().expect("an engine"));
+        $test(&Wasmer::new());
         for info in mistletoe::backends() {
             $test(&mistletoe::backend(info.name()).expect("a backend"));
         }
@@ -445,7 +445,7 @@ fn many_calls_leave_nothing_behind() {
     }
     calls(&Wasmi::new(), 20_000);
     calls(&Wasmtime::new().expect("an engine"), 4_000);
-    calls(&Wasmer::new().expect("an engine"), 4_000);
+    calls(&Wasmer::new(), 4_000);
 }
 
 /// wasmi with calls that panic, where [`PANICS`] says so.
