@@ -17,23 +17,23 @@ use sealed::Idle as _;
 /// Its mode says what becomes of a session after use:
 ///
 /// - [`Fresh`], as [`Pool::new`] makes it: each session is a new instance, in which nothing is left of earlier calls.
-/// - [`Reused`], which [`Pool::reused`] makes of it: sessions are used again, with memory, globals and state as the last
-///   use left them. That is quicker, and leaves it to the package not to mix up calls.
+/// - [`Reused`], which [`Pool::reused`] makes of it: sessions are used again, with memory, globals and the state `T` as
+///   the last use left them. That is quicker, and leaves it to the package not to mix up calls.
 ///
 /// A backend that is chosen at run time is [`AnyBackend`](crate::AnyBackend): `Pool<AnyBackend>`.
 ///
 /// # Limit
 ///
-/// A session is in use until the [`PooledSession`] is dropped. Idle ones are those that a reused pool keeps; it never has
-/// more than `limit` sessions, in use and idle together. They live as long as the pool and its clones.
+/// A session is in use until the [`PooledSession`] is dropped. Idle ones are those that a reused pool keeps, as long as
+/// there is the pool or a clone of it; it never has more than `limit` sessions, in use and idle together.
 ///
 /// With a limit of 0 the pool is always exhausted.
 ///
 /// # Threads
 ///
 /// Threads share a fresh pool, whatever the backend. They share a reused one where the backend's sessions are `Send`.
-/// Where they are not, neither is the reused pool: each thread makes one of its own out of a fresh pool that they share,
-/// and no more than `limit` sessions are in use in all of them.
+/// Where they are not, neither is the reused pool: each thread makes one of its own out of a fresh pool that they share.
+/// No more than `limit` sessions are in use in all of them together; idle ones each keeps for itself.
 ///
 /// ```
 /// use std::thread;
@@ -62,7 +62,8 @@ pub struct Pool<B: Backend, T = (), M: Mode = Fresh> {
 /// A session of a [`Pool`]'s, in use until this is dropped. It is `Send` where the backend's sessions are.
 ///
 /// A session that has come to its end ([`Session::fault`]) is not used again, nor is one that a panic drops, which may
-/// have left it half-way. Others are, also after an error; [`PooledSession::discard`] ends them.
+/// have left it half-way; its place is free all the same. Any other is, in a reused pool, also after an error, unless it
+/// is [discarded](PooledSession::discard).
 pub struct PooledSession<B: Backend, T = (), M: Mode = Fresh> {
     /// There until this is dropped.
     session: Option<Session<B, T>>,
@@ -166,7 +167,8 @@ impl<B: Backend, T: Send + 'static, M: Mode> Pool<B, T, M> {
         self
     }
 
-    /// A session that nobody else uses. Where `limit` are in use it waits until one is not; who came first is served first.
+    /// A session that nobody else uses. Where `limit` are in use it waits until one is not; who came first is served
+    /// first.
     ///
     /// # Errors
     ///
@@ -203,8 +205,8 @@ impl<B: Backend, T: Send + 'static, M: Mode> Pool<B, T, M> {
 }
 
 impl<B: Backend, T, M: Mode> PooledSession<B, T, M> {
-    /// Ends the session, so that it is not used again: because its memory has become too large, or its state is not to be
-    /// seen by others.
+    /// Ends the session, so that it is not used again: because its memory has become too large, or holds what the next
+    /// call is not to see.
     pub fn discard(mut self) {
         self.session = None;
     }
