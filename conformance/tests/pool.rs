@@ -10,8 +10,8 @@ use mistletoe::host::{Data, HostFunc};
 use mistletoe::pool::Mode;
 use mistletoe::types::FuncType;
 use mistletoe::{
-    Backend, ErrorKind, Imports, Instance, Limits, Package, Pool, PooledSession, Result, Reused, Session, Trap,
-    ValidModule, Wasmer, Wasmi, Wasmtime,
+    Backend, ErrorKind, Imports, Instance, Limits, Package, Pool, PooledSession, Result, Session, Trap, ValidModule,
+    Wasmer, Wasmi, Wasmtime,
 };
 
 /// Answers `calls` with how many inputs there were, up to 9; `trap` with a trap; `freed` with itself, and a trap when it
