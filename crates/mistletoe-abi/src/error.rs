@@ -173,6 +173,14 @@ pub enum ErrorKind {
         /// Its name, as a field of [`Limits`](crate::Limits).
         limit: &'static str,
     },
+    /// All sessions that a [pool](crate::Pool) may have were in use, for as long as the caller was to wait.
+    PoolExhausted {
+        /// How many may be in use.
+        limit: u64,
+        /// How long the caller has waited.
+        #[cfg_attr(feature = "serde", serde(rename = "waited_ms", serialize_with = "milliseconds"))]
+        waited: Duration,
+    },
     /// An earlier failure inside a call poisoned the session; the source is that first error. Open a new session.
     Poisoned,
     /// A folder for compiled code cannot be used; the source says why.
@@ -439,6 +447,9 @@ impl fmt::Display for ErrorKind {
             }
             Self::FixedLimit { limit } => {
                 write!(f, "the limit `{limit}` is in the compiled code: compile the package with another one")
+            }
+            Self::PoolExhausted { limit, waited } => {
+                write!(f, "all of the pool's sessions stayed in use for {waited:?}: {limit}")
             }
             Self::Exit { code } => write!(f, "the guest ended itself with exit code {code}"),
             Self::Allocation { length } => {

@@ -15,6 +15,7 @@
 //! - [`package`], [`handler`], [`command`]: what a host program holds for each protocol: [`Package`] (a string in, a
 //!   string out), [`Handler`] (requests, the httpwasm interface), [`Command`] (WASI programs); compiled once, shared by
 //!   threads; and [`Session`], [`HandlerSession`]: one live instance.
+//! - [`pool`]: sessions for hosts that answer many calls, at most so many at once.
 //! - [`Limits`]: what a guest may use. The limits on its code are put into the module behind the check, so that no engine
 //!   has to know of them.
 //! - [`any`]: the same, with the backend chosen at run time.
@@ -48,6 +49,7 @@ pub mod host;
 mod limits;
 pub mod module;
 pub mod package;
+pub mod pool;
 mod prepare;
 mod program;
 pub mod protocol;
@@ -62,3 +64,4 @@ pub use host::{Caller, Imports};
 pub use limits::{ENGINE_STACK, Limits};
 pub use module::{FEATURES, ValidModule};
 pub use package::{Package, Session};
+pub use pool::{Fresh, Pool, PooledSession, Reused};

@@ -33,6 +33,23 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
+//! A host that answers many calls bounds how many sessions are in use at once; callers wait for one in turn:
+//!
+//! ```
+//! # #[cfg(feature = "wasmi")] {
+//! use std::time::Duration;
+//!
+//! use mistletoe::{Package, Pool, Wasmi};
+//!
+//! # let wasm = wat::parse_str(include_str!("../../../examples/packages/namespace.wat"))?;
+//! let package = Package::new(&Wasmi::new(), &wasm)?;
+//! let pool = Pool::new(&package, 8).wait(Duration::from_secs(1)).reused();
+//! let answer = pool.generate("data:\n  name: web\n")?;
+//! assert!(answer.contains("name: web"));
+//! # }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
 //! Packages from compilers that bring a system interface along (Go, C with a libc) import WASI; the feature `wasi` has
 //! it. A package sees nothing of the machine unless the host grants it:
 //!
@@ -84,10 +101,15 @@ mod tests {
 
     const _: () = is_shared::<AnyPackage>();
     const _: () = is_shared::<Handler<AnyBackend>>();
+    const _: () = is_shared::<Pool<AnyBackend>>();
     #[cfg(feature = "wasmi")]
     const _: () = (is_shared::<Package<Wasmi>>(), crosses::<Session<Wasmi>>()).0;
+    #[cfg(feature = "wasmi")]
+    const _: () = (is_shared::<Pool<Wasmi, (), Reused>>(), crosses::<PooledSession<Wasmi, (), Reused>>()).0;
     #[cfg(feature = "wasmtime")]
     const _: () = (is_shared::<Package<Wasmtime>>(), crosses::<Session<Wasmtime>>()).0;
+    #[cfg(feature = "wasmtime")]
+    const _: () = (is_shared::<Pool<Wasmtime, (), Reused>>(), crosses::<PooledSession<Wasmtime, (), Reused>>()).0;
     #[cfg(feature = "wasmer")]
-    const _: () = is_shared::<Package<Wasmer>>();
+    const _: () = (is_shared::<Package<Wasmer>>(), is_shared::<Pool<Wasmer>>()).0;
 }

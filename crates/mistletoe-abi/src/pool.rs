@@ -1,0 +1,371 @@
+//! Sessions for hosts that answer many calls: at most so many at once, and callers that wait for one in turn.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use crate::backend::Backend;
+use crate::error::{ErrorKind, Result};
+use crate::package::{Package, Session};
+use sealed::Idle as _;
+
+/// Sessions of one package, of which at most `limit` are in use at once. Cloning it is cheap; clones are the same pool.
+///
+/// Its mode says what becomes of a session after use:
+///
+/// - [`Fresh`], as [`Pool::new`] makes it: each session is a new instance, in which nothing is left of earlier calls.
+/// - [`Reused`], which [`Pool::reused`] makes of it: sessions are used again, with memory, globals and the state `T` as
+///   the last use left them. That is quicker, and leaves it to the package not to mix up calls.
+///
+/// A backend that is chosen at run time is [`AnyBackend`](crate::AnyBackend): `Pool<AnyBackend>`.
+///
+/// # Limit
+///
+/// A session is in use until the [`PooledSession`] is dropped. Idle ones are those that a reused pool keeps, as long as
+/// there is the pool or a clone of it; it never has more than `limit` sessions, in use and idle together.
+///
+/// With a limit of 0 the pool is always exhausted.
+///
+/// # Threads
+///
+/// Threads share a fresh pool, whatever the backend. They share a reused one where the backend's sessions are `Send`.
+/// Where they are not, neither is the reused pool: each thread makes one of its own out of a fresh pool that they share.
+/// No more than `limit` sessions are in use in all of them together; idle ones each keeps for itself.
+///
+/// ```
+/// use std::thread;
+///
+/// use mistletoe_abi::{Backend, Package, Pool, Result};
+///
+/// /// Answers on eight threads, on any backend, with four sessions in use at most.
+/// fn answer<B: Backend>(package: &Package<B>, inputs: [&str; 8]) -> Result<()> {
+///     let pool = Pool::new(package, 4);
+///     thread::scope(|scope| {
+///         let answers = inputs.map(|input| scope.spawn(|| pool.reused().generate(input)));
+///         answers.into_iter().try_for_each(|answer| answer.join().expect("no panic").map(drop))
+///     })
+/// }
+/// ```
+///
+/// A thread that asks for a session while it holds others may wait for itself.
+pub struct Pool<B: Backend, T = (), M: Mode = Fresh> {
+    package: Package<B, T>,
+    state: Arc<dyn Fn() -> T + Send + Sync>,
+    wait: Option<Duration>,
+    places: Arc<Places>,
+    idle: M::Idle<Session<B, T>>,
+}
+
+/// A session of a [`Pool`]'s, in use until this is dropped. It is `Send` where the backend's sessions are.
+///
+/// A session that has come to its end ([`Session::fault`]) is not used again, nor is one that a panic drops, which may
+/// have left it half-way; its place is free all the same. Any other is, in a reused pool, also after an error, unless it
+/// is [discarded](PooledSession::discard).
+pub struct PooledSession<B: Backend, T = (), M: Mode = Fresh> {
+    /// There until this is dropped.
+    session: Option<Session<B, T>>,
+    idle: M::Idle<Session<B, T>>,
+    /// The last field, thus dropped last: who gets the place next finds the session idle or gone.
+    _place: Place,
+}
+
+/// What becomes of a pool's sessions after use: [`Fresh`] or [`Reused`].
+pub trait Mode: sealed::Mode {}
+
+/// The mode of pools whose sessions are used once.
+#[derive(Debug)]
+pub enum Fresh {}
+
+/// The mode of pools whose sessions are used again.
+#[derive(Debug)]
+pub enum Reused {}
+
+impl Mode for Fresh {}
+impl Mode for Reused {}
+
+mod sealed {
+    use std::sync::{Arc, Mutex};
+
+    pub trait Mode {
+        /// The idle sessions. That these are `Send` and `Sync` makes a pool so.
+        type Idle<S>: Idle<S> + Clone;
+    }
+
+    pub trait Idle<S> {
+        fn take(&self) -> Option<S>;
+        fn keep(&self, session: S);
+    }
+
+    impl Mode for super::Fresh {
+        type Idle<S> = ();
+    }
+
+    impl<S> Idle<S> for () {
+        fn take(&self) -> Option<S> {
+            None
+        }
+
+        fn keep(&self, _: S) {}
+    }
+
+    impl Mode for super::Reused {
+        type Idle<S> = Arc<Mutex<Vec<S>>>;
+    }
+
+    impl<S> Idle<S> for Arc<Mutex<Vec<S>>> {
+        /// The one that was used last, which caches may still hold.
+        fn take(&self) -> Option<S> {
+            super::lock(self).pop()
+        }
+
+        fn keep(&self, session: S) {
+            super::lock(self).push(session);
+        }
+    }
+}
+
+impl<B: Backend, T: Send + 'static> Pool<B, T> {
+    /// A pool of fresh sessions, whose state is the default.
+    pub fn new(package: &Package<B, T>, limit: usize) -> Self
+    where
+        T: Default,
+    {
+        Self::with_state(package, limit, T::default)
+    }
+
+    /// A pool of fresh sessions, each with a state that `state` makes.
+    pub fn with_state(package: &Package<B, T>, limit: usize, state: impl Fn() -> T + Send + Sync + 'static) -> Self {
+        Self {
+            package: package.clone(),
+            state: Arc::new(state),
+            wait: Some(Duration::from_secs(10)),
+            places: Arc::new(Places::new(limit)),
+            idle: (),
+        }
+    }
+
+    /// A pool that uses its sessions again, and has none yet. It has its limit in common with this one.
+    pub fn reused(&self) -> Pool<B, T, Reused> {
+        Pool {
+            package: self.package.clone(),
+            state: self.state.clone(),
+            wait: self.wait,
+            places: self.places.clone(),
+            idle: Arc::default(),
+        }
+    }
+}
+
+impl<B: Backend, T: Send + 'static, M: Mode> Pool<B, T, M> {
+    /// The same pool, that waits for so long at most; 10 seconds by default. Zero is not to wait, `None` to wait for as
+    /// long as it takes.
+    pub fn wait(mut self, wait: impl Into<Option<Duration>>) -> Self {
+        self.wait = wait.into();
+        self
+    }
+
+    /// A session that nobody else uses. Where `limit` are in use it waits until one is not; who came first is served
+    /// first.
+    ///
+    /// # Errors
+    ///
+    /// [`PoolExhausted`](ErrorKind::PoolExhausted) after [waiting](Pool::wait) in vain, and those of
+    /// [`Package::session_with`].
+    pub fn session(&self) -> Result<PooledSession<B, T, M>> {
+        let place = Place::take(&self.places, self.wait)?;
+        let session = match self.idle.take() {
+            Some(session) => session,
+            None => self.package.session_with((self.state)())?,
+        };
+        Ok(PooledSession { session: Some(session), idle: self.idle.clone(), _place: place })
+    }
+
+    /// Answers one call on a session of the pool's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::session`] and [`Session::generate`].
+    pub fn generate(&self, input: &str) -> Result<String> {
+        self.session()?.generate(input)
+    }
+
+    /// How many sessions are in use, among those that the limit is for.
+    pub fn in_use(&self) -> usize {
+        let line = lock(&self.places.line);
+        self.places.limit - line.free
+    }
+
+    /// How many callers wait for one of them.
+    pub fn waiting(&self) -> usize {
+        lock(&self.places.line).waiting.len()
+    }
+}
+
+impl<B: Backend, T, M: Mode> PooledSession<B, T, M> {
+    /// Ends the session, so that it is not used again: because its memory has become too large, or holds what the next
+    /// call is not to see.
+    pub fn discard(mut self) {
+        self.session = None;
+    }
+}
+
+impl<B: Backend, T, M: Mode> Drop for PooledSession<B, T, M> {
+    fn drop(&mut self) {
+        if let Some(session) = self.session.take()
+            && session.is_usable()
+            && !thread::panicking()
+        {
+            self.idle.keep(session);
+        }
+    }
+}
+
+impl<B: Backend, T, M: Mode> Deref for PooledSession<B, T, M> {
+    type Target = Session<B, T>;
+
+    fn deref(&self) -> &Session<B, T> {
+        match &self.session {
+            Some(session) => session,
+            None => unreachable!("a session that was given back"),
+        }
+    }
+}
+
+impl<B: Backend, T, M: Mode> DerefMut for PooledSession<B, T, M> {
+    fn deref_mut(&mut self) -> &mut Session<B, T> {
+        match &mut self.session {
+            Some(session) => session,
+            None => unreachable!("a session that was given back"),
+        }
+    }
+}
+
+impl<B: Backend, T, M: Mode> Clone for Pool<B, T, M> {
+    fn clone(&self) -> Self {
+        Self {
+            package: self.package.clone(),
+            state: self.state.clone(),
+            wait: self.wait,
+            places: self.places.clone(),
+            idle: self.idle.clone(),
+        }
+    }
+}
+
+impl<B: Backend, T, M: Mode> fmt::Debug for Pool<B, T, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("package", &self.package)
+            .field("limit", &self.places.limit)
+            .field("wait", &self.wait)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<B: Backend, T, M: Mode> fmt::Debug for PooledSession<B, T, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PooledSession").field(&**self).finish()
+    }
+}
+
+/// How many sessions may be in use, and who waits for one.
+struct Places {
+    limit: usize,
+    line: Mutex<Line>,
+}
+
+struct Line {
+    /// None of them while anybody waits: a place that is given back goes to the first who waits.
+    free: usize,
+    /// Each with its own way to be woken. Who is not in here any more has got a place.
+    waiting: VecDeque<Arc<Condvar>>,
+}
+
+/// A place, free again when this is dropped.
+struct Place(Arc<Places>);
+
+impl Places {
+    fn new(limit: usize) -> Self {
+        Self { limit, line: Mutex::new(Line { free: limit, waiting: VecDeque::new() }) }
+    }
+
+    /// Whether a place became the caller's within the time.
+    fn take(&self, wait: Option<Duration>) -> bool {
+        let mut line = lock(&self.line);
+        if line.free > 0 {
+            line.free -= 1;
+            return true;
+        }
+        if wait == Some(Duration::ZERO) {
+            return false;
+        }
+        let turn = Arc::new(Condvar::new());
+        line.waiting.push_back(turn.clone());
+        let position = |line: &Line| line.waiting.iter().position(|other| Arc::ptr_eq(other, &turn));
+        let waits = |line: &mut Line| position(line).is_some();
+        let mut line = match wait {
+            None => turn.wait_while(line, waits).unwrap_or_else(PoisonError::into_inner),
+            Some(wait) => turn.wait_timeout_while(line, wait, waits).unwrap_or_else(PoisonError::into_inner).0,
+        };
+        // A place that came with the last moment is the caller's, too.
+        match position(&line) {
+            Some(position) => line.waiting.remove(position).is_none(),
+            None => true,
+        }
+    }
+
+    fn give_back(&self) {
+        let mut line = lock(&self.line);
+        match line.waiting.pop_front() {
+            Some(first) => first.notify_one(),
+            None => line.free += 1,
+        }
+    }
+}
+
+impl Place {
+    fn take(places: &Arc<Places>, wait: Option<Duration>) -> Result<Self> {
+        // Where there are none, none is ever given back.
+        let wait = if places.limit == 0 { Some(Duration::ZERO) } else { wait };
+        if places.take(wait) {
+            return Ok(Self(places.clone()));
+        }
+        Err(ErrorKind::PoolExhausted { limit: places.limit as u64, waited: wait.unwrap_or_default() }.into())
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.give_back();
+    }
+}
+
+/// What the pool's locks guard is never half-way: nothing panics while it holds one.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A pool that keeps sessions which must stay on their thread stays there, too.
+///
+/// ```compile_fail,E0277
+/// use mistletoe_abi::{AnyBackend, Pool, Reused};
+///
+/// fn shared<T: Sync>(_: T) {}
+/// fn share(pool: Pool<AnyBackend, (), Reused>) {
+///     shared(pool);
+/// }
+/// ```
+///
+/// ```compile_fail,E0277
+/// use mistletoe_abi::{AnyBackend, Pool, Reused};
+///
+/// fn moved<T: Send>(_: T) {}
+/// fn send(pool: Pool<AnyBackend, (), Reused>) {
+///     moved(pool);
+/// }
+/// ```
+#[cfg(doctest)]
+struct Pinned;
