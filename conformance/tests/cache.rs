@@ -320,7 +320,7 @@ fn what_was_not_used_for_longest_goes_first() {
     let backend = backends().next().expect("one");
     let place = Place::new();
     for (marks, age) in [(1, 300), (2, 100), (3, 200)] {
-        let before = files(&place.cache().folder().to_owned(), "code");
+        let before = files(place.cache().folder(), "code");
         answer(&backend, place.cache(), &wasm(marks), Limits::default());
         let new =
             files(place.cache().folder(), "code").into_iter().find(|path| !before.contains(path)).expect("a new one");
