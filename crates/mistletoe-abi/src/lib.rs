@@ -18,7 +18,9 @@
 //! - [`pool`]: sessions for hosts that answer many calls, at most so many at once.
 //! - [`Limits`]: what a guest may use. The limits on its code are put into the module behind the check, so that no engine
 //!   has to know of them.
-//! - [`any`]: the same, with the backend chosen at run time.
+//! - [`pool`]: [`Pool`], sessions for hosts that answer many calls.
+//! - [`any`]: the same, with the backend chosen at run time. [`Tiered`]: two backends as one. `cache`, with the feature of
+//!   that name: compiled code on disk.
 //! - [`error`]: one error type, whose kinds are the same on every engine.
 //!
 //! # Contract
@@ -53,6 +55,7 @@ pub mod pool;
 mod prepare;
 mod program;
 pub mod protocol;
+mod tiered;
 pub mod types;
 
 pub use any::{AnyBackend, AnyPackage, AnySession};
@@ -65,3 +68,4 @@ pub use limits::{ENGINE_STACK, Limits};
 pub use module::{FEATURES, ValidModule};
 pub use package::{Package, Session};
 pub use pool::{Fresh, Pool, PooledSession, Reused};
+pub use tiered::{Tiered, TieredInstance, TieredModule};

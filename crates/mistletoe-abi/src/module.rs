@@ -167,6 +167,11 @@ impl<'a> ValidModule<'a> {
         &self.interface
     }
 
+    /// The same with bytes of its own.
+    pub(crate) fn into_owned(self) -> ValidModule<'static> {
+        ValidModule { bytes: Cow::Owned(self.bytes.into_owned()), interface: self.interface, hidden: self.hidden }
+    }
+
     /// The interface, and what is exported besides.
     pub(crate) fn into_parts(self) -> (Interface, Hidden) {
         (self.interface, self.hidden)

@@ -15,7 +15,9 @@ use crate::limits::Limits;
 use crate::limits::account::{self, Account};
 use crate::limits::pass::Plan;
 use crate::module::{Interface, ValidModule};
-use crate::prepare::{Bounds, Hidden};
+#[cfg(feature = "cache")]
+use crate::prepare::Bounds;
+use crate::prepare::Hidden;
 use crate::protocol::INITIALIZE;
 use crate::types::Problem;
 
@@ -73,7 +75,7 @@ impl<'a> Checked<'a> {
         #[cfg(feature = "cache")]
         let kept = place.as_ref().and_then(|place| place.kept(wasm, &bounds));
         #[cfg(not(feature = "cache"))]
-        let kept = None;
+        let (kept, _) = (None, backend);
         let source = match kept {
             Some(kept) => kept,
             None => Source::Module(ValidModule::bounded(wasm, &bounds)?),
