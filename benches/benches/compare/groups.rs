@@ -42,8 +42,8 @@ pub(crate) const GROUPS: [Group; 7] = [
         name: "instance",
         title: "An answer from a fresh instance",
         about: "`Package::generate`: the package is compiled, and each call has an instance of its own, made before and \
-            dropped after it. By hand, wasmtime has instances from a pool, which it keeps memory and address space \
-            for, and is there without, too, as the layer uses it.",
+            dropped after it. By hand, wasmtime has instances from a pool, for which it keeps memory and address \
+            space; `by hand, no pool` is without, as the layer uses it.",
         column: "host",
         unit: Unit::Time,
         chart: Chart::Ratio,
@@ -134,14 +134,14 @@ impl Run {
         eprintln!("{what}, {engine}");
         let effort = match self.quick {
             true => Effort { time: Duration::from_millis(300), rounds: [3, 100] },
-            false => Effort { time: Duration::from_millis(2500), rounds: [5, 1000] },
+            false => Effort { time: Duration::from_millis(1500), rounds: [3, 1000] },
         };
         let outcomes = comparison.run_for(effort);
         self.rows.extend(outcomes.into_iter().map(|outcome| Row::new(what, engine, pieces, outcome)));
     }
 
-    /// The example packages, without the large ones if it has to be quick.
-    fn packages(&mut self, large: bool) -> Vec<Package> {
+    /// The example packages, without the large one if it has to be quick: compiling it takes seconds.
+    fn packages(&mut self) -> Vec<Package> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
         let find = |name: &str| -> Option<PathBuf> {
             let folders = [root.join("examples/packages"), root.join("target/packages")];
@@ -153,7 +153,7 @@ impl Run {
             ("namespace-rust", Offer::Nothing, false),
             ("namespace-go", Offer::Wasi, true),
         ] {
-            if is_large && self.quick && !large {
+            if is_large && self.quick {
                 self.notes.push(format!("`{name}` is left out of a quick run."));
             } else if let Some(path) = find(name) {
                 packages.push(Package::example(name, offer, fs::read(path).expect("a file that can be read")));
@@ -242,7 +242,7 @@ fn round_trip(run: &mut Run) {
             sessions(run, &package, engine, 1);
         }
     }
-    for package in run.packages(true) {
+    for package in run.packages() {
         for engine in ENGINES {
             sessions(run, &package, engine, 1);
         }
@@ -250,7 +250,7 @@ fn round_trip(run: &mut Run) {
 }
 
 fn instance(run: &mut Run) {
-    for package in run.packages(true) {
+    for package in run.packages() {
         for engine in ENGINES {
             let loaded = package.loaded(engine, Base::Pooled);
             let works = loaded.iter().map(|(name, loaded)| {
@@ -273,7 +273,7 @@ fn compile(run: &mut Run) {
 
 /// What hosts do with the bytes of a package, on each engine configuration.
 fn from_bytes(run: &mut Run, work: fn(&Package, &dyn Host)) {
-    for package in run.packages(false) {
+    for package in run.packages() {
         for backend in mistletoe::backends() {
             let engine = backend.name();
             let hosts = hosts(engine, package.offer, Base::Plain);
@@ -352,7 +352,7 @@ fn limits(run: &mut Run) {
         ("default", Limits::default()),
         ("with fuel", Limits::default().fuel(u64::MAX / 2)),
     ];
-    for package in run.packages(true) {
+    for package in run.packages() {
         for engine in ENGINES {
             let works = limits.iter().map(|(name, limits)| {
                 let loaded = layer(engine, package.offer, limits).load(&package.wasm);
@@ -365,7 +365,7 @@ fn limits(run: &mut Run) {
 }
 
 fn threads(run: &mut Run) {
-    let packages = run.packages(true);
+    let packages = run.packages();
     let package = packages.iter().find(|package| package.what.starts_with("namespace-rust")).expect("it is committed");
     for fresh in [false, true] {
         for count in [1, 2] {

@@ -45,10 +45,11 @@ pub(crate) enum Base {
 /// All hosts for one engine, by name. The first is the base.
 pub(crate) fn hosts(engine: &str, offer: Offer, base: Base) -> Vec<(&'static str, Box<dyn Host>)> {
     let mut hosts: Vec<(_, Box<dyn Host>)> = Vec::new();
-    if engine == "wasmtime" && base == Base::Pooled {
-        hosts.push(("by hand, pool", by_hand(engine, Settings { pooling: true, ..Settings::default() })));
+    let pooling = engine == "wasmtime" && base == Base::Pooled;
+    hosts.push(("by hand", by_hand(engine, Settings { pooling, ..Settings::default() })));
+    if pooling {
+        hosts.push(("by hand, no pool", by_hand(engine, Settings::default())));
     }
-    hosts.push(("by hand", by_hand(engine, Settings::default())));
     hosts.push(("static", layer(engine, offer, &Limits::unlimited())));
     let backend = mistletoe::backend(engine).expect("an engine");
     hosts.push(("erased", with_imports(Erased(backend), offer, &Limits::unlimited())));

@@ -167,7 +167,7 @@ fn color(host: &str, at: usize) -> usize {
     match host {
         "static" | "default" => 0,
         "erased" | "with fuel" => 1,
-        "by hand" => 3,
+        "by hand" | "by hand, no pool" => 3,
         _ => [2, 0, 1][at % 3],
     }
 }
