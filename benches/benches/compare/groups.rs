@@ -84,8 +84,8 @@ pub(crate) const GROUPS: [Group; 7] = [
     Group {
         name: "threads",
         title: "Answers a second, on one and on two threads",
-        about: "`namespace-rust`, compiled once and shared. Each thread has a session of its own, or a fresh instance for \
-            each answer. The rate is that of all threads together; ratios are of times, as everywhere, to the host by \
+        about: "`namespace-rust`, compiled once and shared. Each thread has a session of its own, or a fresh instance \
+            for each answer. The rate is that of all threads together; ratios are of times, as everywhere, to the host by \
             hand on as many threads.",
         column: "host",
         unit: Unit::Rate,
@@ -133,7 +133,7 @@ impl Run {
     fn compare(&mut self, what: &str, engine: &str, pieces: u32, comparison: Comparison<'_>) {
         eprintln!("{what}, {engine}");
         let effort = match self.quick {
-            true => Effort { time: Duration::from_millis(300), rounds: [3, 100] },
+            true => Effort { time: Duration::from_millis(500), rounds: [3, 300] },
             false => Effort { time: Duration::from_millis(1500), rounds: [3, 1000] },
         };
         let outcomes = comparison.run_for(effort);
@@ -179,7 +179,8 @@ impl Package {
         let what = format!("{name}, {}", size(wasm.len()));
         let input = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistInput\ndata:\n  name: my-namespace\n".to_owned();
         let output = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistResult\ndata:\n  result: Ok\n  files:\n    \
-            namespace.yaml: |\n      apiVersion: v1\n      kind: Namespace\n      metadata:\n        name: my-namespace\n";
+            namespace.yaml: |\n      apiVersion: v1\n      kind: Namespace\n      metadata:\n        \
+            name: my-namespace\n";
         Self { what, wasm, offer, input, output: output.to_owned() }
     }
 

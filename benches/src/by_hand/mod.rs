@@ -1,7 +1,7 @@
-//! Hosts written for one engine each, as somebody who knows the engine would write one that has to be quick: what does not
-//! change is looked up once, and memory is a slice. They do what `docs/abi.md` asks of an answer (rules 3 and 5), with
-//! the same checks of addresses and of text, and trust the module in all else: no check before the engine's own, no
-//! limits, no poisoning.
+//! Hosts written for one engine each, as somebody who knows the engine would write one that has to be quick: what does
+//! not change is looked up once, and memory is a slice. They do what `docs/abi.md` asks of an answer (rules 3 and 5),
+//! with the same checks of addresses and of text, and trust the module in all else: no check before the engine's own,
+//! no limits, no poisoning.
 //!
 //! Each of them has a `Host`, which compiles packages and offers host functions, a `Package` and a `Session`, with the
 //! same methods.

@@ -156,8 +156,8 @@ pub(super) fn chart(group: &Group) -> String {
         y += 20.0;
     }
     format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {y}\" width=\"{WIDTH}\" height=\"{y}\" role=\"img\">\n\
-        <title>{}</title>\n<style>{STYLE}</style>\n{body}{bars}</svg>\n",
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {y}\" width=\"{WIDTH}\" height=\"{y}\" \
+        role=\"img\">\n<title>{}</title>\n<style>{STYLE}</style>\n{body}{bars}</svg>\n",
         escaped(&group.title),
     )
 }

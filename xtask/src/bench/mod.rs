@@ -184,7 +184,8 @@ mod tests {
 
     #[test]
     fn a_lockfile_says_which_version() {
-        let lock = "[[package]]\nname = \"wasmi_core\"\nversion = \"1\"\n\n[[package]]\nname = \"wasmi\"\nversion = \"2.0.0\"\n";
+        let lock = "[[package]]\nname = \"wasmi_core\"\nversion = \"1\"\n\n\
+            [[package]]\nname = \"wasmi\"\nversion = \"2.0.0\"\n";
         assert_eq!(locked(lock, "wasmi"), Some("2.0.0"));
         assert_eq!(locked(lock, "wasm"), None);
     }

@@ -18,13 +18,13 @@ pub(super) fn document(report: &Report, charts: &str) -> String {
 
 The layer beside hosts that were written by hand for one engine each
 ([`benches/src/by_hand`](../benches/src/by_hand)): they resolve everything once, see the memory as a slice, and do what
-[the interface](abi.md) asks for, but have no limits and no errors of one kind. So the layer runs without limits here,
-too, but where it is asked what they cost. `static` is `Package<Wasmtime>` and the like, `erased` is `AnyPackage`, whose
-engine is chosen at run time.
+[the interface](abi.md) asks of an answer, but have no limits, no errors of one kind, and of WASI only what Go's runtime
+asks for. So the layer runs without limits here, too, but where the question is what they cost. `static` is
+`Package<Wasmtime>` and the like, `erased` is `AnyPackage`, whose engine is chosen at run time.
 
-All rows with the same engine ran in turns in one process, so that a ratio says more than a time: it is the median of
-the ratios to the host by hand within one round, and above 1.00 is slower. What half of the values lie between is in
-brackets. Each answer was compared with the right one before it was timed.
+Rows of the same engine and package ran in turns in one process, so that a ratio says more than a time: it is the median
+of the ratios to the host by hand within one round, and above 1.00 is slower. What half of the values lie between is in
+brackets. Each host answered as it should before it was timed.
 
 `cargo xtask bench --report docs/benchmarks.md` renews this file.
 
