@@ -12,6 +12,7 @@ use mistletoe::types::FuncType;
 use mistletoe::wasi::{Wasi, imports};
 use mistletoe::{AnyPackage, Backend, Instance, Limits, Package, Result, ValidModule};
 use mistletoe_benches::by_hand;
+use mistletoe_benches::by_hand::wasmtime::Settings;
 use mistletoe_benches::interleaved::Comparison;
 
 const ENGINES: [&str; 3] = ["wasmtime", "wasmer", "wasmi"];
@@ -153,16 +154,17 @@ fn calls(title: &str, wasm: &[u8]) {
             if name == "no limits" { comparison.base(name, work) } else { comparison.add(name, work) }
         }
         if engine == "wasmtime" {
-            let own = |epochs, fuel| by_hand::wasmtime::Limits { epochs, fuel };
+            let own = |epochs, fuel| Settings { epochs, fuel, ..Settings::default() };
             for (name, limits) in [
                 ("by hand", own(false, false)),
                 ("by hand, epochs", own(true, false)),
                 ("by hand, fuel", own(false, true)),
                 ("by hand, epochs and fuel", own(true, true)),
             ] {
-                let mut package = by_hand::wasmtime::Package::new(wasm, limits).expect("a package");
-                checked(package.generate(INPUT).expect("an answer"));
-                let work = move || drop(black_box(package.generate(black_box(INPUT)).expect("an answer")));
+                let package = by_hand::wasmtime::Host::new(limits).and_then(|host| host.compile(wasm));
+                let mut session = package.and_then(|package| package.session()).expect("a session");
+                checked(session.generate(INPUT).expect("an answer"));
+                let work = move || drop(black_box(session.generate(black_box(INPUT)).expect("an answer")));
                 if name == "by hand" { comparison.base(name, work) } else { comparison.add(name, work) }
             }
         }
@@ -181,7 +183,7 @@ fn preparation(title: &str, wasm: &[u8]) {
         if name == "no limits" { comparison.base(name, work) } else { comparison.add(name, work) }
     }
     for outcome in print(&format!("{title}, read, checked and rewritten"), comparison, 30) {
-        println!("  {:32} {:9.0} MB/s", outcome.name, wasm.len() as f64 / outcome.time.as_secs_f64() / 1e6);
+        println!("  {:32} {:9.0} MB/s", outcome.name, wasm.len() as f64 / outcome.time / 1e6);
     }
     for engine in ENGINES {
         let backend = mistletoe::backend(engine).expect("an engine");

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bench;
 mod packages;
 mod suite;
 
@@ -20,6 +21,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
+    /// Measure the layer beside hosts written by hand for one engine each.
+    Bench(bench::Args),
     /// Run the conformance suite, as a matrix of cases and backends.
     Conformance(suite::Args),
     /// Run generated modules on every backend, and compare.
@@ -30,6 +33,7 @@ enum Task {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().task {
+        Task::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Conformance(args) => suite::conformance(&args),
         Task::Fuzz(args) => suite::fuzz(&args),
         Task::Packages(args) => packages::run(&args).map(|()| ExitCode::SUCCESS),

@@ -1,72 +1,176 @@
-//! wasmer by hand: typed functions that are resolved once, and memory as a view.
+//! wasmer by hand: typed functions, and memory as a slice. Host functions belong to a store, so each instance has those
+//! made that it imports.
 
-use std::error::Error;
+use std::sync::Arc;
 
 use wasmer::sys::{Cranelift, EngineBuilder};
 use wasmer::{
-    Engine, Function, FunctionEnv, FunctionEnvMut, Imports, Instance, Memory, Module, RuntimeError, Store,
+    AsStoreRef, Engine, Function, FunctionEnv, FunctionEnvMut, Instance, Memory, Module, RuntimeError, Store,
     TypedFunction,
 };
 
-/// What a store holds.
-#[derive(Debug, Default)]
-struct State {
-    memory: Option<Memory>,
-    count: u32,
+use super::functions::{self, ENV, WASI};
+use super::{Result, output, range_mut};
+
+type State = super::State<Memory>;
+
+/// An engine.
+#[derive(Clone, Debug)]
+pub struct Host {
+    engine: Engine,
 }
 
-/// A guest that calls host functions.
+/// A compiled package, and what it imports, in its order.
+#[derive(Clone, Debug)]
+pub struct Package {
+    engine: Engine,
+    module: Module,
+    imports: Arc<[Maker]>,
+}
+
+/// Makes a host function for a store.
+type Maker = fn(&mut Store, &FunctionEnv<State>) -> Function;
+
+/// A live instance.
 #[derive(Debug)]
-pub struct Calls {
+pub struct Session {
     store: Store,
-    run: TypedFunction<(u32, u32), u32>,
+    memory: Memory,
+    alloc: TypedFunction<u32, u32>,
+    dealloc: TypedFunction<(u32, u32), ()>,
+    generate: TypedFunction<(u32, u32), u32>,
 }
 
-impl Calls {
-    /// Compiles, links and instantiates it.
-    ///
-    /// # Errors
-    ///
-    /// The engine's.
-    pub fn new(wasm: &[u8]) -> Result<Self, Box<dyn Error>> {
+impl Host {
+    /// An engine as the layer sets it, where that matters to speed.
+    pub fn new() -> Self {
         let mut compiler = Cranelift::new();
         compiler.canonicalize_nans(true);
-        let engine: Engine = EngineBuilder::new(compiler).engine().into();
-        let module = Module::from_binary(&engine, wasm)?;
-        let mut store = Store::new(engine);
-        let env: FunctionEnv<State> = FunctionEnv::new(&mut store, State::default());
-        let text = |env: FunctionEnvMut<'_, State>, address: u32, length: u32| -> Result<u32, RuntimeError> {
-            let memory = env.data().memory.as_ref().ok_or_else(|| RuntimeError::new("no memory"))?;
-            let mut bytes = [0; 64];
-            let bytes = bytes.get_mut(..length as usize).ok_or_else(|| RuntimeError::new("too long"))?;
-            memory.view(&env).read(address.into(), bytes).map_err(|error| RuntimeError::new(error.to_string()))?;
-            Ok(std::str::from_utf8(bytes).map_err(|error| RuntimeError::new(error.to_string()))?.len() as u32)
-        };
-        let count = |mut env: FunctionEnvMut<'_, State>, step: u32| -> Result<u32, RuntimeError> {
-            let state = env.data_mut();
-            state.count = state.count.checked_add(step).ok_or_else(|| RuntimeError::new("too many"))?;
-            Ok(state.count)
-        };
-        let mut imports = Imports::new();
-        let nothing = |_: FunctionEnvMut<'_, State>| ();
-        let add = |_: FunctionEnvMut<'_, State>, a: u32, b: u32| a.wrapping_add(b);
-        let wide = |_: FunctionEnvMut<'_, State>, a: u64, b: u64| a ^ b;
-        imports.define("env", "nothing", Function::new_typed_with_env(&mut store, &env, nothing));
-        imports.define("env", "add", Function::new_typed_with_env(&mut store, &env, add));
-        imports.define("env", "wide", Function::new_typed_with_env(&mut store, &env, wide));
-        imports.define("env", "count", Function::new_typed_with_env(&mut store, &env, count));
-        imports.define("env", "text", Function::new_typed_with_env(&mut store, &env, text));
-        let instance = Instance::new(&mut store, &module, &imports)?;
-        env.as_mut(&mut store).memory = Some(instance.exports.get_memory("memory")?.clone());
-        Ok(Self { run: instance.exports.get_typed_function(&store, "__mistletoe_generate")?, store })
+        Self { engine: EngineBuilder::new(compiler).engine().into() }
     }
 
-    /// Makes all the calls.
+    /// Compiles a package.
     ///
     /// # Errors
     ///
     /// The engine's.
-    pub fn run(&mut self) -> Result<u32, RuntimeError> {
-        self.run.call(&mut self.store, 0, 0)
+    pub fn compile(&self, wasm: &[u8]) -> Result<Package> {
+        let module = Module::from_binary(&self.engine, wasm)?;
+        let offered = makers();
+        let import = |import: wasmer::ImportType| {
+            let found = offered.iter().find(|(module, name, _)| (*module, *name) == (import.module(), import.name()));
+            found.map(|found| found.2).ok_or_else(|| format!("no function {}", import.name()).into())
+        };
+        let imports = module.imports().map(import).collect::<Result<_>>()?;
+        Ok(Package { engine: self.engine.clone(), module, imports })
     }
+}
+
+impl Default for Host {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Package {
+    /// A fresh instance.
+    ///
+    /// # Errors
+    ///
+    /// The engine's.
+    pub fn session(&self) -> Result<Session> {
+        let mut store = Store::new(self.engine.clone());
+        let env: FunctionEnv<State> = FunctionEnv::new(&mut store, State::default());
+        let externs: Vec<_> = self.imports.iter().map(|make| make(&mut store, &env).into()).collect();
+        let instance = Instance::new_by_index(&mut store, &self.module, &externs)?;
+        let memory = instance.exports.get_memory("memory")?.clone();
+        env.as_mut(&mut store).memory = Some(memory.clone());
+        if let Ok(initialize) = instance.exports.get_typed_function::<(), ()>(&store, "_initialize") {
+            initialize.call(&mut store)?;
+        }
+        Ok(Session {
+            memory,
+            alloc: instance.exports.get_typed_function(&store, "__mistletoe_alloc")?,
+            dealloc: instance.exports.get_typed_function(&store, "__mistletoe_dealloc")?,
+            generate: instance.exports.get_typed_function(&store, "__mistletoe_generate")?,
+            store,
+        })
+    }
+}
+
+impl Session {
+    /// Answers an input.
+    ///
+    /// # Errors
+    ///
+    /// The engine's, and for an answer that cannot be read.
+    pub fn generate(&mut self, input: &str) -> Result<String> {
+        let length = u32::try_from(input.len())?;
+        let address = self.alloc.call(&mut self.store, length)?;
+        if address == 0 && length > 0 {
+            return Err("the package could not allocate".into());
+        }
+        with_memory(&self.memory, &self.store, |memory| -> Result<()> {
+            range_mut(memory, address, length)?.copy_from_slice(input.as_bytes());
+            Ok(())
+        })?;
+        let fat = self.generate.call(&mut self.store, address, length)?;
+        let (start, size, output) = with_memory(&self.memory, &self.store, |memory| output(memory, fat))?;
+        self.dealloc.call(&mut self.store, address, length)?;
+        self.dealloc.call(&mut self.store, start, size)?;
+        Ok(output)
+    }
+}
+
+/// Lends the memory as a slice. What wasmer has for this without `unsafe` copies in small pieces.
+#[inline]
+fn with_memory<R>(memory: &Memory, store: &impl AsStoreRef, look: impl FnOnce(&mut [u8]) -> R) -> R {
+    let view = memory.view(store);
+    // SAFETY: nothing runs or grows the guest while `look` has the slice, which cannot leave it, and no other thread has
+    // the memory: the store is not `Send`. `look` is given no way to ask for a second slice.
+    #[allow(unsafe_code)]
+    look(unsafe { view.data_unchecked_mut() })
+}
+
+/// What is offered: module, name, and what makes it.
+fn makers() -> Vec<(&'static str, &'static str, Maker)> {
+    type Env<'a> = FunctionEnvMut<'a, State>;
+
+    fn failed(error: Box<dyn std::error::Error + Send + Sync>) -> RuntimeError {
+        RuntimeError::user(error)
+    }
+    fn look<R>(env: &Env<'_>, look: impl FnOnce(&mut [u8]) -> Result<R>) -> Result<R, RuntimeError> {
+        let memory = env.data().memory.as_ref().ok_or_else(|| RuntimeError::new("no memory"))?;
+        with_memory(memory, env, look).map_err(failed)
+    }
+
+    let mut makers: Vec<(&str, &str, Maker)> = Vec::new();
+    macro_rules! define {
+        ($name:ident($($param:ident: $ty:ty),*)) => {
+            makers.push((WASI, stringify!($name), |store, env| {
+                Function::new_typed_with_env(store, env, |env: Env<'_>, $($param: $ty),*| {
+                    look(&env, |memory| functions::$name(memory, $($param),*))
+                })
+            }));
+        };
+    }
+    functions::wasi!(define);
+    makers.push((WASI, "proc_exit", |store, _| {
+        Function::new_typed(store, |_: u32| -> Result<(), RuntimeError> { Err(RuntimeError::new("exit")) })
+    }));
+
+    makers.push((ENV, "nothing", |store, _| Function::new_typed(store, || ())));
+    makers.push((ENV, "add", |store, _| Function::new_typed(store, |a: u32, b: u32| a.wrapping_add(b))));
+    makers.push((ENV, "wide", |store, _| Function::new_typed(store, |a: u64, b: u64| a ^ b)));
+    makers.push((ENV, "count", |store, env| {
+        Function::new_typed_with_env(store, env, |mut env: Env<'_>, step: u32| {
+            functions::count(&mut env.data_mut().count, step).map_err(failed)
+        })
+    }));
+    makers.push((ENV, "text", |store, env| {
+        Function::new_typed_with_env(store, env, |env: Env<'_>, address: u32, length: u32| {
+            look(&env, |memory| functions::text(memory, address, length))
+        })
+    }));
+    makers
 }

@@ -1,60 +1,133 @@
-//! wasmi by hand: typed functions that are resolved once, and memory as a slice.
+//! wasmi by hand: one linker for all instances (it has nothing that is linked before), typed functions, and memory as a
+//! slice.
 
-use wasmi::{Caller, Engine, Error, Linker, Memory, Module, Store, TypedFunc};
+use std::sync::Arc;
 
-/// What a store holds.
-#[derive(Debug, Default)]
-struct State {
-    memory: Option<Memory>,
-    count: u32,
+use wasmi::{Caller, CompilationMode, Config, Engine, Error, Linker, Memory, Module, Store, TypedFunc};
+
+use super::functions::{self, ENV, WASI};
+use super::{Result, output, range_mut};
+
+type State = super::State<Memory>;
+
+/// An engine, and what it offers.
+#[derive(Clone, Debug)]
+pub struct Host {
+    engine: Engine,
+    linker: Arc<Linker<State>>,
 }
 
-/// A guest that calls host functions.
+/// A translated package.
+#[derive(Clone, Debug)]
+pub struct Package {
+    module: Module,
+    linker: Arc<Linker<State>>,
+}
+
+/// A live instance.
 #[derive(Debug)]
-pub struct Calls {
+pub struct Session {
     store: Store<State>,
-    run: TypedFunc<(u32, u32), u32>,
+    memory: Memory,
+    alloc: TypedFunc<u32, u32>,
+    dealloc: TypedFunc<(u32, u32), ()>,
+    generate: TypedFunc<(u32, u32), u32>,
 }
 
-impl Calls {
-    /// Translates, links and instantiates it.
+impl Host {
+    /// An engine that translates a module at once, or else function by function.
     ///
     /// # Errors
     ///
     /// The engine's.
-    pub fn new(wasm: &[u8]) -> Result<Self, Error> {
-        let engine = Engine::default();
-        let mut linker: Linker<State> = Linker::new(&engine);
-        linker.func_wrap("env", "nothing", |_: Caller<'_, State>| ())?;
-        linker.func_wrap("env", "add", |_: Caller<'_, State>, a: u32, b: u32| a.wrapping_add(b))?;
-        linker.func_wrap("env", "wide", |_: Caller<'_, State>, a: u64, b: u64| a ^ b)?;
-        linker.func_wrap("env", "count", |mut caller: Caller<'_, State>, step: u32| -> Result<u32, Error> {
-            let state = caller.data_mut();
-            state.count = state.count.checked_add(step).ok_or_else(|| Error::new("too many"))?;
-            Ok(state.count)
-        })?;
-        linker.func_wrap(
-            "env",
-            "text",
-            |caller: Caller<'_, State>, address: u32, length: u32| -> Result<u32, Error> {
-                let memory = caller.data().memory.ok_or_else(|| Error::new("no memory"))?;
-                let (start, end) = (address as usize, address as usize + length as usize);
-                let bytes = memory.data(&caller).get(start..end).ok_or_else(|| Error::new("outside"))?;
-                Ok(std::str::from_utf8(bytes).map_err(|error| Error::new(error.to_string()))?.len() as u32)
-            },
-        )?;
-        let mut store = Store::new(&engine, State::default());
-        let instance = linker.instantiate_and_start(&mut store, &Module::new(&engine, wasm)?)?;
-        store.data_mut().memory = instance.get_memory(&store, "memory");
-        Ok(Self { run: instance.get_typed_func(&store, "__mistletoe_generate")?, store })
+    pub fn new(lazy: bool) -> Result<Self> {
+        let mode = if lazy { CompilationMode::LazyTranslation } else { CompilationMode::Eager };
+        let mut config = Config::default();
+        config.compilation_mode(mode);
+        let engine = Engine::new(&config);
+        Ok(Self { linker: Arc::new(linker(&engine)?), engine })
     }
 
-    /// Makes all the calls.
+    /// Translates a package.
     ///
     /// # Errors
     ///
     /// The engine's.
-    pub fn run(&mut self) -> Result<u32, Error> {
-        self.run.call(&mut self.store, (0, 0))
+    pub fn compile(&self, wasm: &[u8]) -> Result<Package> {
+        Ok(Package { module: Module::new(&self.engine, wasm)?, linker: Arc::clone(&self.linker) })
     }
+}
+
+impl Package {
+    /// A fresh instance.
+    ///
+    /// # Errors
+    ///
+    /// The engine's.
+    pub fn session(&self) -> Result<Session> {
+        let mut store = Store::new(self.module.engine(), State::default());
+        let instance = self.linker.instantiate_and_start(&mut store, &self.module)?;
+        let memory = instance.get_memory(&store, "memory").ok_or("no memory")?;
+        store.data_mut().memory = Some(memory);
+        if let Some(initialize) = instance.get_func(&store, "_initialize") {
+            initialize.typed::<(), ()>(&store)?.call(&mut store, ())?;
+        }
+        Ok(Session {
+            memory,
+            alloc: instance.get_typed_func(&store, "__mistletoe_alloc")?,
+            dealloc: instance.get_typed_func(&store, "__mistletoe_dealloc")?,
+            generate: instance.get_typed_func(&store, "__mistletoe_generate")?,
+            store,
+        })
+    }
+}
+
+impl Session {
+    /// Answers an input.
+    ///
+    /// # Errors
+    ///
+    /// The engine's, and for an answer that cannot be read.
+    pub fn generate(&mut self, input: &str) -> Result<String> {
+        let length = u32::try_from(input.len())?;
+        let address = self.alloc.call(&mut self.store, length)?;
+        if address == 0 && length > 0 {
+            return Err("the package could not allocate".into());
+        }
+        range_mut(self.memory.data_mut(&mut self.store), address, length)?.copy_from_slice(input.as_bytes());
+        let fat = self.generate.call(&mut self.store, (address, length))?;
+        let (start, size, output) = output(self.memory.data(&self.store), fat)?;
+        self.dealloc.call(&mut self.store, (address, length))?;
+        self.dealloc.call(&mut self.store, (start, size))?;
+        Ok(output)
+    }
+}
+
+fn linker(engine: &Engine) -> Result<Linker<State>> {
+    let failed = |error: Box<dyn std::error::Error + Send + Sync>| Error::new(error.to_string());
+    let memory = |caller: &Caller<'_, State>| caller.data().memory.ok_or_else(|| Error::new("no memory"));
+    let mut linker: Linker<State> = Linker::new(engine);
+    macro_rules! define {
+        ($name:ident($($param:ident: $ty:ty),*)) => {
+            let host = move |mut caller: Caller<'_, State>, $($param: $ty),*| -> Result<u32, Error> {
+                let memory = memory(&caller)?.data_mut(&mut caller);
+                functions::$name(memory, $($param),*).map_err(failed)
+            };
+            linker.func_wrap(WASI, stringify!($name), host)?;
+        };
+    }
+    functions::wasi!(define);
+    linker.func_wrap(WASI, "proc_exit", |_: u32| -> Result<(), Error> { Err(Error::new("exit")) })?;
+
+    linker.func_wrap(ENV, "nothing", || ())?;
+    linker.func_wrap(ENV, "add", |a: u32, b: u32| a.wrapping_add(b))?;
+    linker.func_wrap(ENV, "wide", |a: u64, b: u64| a ^ b)?;
+    linker.func_wrap(ENV, "count", move |mut caller: Caller<'_, State>, step: u32| -> Result<u32, Error> {
+        functions::count(&mut caller.data_mut().count, step).map_err(failed)
+    })?;
+    let text = move |caller: Caller<'_, State>, address: u32, length: u32| -> Result<u32, Error> {
+        functions::text(memory(&caller)?.data(&caller), address, length).map_err(failed)
+    };
+    linker.func_wrap(ENV, "text", text)?;
+    Ok(linker)
 }

@@ -1,78 +1,162 @@
-//! wasmtime by hand: typed functions that are resolved once, and memory as a slice.
+//! wasmtime by hand: linked once for all instances, typed functions, and memory as a slice.
 
-use std::time::Instant;
+use wasmtime::{
+    Caller, Config, Enabled, Engine, InstanceAllocationStrategy, InstancePre, Linker, Memory, Module, ModuleExport,
+    PoolingAllocationConfig, Store, Strategy, TypedFunc,
+};
 
-use wasmtime::{Caller, Config, Engine, Instance, Linker, Memory, Module, Result, Store, TypedFunc};
+use super::functions::{self, ENV, WASI};
+use super::{Result, output, range_mut};
 
-/// An engine as the layer sets it, where that matters to speed.
-fn config() -> Config {
-    let mut config = Config::new();
-    config.cranelift_nan_canonicalization(true).wasm_backtrace_max_frames(None);
-    config
+type State = super::State<Memory>;
+
+/// What makes code of modules.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Compiler {
+    /// The optimising one.
+    #[default]
+    Cranelift,
+    /// The quick one.
+    Winch,
+    /// The interpreter's.
+    Pulley,
 }
 
-/// The engine's own limits.
+/// What a host is made with.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Limits {
-    /// Ends the guest when an epoch is over.
+pub struct Settings {
+    /// The compiler.
+    pub compiler: Compiler,
+    /// Instances come from a pool, which costs address space and saves system calls.
+    pub pooling: bool,
+    /// Ends a guest when an epoch is over.
     pub epochs: bool,
-    /// Counts what it does.
+    /// Counts what a guest does.
     pub fuel: bool,
 }
 
-/// A package and its functions.
+/// An engine, and what it offers.
+#[derive(Clone)]
+pub struct Host {
+    settings: Settings,
+    engine: Engine,
+    linker: Linker<State>,
+}
+
+/// A compiled package, and where its exports are.
+#[derive(Clone)]
 pub struct Package {
-    store: Store<()>,
-    limits: Limits,
+    settings: Settings,
+    pre: InstancePre<State>,
+    memory: ModuleExport,
+    initialize: Option<ModuleExport>,
+    alloc: ModuleExport,
+    dealloc: ModuleExport,
+    generate: ModuleExport,
+}
+
+/// A live instance.
+pub struct Session {
+    settings: Settings,
+    store: Store<State>,
     memory: Memory,
     alloc: TypedFunc<u32, u32>,
     dealloc: TypedFunc<(u32, u32), ()>,
     generate: TypedFunc<(u32, u32), u32>,
 }
 
-impl Package {
-    /// Compiles and instantiates a package that imports nothing, or no more of WASI than Go's runtime asks for.
+impl Host {
+    /// An engine as the layer sets it, where that matters to speed.
     ///
     /// # Errors
     ///
     /// The engine's.
-    pub fn new(wasm: &[u8], limits: Limits) -> Result<Self> {
-        let engine = Engine::new(config().epoch_interruption(limits.epochs).consume_fuel(limits.fuel))?;
-        let mut store = Store::new(&engine, ());
-        let module = Module::new(&engine, wasm)?;
-        let mut linker = Linker::new(&engine);
-        wasi(&mut linker)?;
-        linker.define_unknown_imports_as_default_values(&mut store, &module)?;
-        refill(&mut store, limits)?;
-        let instance = linker.instantiate(&mut store, &module)?;
-        if let Some(initialize) = instance.get_func(&mut store, "_initialize") {
-            initialize.call(&mut store, &[], &mut [])?;
+    pub fn new(settings: Settings) -> Result<Self> {
+        let mut config = Config::new();
+        match settings.compiler {
+            Compiler::Cranelift => config.strategy(Strategy::Cranelift),
+            Compiler::Winch => config.strategy(Strategy::Winch),
+            Compiler::Pulley => config.target("pulley64")?,
+        };
+        config.cranelift_nan_canonicalization(true).wasm_backtrace_max_frames(None).wasm_gc(false);
+        config.epoch_interruption(settings.epochs).consume_fuel(settings.fuel);
+        if settings.pooling {
+            // What an instance has written is cleared by hand up to a size, instead of by the kernel.
+            let mut pool = PoolingAllocationConfig::default();
+            pool.total_core_instances(16).total_memories(16).total_tables(16).max_unused_warm_slots(16);
+            pool.linear_memory_keep_resident(1 << 20).table_keep_resident(1 << 20).pagemap_scan(Enabled::Auto);
+            config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
         }
-        Ok(Self {
-            memory: memory(&instance, &mut store)?,
-            alloc: instance.get_typed_func(&mut store, "__mistletoe_alloc")?,
-            dealloc: instance.get_typed_func(&mut store, "__mistletoe_dealloc")?,
-            generate: instance.get_typed_func(&mut store, "__mistletoe_generate")?,
-            store,
-            limits,
-        })
+        let engine = Engine::new(&config)?;
+        Ok(Self { settings, linker: linker(&engine)?, engine })
     }
 
+    /// Compiles a package and links it with what it imports.
+    ///
+    /// # Errors
+    ///
+    /// The engine's.
+    pub fn compile(&self, wasm: &[u8]) -> Result<Package> {
+        let module = Module::from_binary(&self.engine, wasm)?;
+        let export = |name: &str| module.get_export_index(name).ok_or_else(|| format!("no export {name}"));
+        Ok(Package {
+            settings: self.settings,
+            memory: export("memory")?,
+            initialize: export("_initialize").ok(),
+            alloc: export("__mistletoe_alloc")?,
+            dealloc: export("__mistletoe_dealloc")?,
+            generate: export("__mistletoe_generate")?,
+            pre: self.linker.instantiate_pre(&module)?,
+        })
+    }
+}
+
+impl Package {
+    /// A fresh instance.
+    ///
+    /// # Errors
+    ///
+    /// The engine's.
+    pub fn session(&self) -> Result<Session> {
+        let mut store = Store::new(self.pre.module().engine(), State::default());
+        refill(&mut store, self.settings)?;
+        let instance = self.pre.instantiate(&mut store)?;
+        let mut export = |export| instance.get_module_export(&mut store, export).ok_or("no such export");
+        let memory = export(&self.memory)?.into_memory().ok_or("no memory")?;
+        let mut func = |name| export(name)?.into_func().ok_or("no function");
+        let initialize = self.initialize.as_ref().map(&mut func).transpose()?;
+        let (alloc, dealloc, generate) = (func(&self.alloc)?, func(&self.dealloc)?, func(&self.generate)?);
+        store.data_mut().memory = Some(memory);
+        if let Some(initialize) = initialize {
+            initialize.typed::<(), ()>(&store)?.call(&mut store, ())?;
+        }
+        Ok(Session {
+            settings: self.settings,
+            memory,
+            alloc: alloc.typed(&store)?,
+            dealloc: dealloc.typed(&store)?,
+            generate: generate.typed(&store)?,
+            store,
+        })
+    }
+}
+
+impl Session {
     /// Answers an input.
     ///
     /// # Errors
     ///
-    /// The engine's, and for an answer that is not UTF-8.
+    /// The engine's, and for an answer that cannot be read.
     pub fn generate(&mut self, input: &str) -> Result<String> {
-        refill(&mut self.store, self.limits)?;
-        let length = input.len() as u32;
+        refill(&mut self.store, self.settings)?;
+        let length = u32::try_from(input.len())?;
         let address = self.alloc.call(&mut self.store, length)?;
-        self.memory.write(&mut self.store, address as usize, input.as_bytes())?;
-        let fat = self.generate.call(&mut self.store, (address, length))? as usize;
-        let memory = self.memory.data(&self.store);
-        let word = |at: usize| memory[at..at + 4].iter().rev().fold(0, |word, byte| word << 8 | u32::from(*byte));
-        let (start, size) = (word(fat), word(fat + 4));
-        let output = std::str::from_utf8(&memory[start as usize..start as usize + size as usize])?.to_owned();
+        if address == 0 && length > 0 {
+            return Err("the package could not allocate".into());
+        }
+        range_mut(self.memory.data_mut(&mut self.store), address, length)?.copy_from_slice(input.as_bytes());
+        let fat = self.generate.call(&mut self.store, (address, length))?;
+        let (start, size, output) = output(self.memory.data(&self.store), fat)?;
         self.dealloc.call(&mut self.store, (address, length))?;
         self.dealloc.call(&mut self.store, (start, size))?;
         Ok(output)
@@ -80,84 +164,42 @@ impl Package {
 }
 
 /// What each call may use.
-fn refill(store: &mut Store<()>, limits: Limits) -> Result<()> {
-    if limits.epochs {
+#[inline]
+fn refill(store: &mut Store<State>, settings: Settings) -> Result<()> {
+    if settings.epochs {
         store.set_epoch_deadline(1);
     }
-    if limits.fuel {
+    if settings.fuel {
         store.set_fuel(u64::MAX / 2)?;
     }
     Ok(())
 }
 
-/// A clock that goes, and no open directories.
-fn wasi(linker: &mut Linker<()>) -> Result<()> {
-    const WASI: &str = "wasi_snapshot_preview1";
-    const BAD_FILE: u32 = 8;
-    let begin = Instant::now();
-    linker.func_wrap(WASI, "clock_time_get", move |mut caller: Caller<'_, ()>, _: u32, _: u64, at: u32| {
-        let now = begin.elapsed().as_nanos() as u64;
-        let memory = caller.get_export("memory").and_then(|export| export.into_memory());
-        let memory = memory.ok_or_else(|| ::wasmtime::Error::msg("no memory"))?;
-        memory.write(&mut caller, at as usize, &now.to_le_bytes())?;
-        Ok(0_u32)
+fn linker(engine: &Engine) -> Result<Linker<State>> {
+    let failed = |error| ::wasmtime::Error::from_boxed(error);
+    let memory = |caller: &Caller<'_, State>| caller.data().memory.ok_or_else(|| ::wasmtime::Error::msg("no memory"));
+    let mut linker: Linker<State> = Linker::new(engine);
+    macro_rules! define {
+        ($name:ident($($param:ident: $ty:ty),*)) => {
+            let host = move |mut caller: Caller<'_, State>, $($param: $ty),*| -> ::wasmtime::Result<u32> {
+                let memory = memory(&caller)?.data_mut(&mut caller);
+                functions::$name(memory, $($param),*).map_err(failed)
+            };
+            linker.func_wrap(WASI, stringify!($name), host)?;
+        };
+    }
+    functions::wasi!(define);
+    linker.func_wrap(WASI, "proc_exit", |_: u32| -> ::wasmtime::Result<()> { Err(::wasmtime::Error::msg("exit")) })?;
+
+    linker.func_wrap(ENV, "nothing", || ())?;
+    linker.func_wrap(ENV, "add", |a: u32, b: u32| a.wrapping_add(b))?;
+    linker.func_wrap(ENV, "wide", |a: u64, b: u64| a ^ b)?;
+    linker.func_wrap(ENV, "count", move |mut caller: Caller<'_, State>, step: u32| -> ::wasmtime::Result<u32> {
+        functions::count(&mut caller.data_mut().count, step).map_err(failed)
     })?;
-    linker.func_wrap(WASI, "fd_prestat_get", |_: u32, _: u32| BAD_FILE)?;
-    Ok(())
-}
-
-/// What a store holds.
-#[derive(Debug, Default)]
-struct State {
-    memory: Option<Memory>,
-    count: u32,
-}
-
-/// A guest that calls host functions.
-pub struct Calls {
-    store: Store<State>,
-    run: TypedFunc<(u32, u32), u32>,
-}
-
-impl Calls {
-    /// Compiles, links and instantiates it.
-    ///
-    /// # Errors
-    ///
-    /// The engine's.
-    pub fn new(wasm: &[u8]) -> Result<Self> {
-        let engine = Engine::new(&config())?;
-        let mut linker: Linker<State> = Linker::new(&engine);
-        linker.func_wrap("env", "nothing", |_: Caller<'_, State>| ())?;
-        linker.func_wrap("env", "add", |_: Caller<'_, State>, a: u32, b: u32| a.wrapping_add(b))?;
-        linker.func_wrap("env", "wide", |_: Caller<'_, State>, a: u64, b: u64| a ^ b)?;
-        linker.func_wrap("env", "count", |mut caller: Caller<'_, State>, step: u32| -> Result<u32> {
-            let state = caller.data_mut();
-            state.count = state.count.checked_add(step).ok_or_else(|| ::wasmtime::Error::msg("too many"))?;
-            Ok(state.count)
-        })?;
-        linker.func_wrap("env", "text", |caller: Caller<'_, State>, address: u32, length: u32| -> Result<u32> {
-            let memory = caller.data().memory.ok_or_else(|| ::wasmtime::Error::msg("no memory"))?;
-            let (start, end) = (address as usize, address as usize + length as usize);
-            let bytes = memory.data(&caller).get(start..end).ok_or_else(|| ::wasmtime::Error::msg("outside"))?;
-            Ok(std::str::from_utf8(bytes)?.len() as u32)
-        })?;
-        let mut store = Store::new(&engine, State::default());
-        let instance = linker.instantiate(&mut store, &Module::new(&engine, wasm)?)?;
-        store.data_mut().memory = Some(memory(&instance, &mut store)?);
-        Ok(Self { run: instance.get_typed_func(&mut store, "__mistletoe_generate")?, store })
-    }
-
-    /// Makes all the calls.
-    ///
-    /// # Errors
-    ///
-    /// The engine's.
-    pub fn run(&mut self) -> Result<u32> {
-        self.run.call(&mut self.store, (0, 0))
-    }
-}
-
-fn memory<T: 'static>(instance: &Instance, store: &mut Store<T>) -> Result<Memory> {
-    instance.get_memory(store, "memory").ok_or_else(|| ::wasmtime::Error::msg("no memory"))
+    let text = move |caller: Caller<'_, State>, address: u32, length: u32| -> ::wasmtime::Result<u32> {
+        functions::text(memory(&caller)?.data(&caller), address, length).map_err(failed)
+    };
+    linker.func_wrap(ENV, "text", text)?;
+    Ok(linker)
 }

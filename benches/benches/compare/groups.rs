@@ -1,0 +1,408 @@
+//! The questions, and what is run to answer them.
+
+use std::fs;
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::sync::Barrier;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use mistletoe::Limits;
+use mistletoe_benches::interleaved::{Comparison, Effort};
+
+use crate::hosts::{Base, Host, Loaded, Offer, hosts, layer};
+use crate::measured::{self, Chart, Row, Unit};
+
+const ENGINES: [&str; 3] = ["wasmtime", "wasmer", "wasmi"];
+
+/// A question.
+pub(crate) struct Group {
+    pub(crate) name: &'static str,
+    title: &'static str,
+    about: &'static str,
+    column: &'static str,
+    unit: Unit,
+    chart: Chart,
+    measure: fn(&mut Run),
+}
+
+pub(crate) const GROUPS: [Group; 7] = [
+    Group {
+        name: "round-trip",
+        title: "An answer from an open session",
+        about: "`Session::generate` on an instance that has answered before. The sizes are those of an input that the \
+            package hands back as it is, so that little is left but the calls and the copies; the packages are \
+            examples, and make a manifest.",
+        column: "host",
+        unit: Unit::Time,
+        chart: Chart::Ratio,
+        measure: round_trip,
+    },
+    Group {
+        name: "instance",
+        title: "An answer from a fresh instance",
+        about: "`Package::generate`: the package is compiled, and each call has an instance of its own, made before and \
+            dropped after it. By hand, wasmtime has instances from a pool, for which it keeps memory and address \
+            space; `by hand, no pool` is without, as the layer uses it.",
+        column: "host",
+        unit: Unit::Time,
+        chart: Chart::Ratio,
+        measure: instance,
+    },
+    Group {
+        name: "cold-start",
+        title: "From bytes to the first answer",
+        about: "A package is checked, compiled and instantiated, answers once, and is dropped. The engine is there \
+            before. The hosts by hand leave all checks to the engine.",
+        column: "host",
+        unit: Unit::Time,
+        chart: Chart::Time,
+        measure: cold_start,
+    },
+    Group {
+        name: "host-call",
+        title: "Calls of host functions",
+        about: "A guest calls a function of the host's a thousand times; the times are those of one call. `nothing` \
+            takes and gives nothing, `add` takes two 32-bit numbers and gives one, `wide` the same with 64 bits; \
+            `count` changes the session's state and may fail; `text` reads a string of 16 bytes from the guest's memory.",
+        column: "host",
+        unit: Unit::Time,
+        chart: Chart::Ratio,
+        measure: host_call,
+    },
+    Group {
+        name: "limits",
+        title: "What limits cost",
+        about: "An answer from an open session without limits, with the default ones (time, memory, stack), and with \
+            fuel besides; ratios are to the layer without limits. `cargo bench -p mistletoe-benches --bench limits` has \
+            more: code that only computes, and wasmtime's own means.",
+        column: "limits",
+        unit: Unit::Time,
+        chart: Chart::Ratio,
+        measure: limits,
+    },
+    Group {
+        name: "threads",
+        title: "Answers a second, on one and on two threads",
+        about: "`namespace-rust`, compiled once and shared. Each thread has a session of its own, or a fresh instance \
+            for each answer. The rate is that of all threads together; ratios are of times, as everywhere, to the host by \
+            hand on as many threads.",
+        column: "host",
+        unit: Unit::Rate,
+        chart: Chart::Ratio,
+        measure: threads,
+    },
+    Group {
+        name: "compile",
+        title: "Compiling a package",
+        about: "From bytes to a package that can be instantiated. The hosts by hand have the engine check the module, \
+            where the layer has checks of its own before it (a module that they passed is not checked again by wasmi).",
+        column: "host",
+        unit: Unit::Time,
+        chart: Chart::Time,
+        measure: compile,
+    },
+];
+
+impl Group {
+    pub(crate) fn measure(&self, quick: bool) -> measured::Group {
+        let mut run = Run { quick, notes: Vec::new(), rows: Vec::new() };
+        (self.measure)(&mut run);
+        measured::Group {
+            name: self.name,
+            title: self.title,
+            about: self.about,
+            column: self.column,
+            unit: self.unit,
+            chart: self.chart,
+            notes: run.notes,
+            rows: run.rows,
+        }
+    }
+}
+
+/// A group while it is measured.
+struct Run {
+    quick: bool,
+    notes: Vec<String>,
+    rows: Vec<Row>,
+}
+
+impl Run {
+    /// Runs the candidates, whose work is so many pieces.
+    fn compare(&mut self, what: &str, engine: &str, pieces: u32, comparison: Comparison<'_>) {
+        eprintln!("{what}, {engine}");
+        let effort = match self.quick {
+            true => Effort { time: Duration::from_millis(500), rounds: [3, 300] },
+            false => Effort { time: Duration::from_millis(1500), rounds: [3, 1000] },
+        };
+        let outcomes = comparison.run_for(effort);
+        self.rows.extend(outcomes.into_iter().map(|outcome| Row::new(what, engine, pieces, outcome)));
+    }
+
+    /// The example packages, without the large one if it has to be quick: compiling it takes seconds.
+    fn packages(&mut self) -> Vec<Package> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let find = |name: &str| -> Option<PathBuf> {
+            let folders = [root.join("examples/packages"), root.join("target/packages")];
+            folders.into_iter().map(|folder| folder.join(format!("{name}.wasm"))).find(|path| path.is_file())
+        };
+        let mut packages = Vec::new();
+        for (name, offer, is_large) in [
+            ("namespace-c", Offer::Nothing, false),
+            ("namespace-rust", Offer::Nothing, false),
+            ("namespace-go", Offer::Wasi, true),
+        ] {
+            if is_large && self.quick {
+                self.notes.push(format!("`{name}` is left out of a quick run."));
+            } else if let Some(path) = find(name) {
+                packages.push(Package::example(name, offer, fs::read(path).expect("a file that can be read")));
+            } else {
+                self.notes.push(format!("`{name}` is not built: run `cargo xtask packages`."));
+            }
+        }
+        packages
+    }
+}
+
+/// A package, and what it is asked.
+struct Package {
+    what: String,
+    wasm: Vec<u8>,
+    offer: Offer,
+    input: String,
+    output: String,
+}
+
+impl Package {
+    fn example(name: &str, offer: Offer, wasm: Vec<u8>) -> Self {
+        let what = format!("{name}, {}", size(wasm.len()));
+        let input = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistInput\ndata:\n  name: my-namespace\n".to_owned();
+        let output = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistResult\ndata:\n  result: Ok\n  files:\n    \
+            namespace.yaml: |\n      apiVersion: v1\n      kind: Namespace\n      metadata:\n        \
+            name: my-namespace\n";
+        Self { what, wasm, offer, input, output: output.to_owned() }
+    }
+
+    fn check(&self, answer: &str) {
+        assert_eq!(answer, self.output, "{}", self.what);
+    }
+
+    /// The hosts with this package compiled, each of which has answered.
+    fn loaded(&self, engine: &str, base: Base) -> Vec<(&'static str, Box<dyn Loaded>)> {
+        let load = |(name, host): (_, Box<dyn Host>)| {
+            let loaded = host.load(&self.wasm);
+            self.check(&loaded.answer(&self.input));
+            (name, loaded)
+        };
+        hosts(engine, self.offer, base).into_iter().map(load).collect()
+    }
+}
+
+fn size(bytes: usize) -> String {
+    match bytes {
+        0..1_000 => format!("{bytes} B"),
+        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
+        _ => format!("{:.1} MB", bytes as f64 / 1e6),
+    }
+}
+
+/// Adds candidates, the first as the base.
+fn candidates<'a>(turn: Duration, works: impl IntoIterator<Item = (&'a str, Box<dyn FnMut() + 'a>)>) -> Comparison<'a> {
+    let mut comparison = Comparison::new().turn(turn);
+    for (at, (name, work)) in works.into_iter().enumerate() {
+        if at == 0 { comparison.base(name, work) } else { comparison.add(name, work) }
+    }
+    comparison
+}
+
+/// Answers on open sessions.
+fn sessions(run: &mut Run, package: &Package, engine: &str, pieces: u32) {
+    let loaded = package.loaded(engine, Base::Plain);
+    let works = loaded.iter().map(|(name, loaded)| (*name, answers(package, &**loaded)));
+    let comparison = candidates(Duration::from_millis(1), works);
+    run.compare(&package.what, engine, pieces, comparison);
+}
+
+/// Asks an open session for an answer.
+fn answers<'a>(package: &'a Package, loaded: &dyn Loaded) -> Box<dyn FnMut() + 'a> {
+    let mut session = loaded.open();
+    for _ in 0..2 {
+        package.check(&session.answer(&package.input));
+    }
+    Box::new(move || drop(black_box(session.answer(black_box(&package.input)))))
+}
+
+fn round_trip(run: &mut Run) {
+    let echo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/fixtures/protocol/echo.wat");
+    let echo = wat::parse_file(echo).expect("the fixture assembles");
+    for (what, size) in [("64 B", 64), ("4 KiB", 4 << 10), ("256 KiB", 256 << 10), ("4 MiB", 4 << 20)] {
+        let (input, output) = ("x".repeat(size), "x".repeat(size));
+        let package = Package { what: what.to_owned(), wasm: echo.clone(), offer: Offer::Nothing, input, output };
+        for engine in ENGINES {
+            sessions(run, &package, engine, 1);
+        }
+    }
+    for package in run.packages() {
+        for engine in ENGINES {
+            sessions(run, &package, engine, 1);
+        }
+    }
+}
+
+fn instance(run: &mut Run) {
+    for package in run.packages() {
+        for engine in ENGINES {
+            let loaded = package.loaded(engine, Base::Pooled);
+            let works = loaded.iter().map(|(name, loaded)| {
+                let work = || drop(black_box(loaded.answer(black_box(&package.input))));
+                (*name, Box::new(work) as Box<dyn FnMut()>)
+            });
+            let comparison = candidates(Duration::from_millis(2), works);
+            run.compare(&package.what, engine, 1, comparison);
+        }
+    }
+}
+
+fn cold_start(run: &mut Run) {
+    from_bytes(run, |package, host| drop(black_box(host.load(black_box(&package.wasm)).answer(&package.input))));
+}
+
+fn compile(run: &mut Run) {
+    from_bytes(run, |package, host| drop(black_box(host.load(black_box(&package.wasm)))));
+}
+
+/// What hosts do with the bytes of a package, on each engine configuration.
+fn from_bytes(run: &mut Run, work: fn(&Package, &dyn Host)) {
+    for package in run.packages() {
+        for backend in mistletoe::backends() {
+            let engine = backend.name();
+            let hosts = hosts(engine, package.offer, Base::Plain);
+            let works = hosts.iter().map(|(name, host)| {
+                package.check(&host.load(&package.wasm).answer(&package.input));
+                (*name, Box::new(|| work(&package, &**host)) as Box<dyn FnMut()>)
+            });
+            let comparison = candidates(Duration::from_millis(5), works);
+            run.compare(&package.what, engine, 1, comparison);
+        }
+    }
+}
+
+const CALLS: u32 = 1_000;
+
+/// The functions: what they are called in reports and in the module, their type, how the guest calls one, and the sum of
+/// the results. The first three use nothing of the instance that calls them and cannot fail, which an engine makes the
+/// most of; the others are what hosts have functions for.
+const FUNCTIONS: [(&str, &str, &str, u32); 5] = [
+    ("nothing", "", "(call $f)", 0),
+    ("add", "(param i32 i32) (result i32)", "(local.set $sum (call $f (local.get $sum) (i32.const 3)))", 3 * CALLS),
+    (
+        "wide",
+        "(param i64 i64) (result i64)",
+        "(local.set $sum (i32.wrap_i64
+            (call $f (i64.extend_i32_u (local.get $sum)) (i64.extend_i32_u (local.get $left)))))",
+        1_000, // 1 ^ 2 ^ ... ^ 1000
+    ),
+    ("count", "(param i32) (result i32)", "(local.set $sum (i32.add (local.get $sum) (call $f (i32.const 0))))", 0),
+    (
+        "text",
+        "(param i32 i32) (result i32)",
+        "(local.set $sum (i32.add (local.get $sum) (call $f (i32.const 256) (i32.const 16))))",
+        16 * CALLS,
+    ),
+];
+
+/// A guest that calls one of them in a loop when it is asked to generate. It answers with as many zeros as what is left
+/// of the sum when it is divided by 97.
+fn host_call(run: &mut Run) {
+    for (name, ty, call, sum) in FUNCTIONS {
+        let text = format!(
+            r#"(module
+                (import "env" "{name}" (func $f {ty}))
+                (memory (export "memory") 1)
+                (data (i32.const 256) "sixteen letters!")
+                (func (export "__mistletoe_info") (result i32) (i32.const 8))
+                (func (export "__mistletoe_alloc") (param i32) (result i32) (i32.const 16))
+                (func (export "__mistletoe_dealloc") (param i32 i32))
+                (func (export "__mistletoe_generate") (param i32 i32) (result i32)
+                    (local $left i32) (local $sum i32)
+                    (local.set $left (i32.const {CALLS}))
+                    (loop $again
+                        {call}
+                        (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+                    (i32.store (i32.const 8) (i32.const 512))
+                    (i32.store (i32.const 12) (i32.rem_u (local.get $sum) (i32.const 97)))
+                    (i32.const 8)))"#
+        );
+        let package = Package {
+            what: format!("`{name}`"),
+            wasm: wat::parse_str(text).expect("the guest assembles"),
+            offer: Offer::Env,
+            input: String::new(),
+            output: "\0".repeat(sum as usize % 97),
+        };
+        for engine in ENGINES {
+            sessions(run, &package, engine, CALLS);
+        }
+    }
+}
+
+fn limits(run: &mut Run) {
+    let limits = [
+        ("none", Limits::unlimited()),
+        ("default", Limits::default()),
+        ("with fuel", Limits::default().fuel(u64::MAX / 2)),
+    ];
+    for package in run.packages() {
+        for engine in ENGINES {
+            let works = limits.iter().map(|(name, limits)| {
+                let loaded = layer(engine, package.offer, limits).load(&package.wasm);
+                (*name, answers(&package, &*loaded))
+            });
+            let comparison = candidates(Duration::from_millis(1), works);
+            run.compare(&package.what, engine, 1, comparison);
+        }
+    }
+}
+
+fn threads(run: &mut Run) {
+    let packages = run.packages();
+    let package = packages.iter().find(|package| package.what.starts_with("namespace-rust")).expect("it is committed");
+    for fresh in [false, true] {
+        for count in [1, 2] {
+            for engine in ENGINES {
+                let loaded = package.loaded(engine, if fresh { Base::Pooled } else { Base::Plain });
+                let mut comparison = Comparison::new().turn(Duration::from_millis(20));
+                for (at, (name, loaded)) in loaded.iter().enumerate() {
+                    let work = move |repetitions| on_threads(count, package, &**loaded, fresh, repetitions);
+                    if at == 0 { comparison.base_timed(*name, work) } else { comparison.add_timed(*name, work) }
+                }
+                let instance = if fresh { "fresh instances" } else { "open sessions" };
+                let threads = if count == 1 { "1 thread" } else { "2 threads" };
+                run.compare(&format!("{instance}, {threads}"), engine, count, comparison);
+            }
+        }
+    }
+}
+
+/// Has each thread ask for so many answers, and gives the time from when the first begins until the last has done.
+fn on_threads(count: u32, package: &Package, loaded: &dyn Loaded, fresh: bool, repetitions: u32) -> Duration {
+    let barrier = Barrier::new(count as usize);
+    let work = || {
+        let mut session = loaded.open();
+        package.check(&session.answer(&package.input));
+        barrier.wait();
+        let begin = Instant::now();
+        for _ in 0..repetitions {
+            let input = black_box(&package.input);
+            black_box(if fresh { loaded.answer(input) } else { session.answer(input) });
+        }
+        (begin, Instant::now())
+    };
+    thread::scope(|scope| {
+        let threads: Vec<_> = (0..count).map(|_| scope.spawn(work)).collect();
+        let times = threads.into_iter().map(|thread| thread.join().expect("a thread that answers"));
+        let all = times.reduce(|all, one| (all.0.min(one.0), all.1.max(one.1)));
+        all.map_or(Duration::ZERO, |(begin, end)| end - begin)
+    })
+}

@@ -1,0 +1,181 @@
+//! All ways to run a package on an engine, with one face. It costs each of them the same: one virtual call for each piece
+//! of work.
+
+use mistletoe::wasi::{self, Wasi};
+use mistletoe::{AnyBackend, AnyPackage, AnySession, Backend, Caller, Error, Imports, Limits, Package, Session};
+use mistletoe::{Wasmer, Wasmi, Wasmtime};
+use mistletoe_benches::by_hand;
+use mistletoe_benches::by_hand::wasmtime::{Compiler, Settings};
+
+/// Something that compiles packages.
+pub(crate) trait Host {
+    fn load(&self, wasm: &[u8]) -> Box<dyn Loaded>;
+}
+
+/// A compiled package.
+pub(crate) trait Loaded: Sync {
+    fn open(&self) -> Box<dyn Live>;
+    /// Answers on a fresh instance.
+    fn answer(&self, input: &str) -> String;
+}
+
+/// A live instance.
+pub(crate) trait Live {
+    fn answer(&mut self, input: &str) -> String;
+}
+
+/// What a package imports.
+#[derive(Clone, Copy)]
+pub(crate) enum Offer {
+    Nothing,
+    Wasi,
+    /// The functions of the group about host calls.
+    Env,
+}
+
+/// Which host by hand others are compared with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Base {
+    /// As the layer does it.
+    Plain,
+    /// The one with the quickest fresh instances: wasmtime's has them in a pool, and the plain one is there, too.
+    Pooled,
+}
+
+/// All hosts for one engine, by name. The first is the base.
+pub(crate) fn hosts(engine: &str, offer: Offer, base: Base) -> Vec<(&'static str, Box<dyn Host>)> {
+    let mut hosts: Vec<(_, Box<dyn Host>)> = Vec::new();
+    let pooling = engine == "wasmtime" && base == Base::Pooled;
+    hosts.push(("by hand", by_hand(engine, Settings { pooling, ..Settings::default() })));
+    if pooling {
+        hosts.push(("by hand, no pool", by_hand(engine, Settings::default())));
+    }
+    hosts.push(("static", layer(engine, offer, &Limits::unlimited())));
+    let backend = mistletoe::backend(engine).expect("an engine");
+    hosts.push(("erased", with_imports(Erased(backend), offer, &Limits::unlimited())));
+    hosts
+}
+
+fn by_hand(engine: &str, settings: Settings) -> Box<dyn Host> {
+    let wasmtime = |compiler| {
+        let host = by_hand::wasmtime::Host::new(Settings { compiler, ..settings });
+        Box::new(host.expect("an engine"))
+    };
+    match engine {
+        "wasmtime" => wasmtime(Compiler::Cranelift),
+        "wasmtime-winch" => wasmtime(Compiler::Winch),
+        "wasmtime-pulley" => wasmtime(Compiler::Pulley),
+        "wasmi" => Box::new(by_hand::wasmi::Host::new(false).expect("an engine")),
+        "wasmi-lazy" => Box::new(by_hand::wasmi::Host::new(true).expect("an engine")),
+        "wasmer" => Box::new(by_hand::wasmer::Host::new()),
+        _ => panic!("no host was written by hand for {engine}"),
+    }
+}
+
+/// The layer, with an engine that is known when this is compiled.
+pub(crate) fn layer(engine: &str, offer: Offer, limits: &Limits) -> Box<dyn Host> {
+    let wasmtime = |backend: mistletoe::Result<_>| with_imports(Static(backend.expect("an engine")), offer, limits);
+    match engine {
+        "wasmtime" => wasmtime(Wasmtime::new()),
+        "wasmtime-winch" => wasmtime(Wasmtime::winch()),
+        "wasmtime-pulley" => wasmtime(Wasmtime::pulley()),
+        "wasmi" => with_imports(Static(Wasmi::new()), offer, limits),
+        "wasmi-lazy" => with_imports(Static(Wasmi::lazy()), offer, limits),
+        "wasmer" => with_imports(Static(Wasmer::new()), offer, limits),
+        _ => panic!("no engine is called {engine}"),
+    }
+}
+
+/// The layer with what a package imports.
+struct Layer<P, T> {
+    path: P,
+    imports: Imports<T>,
+    limits: Limits,
+}
+
+struct Static<B>(B);
+struct Erased(AnyBackend);
+
+fn with_imports<P>(path: P, offer: Offer, limits: &Limits) -> Box<dyn Host>
+where
+    Layer<P, ()>: Host + 'static,
+    Layer<P, Wasi>: Host + 'static,
+    Layer<P, u32>: Host + 'static,
+{
+    let limits = limits.clone();
+    match offer {
+        Offer::Nothing => Box::new(Layer { path, imports: Imports::<()>::new(), limits }),
+        Offer::Wasi => Box::new(Layer { path, imports: wasi::imports::<Wasi>(), limits }),
+        Offer::Env => Box::new(Layer { path, imports: env(), limits }),
+    }
+}
+
+/// The functions of the group about host calls.
+fn env() -> Imports<u32> {
+    let mut imports = Imports::new();
+    imports
+        .func("env", "nothing", |_: &mut Caller<'_, u32>| ())
+        .func("env", "add", |_: &mut Caller<'_, u32>, a: u32, b: u32| a.wrapping_add(b))
+        .func("env", "wide", |_: &mut Caller<'_, u32>, a: u64, b: u64| a ^ b)
+        .func("env", "count", |caller: &mut Caller<'_, u32>, step: u32| {
+            let count = caller.state_mut();
+            *count = count.checked_add(step).ok_or("too many")?;
+            Ok::<_, Box<dyn std::error::Error + Send + Sync>>(*count)
+        })
+        .func("env", "text", |caller: &mut Caller<'_, u32>, address: u32, length: u32| {
+            Ok::<_, Error>(caller.str("text", address, length)?.len() as u32)
+        });
+    imports
+}
+
+impl<B: Backend, T: Default + Send + 'static> Host for Layer<Static<B>, T> {
+    fn load(&self, wasm: &[u8]) -> Box<dyn Loaded> {
+        let package = Package::with_imports(&self.path.0, wasm, &self.imports, self.limits.clone());
+        Box::new(package.expect("a package"))
+    }
+}
+
+impl<T: Default + Send + 'static> Host for Layer<Erased, T> {
+    fn load(&self, wasm: &[u8]) -> Box<dyn Loaded> {
+        let package = AnyPackage::with_imports(&self.path.0, wasm, &self.imports, self.limits.clone());
+        Box::new(package.expect("a package"))
+    }
+}
+
+/// What the three kinds have in common but for their types.
+macro_rules! runs {
+    ([$($generics:tt)*] $package:ty, $session:ty) => {
+        impl<$($generics)*> Loaded for $package {
+            fn open(&self) -> Box<dyn Live> {
+                Box::new(self.session().expect("a session"))
+            }
+
+            fn answer(&self, input: &str) -> String {
+                self.session().expect("a session").generate(input).expect("an answer")
+            }
+        }
+
+        impl<$($generics)*> Live for $session {
+            fn answer(&mut self, input: &str) -> String {
+                self.generate(input).expect("an answer")
+            }
+        }
+    };
+}
+
+runs!([B: Backend, T: Default + Send + 'static] Package<B, T>, Session<B, T>);
+runs!([T: Default + Send + 'static] AnyPackage<T>, AnySession<T>);
+
+macro_rules! by_hand {
+    ($($engine:ident)*) => {$(
+        impl Host for by_hand::$engine::Host {
+            fn load(&self, wasm: &[u8]) -> Box<dyn Loaded> {
+                Box::new(self.compile(wasm).expect("a package"))
+            }
+        }
+
+        runs!([] by_hand::$engine::Package, by_hand::$engine::Session);
+    )*};
+}
+
+by_hand!(wasmtime wasmi wasmer);

@@ -1,0 +1,256 @@
+//! What was measured, as bars. The charts have no background and take their colours from the reader's preference.
+
+use std::fmt::Write as _;
+
+use super::measured::{Chart, Group, Row};
+
+const WIDTH: f64 = 760.0;
+/// Where bars begin, and where the longest may end: labels come after it.
+const LEFT: f64 = 128.0;
+const RIGHT: f64 = 580.0;
+/// Heights: a bar with the room around it, the bar itself, the room between engines and above a heading.
+const STEP: f64 = 16.0;
+const BAR: f64 = 11.0;
+const GAP: f64 = 6.0;
+const HEADING: f64 = 26.0;
+
+const STYLE: &str = "
+    svg { color: #1f2328; font: 12px system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif; }
+    text { fill: currentColor; }
+    .title { font-size: 15px; font-weight: 600; }
+    .heading { font-weight: 600; }
+    .quiet { fill-opacity: 0.7; font-size: 11px; }
+    .value { font-size: 11px; font-variant-numeric: tabular-nums; }
+    .grid { stroke: currentColor; stroke-opacity: 0.12; }
+    .base { stroke: currentColor; stroke-opacity: 0.65; stroke-dasharray: 3 3; }
+    .spread { stroke: currentColor; stroke-opacity: 0.75; stroke-width: 1.5; }
+    .c0 { fill: #2a78d6; } .c1 { fill: #e8743b; } .c2 { fill: #1a9e77; } .c3 { fill: #8a8f98; }
+    @media (prefers-color-scheme: dark) {
+        svg { color: #e6edf3; }
+        .c0 { fill: #4a95ee; } .c1 { fill: #e0703c; } .c2 { fill: #24b087; } .c3 { fill: #878d96; }
+    }
+";
+
+/// The chart of a group.
+pub(super) fn chart(group: &Group) -> String {
+    let comparisons: Vec<&[Row]> = group.comparisons().collect();
+    // What is the same in all charts of ratios, the line at 1, needs no bar.
+    let shown = |comparison: &'_ [Row]| match group.chart {
+        Chart::Ratio => comparison.get(1..).unwrap_or_default().to_vec(),
+        Chart::Time => comparison.to_vec(),
+    };
+    let mut hosts: Vec<String> = Vec::new();
+    for row in comparisons.iter().flat_map(|comparison| shown(comparison)) {
+        if !hosts.contains(&row.host) {
+            hosts.push(row.host);
+        }
+    }
+    let longest =
+        comparisons.iter().flat_map(|comparison| shown(comparison)).map(|row| row.ratio_quartiles[1].max(row.ratio));
+    let longest = longest.fold(1.1, f64::max);
+
+    let mut body = String::new();
+    let mut y = 22.0;
+    let _ = writeln!(body, "<text class=\"title\" x=\"0\" y=\"{y}\">{}</text>", escaped(&group.title));
+    y += 22.0;
+    let mut x = 0.0;
+    for (at, host) in hosts.iter().enumerate() {
+        let _ = writeln!(
+            body,
+            "<rect class=\"c{}\" x=\"{x}\" y=\"{}\" width=\"11\" height=\"11\" rx=\"2\"/>",
+            color(host, at),
+            y - 10.0
+        );
+        let _ = writeln!(body, "<text x=\"{}\" y=\"{y}\">{}</text>", x + 16.0, escaped(host));
+        x += 40.0 + 7.0 * host.chars().count() as f64;
+    }
+    let base = comparisons.first().and_then(|comparison| comparison.first()).map_or("", |row| &row.host);
+    let explained = match (group.chart, group.column.as_str()) {
+        (Chart::Time, _) => "shorter is better; each part has a scale of its own".to_owned(),
+        (Chart::Ratio, "host") => "times as long as by hand, the dashed line; shorter is better".to_owned(),
+        (Chart::Ratio, column) => format!("times as long as with {column}: {base}, the dashed line; shorter is better"),
+    };
+    let _ = writeln!(
+        body,
+        "<text class=\"quiet\" x=\"{WIDTH}\" y=\"{y}\" text-anchor=\"end\">{}</text>",
+        escaped(&explained)
+    );
+    y += 8.0;
+    let top = y;
+
+    let mut bars = String::new();
+    for part in comparisons.chunk_by(|a, b| a.first().map(|row| &row.what) == b.first().map(|row| &row.what)) {
+        y += HEADING;
+        let what = part.first().and_then(|comparison| comparison.first()).map_or("", |row| &row.what);
+        let _ = writeln!(
+            bars,
+            "<text class=\"heading\" x=\"0\" y=\"{}\">{}</text>",
+            y - 7.0,
+            escaped(&what.replace('`', ""))
+        );
+        let longest = match group.chart {
+            Chart::Ratio => longest,
+            Chart::Time => {
+                part.iter().flat_map(|rows| rows.iter()).map(|row| row.quartiles[1].max(row.time)).fold(0.0, f64::max)
+            }
+        };
+        let scale = |value: f64| LEFT + (RIGHT - LEFT) * value / longest;
+        for comparison in part {
+            let rows = shown(comparison);
+            let engine = comparison.first().map_or("", |row| &row.engine);
+            let middle = y + STEP * rows.len() as f64 / 2.0 + 4.0;
+            let _ = writeln!(
+                bars,
+                "<text x=\"{}\" y=\"{middle}\" text-anchor=\"end\">{}</text>",
+                LEFT - 10.0,
+                escaped(engine)
+            );
+            for row in &rows {
+                let (value, [low, high]) = match group.chart {
+                    Chart::Ratio => (row.ratio, row.ratio_quartiles),
+                    Chart::Time => (row.time, row.quartiles),
+                };
+                let at = hosts.iter().position(|host| *host == row.host).unwrap_or_default();
+                let (bar, line) = (y + (STEP - BAR) / 2.0, y + STEP / 2.0);
+                let _ = writeln!(
+                    bars,
+                    "<rect class=\"c{}\" x=\"{LEFT}\" y=\"{bar}\" width=\"{:.1}\" height=\"{BAR}\" rx=\"2\"/>",
+                    color(&row.host, at),
+                    scale(value) - LEFT,
+                );
+                let _ = writeln!(bars, "<path class=\"spread\" d=\"M{:.1} {line}H{:.1}\"/>", scale(low), scale(high),);
+                let label = match group.chart {
+                    Chart::Ratio => format!("{:.2} · {}", row.ratio, group.unit.show(row.time)),
+                    Chart::Time => group.unit.show(row.time),
+                };
+                let _ = writeln!(
+                    bars,
+                    "<text class=\"value\" x=\"{:.1}\" y=\"{}\">{}</text>",
+                    scale(value.max(high)) + 7.0,
+                    line + 4.0,
+                    escaped(&label),
+                );
+                y += STEP;
+            }
+            y += GAP;
+        }
+    }
+    if group.chart == Chart::Ratio {
+        let step = [0.25, 0.5, 1.0, 2.0, 5.0, 10.0].into_iter().find(|step| longest / step <= 6.0).unwrap_or(25.0);
+        let mut tick = 0.0;
+        while tick <= longest {
+            let x = LEFT + (RIGHT - LEFT) * tick / longest;
+            let class = if tick == 1.0 { "base" } else { "grid" };
+            let _ = writeln!(body, "<path class=\"{class}\" d=\"M{x:.1} {top}V{y}\"/>");
+            let _ = writeln!(
+                body,
+                "<text class=\"quiet\" x=\"{x:.1}\" y=\"{}\" text-anchor=\"middle\">{tick}</text>",
+                y + 14.0
+            );
+            tick += step;
+        }
+        if step > 1.0 {
+            let x = LEFT + (RIGHT - LEFT) / longest;
+            let _ = writeln!(body, "<path class=\"base\" d=\"M{x:.1} {top}V{y}\"/>");
+        }
+        y += 20.0;
+    }
+    format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {y}\" width=\"{WIDTH}\" height=\"{y}\" \
+        role=\"img\">\n<title>{}</title>\n<style>{STYLE}</style>\n{body}{bars}</svg>\n",
+        escaped(&group.title),
+    )
+}
+
+/// A host has the same colour in all charts.
+fn color(host: &str, at: usize) -> usize {
+    match host {
+        "static" | "default" => 0,
+        "erased" | "with fuel" => 1,
+        "by hand" | "by hand, no pool" => 3,
+        _ => [2, 0, 1][at % 3],
+    }
+}
+
+fn escaped(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use quick_xml::Reader;
+    use quick_xml::events::Event;
+
+    use super::super::measured::{Group, sample};
+    use super::*;
+
+    /// All texts of a document, which has to be well-formed.
+    fn texts(svg: &str) -> Vec<String> {
+        let (mut reader, mut texts, mut depth) = (Reader::from_str(svg), Vec::new(), 0);
+        let mut text = String::new();
+        loop {
+            match reader.read_event().expect("well-formed XML") {
+                Event::Start(element) => {
+                    assert!(element.attributes().all(|attribute| attribute.is_ok()));
+                    depth += 1;
+                }
+                Event::Empty(element) => assert!(element.attributes().all(|attribute| attribute.is_ok())),
+                Event::End(_) => {
+                    depth -= 1;
+                    texts.push(std::mem::take(&mut text));
+                }
+                Event::Text(part) => text += part.decode().expect("UTF-8").trim(),
+                Event::GeneralRef(name) => text += &format!("&{};", name.decode().expect("UTF-8")),
+                Event::Eof => break,
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(depth, 0);
+        texts
+    }
+
+    fn of(chart: Chart) -> Group {
+        Group { chart, ..sample() }
+    }
+
+    #[test]
+    fn a_chart_is_xml_and_its_texts_are_escaped() {
+        for group in [of(Chart::Ratio), of(Chart::Time)] {
+            let texts = texts(&super::chart(&group));
+            let heading = "a&lt;package&gt;&amp;&quot;more&quot;";
+            assert!(texts.iter().any(|text| text.replace(' ', "") == heading), "{texts:?}");
+        }
+    }
+
+    #[test]
+    fn a_chart_of_ratios_leaves_the_base_to_its_line() {
+        let ratios = texts(&chart(&of(Chart::Ratio)));
+        assert!(ratios.iter().any(|text| text == "1.02 · 1.03 µs"), "{ratios:?}");
+        assert!(!ratios.iter().any(|text| text == "by hand"), "{ratios:?}");
+        let times = texts(&chart(&of(Chart::Time)));
+        assert!(["by hand", "512 ns", "100 ms"].iter().all(|name| times.iter().any(|text| text == name)), "{times:?}");
+    }
+
+    #[test]
+    fn no_bar_or_label_leaves_the_picture() {
+        for group in [of(Chart::Ratio), of(Chart::Time)] {
+            let svg = chart(&group);
+            let number = |line: &str, name: &str| -> Option<f64> {
+                let rest = line.split_once(&format!(" {name}=\""))?.1;
+                rest.split_once('"')?.0.parse().ok()
+            };
+            let height = svg.lines().next().and_then(|line| number(line, "height")).expect("a height");
+            for line in svg.lines().skip(1) {
+                let right = number(line, "x").unwrap_or_default() + number(line, "width").unwrap_or_default();
+                assert!(right <= WIDTH && number(line, "y").unwrap_or_default() < height, "{line}");
+                // The longest label has some 130 pixels.
+                assert!(!line.contains("\"value\"") || right + 130.0 <= WIDTH, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_group_without_rows_has_an_empty_chart() {
+        texts(&chart(&Group { rows: Vec::new(), ..sample() }));
+    }
+}

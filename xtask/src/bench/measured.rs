@@ -1,0 +1,140 @@
+//! What was measured, and on what. Its JSON is what `--format json` prints and `--from` reads; the part below `Measured`
+//! is printed by `benches/benches/compare`, whose `measured.rs` says what the fields are.
+
+use serde::{Deserialize, Serialize};
+
+/// A run.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Report {
+    pub(super) environment: Environment,
+    pub(super) measured: Measured,
+}
+
+/// Where and when it ran, as far as the machine says.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Environment {
+    pub(super) date: String,
+    pub(super) cpu: Option<String>,
+    pub(super) cores: usize,
+    pub(super) memory_gib: Option<f64>,
+    pub(super) os: String,
+    /// How many cores other programs had on average meanwhile.
+    pub(super) other_load: Option<f64>,
+    /// The compiler and the engines, each with its version.
+    pub(super) versions: Vec<String>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Measured {
+    pub(super) quick: bool,
+    pub(super) optimised: bool,
+    pub(super) groups: Vec<Group>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Group {
+    pub(super) name: String,
+    pub(super) title: String,
+    pub(super) about: String,
+    pub(super) column: String,
+    pub(super) unit: Unit,
+    pub(super) chart: Chart,
+    pub(super) notes: Vec<String>,
+    pub(super) rows: Vec<Row>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Unit {
+    Time,
+    Rate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Chart {
+    Ratio,
+    Time,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(super) struct Row {
+    pub(super) what: String,
+    pub(super) engine: String,
+    pub(super) host: String,
+    pub(super) time: f64,
+    pub(super) quartiles: [f64; 2],
+    pub(super) ratio: f64,
+    pub(super) ratio_quartiles: [f64; 2],
+    pub(super) rounds: usize,
+}
+
+impl Group {
+    /// The rows that were measured in turns, together. The first of each is the base.
+    pub(super) fn comparisons(&self) -> impl Iterator<Item = &[Row]> {
+        self.rows.chunk_by(|a, b| a.what == b.what && a.engine == b.engine)
+    }
+}
+
+impl Unit {
+    /// A time in nanoseconds, as it is shown.
+    pub(super) fn show(self, time: f64) -> String {
+        let (scaled, unit) = match self {
+            Self::Time if time < 1e3 => (time, "ns"),
+            Self::Time if time < 1e6 => (time / 1e3, "µs"),
+            Self::Time if time < 1e9 => (time / 1e6, "ms"),
+            Self::Time => (time / 1e9, "s"),
+            Self::Rate if time > 1e6 => (1e9 / time, "/s"),
+            Self::Rate if time > 1e3 => (1e6 / time, "k/s"),
+            Self::Rate => (1e3 / time, "M/s"),
+        };
+        format!("{} {unit}", digits(scaled))
+    }
+}
+
+/// Three digits that count.
+fn digits(value: f64) -> String {
+    match value {
+        ..9.995 => format!("{value:.2}"),
+        ..99.95 => format!("{value:.1}"),
+        _ => format!("{value:.0}"),
+    }
+}
+
+/// A group with one comparison, for tests.
+#[cfg(test)]
+pub(super) fn sample() -> Group {
+    let row = |host: &str, time: f64, ratio: f64| Row {
+        what: "a <package> & \"more\"".to_owned(),
+        engine: "wasmtime".to_owned(),
+        host: host.to_owned(),
+        time,
+        quartiles: [time * 0.9, time * 1.1],
+        ratio,
+        ratio_quartiles: [ratio * 0.99, ratio * 1.01],
+        rounds: 7,
+    };
+    Group {
+        name: "round-trip".to_owned(),
+        title: "An answer".to_owned(),
+        about: "What it is.".to_owned(),
+        column: "host".to_owned(),
+        unit: Unit::Time,
+        chart: Chart::Ratio,
+        notes: vec!["One is left out.".to_owned()],
+        rows: vec![row("by hand", 512.34, 1.0), row("static", 1034.0, 1.02), row("erased", 99.96e6, 12.5)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_three_digits_and_a_unit() {
+        let shown = |times: &[f64], unit: Unit| times.iter().map(|time| unit.show(*time)).collect::<Vec<_>>();
+        let times = shown(&[0.5, 9.996, 512.3, 1034.0, 99.96e6, 2.5e9], Unit::Time);
+        assert_eq!(times, ["0.50 ns", "10.0 ns", "512 ns", "1.03 µs", "100 ms", "2.50 s"]);
+        assert_eq!(shown(&[500.0, 2e3, 2.5e7], Unit::Rate), ["2.00 M/s", "500 k/s", "40.0 /s"]);
+    }
+}

@@ -1,0 +1,192 @@
+//! `cargo xtask bench`: the layer beside hosts written by hand, as tables and charts.
+
+mod chart;
+mod measured;
+mod tables;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::SystemTime;
+
+use anyhow::{Context as _, Result, ensure};
+
+use measured::{Environment, Report};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Fewer rounds, and none that take long: for a look, not for a report
+    #[arg(long)]
+    quick: bool,
+    /// Only this group; several may be named
+    #[arg(long, value_name = "GROUP")]
+    group: Vec<String>,
+    /// How to print what was measured
+    #[arg(long, value_enum, default_value_t = Format::Markdown)]
+    format: Format,
+    /// Also write a document, and a chart for each group in a folder of the same name beside it
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "group"])]
+    report: Option<PathBuf>,
+    /// Read the JSON of an earlier run instead of measuring
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "group"])]
+    from: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    Markdown,
+    Json,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let report = match &args.from {
+        Some(path) => {
+            serde_json::from_slice(&read(path)?).with_context(|| format!("cannot make sense of {}", path.display()))?
+        }
+        None => measure(args)?,
+    };
+    match args.format {
+        Format::Markdown => print!("{}", tables::tables(&report)),
+        Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+    }
+    match &args.report {
+        Some(path) => write(&report, path),
+        None => Ok(()),
+    }
+}
+
+/// Builds the benchmark as `cargo bench --workspace` does, so that nothing is built twice, and runs it.
+fn measure(args: &Args) -> Result<Report> {
+    let cargo = || {
+        let mut command = Command::new(env!("CARGO"));
+        command.current_dir(crate::root()).args(["bench", "--workspace", "--bench", "compare"]);
+        command
+    };
+    let built = cargo().arg("--no-run").status().context("cannot run cargo")?;
+    ensure!(built.success(), "the benchmark was not built");
+
+    let begin = Load::now();
+    let mut command = cargo();
+    command.args(["--quiet", "--"]).args(args.quick.then_some("--quick"));
+    for group in &args.group {
+        command.args(["--group", group]);
+    }
+    let output = command.stderr(Stdio::inherit()).output().context("cannot run cargo")?;
+    ensure!(output.status.success(), "the benchmark failed");
+    let other_load = begin.and_then(|begin| Some(begin.others_until(Load::now()?)));
+    let measured = serde_json::from_slice(&output.stdout).context("the benchmark printed something else than JSON")?;
+    Ok(Report { environment: environment(other_load)?, measured })
+}
+
+fn write(report: &Report, path: &Path) -> Result<()> {
+    ensure!(
+        report.measured.optimised && !report.measured.quick,
+        "a report is made of a whole run in the profile `bench`"
+    );
+    let folder = path.with_extension("");
+    let name = folder.file_name().and_then(|name| name.to_str()).context("the report needs a name")?;
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let put =
+        |path: &Path, text: &str| fs::write(path, text).with_context(|| format!("cannot write {}", path.display()));
+    put(path, &tables::document(report, name))?;
+    for group in &report.measured.groups {
+        put(&folder.join(&group.name).with_extension("svg"), &chart::chart(group))?;
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn environment(other_load: Option<f64>) -> Result<Environment> {
+    let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+    let field = |file: &str, name: &str, between: char| {
+        let text = fs::read_to_string(file).ok()?;
+        let line = text.lines().find(|line| line.starts_with(name))?;
+        Some(line.split_once(between)?.1.trim().trim_matches('"').to_owned())
+    };
+    let memory = field("/proc/meminfo", "MemTotal", ':');
+    let kibibytes = memory.and_then(|memory| memory.split(' ').next()?.parse::<f64>().ok());
+    let os = field("/etc/os-release", "PRETTY_NAME", '=').unwrap_or_else(|| std::env::consts::OS.to_owned());
+    let rustc =
+        Command::new("rustc").arg("--version").current_dir(crate::root()).output().context("cannot run rustc")?;
+    let rustc = String::from_utf8_lossy(&rustc.stdout).split(' ').take(2).collect::<Vec<_>>().join(" ");
+    let lock = fs::read_to_string(crate::root().join("Cargo.lock")).context("cannot read Cargo.lock")?;
+    let engines = ["wasmi", "wasmtime", "wasmer"].map(|name| format!("{name} {}", locked(&lock, name).unwrap_or("?")));
+    Ok(Environment {
+        date: date.split('T').next().unwrap_or_default().to_owned(),
+        cpu: field("/proc/cpuinfo", "model name", ':'),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        memory_gib: kibibytes.map(|kibibytes| kibibytes / f64::from(1 << 20)),
+        os: format!("{os} ({})", std::env::consts::ARCH),
+        other_load,
+        versions: [rustc].into_iter().chain(engines).collect(),
+    })
+}
+
+/// The version of a crate in a lockfile.
+fn locked<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = lock.split_once(&format!("name = \"{name}\"\nversion = \""))?;
+    rest.split('"').next()
+}
+
+/// What the processors have done since the machine was started, in the kernel's ticks: Linux says so.
+#[derive(Clone, Copy)]
+struct Load {
+    /// All of them together.
+    busy: f64,
+    idle: f64,
+    cores: f64,
+    /// For this program's children that are done.
+    own: f64,
+}
+
+impl Load {
+    fn now() -> Option<Self> {
+        Self::parse(&fs::read_to_string("/proc/stat").ok()?, &fs::read_to_string("/proc/self/stat").ok()?)
+    }
+
+    fn parse(stat: &str, own: &str) -> Option<Self> {
+        let cores = stat.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu ")).count();
+        let line = stat.lines().find(|line| line.starts_with("cpu "))?;
+        // user, nice, system, idle, iowait, irq, softirq, steal; guests' time is in the first two.
+        let ticks: Vec<f64> = line.split_whitespace().skip(1).take(8).map(str::parse).collect::<Result<_, _>>().ok()?;
+        let idle = ticks.get(3)? + ticks.get(4)?;
+        // The fields after the program's name, which may hold spaces: `cutime` and `cstime` are the 16th and 17th of all.
+        let fields: Vec<&str> = own.rsplit_once(')')?.1.split_whitespace().collect();
+        let child = |at: usize| fields.get(at)?.parse::<f64>().ok();
+        Some(Self { busy: ticks.iter().sum::<f64>() - idle, idle, cores: cores as f64, own: child(13)? + child(14)? })
+    }
+
+    /// How many cores other programs had on average from here to there.
+    fn others_until(self, end: Self) -> f64 {
+        let all = (end.busy + end.idle - self.busy - self.idle).max(1.0);
+        let others = end.busy - self.busy - (end.own - self.own);
+        (others / all * self.cores).max(0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_load_of_others_leaves_out_the_own_children() {
+        let own = |ticks: u32| format!("7 (a (b) c) S 1 7 7 0 -1 0 0 0 0 0 1 1 {ticks} 10 20 0 1 0 0\n");
+        let stat = |busy: u32, idle: u32| format!("cpu  {busy} 0 0 {idle} 0 0 0 0 9 9\ncpu0 1\ncpu1 1\nctxt 5\n");
+        let begin = Load::parse(&stat(100, 1000), &own(0)).expect("numbers");
+        let end = Load::parse(&stat(400, 1100), &own(150)).expect("numbers");
+        // Of 400 ticks on two cores others had 150.
+        assert_eq!(begin.others_until(end), 0.75);
+        assert!(Load::parse("", "").is_none());
+    }
+
+    #[test]
+    fn a_lockfile_says_which_version() {
+        let lock = "[[package]]\nname = \"wasmi_core\"\nversion = \"1\"\n\n\
+            [[package]]\nname = \"wasmi\"\nversion = \"2.0.0\"\n";
+        assert_eq!(locked(lock, "wasmi"), Some("2.0.0"));
+        assert_eq!(locked(lock, "wasm"), None);
+    }
+}

@@ -1,0 +1,184 @@
+//! What was measured, as markdown.
+
+use std::fmt::Write as _;
+
+use super::measured::{Group, Report, Row, Unit};
+
+/// One table for each group, for a terminal.
+pub(super) fn tables(report: &Report) -> String {
+    let groups = report.measured.groups.iter().map(|group| format!("## {}\n\n{}", group.title, table(group)));
+    groups.collect::<Vec<_>>().join("\n")
+}
+
+/// The whole document. Charts are named as files in a folder beside it.
+pub(super) fn document(report: &Report, charts: &str) -> String {
+    let environment = &report.environment;
+    let mut text = format!(
+        "# Benchmarks
+
+The layer beside hosts that were written by hand for one engine each
+([`benches/src/by_hand`](../benches/src/by_hand)): they resolve everything once, see the memory as a slice, and do what
+[the interface](abi.md) asks of an answer, but have no limits, no errors of one kind, and of WASI only what Go's runtime
+asks for. So the layer runs without limits here, too, but where the question is what they cost. `static` is
+`Package<Wasmtime>` and the like, `erased` is `AnyPackage`, whose engine is chosen at run time.
+
+Rows of the same engine and package ran in turns in one process, so that a ratio says more than a time: it is the median
+of the ratios to the host by hand within one round, and above 1.00 is slower. What half of the values lie between is in
+brackets. Each host answered as it should before it was timed.
+
+`cargo xtask bench --report docs/benchmarks.md` renews this file.
+
+- {}, {} cores{}, {}
+- {}
+- built with the profile `bench`, and run on {}{}
+",
+        environment.cpu.as_deref().unwrap_or("an unknown processor"),
+        environment.cores,
+        environment.memory_gib.map(|memory| format!(", {memory:.0} GiB")).unwrap_or_default(),
+        environment.os,
+        environment.versions.join(", "),
+        environment.date,
+        busy(environment.other_load, environment.cores),
+    );
+    for group in &report.measured.groups {
+        let (title, name) = (&group.title, &group.name);
+        let _ = write!(text, "\n## {title}\n\n{}\n\n![{title}]({charts}/{name}.svg)\n\n", group.about);
+        text += &table(group);
+    }
+    text
+}
+
+/// What else the machine did.
+fn busy(other_load: Option<f64>, cores: usize) -> String {
+    match other_load {
+        None => String::new(),
+        Some(load) if load < 0.05 => ", with nothing else to do".to_owned(),
+        Some(load) => format!(", while other programs had {load:.1} of the {cores} cores"),
+    }
+}
+
+/// The table of a group, and below it what was left out.
+fn table(group: &Group) -> String {
+    let mut lines: Vec<[String; 5]> = vec![["", "engine", &group.column, "median", "ratio"].map(str::to_owned)];
+    for (row, before) in group.rows.iter().zip([None].into_iter().chain(group.rows.iter().map(Some))) {
+        // What is as in the row before is not said again.
+        let what = before.is_none_or(|before| before.what != row.what);
+        let engine = what || before.is_none_or(|before| before.engine != row.engine);
+        let new = |text: &str, is_new: bool| if is_new { escaped(text) } else { String::new() };
+        lines.push([new(&row.what, what), new(&row.engine, engine), escaped(&row.host), time(group, row), ratio(row)]);
+    }
+    let mut widths = [0; 5];
+    for line in &lines {
+        for (width, cell) in widths.iter_mut().zip(line) {
+            *width = cell.chars().count().max(*width);
+        }
+    }
+    let mut text = String::new();
+    for (at, line) in lines.iter().enumerate() {
+        for (cell, width) in line.iter().zip(widths) {
+            let _ = write!(text, "| {cell:width$} ");
+        }
+        text += "|\n";
+        if at == 0 {
+            for width in widths {
+                let _ = write!(text, "|{}", "-".repeat(width + 2));
+            }
+            text += "|\n";
+        }
+    }
+    for note in &group.notes {
+        let _ = write!(text, "\n{note}\n");
+    }
+    text
+}
+
+fn time(group: &Group, row: &Row) -> String {
+    let [low, high] = row.quartiles.map(|time| group.unit.show(time));
+    // Of rates, the lower quartile belongs to the longer time.
+    let [low, high] = if group.unit == Unit::Rate { [high, low] } else { [low, high] };
+    // The unit is said once where it is the same.
+    let low = match (low.split_once(' '), high.split_once(' ')) {
+        (Some((number, unit)), Some((_, other))) if unit == other => number.to_owned(),
+        _ => low,
+    };
+    format!("{} ({low} – {high})", group.unit.show(row.time))
+}
+
+fn ratio(row: &Row) -> String {
+    let [low, high] = row.ratio_quartiles;
+    match low == high {
+        true => format!("{:.2}", row.ratio),
+        false => format!("{:.2} ({low:.2} – {high:.2})", row.ratio),
+    }
+}
+
+/// Text that stays in its cell.
+fn escaped(text: &str) -> String {
+    text.replace('|', "\\|").replace('\n', " ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::measured::{Environment, Measured, sample};
+    use super::*;
+
+    #[test]
+    fn a_table_names_what_is_new_in_a_row() {
+        let mut group = sample();
+        group.rows[2].host = "a|b".to_owned();
+        let expected = "\
+|                      | engine   | host    | median                    | ratio                 |
+|----------------------|----------|---------|---------------------------|-----------------------|
+| a <package> & \"more\" | wasmtime | by hand | 512 ns (461 – 564 ns)     | 1.00 (0.99 – 1.01)    |
+|                      |          | static  | 1.03 µs (931 ns – 1.14 µs) | 1.02 (1.01 – 1.03)    |
+|                      |          | a\\|b    | 100 ms (90.0 – 110 ms)    | 12.50 (12.38 – 12.62) |
+
+One is left out.
+";
+        let squeezed = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ").replace('-', "");
+        assert_eq!(squeezed(&table(&group)), squeezed(expected));
+        let table = table(&group);
+        let widths: Vec<_> = table.lines().take(5).map(|line| line.chars().count()).collect();
+        assert!(widths.iter().all(|width| *width == widths[0]), "{widths:?}");
+    }
+
+    #[test]
+    fn another_subject_names_its_engine_again() {
+        let mut group = sample();
+        group.rows[2].what = "another".to_owned();
+        let table = table(&group);
+        assert!(
+            table.lines().nth(4).is_some_and(|line| line.contains("another") && line.contains("wasmtime")),
+            "{table}"
+        );
+    }
+
+    #[test]
+    fn the_quartiles_of_a_rate_ascend() {
+        let mut group = sample();
+        group.unit = Unit::Rate;
+        assert!(table(&group).contains("1.95 M/s (1.77 – 2.17 M/s)"), "{}", table(&group));
+    }
+
+    #[test]
+    fn the_document_says_where_it_ran_and_what_else_did() {
+        let environment = Environment {
+            date: "2026-01-02".to_owned(),
+            cpu: Some("A processor".to_owned()),
+            cores: 4,
+            memory_gib: Some(7.6),
+            os: "an OS".to_owned(),
+            other_load: Some(1.26),
+            versions: vec!["rustc 1".to_owned(), "wasmi 2".to_owned()],
+        };
+        let measured = Measured { quick: false, optimised: true, groups: vec![sample()] };
+        let text = document(&Report { environment, measured }, "benchmarks");
+        for expected in [
+            "- A processor, 4 cores, 8 GiB, an OS\n- rustc 1, wasmi 2\n",
+            "run on 2026-01-02, while other programs had 1.3 of the 4 cores\n",
+            "## An answer\n\nWhat it is.\n\n![An answer](benchmarks/round-trip.svg)\n\n|",
+        ] {
+            assert!(text.contains(expected), "{expected:?} is not in {text}");
+        }
+    }
+}
