@@ -10,6 +10,7 @@ use std::time::{Duration, SystemTime};
 use mistletoe::cache::{Cache, Cached};
 use mistletoe::host::{Data, HostFunc};
 use mistletoe::{AnyBackend, Artifact, Backend, ErrorKind, Imports, Limits, Package, Result, ValidModule};
+use mistletoe_conformance::{Report, cases};
 use tempfile::TempDir;
 
 /// A backend that counts.
@@ -153,6 +154,25 @@ fn the_second_start_loads_and_answers_the_same() {
             assert_eq!((first, backend.counts()), (second, (0, 1)), "{}", backend.name());
             assert_eq!(place.problems(), Vec::<String>::new(), "{}", backend.name());
         }
+    }
+}
+
+/// Whatever a module is, its code does the same when it was loaded: the second time each case finds what the first left.
+#[test]
+fn every_case_passes_with_code_that_was_kept() {
+    let cases = cases().expect("readable cases");
+    for name in ["wasmtime", "wasmer"] {
+        let place = Place::new();
+        let counting = Counting::new(mistletoe::backend(name).expect("a backend"));
+        let cached = AnyBackend::new(Cached::new(counting.clone(), place.cache()));
+        for _ in 0..2 {
+            counting.counts();
+            let report = Report::run(&cases, &[&cached], |_| ());
+            assert!(report.is_good(), "{}", report.terminal(false));
+        }
+        let (compiled, loaded) = counting.counts();
+        assert!(compiled < cases.len() / 20 && loaded > cases.len() / 2, "{compiled} compiled, {loaded} loaded");
+        assert_eq!(place.problems(), Vec::<String>::new());
     }
 }
 
