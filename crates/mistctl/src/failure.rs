@@ -237,10 +237,15 @@ fn write_line(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{before}{line}");
 }
 
-/// Whether standard error is a terminal that wants colours: see <https://no-color.org>.
+/// Whether standard error is to have colours: see <https://no-color.org> and <https://bixense.com/clicolors>.
 fn is_colored() -> bool {
-    let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-    io::stderr().is_terminal() && !set("NO_COLOR") && env::var_os("TERM").is_none_or(|term| term != "dumb")
+    let is = |name, meant: &str| env::var_os(name).is_some_and(|value| value == meant);
+    let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0");
+    let forced = set("CLICOLOR_FORCE");
+    let wanted = io::stderr().is_terminal() && !is("TERM", "dumb") && !is("CLICOLOR", "0");
+    // Any value of this one counts.
+    let refused = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    (forced || wanted) && !refused
 }
 
 /// A text that cannot steer a terminal, whoever wrote it: control characters are escaped, but for line ends and tabs.
