@@ -30,7 +30,7 @@ use crate::types::FuncType;
 ///   lets it become by default is none: 8,000 calls deep, or 65,000 values in fewer.
 ///
 /// A backend does not panic, whatever the module. One whose engine may do so catches it and answers with
-/// [`Error::engine`](crate::Error::engine).
+/// [`Error::engine`].
 pub trait Backend: Clone + Send + Sync + 'static {
     /// Compiled code. Threads share it; every one of them may instantiate it at any time.
     type Module: Clone + Send + Sync + 'static;
@@ -45,7 +45,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Error::engine`](crate::Error::engine) with [`Operation::Compile`](crate::Operation::Compile).
+    /// [`Error::engine`] with [`Operation::Compile`].
     fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<Self::Module>;
 
     /// Makes an instance with memory, tables and globals of its own. `data` goes into its store, where
@@ -53,8 +53,8 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Error::trap`](crate::Error::trap) where an active segment trapped, else
-    /// [`Error::engine`](crate::Error::engine) with [`Operation::Instantiate`](crate::Operation::Instantiate).
+    /// [`Error::trap`] where an active segment trapped, else
+    /// [`Error::engine`] with [`Operation::Instantiate`].
     fn instantiate(&self, module: &Self::Module, data: Data) -> Result<Self::Instance>;
 
     /// All that compiled code depends on beside the module: the engine, its version, every setting, the target. Code is
@@ -67,7 +67,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Error::engine`](crate::Error::engine) with [`Operation::Save`](crate::Operation::Save).
+    /// [`Error::engine`] with [`Operation::Save`].
     fn save(&self, _module: &Self::Module) -> Result<Vec<u8>> {
         Err(Error::engine(Operation::Save, "the engine cannot save compiled code"))
     }
@@ -76,7 +76,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`Error::engine`](crate::Error::engine) with [`Operation::Load`](crate::Operation::Load).
+    /// [`Error::engine`] with [`Operation::Load`].
     fn load(&self, _artifact: &Artifact, _imports: &[HostFunc]) -> Result<Self::Module> {
         Err(Error::engine(Operation::Load, "the engine cannot load compiled code"))
     }
@@ -89,7 +89,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
 }
 
 /// Compiled code that a backend whose [`artifacts`](Backend::artifacts) are the same has [saved](Backend::save), byte for
-/// byte: only the [cache](crate::cache) makes one, having compared its digest. That is what a backend's call of an
+/// byte: only the cache (feature `cache`) makes one, having compared its digest. That is what a backend's call of an
 /// engine's `unsafe` function stands on.
 #[derive(Debug)]
 pub struct Artifact(File);
@@ -148,7 +148,7 @@ pub trait Instance {
     ///
     /// # Errors
     ///
-    /// [`Error::engine`](crate::Error::engine) with [`Operation::Resolve`](crate::Operation::Resolve) where there is no
+    /// [`Error::engine`] with [`Operation::Resolve`] where there is no
     /// such function.
     fn func(&mut self, name: &str, ty: &FuncType) -> Result<Self::Func>;
 
@@ -156,9 +156,9 @@ pub trait Instance {
     ///
     /// # Errors
     ///
-    /// What [`HostFunc::call`] gave, where a host function failed, as it is; [`Error::trap`](crate::Error::trap) for a
-    /// trap in the guest; else [`Error::engine`](crate::Error::engine) with
-    /// [`Operation::Call`](crate::Operation::Call). After any of them the layer poisons the instance.
+    /// What [`HostFunc::call`] gave, where a host function failed, as it is; [`Error::trap`] for a
+    /// trap in the guest; else [`Error::engine`] with
+    /// [`Operation::Call`]. After any of them the layer poisons the instance.
     fn call(&mut self, func: &Self::Func, slots: &mut [u64]) -> Result<()>;
 
     /// The export named [`MEMORY`](crate::protocol::MEMORY), as large as it is now. Any call may grow or move it.
