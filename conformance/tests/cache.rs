@@ -269,7 +269,7 @@ fn anothers_entry_is_not_loaded_under_this_name() {
 
 #[cfg(unix)]
 #[test]
-fn a_link_is_not_followed_and_a_folder_not_read() {
+fn a_link_is_not_followed_and_a_folder_or_a_pipe_not_read() {
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     let backend = backends().next().expect("one");
     useless(&backend, |place| {
@@ -278,6 +278,14 @@ fn a_link_is_not_followed_and_a_folder_not_read() {
         let name = place.file("digest").with_extension("code");
         symlink(elsewhere, name).expect("a link");
     });
+    for extension in ["code", "digest"] {
+        useless(&backend, |place| {
+            let name = place.file(extension);
+            fs::remove_file(&name).expect("a file");
+            let made = std::process::Command::new("mkfifo").args(["-m", "600"]).arg(&name).status();
+            assert!(made.expect("mkfifo is there").success());
+        });
+    }
     useless(&backend, |place| {
         fs::set_permissions(place.file("code"), fs::Permissions::from_mode(0o622)).expect("a file");
     });

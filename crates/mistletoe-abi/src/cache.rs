@@ -313,15 +313,12 @@ fn private(_: &fs::Metadata) -> io::Result<()> {
 
 /// Opens a file of the cache's own: a regular one, this user's, and no link.
 fn open(path: &Path) -> io::Result<File> {
-    if path.symlink_metadata()?.file_type().is_symlink() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is a symbolic link"));
+    // Before it is opened: a pipe would be waited for.
+    if !path.symlink_metadata()?.is_file() {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no regular file"));
     }
     let file = File::open(path)?;
-    let metadata = file.metadata()?;
-    if !metadata.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no file"));
-    }
-    private(&metadata)?;
+    private(&file.metadata()?)?;
     Ok(file)
 }
 

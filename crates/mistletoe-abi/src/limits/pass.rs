@@ -337,8 +337,8 @@ impl Body {
     }
 
     /// What a compiler may keep of an instruction, in halves of a value, while other functions run: it computes early what
-    /// does not change in a loop, late what is needed late, and once what is computed twice. Cranelift keeps 8 bytes of an
-    /// integer, 16 of a float, as much for where an imported function is, and no more for where something is in a table.
+    /// does not change in a loop, late what is needed late, and once what is computed twice. It was seen to keep 8 bytes of
+    /// an integer, 16 of a float, as much for where an imported function is, and no more for where something is in a table.
     fn computes(&self, opcode: u8, operands: &[u8]) -> u32 {
         match opcode {
             op::CALL if number(operands).0 < self.at.imported => 2,
