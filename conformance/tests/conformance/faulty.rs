@@ -182,6 +182,11 @@ impl Step {
         }
     }
 
+    /// As many slots as it has parameters or results.
+    fn slots(self) -> usize {
+        self.params().max(usize::from(matches!(self, Self::Fuel | Self::Info | Self::Alloc | Self::Malloc)))
+    }
+
     /// Whether it is one of the two that free.
     pub(crate) fn frees(self) -> bool {
         matches!(self, Self::FreeInput | Self::FreeOutput)
@@ -208,7 +213,8 @@ impl Guest {
         for (slot, param) in slots.iter_mut().zip(params) {
             *slot = u64::from(*param);
         }
-        self.engine.call(function, &mut slots)?;
+        let taken = slots.get_mut(..step.slots());
+        self.engine.call(function, taken.unwrap_or_default())?;
         let result = slots[0] as u32;
         match step {
             Step::Alloc => self.input = Span { address: result, length: params.first().copied().unwrap_or_default() },

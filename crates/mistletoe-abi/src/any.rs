@@ -230,6 +230,10 @@ impl Instance for AnyInstance {
         self.0.call(&*func.0, slots)
     }
 
+    fn memory_mut(&mut self) -> &mut [u8] {
+        self.0.memory_mut()
+    }
+
     fn memory(&self) -> &[u8] {
         self.0.memory()
     }

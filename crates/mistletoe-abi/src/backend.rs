@@ -136,8 +136,8 @@ impl Artifact {
 ///
 /// # What an engine may rely on
 ///
-/// - A function is called only on the instance that resolved it, with at least as many slots as it has parameters, and
-///   as it has results.
+/// - A function is called only on the instance that resolved it, with as many slots as it has parameters or results,
+///   whichever are more.
 /// - After a trap no code of the guest's is called any more: the layer poisons the instance. A function that the layer put
 ///   there itself may still be, which reads a global and does nothing else: that is how much fuel was used.
 pub trait Instance {
@@ -163,6 +163,12 @@ pub trait Instance {
 
     /// The export named [`MEMORY`](crate::protocol::MEMORY), as large as it is now. Any call may grow or move it.
     fn memory(&self) -> &[u8];
+
+    /// The same memory, to be changed.
+    #[inline]
+    fn memory_mut(&mut self) -> &mut [u8] {
+        self.memory_and_data().0
+    }
 
     /// What the layer gave to [`Backend::instantiate`].
     fn data(&self) -> &Data;

@@ -14,6 +14,7 @@ pub(crate) trait DynInstance {
     fn func(&mut self, name: &str, ty: &FuncType) -> Result<AnyFunc>;
     fn call(&mut self, func: &(dyn Any + Send + Sync), slots: &mut [u64]) -> Result<()>;
     fn memory(&self) -> &[u8];
+    fn memory_mut(&mut self) -> &mut [u8];
     fn data(&self) -> &Data;
     fn data_mut(&mut self) -> &mut Data;
     fn memory_and_data(&mut self) -> (&mut [u8], &mut Data);
@@ -36,6 +37,10 @@ impl<I: Instance> DynInstance for I {
 
     fn memory(&self) -> &[u8] {
         Instance::memory(self)
+    }
+
+    fn memory_mut(&mut self) -> &mut [u8] {
+        Instance::memory_mut(self)
     }
 
     fn data(&self) -> &Data {

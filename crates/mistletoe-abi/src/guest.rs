@@ -1,5 +1,6 @@
 //! A live instance as every protocol uses it: poisoned by its first failure, and with every address checked.
 
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::backend::Instance;
@@ -15,15 +16,20 @@ pub(crate) struct Guest<I: Instance> {
     fault: Option<Error>,
     /// Answers with the fuel at hand, where fuel is counted.
     fuel: Option<I::Func>,
+    /// Whether there is an account to keep.
+    limited: bool,
 }
 
-/// A function of a guest's with `N` parameters, and the name to blame when it traps.
-pub(crate) struct Func<F, const N: usize> {
+/// A guest that steps are taken with, by [`Guest::steps`].
+pub(crate) struct Steps<'a, I: Instance>(&'a mut Guest<I>);
+
+/// A function of a guest's with `P` parameters and `R` results, and the name to blame when it traps.
+pub(crate) struct Func<F, const P: usize, const R: usize> {
     func: F,
     name: &'static str,
 }
 
-/// Slots of a call that a protocol makes: one for each parameter, of which there are two at most.
+/// The most slots of a call that a protocol makes.
 const SLOTS: usize = 2;
 
 /// A range of the guest's memory, as the guest named it: nothing says that it lies inside.
@@ -37,15 +43,19 @@ impl<I: Instance> Guest<I> {
     /// `fuel` is the export that answers with the fuel at hand, where fuel is counted.
     pub(crate) fn new(mut instance: I, fuel: Option<&str>) -> Result<Self> {
         let fuel = fuel.map(|name| instance.func(name, &FuncType::new(&[], &[ValType::I64]))).transpose()?;
-        Ok(Self { instance, fault: None, fuel })
+        let limited = fuel.is_some() || instance.data().account.is_timed();
+        Ok(Self { instance, fault: None, fuel, limited })
     }
 
     /// What follows is one call, as limits see it.
+    #[inline(always)]
     pub(crate) fn begin(&mut self) -> Result<()> {
-        if self.fault.is_none() && !self.instance.data().broken {
-            let left = self.fuel_left()?.unwrap_or_default();
-            self.instance.data_mut().account.begin(left);
-        }
+        if self.limited && self.fault.is_none() { self.begin_account() } else { Ok(()) }
+    }
+
+    fn begin_account(&mut self) -> Result<()> {
+        let left = self.fuel_left()?.unwrap_or_default();
+        self.instance.data_mut().account.begin(left);
         Ok(())
     }
 
@@ -55,14 +65,18 @@ impl<I: Instance> Guest<I> {
         Ok(left.map(|left| self.instance.data().account.used(left)))
     }
 
+    #[inline]
     fn fuel_left(&mut self) -> Result<Option<i64>> {
         let Some(fuel) = &self.fuel else { return Ok(None) };
-        let mut slots = [0; SLOTS];
-        self.instance.call(fuel, &mut slots)?;
-        Ok(Some(slots[0].cast_signed()))
+        let mut left = [0];
+        self.instance.call(fuel, &mut left)?;
+        Ok(Some(left[0].cast_signed()))
     }
 
-    pub(crate) fn resolve<const N: usize>(&mut self, export: &ExportedFunc<N>) -> Result<Func<I::Func, N>> {
+    pub(crate) fn resolve<const P: usize, const R: usize>(
+        &mut self,
+        export: &ExportedFunc<P, R>,
+    ) -> Result<Func<I::Func, P, R>> {
         let func = self.instance.func(export.name, &export.ty)?;
         Ok(Func { func, name: export.name })
     }
@@ -70,7 +84,7 @@ impl<I: Instance> Guest<I> {
     /// Calls the module's start function, which is no export of the package's: a trap in it names none.
     pub(crate) fn start(&mut self, name: &str) -> Result<()> {
         let func = self.instance.func(name, &FuncType::new(&[], &[]))?;
-        caught(&mut self.instance, |instance| Instance::call(instance, &func, &mut [0; SLOTS]))
+        self.steps(|steps| Instance::call(&mut steps.0.instance, &func, &mut []))
     }
 
     /// What poisoned the instance, if anything did.
@@ -86,101 +100,122 @@ impl<I: Instance> Guest<I> {
         self.instance.data_mut()
     }
 
-    /// Calls into the guest, unless it is poisoned; poisons it if the call fails. A function without a result gives
-    /// anything.
-    pub(crate) fn call<const N: usize>(&mut self, func: &Func<I::Func, N>, params: [u32; N]) -> Result<u32> {
-        if let Some(fault) = &self.fault {
+    /// One step of a protocol: see [`Steps::call`].
+    pub(crate) fn call<const P: usize, const R: usize>(
+        &mut self,
+        func: &Func<I::Func, P, R>,
+        params: [u32; P],
+    ) -> Result<[u32; R]> {
+        self.steps(|steps| steps.call(func, params))
+    }
+
+    /// Takes steps that call into the guest. The panic of a host function that the guest calls is an error of theirs; an
+    /// engine's own panic is for who called the layer. Either poisons the instance.
+    #[inline(always)]
+    pub(crate) fn steps<R>(&mut self, steps: impl FnOnce(&mut Steps<'_, I>) -> Result<R>) -> Result<R> {
+        // What a panic leaves half done is the guest's, which is poisoned, and the session's state, which is its owner's.
+        // One landing place for several calls, since each is some 30 instructions in the way of an answer.
+        catch_unwind(AssertUnwindSafe(|| steps(&mut Steps(self)))).unwrap_or_else(|payload| Err(self.panicked(payload)))
+    }
+
+    #[cold]
+    fn panicked(&mut self, payload: Panic) -> Error {
+        match host_panic(&mut self.instance, payload) {
+            Ok(error) => self.poisoned(error),
+            Err(payload) => {
+                self.poisoned(Error::engine(Operation::Call, "the engine panicked"));
+                resume_unwind(payload)
+            }
+        }
+    }
+
+    #[cold]
+    fn poisoned(&mut self, fault: Error) -> Error {
+        self.fault.insert(fault).clone()
+    }
+
+    /// The memory as it is now.
+    #[inline]
+    pub(crate) fn memory(&self) -> &[u8] {
+        self.instance.memory()
+    }
+}
+
+impl<I: Instance> Steps<'_, I> {
+    /// Calls into the guest, unless it is poisoned; poisons it if the call fails.
+    #[inline(always)]
+    pub(crate) fn call<const P: usize, const R: usize>(
+        &mut self,
+        func: &Func<I::Func, P, R>,
+        params: [u32; P],
+    ) -> Result<[u32; R]> {
+        let guest = &mut *self.0;
+        if let Some(fault) = &guest.fault {
             return Err(Error::poisoned(fault));
         }
-        if self.instance.data().broken {
-            return Err(Error::engine(Operation::Call, "the engine panicked in an earlier call"));
-        }
         let mut slots = [0; SLOTS];
+        let slots = &mut slots[..const { if P > R { P } else { R } }];
         for (slot, param) in slots.iter_mut().zip(params) {
             *slot = param.into();
         }
-        match caught(&mut self.instance, |instance| Instance::call(instance, &func.func, &mut slots)) {
-            Ok(()) => Ok(slots[0] as u32),
-            Err(error) => {
-                let error = error.in_export(func.name);
-                self.fault = Some(error.clone());
-                Err(error)
-            }
+        match guest.instance.call(&func.func, slots) {
+            Ok(()) => Ok(std::array::from_fn(|at| slots[at] as u32)),
+            Err(error) => Err(guest.poisoned(error.in_export(func.name))),
         }
     }
 
     /// Has the guest allocate, and writes the input there.
-    pub(crate) fn hand_over(&mut self, alloc: &Func<I::Func, 1>, input: &[u8]) -> Result<Span> {
+    #[inline]
+    pub(crate) fn hand_over(&mut self, alloc: &Func<I::Func, 1, 1>, input: &[u8]) -> Result<Span> {
         // No limit is higher.
         let length = u32::try_from(input.len()).unwrap_or(u32::MAX);
-        let address = self.call(alloc, [length])?;
+        let [address] = self.call(alloc, [length])?;
         if address == 0 && length != 0 {
             return Err(ErrorKind::Allocation { length }.into());
         }
         let span = Span { address, length };
-        self.bytes_mut(&Region::Input, span)?.copy_from_slice(input);
+        span.of_mut(self.0.instance.memory_mut(), &Region::Input)?.copy_from_slice(input);
         Ok(span)
-    }
-
-    /// The bytes of `span` in the memory as it is now.
-    pub(crate) fn bytes(&self, region: &Region, span: Span) -> Result<&[u8]> {
-        let memory = self.instance.memory();
-        memory.get(span.range()).ok_or_else(|| span.outside(region.clone(), memory.len()))
-    }
-
-    /// The same, to be written.
-    pub(crate) fn bytes_mut(&mut self, region: &Region, span: Span) -> Result<&mut [u8]> {
-        let memory = self.instance.memory_and_data().0;
-        let size = memory.len();
-        memory.get_mut(span.range()).ok_or_else(|| span.outside(region.clone(), size))
-    }
-
-    /// The fat pointer at `address`: two little-endian words at any alignment.
-    pub(crate) fn fat_pointer(&self, address: u32) -> Result<Span> {
-        let bytes = self.bytes(&Region::FatPointer, Span { address, length: 8 })?;
-        match *bytes {
-            [a0, a1, a2, a3, l0, l1, l2, l3] => {
-                Ok(Span { address: u32::from_le_bytes([a0, a1, a2, a3]), length: u32::from_le_bytes([l0, l1, l2, l3]) })
-            }
-            _ => Err(Span { address, length: 8 }.outside(Region::FatPointer, bytes.len())),
-        }
-    }
-
-    /// The string at `span`, at most `limit` bytes of it.
-    pub(crate) fn string(&self, region: &Region, span: Span, limit: u64) -> Result<&str> {
-        let bytes = self.bytes(region, span)?;
-        let length = u64::from(span.length);
-        if length > limit {
-            return Err(ErrorKind::TooLong { region: region.clone(), length, limit }.into());
-        }
-        std::str::from_utf8(bytes).map_err(|error| {
-            let offset = error.valid_up_to() as u64;
-            Error::with_source(ErrorKind::InvalidUtf8 { region: region.clone(), offset }, error)
-        })
-    }
-
-    /// Whether `span` lies inside the memory as it is now.
-    pub(crate) fn holds(&self, span: Span) -> bool {
-        self.instance.memory().get(span.range()).is_some()
     }
 }
 
-/// Calls into a guest, and makes an error of the panic of a host function that the guest calls. Any other panic goes on.
-pub(crate) fn caught<I: DynInstance + ?Sized>(instance: &mut I, call: impl FnOnce(&mut I) -> Result<()>) -> Result<()> {
-    // What a panic leaves half done is the guest's, which is poisoned, and the session's state, which is its owner's.
-    catch_unwind(AssertUnwindSafe(|| call(instance))).unwrap_or_else(|payload| {
-        let data = instance.data_mut();
-        match data.panicked.take() {
-            Some(name) => Err(Error::host_panic(&name, &*payload)),
-            None => {
-                data.broken = true;
-                resume_unwind(payload)
-            }
-        }
-    })
+/// What a panic carries.
+type Panic = Box<dyn Any + Send>;
+
+/// The error that a panic is which went through a guest: its host function's. Gives an engine's own panic back.
+pub(crate) fn host_panic<I: DynInstance + ?Sized>(instance: &mut I, payload: Panic) -> Result<Error, Panic> {
+    match instance.data_mut().panicked.take() {
+        Some(name) => Ok(Error::host_panic(&name, &*payload)),
+        None => Err(payload),
+    }
 }
 
 impl Span {
+    /// The one that the fat pointer at `address` holds: two little-endian words at any alignment.
+    #[inline]
+    pub(crate) fn behind(memory: &[u8], address: u32) -> Result<Self> {
+        let pointer = Self { address, length: 8 };
+        match *pointer.of(memory, &Region::FatPointer)? {
+            [a0, a1, a2, a3, l0, l1, l2, l3] => {
+                Ok(Self { address: u32::from_le_bytes([a0, a1, a2, a3]), length: u32::from_le_bytes([l0, l1, l2, l3]) })
+            }
+            _ => Err(pointer.outside(&Region::FatPointer, memory.len())),
+        }
+    }
+
+    /// The bytes of a memory that it names.
+    #[inline]
+    pub(crate) fn of<'a>(self, memory: &'a [u8], region: &Region) -> Result<&'a [u8]> {
+        memory.get(self.range()).ok_or_else(|| self.outside(region, memory.len()))
+    }
+
+    /// The same, to be written.
+    #[inline]
+    pub(crate) fn of_mut<'a>(self, memory: &'a mut [u8], region: &Region) -> Result<&'a mut [u8]> {
+        let size = memory.len();
+        memory.get_mut(self.range()).ok_or_else(|| self.outside(region, size))
+    }
+
     /// Both ends as `usize`; the sum cannot wrap, since a host has 64 bits (the crate does not build elsewhere).
     #[inline]
     pub(crate) fn range(self) -> std::ops::Range<usize> {
@@ -189,8 +224,21 @@ impl Span {
     }
 
     #[cold]
-    pub(crate) fn outside(self, region: Region, memory: usize) -> Error {
+    pub(crate) fn outside(self, region: &Region, memory: usize) -> Error {
         let Self { address, length } = self;
-        ErrorKind::OutOfBounds { region, address, length, memory: memory as u64 }.into()
+        ErrorKind::OutOfBounds { region: region.clone(), address, length, memory: memory as u64 }.into()
     }
+}
+
+/// The string that the bytes of a region are, at most `limit` bytes of it.
+#[inline]
+pub(crate) fn text<'a>(bytes: &'a [u8], region: &Region, limit: u64) -> Result<&'a str> {
+    let length = bytes.len() as u64;
+    if length > limit {
+        return Err(ErrorKind::TooLong { region: region.clone(), length, limit }.into());
+    }
+    std::str::from_utf8(bytes).map_err(|error| {
+        let offset = error.valid_up_to() as u64;
+        Error::with_source(ErrorKind::InvalidUtf8 { region: region.clone(), offset }, error)
+    })
 }

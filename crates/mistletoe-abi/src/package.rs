@@ -192,8 +192,7 @@ impl<B: Backend, T: 'static> Session<B, T> {
 impl<B: Backend, T> Session<B, T> {
     /// Whether it can answer another call, as far as can be known before.
     pub(crate) fn is_usable(&self) -> bool {
-        let guest = self.package.guest();
-        guest.fault().is_none() && !guest.data().broken
+        self.package.guest().fault().is_none()
     }
 }
 

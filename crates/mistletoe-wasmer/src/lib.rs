@@ -3,6 +3,7 @@
 #![deny(unsafe_code)]
 
 use std::env::consts::{ARCH, OS};
+use std::ptr::NonNull;
 use std::sync::Arc;
 
 use mistletoe_abi::host::{Data, HostFunc, WasmResults as _, WasmTy as _};
@@ -268,18 +269,16 @@ impl<S: Context> Instance for WasmerInstance<S> {
         .map_err(|error| Error::engine(Operation::Resolve, error))
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, func: &WasmerFunc, slots: &mut [u64]) -> Result<()> {
         let store = &mut self.store.store_mut();
         match (func, &mut *slots) {
-            (WasmerFunc::Unit0(func), _) => func.call(store),
-            (WasmerFunc::Unit1(func), &mut [a, ..]) => func.call(store, a as u32),
-            (WasmerFunc::Unit2(func), &mut [a, b, ..]) => func.call(store, a as u32, b as u32),
-            (WasmerFunc::Word0(func), [result, ..]) => func.call(store).map(|word| *result = word.into()),
-            (WasmerFunc::Word1(func), [a, ..]) => func.call(store, *a as u32).map(|word| *a = word.into()),
-            (WasmerFunc::Word2(func), [a, b, ..]) => {
-                func.call(store, *a as u32, *b as u32).map(|word| *a = word.into())
-            }
+            (WasmerFunc::Unit0(func), []) => func.call(store),
+            (WasmerFunc::Unit1(func), &mut [a]) => func.call(store, a as u32),
+            (WasmerFunc::Unit2(func), &mut [a, b]) => func.call(store, a as u32, b as u32),
+            (WasmerFunc::Word0(func), [result]) => func.call(store).map(|word| *result = word.into()),
+            (WasmerFunc::Word1(func), [a]) => func.call(store, *a as u32).map(|word| *a = word.into()),
+            (WasmerFunc::Word2(func), [a, b]) => func.call(store, *a as u32, *b as u32).map(|word| *a = word.into()),
             (WasmerFunc::Other(func, ty), slots) => {
                 let params: Vec<Value> =
                     slots.iter().zip(ty.params.iter()).map(|(slot, ty)| from_slot(*slot, ty)).collect();
@@ -289,22 +288,31 @@ impl<S: Context> Instance for WasmerInstance<S> {
                     }
                 })
             }
-            _ => return Err(Error::engine(Operation::Call, "a function was called with too few slots")),
+            _ => return Err(Error::engine(Operation::Call, "a function was called with other slots than it has")),
         }
         .map_err(|error| failed(Operation::Call, error))
     }
 
+    #[inline]
     fn memory(&self) -> &[u8] {
-        let Some(Exports { memory, .. }) = self.store.exports() else { return &[] };
-        let store = self.store.store();
-        let view = memory.view(&store);
-        // SAFETY: wasmer hands out the memory as pointer and size only. They are those of this instant, and stay true as
-        // long as no guest code runs and nothing else grows the memory: both need the store, which the instance has to
-        // itself, while the slice borrows `self`. No other thread has the memory: shared memories are refused before
-        // compilation, and the instance is not `Send`. All its bytes are initialised (zeroed pages).
+        let (start, size) = extent(&self.store);
+        // SAFETY: `extent` says where the memory is now. That stays true as long as no guest code runs and nothing else
+        // grows the memory: both need the store, which the instance has to itself, while the slice borrows `self`. No
+        // other thread has the memory: shared memories are refused before compilation, and the instance is not `Send`.
+        // All its bytes are initialised (zeroed pages).
         #[allow(unsafe_code)]
         unsafe {
-            std::slice::from_raw_parts(view.data_ptr(), view.data_size() as usize)
+            std::slice::from_raw_parts(start, size)
+        }
+    }
+
+    #[inline]
+    fn memory_mut(&mut self) -> &mut [u8] {
+        let (start, size) = extent(&self.store);
+        // SAFETY: as in `memory`; `&mut self` makes the slice the only one.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::slice::from_raw_parts_mut(start, size)
         }
     }
 
@@ -318,18 +326,21 @@ impl<S: Context> Instance for WasmerInstance<S> {
     }
 
     fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
-        let Some(Exports { memory, .. }) = self.store.exports() else {
-            return (&mut [], &mut self.store.host_mut().data);
-        };
-        let store = self.store.store();
-        let view = memory.view(&store);
-        let (start, size) = (view.data_ptr(), view.data_size() as usize);
-        // SAFETY: as in `memory`; `&mut self` makes the slice the only one. The data lies elsewhere, in the host's own
-        // memory.
+        let (start, size) = extent(&self.store);
+        // SAFETY: as in `memory_mut`. The data lies elsewhere, in the host's own memory.
         #[allow(unsafe_code)]
         let memory = unsafe { std::slice::from_raw_parts_mut(start, size) };
         (memory, &mut self.store.host_mut().data)
     }
+}
+
+/// Where the memory is and how large, which is all that wasmer says of it: true of this instant.
+#[inline]
+fn extent(store: &impl Context) -> (*mut u8, usize) {
+    let Some(Exports { memory, .. }) = store.exports() else { return (NonNull::dangling().as_ptr(), 0) };
+    let store = store.store();
+    let view = memory.view(&store);
+    (view.data_ptr(), view.data_size() as usize)
 }
 
 fn value_type(ty: &ValType) -> Type {

@@ -268,18 +268,16 @@ impl<S: Context> Instance for WasmiInstance<S> {
         .map_err(|error| Error::engine(Operation::Resolve, error))
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, func: &WasmiFunc, slots: &mut [u64]) -> Result<()> {
         let store = &mut self.store;
         match (func, &mut *slots) {
-            (WasmiFunc::Unit0(func), _) => func.call(store, ()),
-            (WasmiFunc::Unit1(func), &mut [a, ..]) => func.call(store, a as u32),
-            (WasmiFunc::Unit2(func), &mut [a, b, ..]) => func.call(store, (a as u32, b as u32)),
-            (WasmiFunc::Word0(func), [result, ..]) => func.call(store, ()).map(|word| *result = word.into()),
-            (WasmiFunc::Word1(func), [a, ..]) => func.call(store, *a as u32).map(|word| *a = word.into()),
-            (WasmiFunc::Word2(func), [a, b, ..]) => {
-                func.call(store, (*a as u32, *b as u32)).map(|word| *a = word.into())
-            }
+            (WasmiFunc::Unit0(func), []) => func.call(store, ()),
+            (WasmiFunc::Unit1(func), &mut [a]) => func.call(store, a as u32),
+            (WasmiFunc::Unit2(func), &mut [a, b]) => func.call(store, (a as u32, b as u32)),
+            (WasmiFunc::Word0(func), [result]) => func.call(store, ()).map(|word| *result = word.into()),
+            (WasmiFunc::Word1(func), [a]) => func.call(store, *a as u32).map(|word| *a = word.into()),
+            (WasmiFunc::Word2(func), [a, b]) => func.call(store, (*a as u32, *b as u32)).map(|word| *a = word.into()),
             (WasmiFunc::Other(func, ty), slots) => {
                 let params: Vec<Val> =
                     slots.iter().zip(ty.params.iter()).map(|(slot, ty)| from_slot(*slot, ty)).collect();
@@ -290,7 +288,7 @@ impl<S: Context> Instance for WasmiInstance<S> {
                 }
                 called
             }
-            _ => return Err(Error::engine(Operation::Call, "a function was called with too few slots")),
+            _ => return Err(Error::engine(Operation::Call, "a function was called with other slots than it has")),
         }
         .map_err(|error| failed(Operation::Call, error))
     }

@@ -293,14 +293,16 @@ impl<S: Context> Instance for WasmtimeInstance<S> {
 
     #[inline]
     fn call(&mut self, func: &WasmtimeFunc, slots: &mut [u64]) -> Result<()> {
-        let &WasmtimeFunc { func, slots: count } = func;
-        let Some(slots) = slots.get_mut(..count) else {
-            return Err(Error::engine(Operation::Call, "a function was called with too few slots"));
-        };
+        // The slots are counted when this is compiled, if it is part of its caller by then; the function's only now.
+        let count = slots.len();
+        if func.slots != count {
+            return Err(Error::engine(Operation::Call, "a function was called with other slots than it has"));
+        }
+        let (store, func) = (&mut self.store, func.func);
         let result = match count {
-            0..=FEW => call_with(&mut self.store, func, slots, &mut [ValRaw::u64(0); FEW]),
-            _ if count <= MANY => call_with(&mut self.store, func, slots, &mut [ValRaw::u64(0); MANY]),
-            _ => call_with(&mut self.store, func, slots, &mut vec![ValRaw::u64(0); count]),
+            0..=FEW => call_with(store, func, slots, &mut [ValRaw::u64(0); FEW]),
+            _ if count <= MANY => call_with(store, func, slots, &mut [ValRaw::u64(0); MANY]),
+            _ => call_with(store, func, slots, &mut vec![ValRaw::u64(0); count]),
         };
         result.map_err(|error| failed(Operation::Call, error))
     }

@@ -5,12 +5,13 @@ use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
 use crate::erased::DynInstance;
 use crate::error::{Error, ErrorKind, Operation, Result, Trap};
-use crate::guest::{Span, caught};
+use crate::guest::{Span, host_panic};
 use crate::host::func::Name;
 use crate::host::typed::{SLOTS, WasmParams, WasmResults};
 use crate::protocol::Region;
@@ -68,7 +69,7 @@ impl<'a, T: 'static> Caller<'a, T> {
 
     /// The guest's memory, to be written.
     pub fn memory_mut(&mut self) -> &mut [u8] {
-        self.instance.memory_and_data().0
+        self.instance.memory_mut()
     }
 
     /// The guest's memory and the session's state at once.
@@ -142,8 +143,13 @@ impl<'a, T: 'static> Caller<'a, T> {
         } else {
             data.depth += 1;
             let mut slots = [0; SLOTS];
+            let count = P::TYPES.len().max(R::TYPES.len());
             params.into_slots(&mut slots);
-            let result = caught(self.instance, |instance| instance.call(&*func.func, &mut slots));
+            let called = catch_unwind(AssertUnwindSafe(|| self.instance.call(&*func.func, &mut slots[..count])));
+            let result = called.unwrap_or_else(|payload| match host_panic(self.instance, payload) {
+                Ok(error) => Err(error),
+                Err(payload) => resume_unwind(payload),
+            });
             self.instance.data_mut().depth -= 1;
             result.map(|()| R::from_slots(&slots))
         };
@@ -161,7 +167,7 @@ impl<'a, T: 'static> Caller<'a, T> {
     /// [`OutOfBounds`](ErrorKind::OutOfBounds), which names function and argument.
     pub fn bytes(&self, argument: &'static str, address: u32, length: u32) -> Result<&[u8]> {
         let (memory, span) = (self.memory(), Span { address, length });
-        memory.get(span.range()).ok_or_else(|| span.outside(self.region(argument), memory.len()))
+        memory.get(span.range()).ok_or_else(|| span.outside(&self.region(argument), memory.len()))
     }
 
     /// The same bytes, to be written.
@@ -172,7 +178,7 @@ impl<'a, T: 'static> Caller<'a, T> {
     pub fn bytes_mut(&mut self, argument: &'static str, address: u32, length: u32) -> Result<&mut [u8]> {
         let (size, span) = (self.memory().len(), Span { address, length });
         if self.memory().get(span.range()).is_none() {
-            return Err(span.outside(self.region(argument), size));
+            return Err(span.outside(&self.region(argument), size));
         }
         Ok(self.memory_mut().get_mut(span.range()).unwrap_or_default())
     }

@@ -186,8 +186,6 @@ pub struct Data {
     pub(crate) account: Account,
     /// The host function that has panicked, while the panic is under way.
     pub(crate) panicked: Option<Name>,
-    /// The engine has panicked, which no engine should; nothing is called any more.
-    pub(crate) broken: bool,
 }
 
 impl Data {
@@ -199,7 +197,7 @@ impl Data {
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { id, interface, state, protocol, depth: 0, account, panicked: None, broken: false }
+        Self { id, interface, state, protocol, depth: 0, account, panicked: None }
     }
 
     pub(crate) fn state<T: 'static>(&self) -> &T {

@@ -43,6 +43,10 @@ impl Account {
         Self { timeout, fuel, height: limits.bounds().height, clock: Clock::Unread, granted: 0, before: 0 }
     }
 
+    pub(crate) fn is_timed(&self) -> bool {
+        self.timeout.is_some()
+    }
+
     /// A call begins. `left` is what is at hand of the fuel, where it is counted.
     pub(crate) fn begin(&mut self, left: i64) {
         self.before = self.spent(left);

@@ -145,6 +145,7 @@ impl Limits {
     }
 
     /// Refuses an input of more bytes than are allowed.
+    #[inline]
     pub(crate) fn input(&self, length: usize) -> Result<()> {
         let (length, limit) = (length as u64, self.max_input.min(u32::MAX.into()));
         if length > limit { Err(ErrorKind::TooLong { region: Region::Input, length, limit }.into()) } else { Ok(()) }

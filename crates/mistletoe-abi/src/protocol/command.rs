@@ -8,7 +8,7 @@ use crate::protocol::{Check, ExportedFunc};
 use crate::types::{FuncType, Problem};
 
 /// Runs the program; it returns, or ends through `proc_exit`.
-const START: ExportedFunc<0> = ExportedFunc::new("_start", FuncType::new(&[], &[]));
+const START: ExportedFunc<0, 0> = ExportedFunc::new("_start", FuncType::new(&[], &[]));
 
 /// Everything in which a module's exports do not fit a WASI command; empty if it is one.
 pub fn problems(interface: &Interface) -> Vec<Problem> {

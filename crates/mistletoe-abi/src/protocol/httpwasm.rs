@@ -13,13 +13,13 @@ use crate::protocol::{Check, ExportedFunc, INITIALIZE, Region};
 use crate::types::{FuncType, Problem, ValType::I32};
 
 /// Takes a length in bytes, answers with the address of that much memory.
-const MALLOC: ExportedFunc<1> = ExportedFunc::new("malloc", FuncType::new(&[I32], &[I32]));
+const MALLOC: ExportedFunc<1, 1> = ExportedFunc::new("malloc", FuncType::new(&[I32], &[I32]));
 /// Takes back an address that `malloc` gave.
-const FREE: ExportedFunc<1> = ExportedFunc::new("free", FuncType::new(&[I32], &[]));
+const FREE: ExportedFunc<1, 0> = ExportedFunc::new("free", FuncType::new(&[I32], &[]));
 /// Answers one request, whose input it asks for itself.
-const RUN: ExportedFunc<0> = ExportedFunc::new("run", FuncType::new(&[], &[]));
+const RUN: ExportedFunc<0, 0> = ExportedFunc::new("run", FuncType::new(&[], &[]));
 /// The second form: takes address and length of the whole input.
-const RUN_WITH_INPUT: ExportedFunc<2> = ExportedFunc::new("run", FuncType::new(&[I32, I32], &[]));
+const RUN_WITH_INPUT: ExportedFunc<2, 0> = ExportedFunc::new("run", FuncType::new(&[I32, I32], &[]));
 
 /// The module that guests import the protocol's functions from.
 const MODULE: &str = "httpwasm";
@@ -161,15 +161,15 @@ fn write<T: 'static>(
 /// A guest's instance and its functions: the steps of the protocol.
 pub(crate) struct HttpInstance<I: Instance> {
     guest: Guest<I>,
-    malloc: Func<I::Func, 1>,
-    free: Func<I::Func, 1>,
+    malloc: Func<I::Func, 1, 1>,
+    free: Func<I::Func, 1, 0>,
     run: Run<I::Func>,
 }
 
 /// The two forms.
 enum Run<F> {
-    Asks(Func<F, 0>),
-    Takes(Func<F, 2>),
+    Asks(Func<F, 0, 0>),
+    Takes(Func<F, 2, 0>),
 }
 
 impl<I: Instance> HttpInstance<I> {
@@ -205,7 +205,7 @@ impl<I: Instance> HttpInstance<I> {
                 self.guest.call(run, [])?;
             }
             Run::Takes(run) => {
-                let given = self.guest.hand_over(&self.malloc, input)?;
+                let given = self.guest.steps(|steps| steps.hand_over(&self.malloc, input))?;
                 self.guest.data_mut().protocol_mut::<Exchange>().given.push(given.address);
                 self.guest.call(run, [given.address, given.length])?;
             }

@@ -23,7 +23,7 @@ pub mod package;
 pub const MEMORY: &str = "memory";
 
 /// Called once before anything else, where it is exported: what compilers for WASI reactors add.
-pub(crate) const INITIALIZE: ExportedFunc<0> = ExportedFunc::new("_initialize", FuncType::new(&[], &[]));
+pub(crate) const INITIALIZE: ExportedFunc<0, 0> = ExportedFunc::new("_initialize", FuncType::new(&[], &[]));
 
 /// What a range in the guest's memory is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,13 +48,13 @@ pub enum Region {
     },
 }
 
-/// A function that a protocol has guests export, with its `N` parameters.
-pub(crate) struct ExportedFunc<const N: usize> {
+/// A function that a protocol has guests export, with its `P` parameters and `R` results.
+pub(crate) struct ExportedFunc<const P: usize, const R: usize> {
     pub(crate) name: &'static str,
     pub(crate) ty: FuncType,
 }
 
-impl<const N: usize> ExportedFunc<N> {
+impl<const P: usize, const R: usize> ExportedFunc<P, R> {
     pub(crate) const fn new(name: &'static str, ty: FuncType) -> Self {
         Self { name, ty }
     }
@@ -95,7 +95,7 @@ impl<'a> Check<'a> {
         self
     }
 
-    pub(crate) fn func<const N: usize>(&mut self, export: &ExportedFunc<N>) -> &mut Self {
+    pub(crate) fn func<const P: usize, const R: usize>(&mut self, export: &ExportedFunc<P, R>) -> &mut Self {
         self.required(export.name, export.extern_type())
     }
 

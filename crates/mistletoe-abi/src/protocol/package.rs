@@ -2,7 +2,7 @@
 
 use crate::backend::Instance;
 use crate::error::Result;
-use crate::guest::{Func, Guest};
+use crate::guest::{Func, Guest, Span, text};
 use crate::host::{Caller, Imports};
 use crate::limits::Limits;
 use crate::module::Interface;
@@ -10,13 +10,13 @@ use crate::protocol::{Check, ExportedFunc, INITIALIZE, Region};
 use crate::types::{FuncType, Problem, ValType::I32};
 
 /// Answers with the address of a fat pointer to the package's own description.
-const INFO: ExportedFunc<0> = ExportedFunc::new("__mistletoe_info", FuncType::new(&[], &[I32]));
+const INFO: ExportedFunc<0, 1> = ExportedFunc::new("__mistletoe_info", FuncType::new(&[], &[I32]));
 /// Takes a length in bytes, answers with the address of that much memory.
-const ALLOC: ExportedFunc<1> = ExportedFunc::new("__mistletoe_alloc", FuncType::new(&[I32], &[I32]));
+const ALLOC: ExportedFunc<1, 1> = ExportedFunc::new("__mistletoe_alloc", FuncType::new(&[I32], &[I32]));
 /// Takes address and length of what was allocated.
-const DEALLOC: ExportedFunc<2> = ExportedFunc::new("__mistletoe_dealloc", FuncType::new(&[I32, I32], &[]));
+const DEALLOC: ExportedFunc<2, 0> = ExportedFunc::new("__mistletoe_dealloc", FuncType::new(&[I32, I32], &[]));
 /// Takes address and length of the input, answers with the address of a fat pointer to the output.
-const GENERATE: ExportedFunc<2> = ExportedFunc::new("__mistletoe_generate", FuncType::new(&[I32, I32], &[I32]));
+const GENERATE: ExportedFunc<2, 1> = ExportedFunc::new("__mistletoe_generate", FuncType::new(&[I32, I32], &[I32]));
 
 /// Everything in which a module's exports do not fit the package interface; empty if it is a package.
 pub fn problems(interface: &Interface) -> Vec<Problem> {
@@ -37,10 +37,10 @@ pub(crate) fn offer<T: Send + 'static>(imports: &mut Imports<T>) {
 /// A package's instance and its four functions: the steps of the protocol.
 pub(crate) struct PackageInstance<I: Instance> {
     guest: Guest<I>,
-    info: Func<I::Func, 0>,
-    alloc: Func<I::Func, 1>,
-    dealloc: Func<I::Func, 2>,
-    generate: Func<I::Func, 2>,
+    info: Func<I::Func, 0, 1>,
+    alloc: Func<I::Func, 1, 1>,
+    dealloc: Func<I::Func, 2, 0>,
+    generate: Func<I::Func, 2, 1>,
 }
 
 impl<I: Instance> PackageInstance<I> {
@@ -65,30 +65,35 @@ impl<I: Instance> PackageInstance<I> {
 
     /// Rule 2: the string behind `__mistletoe_info`. Nothing is freed.
     pub(crate) fn info(&mut self, limits: &Limits) -> Result<String> {
-        let address = self.guest.call(&self.info, [])?;
-        let span = self.guest.fat_pointer(address)?;
-        self.guest.string(&Region::Info, span, limits.max_output).map(str::to_owned)
+        let [address] = self.guest.call(&self.info, [])?;
+        let memory = self.guest.memory();
+        let bytes = Span::behind(memory, address)?.of(memory, &Region::Info)?;
+        text(bytes, &Region::Info, limits.max_output).map(str::to_owned)
     }
 
     /// Rules 3 to 8: hands `input` over, lends the output to `read`, and frees both.
+    #[inline]
     pub(crate) fn generate<R>(&mut self, input: &str, limits: &Limits, read: impl FnOnce(&str) -> R) -> Result<R> {
         // Rule 3.
         limits.input(input.len())?;
-        let given = self.guest.hand_over(&self.alloc, input.as_bytes())?;
-        let address = self.guest.call(&self.generate, [given.address, given.length])?;
-        let output = self.guest.fat_pointer(address);
-        let answer = match &output {
-            Ok(span) => self.guest.string(&Region::Output, *span, limits.max_output).map(read),
-            Err(error) => Err(error.clone()),
+        let (given, address) = self.guest.steps(|steps| {
+            let given = steps.hand_over(&self.alloc, input.as_bytes())?;
+            let [address] = steps.call(&self.generate, [given.address, given.length])?;
+            Ok((given, address))
+        })?;
+        let memory = self.guest.memory();
+        let output = Span::behind(memory, address).and_then(|span| Ok((span, span.of(memory, &Region::Output)?)));
+        // Rule 5: whether a range can be freed does not depend on what is in it.
+        let (answer, freed) = match output {
+            Ok((span, bytes)) => (text(bytes, &Region::Output, limits.max_output).map(read), Some(span)),
+            Err(error) => (Err(error), None),
         };
-        // Rule 5: whether a range can be freed does not depend on what is in it, so find that out before the guest runs
-        // again. Rules 6 and 7: a trap in here poisons the guest, and takes nothing from an answer that was read.
-        let freed = output.ok().filter(|span| self.guest.holds(*span));
-        for span in [Some(given), freed].into_iter().flatten() {
-            if self.guest.call(&self.dealloc, [span.address, span.length]).is_err() {
-                break;
-            }
-        }
+        // Rules 6 and 7: a trap in here poisons the guest, and takes nothing from an answer that was read.
+        let _ = self.guest.steps(|steps| {
+            let mut free = |span: Span| steps.call(&self.dealloc, [span.address, span.length]);
+            free(given)?;
+            freed.map_or(Ok([]), free)
+        });
         answer
     }
 }
