@@ -58,6 +58,7 @@ pub struct AnySession<T = ()> {
 
 trait DynBackend: Send + Sync {
     fn name(&self) -> &'static str;
+    fn notice(&self) -> Option<String>;
     fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<AnyModule>;
     fn package(&self, checked: Checked<'_>) -> Result<Arc<dyn DynPackage>>;
     fn artifacts(&self) -> Option<String>;
@@ -94,6 +95,10 @@ struct Compiled<B: Backend> {
 impl<B: Backend> DynBackend for B {
     fn name(&self) -> &'static str {
         Backend::name(self)
+    }
+
+    fn notice(&self) -> Option<String> {
+        Backend::notice(self)
     }
 
     fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<AnyModule> {
@@ -178,6 +183,11 @@ impl AnyBackend {
         self.backend.name()
     }
 
+    /// See [`Backend::notice`].
+    pub fn notice(&self) -> Option<String> {
+        self.backend.notice()
+    }
+
     /// The same backend with a cache, as [`Cached`](crate::cache::Cached) is.
     #[cfg(feature = "cache")]
     pub fn cached(&self, cache: Cache) -> Self {
@@ -191,6 +201,10 @@ impl Backend for AnyBackend {
 
     fn name(&self) -> &'static str {
         self.backend.name()
+    }
+
+    fn notice(&self) -> Option<String> {
+        self.backend.notice()
     }
 
     fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<AnyModule> {

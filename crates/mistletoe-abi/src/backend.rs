@@ -40,6 +40,11 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// The name that `--backend` takes: the engine's, with the configuration where it is not the engine's default.
     fn name(&self) -> &'static str;
 
+    /// What this machine has not let the engine have, for whoever wonders why it is slow. `None` where all is as it should be.
+    fn notice(&self) -> Option<String> {
+        None
+    }
+
     /// Compiles a module, to be linked with `imports`: one host function for each function that it imports, without
     /// duplicates. An engine whose functions belong to a store keeps them for [`instantiate`](Backend::instantiate).
     ///

@@ -383,6 +383,10 @@ impl<B: Backend> Backend for Cached<B> {
         self.backend.name()
     }
 
+    fn notice(&self) -> Option<String> {
+        self.backend.notice()
+    }
+
     fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<B::Module> {
         self.backend.compile(module, imports)
     }

@@ -72,6 +72,10 @@ impl<F: Backend, P: Backend> Backend for Tiered<F, P> {
         "tiered"
     }
 
+    fn notice(&self) -> Option<String> {
+        self.fast.notice().or_else(|| self.peak.notice())
+    }
+
     fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<TieredModule<F, P>> {
         let peak = Arc::new(OnceLock::new());
         let fast = self.fast.compile(module, imports)?;

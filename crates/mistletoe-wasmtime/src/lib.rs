@@ -3,6 +3,8 @@
 
 #![deny(unsafe_code)]
 
+mod pool;
+
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::mem::MaybeUninit;
 
@@ -13,19 +15,29 @@ use mistletoe_abi::{
     Artifact, Backend, ENGINE_STACK, Error, Instance, Operation, Result, Trap, ValidModule, by_signature,
 };
 use wasmtime::{
-    AsContextMut, Caller, Collector, Config, Engine, Func, InstancePre, Linker, Memory, Module, Store, Strategy, ValRaw,
+    AsContextMut, Caller, Collector, Config, Func, InstancePre, Linker, Memory, Module, Store, Strategy, ValRaw,
 };
+
+use pool::{Engines, Pooled};
 
 /// wasmtime with one of its compilers.
 ///
 /// Compiled code runs on the thread's own stack and takes up to 1.5 MiB of it: sessions belong on threads with 2 MiB, which
 /// is what Rust's own have unless told otherwise. (Pulley's code has a stack of its own.)
+///
+/// Instances come from a pool with 32 places for each processor, 64 to 1,024, each of which takes 4 GiB of address space.
+/// An instance that it has no place for is made without it, only more slowly. Where the machine lets no program have so
+/// much address space, there is no pool, and [`notice`](Backend::notice) says so.
 #[derive(Clone)]
 pub struct Wasmtime {
-    engine: Engine,
+    engines: Engines,
     config: Config,
     name: &'static str,
 }
+
+/// A compiled module, linked with its imports.
+#[derive(Clone)]
+pub struct WasmtimeModule(Pooled);
 
 /// A live instance, owned or seen from inside a call.
 #[derive(Debug)]
@@ -104,71 +116,92 @@ impl Wasmtime {
             .wasm_gc(false)
             .wasm_exceptions(false)
             .wasm_extended_const(true);
-        let engine = Engine::new(config).map_err(|error| Error::engine(Operation::Configure, error))?;
-        Ok(Self { engine, config: config.clone(), name })
+        let engines = Engines::new(config).map_err(|error| Error::engine(Operation::Configure, error))?;
+        Ok(Self { engines, config: config.clone(), name })
     }
 }
 
-impl Wasmtime {
-    fn link(&self, module: &Module, imports: &[HostFunc]) -> wasmtime::Result<InstancePre<Host>> {
-        let mut linker = Linker::new(&self.engine);
-        for import in imports {
-            define(&mut linker, import)?;
+/// Links a module with what it imports.
+fn link(module: &Module, imports: &[HostFunc]) -> wasmtime::Result<InstancePre<Host>> {
+    let mut linker = Linker::new(module.engine());
+    for import in imports {
+        define(&mut linker, import)?;
+    }
+    linker.instantiate_pre(module)
+}
+
+/// An instance in a store of its own. Where there is none, the data comes back.
+fn instantiate(module: &InstancePre<Host>, data: Data) -> Result<WasmtimeInstance, (wasmtime::Error, Data)> {
+    let mut store = Store::new(module.module().engine(), Host { data, exports: None });
+    match module.instantiate(&mut store) {
+        Ok(instance) => {
+            let memory = instance.get_memory(&mut store, MEMORY);
+            store.data_mut().exports = memory.map(|memory| Exports { instance, memory });
+            Ok(WasmtimeInstance { store })
         }
-        linker.instantiate_pre(module)
+        Err(error) => Err((error, store.into_data().data)),
     }
 }
 
 impl Backend for Wasmtime {
-    type Module = InstancePre<Host>;
+    type Module = WasmtimeModule;
     type Instance = WasmtimeInstance;
 
     fn name(&self) -> &'static str {
         self.name
     }
 
-    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<InstancePre<Host>> {
-        let module = Module::from_binary(&self.engine, module.bytes());
-        module.and_then(|module| self.link(&module, imports)).map_err(|error| Error::engine(Operation::Compile, error))
+    fn notice(&self) -> Option<String> {
+        let reason = self.engines.without_pool()?;
+        Some(format!("{} has no pool for instances, which makes new ones slower: {reason}", self.name))
     }
 
-    fn instantiate(&self, module: &InstancePre<Host>, data: Data) -> Result<WasmtimeInstance> {
-        let mut store = Store::new(&self.engine, Host { data, exports: None });
-        let instance = module.instantiate(&mut store).map_err(|error| failed(Operation::Instantiate, error))?;
-        let memory = instance
-            .get_memory(&mut store, MEMORY)
-            .ok_or_else(|| Error::engine(Operation::Instantiate, "the exported memory was not found"))?;
-        store.data_mut().exports = Some(Exports { instance, memory });
-        Ok(WasmtimeInstance { store })
+    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<WasmtimeModule> {
+        let module = Module::from_binary(self.engines.first(), module.bytes());
+        let module = module.and_then(|module| Pooled::new(&module, imports));
+        module.map(WasmtimeModule).map_err(|error| Error::engine(Operation::Compile, error))
+    }
+
+    fn instantiate(&self, WasmtimeModule(module): &WasmtimeModule, data: Data) -> Result<WasmtimeInstance> {
+        instantiate(&module.first, data)
+            .or_else(|(error, data)| match pool::is_exhausted(&error) {
+                true => instantiate(self.engines.second(module)?, data).map_err(|(error, _)| error),
+                false => Err(error),
+            })
+            .map_err(|error| failed(Operation::Instantiate, error))
     }
 
     /// The engine's own digest has its version, its features and the target in it, but not every setting of its compiler.
     fn artifacts(&self) -> Option<String> {
         let mut hasher = DefaultHasher::new();
-        self.engine.precompile_compatibility_hash().hash(&mut hasher);
+        self.engines.first().precompile_compatibility_hash().hash(&mut hasher);
         format!("{:?}", self.config).hash(&mut hasher);
         Some(format!("{:016x}", hasher.finish()))
     }
 
-    fn save(&self, module: &InstancePre<Host>) -> Result<Vec<u8>> {
-        module.module().serialize().map_err(|error| Error::engine(Operation::Save, error))
+    fn save(&self, WasmtimeModule(module): &WasmtimeModule) -> Result<Vec<u8>> {
+        module.first.module().serialize().map_err(|error| Error::engine(Operation::Save, error))
     }
 
-    fn load(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<InstancePre<Host>> {
+    fn load(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<WasmtimeModule> {
+        let engine = self.engines.first();
         let mapped = || {
             // SAFETY: an artifact is what `save` gave, byte for byte, in a file that nobody changes.
             #[allow(unsafe_code)]
-            let module = unsafe { Module::deserialize_open_file(&self.engine, artifact.file()?) };
-            module.and_then(|module| self.link(&module, imports))
+            unsafe {
+                Module::deserialize_open_file(engine, artifact.file()?)
+            }
         };
         let copied = || {
             // SAFETY: the same.
             #[allow(unsafe_code)]
-            let module = unsafe { Module::deserialize(&self.engine, artifact.bytes()?) };
-            module.and_then(|module| self.link(&module, imports))
+            unsafe {
+                Module::deserialize(engine, artifact.bytes()?)
+            }
         };
         // Some file systems do not let code in their files be executed.
-        mapped().or_else(|_| copied()).map_err(|error| Error::engine(Operation::Load, error))
+        let module = mapped().or_else(|_| copied()).and_then(|module| Pooled::new(&module, imports));
+        module.map(WasmtimeModule).map_err(|error| Error::engine(Operation::Load, error))
     }
 }
 

@@ -1,0 +1,100 @@
+//! Engines and modules in two copies: one whose instances come from a pool, and one for what the pool cannot take.
+//!
+//! An instance from the pool needs no system call where another one was before. What that costs is address space, kept
+//! for as many instances as the pool has places. Compiled code is the same in both.
+
+use std::sync::{Arc, OnceLock};
+use std::thread::available_parallelism;
+
+use mistletoe_abi::host::HostFunc;
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, InstancePre, Module, PoolConcurrencyLimitError,
+    PoolingAllocationConfig,
+};
+
+use crate::{Host, link};
+
+/// Instances that the pool has places for: for each processor, at least and at most. A place takes 4 GiB of address space,
+/// of which x86-64 has 128 TiB.
+const PLACES: [usize; 3] = [32, 64, 1024];
+/// What a place keeps of the memory that its last instance wrote to, in bytes, so that the next one has it cleared instead
+/// of faulted in.
+const KEPT: usize = 1 << 20;
+/// The layer allows a module no more tables, and none of them to be larger: no module that it lets pass is too large for a
+/// place.
+const TABLES: u32 = 16;
+const ELEMENTS: usize = 1_000_000;
+
+/// An engine, and the same with a pool where the machine lets it have one.
+#[derive(Clone)]
+pub(crate) struct Engines {
+    plain: Engine,
+    pooling: Result<Engine, Arc<str>>,
+}
+
+/// A compiled module, linked for the engine it was compiled with, and for the other one once it is needed.
+#[derive(Clone)]
+pub(crate) struct Pooled {
+    pub(crate) first: InstancePre<Host>,
+    /// What the second is linked with, and itself.
+    second: Arc<(Box<[HostFunc]>, OnceLock<InstancePre<Host>>)>,
+}
+
+impl Engines {
+    pub(crate) fn new(config: &Config) -> wasmtime::Result<Self> {
+        let places = available_parallelism().map_or(1, usize::from).saturating_mul(PLACES[0]);
+        let places = places.clamp(PLACES[1], PLACES[2]) as u32;
+        let mut pool = PoolingAllocationConfig::new();
+        pool.total_core_instances(places)
+            .total_memories(places)
+            .total_gc_heaps(places)
+            .total_tables(2 * places.max(TABLES))
+            .max_tables_per_module(TABLES)
+            .table_elements(ELEMENTS)
+            // It is allocated as it is needed.
+            .max_core_instance_size(usize::MAX)
+            .linear_memory_keep_resident(KEPT)
+            .table_keep_resident(KEPT)
+            .pagemap_scan(Enabled::Auto);
+        let mut pooling = config.clone();
+        pooling.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+        let pooling = Engine::new(&pooling).map_err(|error| format!("{error:#}").into());
+        Ok(Self { plain: Engine::new(config)?, pooling })
+    }
+
+    /// The one that is asked first.
+    pub(crate) fn first(&self) -> &Engine {
+        self.pooling.as_ref().unwrap_or(&self.plain)
+    }
+
+    /// Why there is no pool, if there is none.
+    pub(crate) fn without_pool(&self) -> Option<&str> {
+        self.pooling.as_ref().err().map(|reason| &**reason)
+    }
+
+    /// The module for instances that the pool has no place for.
+    pub(crate) fn second<'a>(&self, module: &'a Pooled) -> wasmtime::Result<&'a InstancePre<Host>> {
+        let (imports, second) = &*module.second;
+        if let Some(second) = second.get() {
+            return Ok(second);
+        }
+        let code = module.first.module().serialize()?;
+        // SAFETY: it is what the engine has just given, and the other engine differs in how it allocates.
+        #[allow(unsafe_code)]
+        let made = link(&unsafe { Module::deserialize(&self.plain, code) }?, imports)?;
+        Ok(second.get_or_init(|| made))
+    }
+}
+
+impl Pooled {
+    /// A module of the first engine, linked.
+    pub(crate) fn new(module: &Module, imports: &[HostFunc]) -> wasmtime::Result<Self> {
+        let second = Arc::new((imports.into(), OnceLock::new()));
+        Ok(Self { first: link(module, imports)?, second })
+    }
+}
+
+/// Whether the pool had no place left.
+pub(crate) fn is_exhausted(error: &wasmtime::Error) -> bool {
+    error.is::<PoolConcurrencyLimitError>()
+}
