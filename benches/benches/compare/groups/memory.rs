@@ -157,12 +157,19 @@ fn answered(run: &mut Run, package: &Package, piece: Piece, looks: [u32; 2]) {
     for engine in ENGINES {
         let memory = Task { piece, package: package.name(), engine, host: "pool", looks }.measure();
         for (look, bytes) in looks.into_iter().zip(memory) {
-            run.rows.push(Row::bytes(&what, engine, &format!("after {look} answers"), bytes, memory[0]));
+            run.rows.push(Row::bytes(&what, engine, &format!("after {} answers", words(look)), bytes, memory[0]));
         }
         let [few, many] = memory;
         let sign = if many < few { "-" } else { "" };
         grown.push(format!("{engine} {sign}{}", size((many - few).abs() as usize)));
     }
-    let [few, many] = looks;
+    let [few, many] = looks.map(words);
     run.notes.push(format!("Grown from {few} to {many} answers, {sessions}: {}.", grown.join(", ")));
+}
+
+fn words(count: u32) -> String {
+    match count % 1_000_000 {
+        0 => format!("{} million", count / 1_000_000),
+        _ => format!("{} thousand", count / 1_000),
+    }
 }
