@@ -1,9 +1,10 @@
 //! All ways to run a package on an engine, with one face. It costs each of them the same: one virtual call for each piece
 //! of work.
 
+use mistletoe::cache::{Cache, Cached};
 use mistletoe::wasi::{self, Wasi};
 use mistletoe::{AnyBackend, AnyPackage, AnySession, Backend, Caller, Error, Imports, Limits, Package, Session};
-use mistletoe::{Wasmer, Wasmi, Wasmtime};
+use mistletoe::{Tiered, Wasmer, Wasmi, Wasmtime};
 use mistletoe_benches::by_hand;
 use mistletoe_benches::by_hand::wasmtime::{Compiler, Settings};
 
@@ -50,40 +51,68 @@ pub(crate) fn hosts(engine: &str, offer: Offer, base: Base) -> Vec<(&'static str
     if pooling {
         hosts.push(("by hand, no pool", by_hand(engine, Settings::default())));
     }
-    hosts.push(("static", layer(engine, offer, &Limits::unlimited())));
+    hosts.push(("static", layer(engine, offer, &Limits::unlimited(), None)));
     let backend = mistletoe::backend(engine).expect("an engine");
     hosts.push(("erased", with_imports(Erased(backend), offer, &Limits::unlimited())));
     hosts
 }
 
-fn by_hand(engine: &str, settings: Settings) -> Box<dyn Host> {
-    let wasmtime = |compiler| {
-        let host = by_hand::wasmtime::Host::new(Settings { compiler, ..settings });
-        Box::new(host.expect("an engine"))
+/// The hosts that take compiled code from where it was kept: the base by hand, from a file, and the layer. None for an
+/// engine that cannot save what it compiled.
+pub(crate) fn kept(engine: &str, offer: Offer, wasm: &[u8], cache: &Cache) -> Vec<(&'static str, Box<dyn Host>)> {
+    let file: Box<dyn Host> = match engine {
+        "wasmi" | "wasmi-lazy" => return Vec::new(),
+        "wasmer" => Box::new(by_hand::wasmer::Host::new().keep(wasm).expect("a file")),
+        _ => Box::new(wasmtime(engine, Settings::default()).keep(wasm).expect("a file")),
     };
+    let layer = layer(engine, offer, &Limits::unlimited(), Some(cache));
+    vec![("by hand, from a file", file), ("static, from the cache", layer)]
+}
+
+fn wasmtime(engine: &str, settings: Settings) -> by_hand::wasmtime::Host {
+    let compiler = match engine {
+        "wasmtime" => Compiler::Cranelift,
+        "wasmtime-winch" => Compiler::Winch,
+        "wasmtime-pulley" => Compiler::Pulley,
+        _ => panic!("no host was written by hand for {engine}"),
+    };
+    by_hand::wasmtime::Host::new(Settings { compiler, ..settings }).expect("an engine")
+}
+
+fn by_hand(engine: &str, settings: Settings) -> Box<dyn Host> {
     match engine {
-        "wasmtime" => wasmtime(Compiler::Cranelift),
-        "wasmtime-winch" => wasmtime(Compiler::Winch),
-        "wasmtime-pulley" => wasmtime(Compiler::Pulley),
         "wasmi" => Box::new(by_hand::wasmi::Host::new(false).expect("an engine")),
         "wasmi-lazy" => Box::new(by_hand::wasmi::Host::new(true).expect("an engine")),
         "wasmer" => Box::new(by_hand::wasmer::Host::new()),
-        _ => panic!("no host was written by hand for {engine}"),
+        _ => Box::new(wasmtime(engine, settings)),
     }
 }
 
 /// The layer, with an engine that is known when this is compiled.
-pub(crate) fn layer(engine: &str, offer: Offer, limits: &Limits) -> Box<dyn Host> {
-    let wasmtime = |backend: mistletoe::Result<_>| with_imports(Static(backend.expect("an engine")), offer, limits);
+pub(crate) fn layer(engine: &str, offer: Offer, limits: &Limits, cache: Option<&Cache>) -> Box<dyn Host> {
+    fn on<B: Backend>(backend: B, offer: Offer, limits: &Limits, cache: Option<&Cache>) -> Box<dyn Host> {
+        match cache {
+            None => with_imports(Static(backend), offer, limits),
+            Some(cache) => with_imports(Static(Cached::new(backend, cache.clone())), offer, limits),
+        }
+    }
+    let wasmtime = |backend: mistletoe::Result<_>| on(backend.expect("an engine"), offer, limits, cache);
     match engine {
         "wasmtime" => wasmtime(Wasmtime::new()),
         "wasmtime-winch" => wasmtime(Wasmtime::winch()),
         "wasmtime-pulley" => wasmtime(Wasmtime::pulley()),
-        "wasmi" => with_imports(Static(Wasmi::new()), offer, limits),
-        "wasmi-lazy" => with_imports(Static(Wasmi::lazy()), offer, limits),
-        "wasmer" => with_imports(Static(Wasmer::new()), offer, limits),
+        "wasmi" => on(Wasmi::new(), offer, limits, cache),
+        "wasmi-lazy" => on(Wasmi::lazy(), offer, limits, cache),
+        "wasmer" => on(Wasmer::new(), offer, limits, cache),
         _ => panic!("no engine is called {engine}"),
     }
+}
+
+/// wasmi until wasmtime has compiled, on the layer. The sessions of a package are wasmi's, so many of them; the next one
+/// waits for wasmtime.
+pub(crate) fn tiered(offer: Offer, after: usize) -> Box<dyn Host> {
+    let tiered = Tiered::new(Wasmi::new(), Wasmtime::new().expect("an engine")).after(after);
+    with_imports(Static(tiered), offer, &Limits::unlimited())
 }
 
 /// The layer with what a package imports.
@@ -179,3 +208,16 @@ macro_rules! by_hand {
 }
 
 by_hand!(wasmtime wasmi wasmer);
+
+/// Gives what was kept, whatever the bytes.
+macro_rules! kept {
+    ($($engine:ident)*) => {$(
+        impl Host for by_hand::$engine::Kept {
+            fn load(&self, _: &[u8]) -> Box<dyn Loaded> {
+                Box::new(self.load().expect("a package"))
+            }
+        }
+    )*};
+}
+
+kept!(wasmtime wasmer);

@@ -1,33 +1,43 @@
 //! The layer beside hosts written by hand for one engine each, in groups of questions. `cargo xtask bench` runs this and
 //! makes tables and charts of it; what it prints on stdout is one line of JSON, which is [`measured::Measured`].
 //!
-//! `--group NAME` (several times, too) selects groups, `--quick` measures less.
+//! `--group NAME` (several times, too) selects groups, `--quick` measures less. `--child TASK` is what the program starts
+//! itself with where a candidate needs a process of its own.
 
 mod groups;
 mod hosts;
 mod measured;
+mod names;
 
 use std::process::ExitCode;
 
+use groups::GROUPS;
+use names::NAMES;
+
 fn main() -> ExitCode {
+    assert!(GROUPS.iter().map(|group| group.name).eq(NAMES), "names.rs has the groups, in their order");
     let (mut quick, mut selected) = (false, Vec::new());
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--quick" => quick = true,
             "--group" => selected.extend(arguments.next()),
+            "--child" => {
+                groups::memory::child(&arguments.next().unwrap_or_default());
+                return ExitCode::SUCCESS;
+            }
             // Cargo says so to every benchmark.
             "--bench" => {}
             other => return usage(&format!("what is {other}?")),
         }
     }
-    if let Some(unknown) = selected.iter().find(|name| !groups::GROUPS.iter().any(|group| group.name == **name)) {
+    if let Some(unknown) = selected.iter().find(|name| !NAMES.contains(&name.as_str())) {
         return usage(&format!("there is no group {unknown}"));
     }
     if cfg!(debug_assertions) {
         eprintln!("built with debug assertions: the layer is slower than it is");
     }
-    let groups = groups::GROUPS.iter().filter(|group| selected.is_empty() || selected.iter().any(|s| s == group.name));
+    let groups = GROUPS.iter().filter(|group| selected.is_empty() || selected.iter().any(|s| s == group.name));
     let groups = groups.map(|group| group.measure(quick)).collect();
     let measured = measured::Measured { quick, optimised: !cfg!(debug_assertions), groups };
     println!("{}", serde_json::to_string(&measured).expect("numbers and names"));
@@ -35,7 +45,6 @@ fn main() -> ExitCode {
 }
 
 fn usage(problem: &str) -> ExitCode {
-    let names: Vec<_> = groups::GROUPS.iter().map(|group| group.name).collect();
-    eprintln!("{problem}\nusage: compare [--quick] [--group NAME]...\ngroups: {}", names.join(", "));
+    eprintln!("{problem}\nusage: compare [--quick] [--group NAME]...\ngroups: {}", NAMES.join(", "));
     ExitCode::from(2)
 }

@@ -30,27 +30,29 @@ pub(crate) struct Group {
     pub(crate) rows: Vec<Row>,
 }
 
-/// How a time is to be shown.
+/// What a row's value is, and how it is to be shown.
 #[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Unit {
+    /// Nanoseconds.
     Time,
-    /// So many a second.
+    /// Nanoseconds, to be shown as so many a second.
     Rate,
+    Bytes,
 }
 
 /// What a chart compares.
 #[derive(Clone, Copy, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Chart {
-    /// The ratios of all rows but the bases.
+    /// The ratios of all rows but the first ones.
     Ratio,
-    /// The times of those on the layer, between engines.
-    Time,
+    /// The values, between engines.
+    Value,
 }
 
 /// One candidate. Rows that were measured in turns follow each other, and have `what` and `engine` in common; the first
-/// of them is the base, whose ratio is 1.
+/// of them is a base, whose ratio is 1. Where there is a second base, the rows behind it are compared with that one.
 #[derive(Serialize)]
 pub(crate) struct Row {
     /// What was run: a package, a size, a function.
@@ -58,11 +60,11 @@ pub(crate) struct Row {
     /// The engine's configuration, by the name of its backend.
     engine: String,
     host: String,
-    /// Median of the times for one piece of work, in nanoseconds.
-    time: f64,
-    /// What half of the times lie between.
+    /// Median of the values for one piece of work.
+    value: f64,
+    /// What half of the values lie between.
     quartiles: [f64; 2],
-    /// Median of the ratios to the base's time in the same round: above 1 is slower.
+    /// Median of the ratios to the base's value in the same round: above 1 is slower, or more.
     ratio: f64,
     ratio_quartiles: [f64; 2],
     rounds: usize,
@@ -76,11 +78,27 @@ impl Row {
             what: what.to_owned(),
             engine: engine.to_owned(),
             host: outcome.name,
-            time: nanoseconds(outcome.time),
+            value: nanoseconds(outcome.time),
             quartiles: outcome.quartiles.map(nanoseconds),
             ratio: outcome.ratio,
             ratio_quartiles: outcome.ratio_quartiles,
             rounds: outcome.rounds,
+        }
+    }
+
+    /// The row of something that was counted once.
+    pub(crate) fn bytes(what: &str, engine: &str, host: &str, bytes: f64, base: f64) -> Self {
+        // Nothing beside nothing is no multiple of it, but has to be a number.
+        let ratio = bytes.max(1.0) / base.max(1.0);
+        Self {
+            what: what.to_owned(),
+            engine: engine.to_owned(),
+            host: host.to_owned(),
+            value: bytes,
+            quartiles: [bytes; 2],
+            ratio,
+            ratio_quartiles: [ratio; 2],
+            rounds: 1,
         }
     }
 }

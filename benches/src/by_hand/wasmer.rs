@@ -1,8 +1,10 @@
 //! wasmer by hand: typed functions, and memory as a slice. Host functions belong to a store, so each instance has those
 //! made that it imports.
 
+use std::fs;
 use std::sync::Arc;
 
+use tempfile::NamedTempFile;
 use wasmer::sys::{Cranelift, EngineBuilder};
 use wasmer::{
     AsStoreRef, Engine, Function, FunctionEnv, FunctionEnvMut, Instance, Memory, Module, RuntimeError, Store,
@@ -26,6 +28,13 @@ pub struct Package {
     engine: Engine,
     module: Module,
     imports: Arc<[Maker]>,
+}
+
+/// An engine, and what it compiled of a package, in a file that nobody else has.
+#[derive(Debug)]
+pub struct Kept {
+    host: Host,
+    code: NamedTempFile,
 }
 
 /// Makes a host function for a store.
@@ -55,7 +64,21 @@ impl Host {
     ///
     /// The engine's.
     pub fn compile(&self, wasm: &[u8]) -> Result<Package> {
-        let module = Module::from_binary(&self.engine, wasm)?;
+        self.link(Module::from_binary(&self.engine, wasm)?)
+    }
+
+    /// Compiles a package into a file.
+    ///
+    /// # Errors
+    ///
+    /// The engine's, and the system's.
+    pub fn keep(self, wasm: &[u8]) -> Result<Kept> {
+        let code = NamedTempFile::new()?;
+        fs::write(&code, Module::from_binary(&self.engine, wasm)?.serialize()?)?;
+        Ok(Kept { host: self, code })
+    }
+
+    fn link(&self, module: Module) -> Result<Package> {
         let offered = makers();
         let import = |import: wasmer::ImportType| {
             let found = offered.iter().find(|(module, name, _)| (*module, *name) == (import.module(), import.name()));
@@ -69,6 +92,20 @@ impl Host {
 impl Default for Host {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl Kept {
+    /// The package from its file, not compiled again.
+    ///
+    /// # Errors
+    ///
+    /// The engine's.
+    pub fn load(&self) -> Result<Package> {
+        // SAFETY: the engine wrote the file itself, and it is this value's own.
+        #[allow(unsafe_code)]
+        let module = unsafe { Module::deserialize_from_file(&self.host.engine, &self.code) };
+        self.host.link(module?)
     }
 }
 

@@ -1,5 +1,8 @@
 //! wasmtime by hand: linked once for all instances, typed functions, and memory as a slice.
 
+use std::fs;
+
+use tempfile::NamedTempFile;
 use wasmtime::{
     Caller, Config, Enabled, Engine, InstanceAllocationStrategy, InstancePre, Linker, Memory, Module, ModuleExport,
     PoolingAllocationConfig, Store, Strategy, TypedFunc,
@@ -55,6 +58,12 @@ pub struct Package {
     generate: ModuleExport,
 }
 
+/// An engine, and what it compiled of a package, in a file that nobody else has.
+pub struct Kept {
+    host: Host,
+    code: NamedTempFile,
+}
+
 /// A live instance.
 pub struct Session {
     settings: Settings,
@@ -97,7 +106,21 @@ impl Host {
     ///
     /// The engine's.
     pub fn compile(&self, wasm: &[u8]) -> Result<Package> {
-        let module = Module::from_binary(&self.engine, wasm)?;
+        self.link(&Module::from_binary(&self.engine, wasm)?)
+    }
+
+    /// Compiles a package into a file.
+    ///
+    /// # Errors
+    ///
+    /// The engine's, and the system's.
+    pub fn keep(self, wasm: &[u8]) -> Result<Kept> {
+        let code = NamedTempFile::new()?;
+        fs::write(&code, Module::from_binary(&self.engine, wasm)?.serialize()?)?;
+        Ok(Kept { host: self, code })
+    }
+
+    fn link(&self, module: &Module) -> Result<Package> {
         let export = |name: &str| module.get_export_index(name).ok_or_else(|| format!("no export {name}"));
         Ok(Package {
             settings: self.settings,
@@ -106,8 +129,22 @@ impl Host {
             alloc: export("__mistletoe_alloc")?,
             dealloc: export("__mistletoe_dealloc")?,
             generate: export("__mistletoe_generate")?,
-            pre: self.linker.instantiate_pre(&module)?,
+            pre: self.linker.instantiate_pre(module)?,
         })
+    }
+}
+
+impl Kept {
+    /// The package from its file, not compiled again.
+    ///
+    /// # Errors
+    ///
+    /// The engine's.
+    pub fn load(&self) -> Result<Package> {
+        // SAFETY: the engine wrote the file itself, and it is this value's own.
+        #[allow(unsafe_code)]
+        let module = unsafe { Module::deserialize_file(&self.host.engine, &self.code) };
+        self.host.link(&module?)
     }
 }
 

@@ -97,6 +97,24 @@ impl Wasmer {
     }
 }
 
+/// The module from the artifact's file, mapped instead of copied: wasmer does so with what has a path, which an open file
+/// has on Linux.
+#[cfg(target_os = "linux")]
+fn mapped(engine: &Engine, artifact: &Artifact) -> Option<Module> {
+    use std::os::fd::AsRawFd as _;
+    let file = artifact.file().ok()?;
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    // SAFETY: an artifact is what `save` gave, byte for byte, in a file that nobody changes.
+    #[allow(unsafe_code)]
+    let module = unsafe { Module::deserialize_from_file(engine, path) };
+    module.ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn mapped(_: &Engine, _: &Artifact) -> Option<Module> {
+    None
+}
+
 impl Default for Wasmer {
     fn default() -> Self {
         Self::new()
@@ -129,11 +147,16 @@ impl Backend for Wasmer {
     }
 
     fn load(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<WasmerModule> {
-        let bytes = artifact.bytes().map_err(|error| Error::engine(Operation::Load, error))?;
-        // SAFETY: an artifact is what `save` gave, byte for byte.
-        #[allow(unsafe_code)]
-        let module = unsafe { Module::deserialize(&self.engine, bytes) };
-        let module = module.map_err(|error| Error::engine(Operation::Load, error))?;
+        let module = match mapped(&self.engine, artifact) {
+            Some(module) => module,
+            None => {
+                let bytes = artifact.bytes().map_err(|error| Error::engine(Operation::Load, error))?;
+                // SAFETY: an artifact is what `save` gave, byte for byte.
+                #[allow(unsafe_code)]
+                let module = unsafe { Module::deserialize(&self.engine, bytes) };
+                module.map_err(|error| Error::engine(Operation::Load, error))?
+            }
+        };
         Ok(WasmerModule { module, imports: imports.into() })
     }
 

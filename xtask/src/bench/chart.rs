@@ -25,9 +25,11 @@ const STYLE: &str = "
     .base { stroke: currentColor; stroke-opacity: 0.65; stroke-dasharray: 3 3; }
     .spread { stroke: currentColor; stroke-opacity: 0.75; stroke-width: 1.5; }
     .c0 { fill: #2a78d6; } .c1 { fill: #e8743b; } .c2 { fill: #1a9e77; } .c3 { fill: #8a8f98; }
+    .c4 { fill: #8250c8; } .c5 { fill: #b9bdc4; }
     @media (prefers-color-scheme: dark) {
         svg { color: #e6edf3; }
         .c0 { fill: #4a95ee; } .c1 { fill: #e0703c; } .c2 { fill: #24b087; } .c3 { fill: #878d96; }
+        .c4 { fill: #9a6be0; } .c5 { fill: #5b616a; }
     }
 ";
 
@@ -37,7 +39,7 @@ pub(super) fn chart(group: &Group) -> String {
     // What is the same in all charts of ratios, the line at 1, needs no bar.
     let shown = |comparison: &'_ [Row]| match group.chart {
         Chart::Ratio => comparison.get(1..).unwrap_or_default().to_vec(),
-        Chart::Time => comparison.to_vec(),
+        Chart::Value => comparison.to_vec(),
     };
     let mut hosts: Vec<String> = Vec::new();
     for row in comparisons.iter().flat_map(|comparison| shown(comparison)) {
@@ -52,9 +54,26 @@ pub(super) fn chart(group: &Group) -> String {
     let mut body = String::new();
     let mut y = 22.0;
     let _ = writeln!(body, "<text class=\"title\" x=\"0\" y=\"{y}\">{}</text>", escaped(&group.title));
+    y += 18.0;
+    let mut bases: Vec<&str> = Vec::new();
+    for base in comparisons.iter().filter_map(|comparison| comparison.first()) {
+        if !bases.contains(&base.host.as_str()) {
+            bases.push(&base.host);
+        }
+    }
+    let column = if group.column == "host" { String::new() } else { format!("with {}: ", group.column) };
+    let explained = match group.chart {
+        Chart::Value => "shorter is better; each part has a scale of its own".to_owned(),
+        Chart::Ratio => format!("times as long as {column}{}, the dashed line; shorter is better", bases.join(" or ")),
+    };
+    let _ = writeln!(body, "<text class=\"quiet\" x=\"0\" y=\"{y}\">{}</text>", escaped(&explained));
     y += 22.0;
     let mut x = 0.0;
     for (at, host) in hosts.iter().enumerate() {
+        let width = 40.0 + 7.0 * host.chars().count() as f64;
+        if x + width > WIDTH {
+            (x, y) = (0.0, y + 18.0);
+        }
         let _ = writeln!(
             body,
             "<rect class=\"c{}\" x=\"{x}\" y=\"{}\" width=\"11\" height=\"11\" rx=\"2\"/>",
@@ -62,19 +81,8 @@ pub(super) fn chart(group: &Group) -> String {
             y - 10.0
         );
         let _ = writeln!(body, "<text x=\"{}\" y=\"{y}\">{}</text>", x + 16.0, escaped(host));
-        x += 40.0 + 7.0 * host.chars().count() as f64;
+        x += width;
     }
-    let base = comparisons.first().and_then(|comparison| comparison.first()).map_or("", |row| &row.host);
-    let explained = match (group.chart, group.column.as_str()) {
-        (Chart::Time, _) => "shorter is better; each part has a scale of its own".to_owned(),
-        (Chart::Ratio, "host") => "times as long as by hand, the dashed line; shorter is better".to_owned(),
-        (Chart::Ratio, column) => format!("times as long as with {column}: {base}, the dashed line; shorter is better"),
-    };
-    let _ = writeln!(
-        body,
-        "<text class=\"quiet\" x=\"{WIDTH}\" y=\"{y}\" text-anchor=\"end\">{}</text>",
-        escaped(&explained)
-    );
     y += 8.0;
     let top = y;
 
@@ -90,8 +98,8 @@ pub(super) fn chart(group: &Group) -> String {
         );
         let longest = match group.chart {
             Chart::Ratio => longest,
-            Chart::Time => {
-                part.iter().flat_map(|rows| rows.iter()).map(|row| row.quartiles[1].max(row.time)).fold(0.0, f64::max)
+            Chart::Value => {
+                part.iter().flat_map(|rows| rows.iter()).map(|row| row.quartiles[1].max(row.value)).fold(0.0, f64::max)
             }
         };
         let scale = |value: f64| LEFT + (RIGHT - LEFT) * value / longest;
@@ -108,7 +116,7 @@ pub(super) fn chart(group: &Group) -> String {
             for row in &rows {
                 let (value, [low, high]) = match group.chart {
                     Chart::Ratio => (row.ratio, row.ratio_quartiles),
-                    Chart::Time => (row.time, row.quartiles),
+                    Chart::Value => (row.value, row.quartiles),
                 };
                 let at = hosts.iter().position(|host| *host == row.host).unwrap_or_default();
                 let (bar, line) = (y + (STEP - BAR) / 2.0, y + STEP / 2.0);
@@ -120,8 +128,8 @@ pub(super) fn chart(group: &Group) -> String {
                 );
                 let _ = writeln!(bars, "<path class=\"spread\" d=\"M{:.1} {line}H{:.1}\"/>", scale(low), scale(high),);
                 let label = match group.chart {
-                    Chart::Ratio => format!("{:.2} · {}", row.ratio, group.unit.show(row.time)),
-                    Chart::Time => group.unit.show(row.time),
+                    Chart::Ratio => format!("{:.2} · {}", row.ratio, group.unit.show(row.value)),
+                    Chart::Value => group.unit.show(row.value),
                 };
                 let _ = writeln!(
                     bars,
@@ -167,8 +175,11 @@ fn color(host: &str, at: usize) -> usize {
     match host {
         "static" | "default" => 0,
         "erased" | "with fuel" => 1,
-        "by hand" | "by hand, no pool" => 3,
-        _ => [2, 0, 1][at % 3],
+        "by hand" | "by hand, no pool" | "wasmi alone" | "wasmtime alone" => 3,
+        "static, from the cache" => 4,
+        "by hand, from a file" => 5,
+        "tiered" => 2,
+        _ => [2, 4, 5][at % 3],
     }
 }
 
@@ -215,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_chart_is_xml_and_its_texts_are_escaped() {
-        for group in [of(Chart::Ratio), of(Chart::Time)] {
+        for group in [of(Chart::Ratio), of(Chart::Value)] {
             let texts = texts(&super::chart(&group));
             let heading = "a&lt;package&gt;&amp;&quot;more&quot;";
             assert!(texts.iter().any(|text| text.replace(' ', "") == heading), "{texts:?}");
@@ -227,13 +238,13 @@ mod tests {
         let ratios = texts(&chart(&of(Chart::Ratio)));
         assert!(ratios.iter().any(|text| text == "1.02 · 1.03 µs"), "{ratios:?}");
         assert!(!ratios.iter().any(|text| text == "by hand"), "{ratios:?}");
-        let times = texts(&chart(&of(Chart::Time)));
+        let times = texts(&chart(&of(Chart::Value)));
         assert!(["by hand", "512 ns", "100 ms"].iter().all(|name| times.iter().any(|text| text == name)), "{times:?}");
     }
 
     #[test]
     fn no_bar_or_label_leaves_the_picture() {
-        for group in [of(Chart::Ratio), of(Chart::Time)] {
+        for group in [of(Chart::Ratio), of(Chart::Value)] {
             let svg = chart(&group);
             let number = |line: &str, name: &str| -> Option<f64> {
                 let rest = line.split_once(&format!(" {name}=\""))?.1;

@@ -48,13 +48,14 @@ pub(super) struct Group {
 pub(super) enum Unit {
     Time,
     Rate,
+    Bytes,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Chart {
     Ratio,
-    Time,
+    Value,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -62,7 +63,7 @@ pub(super) struct Row {
     pub(super) what: String,
     pub(super) engine: String,
     pub(super) host: String,
-    pub(super) time: f64,
+    pub(super) value: f64,
     pub(super) quartiles: [f64; 2],
     pub(super) ratio: f64,
     pub(super) ratio_quartiles: [f64; 2],
@@ -77,18 +78,30 @@ impl Group {
 }
 
 impl Unit {
-    /// A time in nanoseconds, as it is shown.
-    pub(super) fn show(self, time: f64) -> String {
+    /// A value, as it is shown: of a time in nanoseconds, or of bytes.
+    pub(super) fn show(self, value: f64) -> String {
         let (scaled, unit) = match self {
-            Self::Time if time < 1e3 => (time, "ns"),
-            Self::Time if time < 1e6 => (time / 1e3, "µs"),
-            Self::Time if time < 1e9 => (time / 1e6, "ms"),
-            Self::Time => (time / 1e9, "s"),
-            Self::Rate if time > 1e6 => (1e9 / time, "/s"),
-            Self::Rate if time > 1e3 => (1e6 / time, "k/s"),
-            Self::Rate => (1e3 / time, "M/s"),
+            Self::Time if value < 1e3 => (value, "ns"),
+            Self::Time if value < 1e6 => (value / 1e3, "µs"),
+            Self::Time if value < 1e9 => (value / 1e6, "ms"),
+            Self::Time => (value / 1e9, "s"),
+            Self::Rate if value > 1e6 => (1e9 / value, "/s"),
+            Self::Rate if value > 1e3 => (1e6 / value, "k/s"),
+            Self::Rate => (1e3 / value, "M/s"),
+            // There is no part of a byte.
+            Self::Bytes if value < 999.5 => return format!("{value:.0} B"),
+            Self::Bytes if value < 999.5e3 => (value / 1e3, "kB"),
+            Self::Bytes => (value / 1e6, "MB"),
         };
         format!("{} {unit}", digits(scaled))
+    }
+
+    /// What a column of such values is called.
+    pub(super) fn heading(self) -> &'static str {
+        match self {
+            Self::Time | Self::Rate => "median",
+            Self::Bytes => "size",
+        }
     }
 }
 
@@ -104,12 +117,12 @@ fn digits(value: f64) -> String {
 /// A group with one comparison, for tests.
 #[cfg(test)]
 pub(super) fn sample() -> Group {
-    let row = |host: &str, time: f64, ratio: f64| Row {
+    let row = |host: &str, value: f64, ratio: f64| Row {
         what: "a <package> & \"more\"".to_owned(),
         engine: "wasmtime".to_owned(),
         host: host.to_owned(),
-        time,
-        quartiles: [time * 0.9, time * 1.1],
+        value,
+        quartiles: [value * 0.9, value * 1.1],
         ratio,
         ratio_quartiles: [ratio * 0.99, ratio * 1.01],
         rounds: 7,
@@ -131,10 +144,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_have_three_digits_and_a_unit() {
-        let shown = |times: &[f64], unit: Unit| times.iter().map(|time| unit.show(*time)).collect::<Vec<_>>();
+    fn values_have_three_digits_and_a_unit() {
+        let shown = |values: &[f64], unit: Unit| values.iter().map(|value| unit.show(*value)).collect::<Vec<_>>();
         let times = shown(&[0.5, 9.996, 512.3, 1034.0, 99.96e6, 2.5e9], Unit::Time);
         assert_eq!(times, ["0.50 ns", "10.0 ns", "512 ns", "1.03 µs", "100 ms", "2.50 s"]);
         assert_eq!(shown(&[500.0, 2e3, 2.5e7], Unit::Rate), ["2.00 M/s", "500 k/s", "40.0 /s"]);
+        let bytes = shown(&[0.0, 999.4, 999.6, 81_920.0, 12.3e6], Unit::Bytes);
+        assert_eq!(bytes, ["0 B", "999 B", "1.00 kB", "81.9 kB", "12.3 MB"]);
     }
 }

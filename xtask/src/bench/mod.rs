@@ -2,6 +2,8 @@
 
 mod chart;
 mod measured;
+#[path = "../../../benches/benches/compare/names.rs"]
+mod names;
 mod tables;
 
 use std::fs;
@@ -11,7 +13,9 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, Result, ensure};
 
+use clap::builder::PossibleValuesParser;
 use measured::{Environment, Report};
+use names::NAMES;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -19,7 +23,7 @@ pub(crate) struct Args {
     #[arg(long)]
     quick: bool,
     /// Only this group; several may be named
-    #[arg(long, value_name = "GROUP")]
+    #[arg(long, value_name = "GROUP", value_parser = PossibleValuesParser::new(NAMES))]
     group: Vec<String>,
     /// How to print what was measured
     #[arg(long, value_enum, default_value_t = Format::Markdown)]

@@ -24,7 +24,7 @@ asks for. So the layer runs without limits here, too, but where the question is 
 
 Rows of the same engine and package ran in turns in one process, so that a ratio says more than a time: it is the median
 of the ratios to the host by hand within one round, and above 1.00 is slower. What half of the values lie between is in
-brackets. Each host answered as it should before it was timed.
+brackets. Each host answered as it should before it was timed. Sizes and memory are counted once.
 
 `cargo xtask bench --report docs/benchmarks.md` renews this file.
 
@@ -59,13 +59,14 @@ fn busy(other_load: Option<f64>, cores: usize) -> String {
 
 /// The table of a group, and below it what was left out.
 fn table(group: &Group) -> String {
-    let mut lines: Vec<[String; 5]> = vec![["", "engine", &group.column, "median", "ratio"].map(str::to_owned)];
+    let mut lines: Vec<[String; 5]> =
+        vec![["", "engine", &group.column, group.unit.heading(), "ratio"].map(str::to_owned)];
     for (row, before) in group.rows.iter().zip([None].into_iter().chain(group.rows.iter().map(Some))) {
         // What is as in the row before is not said again.
         let what = before.is_none_or(|before| before.what != row.what);
         let engine = what || before.is_none_or(|before| before.engine != row.engine);
         let new = |text: &str, is_new: bool| if is_new { escaped(text) } else { String::new() };
-        lines.push([new(&row.what, what), new(&row.engine, engine), escaped(&row.host), time(group, row), ratio(row)]);
+        lines.push([new(&row.what, what), new(&row.engine, engine), escaped(&row.host), value(group, row), ratio(row)]);
     }
     let mut widths = [0; 5];
     for line in &lines {
@@ -92,16 +93,21 @@ fn table(group: &Group) -> String {
     text
 }
 
-fn time(group: &Group, row: &Row) -> String {
-    let [low, high] = row.quartiles.map(|time| group.unit.show(time));
+fn value(group: &Group, row: &Row) -> String {
+    let value = group.unit.show(row.value);
+    let [low, high] = row.quartiles;
+    if low == high {
+        return value;
+    }
     // Of rates, the lower quartile belongs to the longer time.
     let [low, high] = if group.unit == Unit::Rate { [high, low] } else { [low, high] };
+    let [low, high] = [low, high].map(|quartile| group.unit.show(quartile));
     // The unit is said once where it is the same.
     let low = match (low.split_once(' '), high.split_once(' ')) {
         (Some((number, unit)), Some((_, other))) if unit == other => number.to_owned(),
         _ => low,
     };
-    format!("{} ({low} – {high})", group.unit.show(row.time))
+    format!("{value} ({low} – {high})")
 }
 
 fn ratio(row: &Row) -> String {
@@ -158,6 +164,16 @@ One is left out.
         let mut group = sample();
         group.unit = Unit::Rate;
         assert!(table(&group).contains("1.95 M/s (1.77 – 2.17 M/s)"), "{}", table(&group));
+    }
+
+    #[test]
+    fn what_was_counted_once_has_no_brackets() {
+        let mut group = sample();
+        group.unit = Unit::Bytes;
+        group.rows.truncate(1);
+        (group.rows[0].quartiles, group.rows[0].ratio_quartiles) = ([group.rows[0].value; 2], [1.0; 2]);
+        let table = table(&group);
+        assert!(table.contains("| size  | ratio |") && table.contains("| 512 B | 1.00  |"), "{table}");
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! The questions, and what is run to answer them.
 
+mod kept;
+pub(crate) mod memory;
+mod tiered;
+
 use std::fs;
 use std::hint::black_box;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -10,8 +14,9 @@ use std::time::{Duration, Instant};
 use mistletoe::Limits;
 use mistletoe_benches::interleaved::{Comparison, Effort};
 
-use crate::hosts::{Base, Host, Loaded, Offer, hosts, layer};
+use crate::hosts::{self, Base, Host, Loaded, Offer, hosts, layer};
 use crate::measured::{self, Chart, Row, Unit};
+use crate::names::NAMES;
 
 const ENGINES: [&str; 3] = ["wasmtime", "wasmer", "wasmi"];
 
@@ -26,13 +31,14 @@ pub(crate) struct Group {
     measure: fn(&mut Run),
 }
 
-pub(crate) const GROUPS: [Group; 7] = [
+pub(crate) const GROUPS: [Group; NAMES.len()] = [
     Group {
         name: "round-trip",
         title: "An answer from an open session",
         about: "`Session::generate` on an instance that has answered before. The sizes are those of an input that the \
             package hands back as it is, so that little is left but the calls and the copies; the packages are \
-            examples, and make a manifest.",
+            examples, and make a manifest. `tiered` is `Tiered<Wasmi, Wasmtime>` when wasmtime has compiled, beside the \
+            layer on wasmtime alone.",
         column: "host",
         unit: Unit::Time,
         chart: Chart::Ratio,
@@ -53,10 +59,14 @@ pub(crate) const GROUPS: [Group; 7] = [
         name: "cold-start",
         title: "From bytes to the first answer",
         about: "A package is checked, compiled and instantiated, answers once, and is dropped. The engine is there \
-            before. The hosts by hand leave all checks to the engine.",
+            before. The hosts by hand leave all checks to the engine. Where the engine can save what it compiled, there \
+            are hosts besides that take it from where it was kept: by hand from a file, with no look at it, and the layer \
+            from its cache, which compares a digest of it; the ratio is that of these two. `tiered` is \
+            `Tiered<Wasmi, Wasmtime>`, whose first answer is wasmi's, while wasmtime compiles in another thread; it is \
+            beside the layer on wasmi alone, and both are timed until the answer is there.",
         column: "host",
         unit: Unit::Time,
-        chart: Chart::Time,
+        chart: Chart::Value,
         measure: cold_start,
     },
     Group {
@@ -99,8 +109,32 @@ pub(crate) const GROUPS: [Group; 7] = [
             where the layer has checks of its own before it (a module that they passed is not checked again by wasmi).",
         column: "host",
         unit: Unit::Time,
-        chart: Chart::Time,
+        chart: Chart::Value,
         measure: compile,
+    },
+    Group {
+        name: "artifacts",
+        title: "The size of compiled code",
+        about: "What the layer's cache keeps of a package, as the engine saves it, without limits, with the default ones, \
+            and with fuel besides: limits are in the code. Ratios are to the size of the module.",
+        column: "limits",
+        unit: Unit::Bytes,
+        chart: Chart::Value,
+        measure: kept::artifacts,
+    },
+    Group {
+        name: "memory",
+        title: "Memory",
+        about: "What one more compiled package holds of memory, and one more open session that has answered once: the mean \
+            of 64 sessions, of 16 packages, or of 4 large ones, with one there before them. Below, all that a process \
+            has after a thousand answers and after many more, from a pool with room for one session. Each row is a \
+            process of its own. It has written to what is counted, or shares it with nobody (`Pss_Anon` and `Pss_Shmem` \
+            of `/proc/self/smaps_rollup`): what is resident besides are pages of the program's file, which do not \
+            depend on how many packages or sessions there are.",
+        column: "host",
+        unit: Unit::Bytes,
+        chart: Chart::Value,
+        measure: memory::measure,
     },
 ];
 
@@ -142,21 +176,12 @@ impl Run {
 
     /// The example packages, without the large one if it has to be quick: compiling it takes seconds.
     fn packages(&mut self) -> Vec<Package> {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let find = |name: &str| -> Option<PathBuf> {
-            let folders = [root.join("examples/packages"), root.join("target/packages")];
-            folders.into_iter().map(|folder| folder.join(format!("{name}.wasm"))).find(|path| path.is_file())
-        };
         let mut packages = Vec::new();
-        for (name, offer, is_large) in [
-            ("namespace-c", Offer::Nothing, false),
-            ("namespace-rust", Offer::Nothing, false),
-            ("namespace-go", Offer::Wasi, true),
-        ] {
+        for (name, _, is_large) in EXAMPLES {
             if is_large && self.quick {
                 self.notes.push(format!("`{name}` is left out of a quick run."));
-            } else if let Some(path) = find(name) {
-                packages.push(Package::example(name, offer, fs::read(path).expect("a file that can be read")));
+            } else if let Some(package) = Package::find(name) {
+                packages.push(package);
             } else {
                 self.notes.push(format!("`{name}` is not built: run `cargo xtask packages`."));
             }
@@ -164,6 +189,13 @@ impl Run {
         packages
     }
 }
+
+/// The example packages: what they import, and whether they are large.
+const EXAMPLES: [(&str, Offer, bool); 3] = [
+    ("namespace-c", Offer::Nothing, false),
+    ("namespace-rust", Offer::Nothing, false),
+    ("namespace-go", Offer::Wasi, true),
+];
 
 /// A package, and what it is asked.
 struct Package {
@@ -175,6 +207,15 @@ struct Package {
 }
 
 impl Package {
+    /// One of the examples, if it was built.
+    fn find(name: &str) -> Option<Self> {
+        let (_, offer, _) = EXAMPLES.into_iter().find(|example| example.0 == name)?;
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let folders = [root.join("examples/packages"), root.join("target/packages")];
+        let path = folders.into_iter().map(|folder| folder.join(format!("{name}.wasm"))).find(|path| path.is_file())?;
+        Some(Self::example(name, offer, fs::read(path).expect("a file that can be read")))
+    }
+
     fn example(name: &str, offer: Offer, wasm: Vec<u8>) -> Self {
         let what = format!("{name}, {}", size(wasm.len()));
         let input = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistInput\ndata:\n  name: my-namespace\n".to_owned();
@@ -182,6 +223,11 @@ impl Package {
             namespace.yaml: |\n      apiVersion: v1\n      kind: Namespace\n      metadata:\n        \
             name: my-namespace\n";
         Self { what, wasm, offer, input, output: output.to_owned() }
+    }
+
+    /// An example's name.
+    fn name(&self) -> &str {
+        self.what.split(',').next().unwrap_or_default()
     }
 
     fn check(&self, answer: &str) {
@@ -216,6 +262,18 @@ fn candidates<'a>(turn: Duration, works: impl IntoIterator<Item = (&'a str, Box<
     comparison
 }
 
+/// The same with candidates that look at the clock themselves.
+fn timed_candidates<'a>(
+    turn: Duration,
+    works: impl IntoIterator<Item = (&'a str, Box<dyn FnMut(u32) -> Duration + 'a>)>,
+) -> Comparison<'a> {
+    let mut comparison = Comparison::new().turn(turn);
+    for (at, (name, work)) in works.into_iter().enumerate() {
+        if at == 0 { comparison.base_timed(name, work) } else { comparison.add_timed(name, work) }
+    }
+    comparison
+}
+
 /// Answers on open sessions.
 fn sessions(run: &mut Run, package: &Package, engine: &str, pieces: u32) {
     let loaded = package.loaded(engine, Base::Plain);
@@ -236,17 +294,16 @@ fn answers<'a>(package: &'a Package, loaded: &dyn Loaded) -> Box<dyn FnMut() + '
 fn round_trip(run: &mut Run) {
     let echo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/fixtures/protocol/echo.wat");
     let echo = wat::parse_file(echo).expect("the fixture assembles");
-    for (what, size) in [("64 B", 64), ("4 KiB", 4 << 10), ("256 KiB", 256 << 10), ("4 MiB", 4 << 20)] {
+    let sizes = [("64 B", 64), ("4 KiB", 4 << 10), ("256 KiB", 256 << 10), ("4 MiB", 4 << 20)];
+    let sizes = sizes.map(|(what, size)| {
         let (input, output) = ("x".repeat(size), "x".repeat(size));
-        let package = Package { what: what.to_owned(), wasm: echo.clone(), offer: Offer::Nothing, input, output };
+        Package { what: what.to_owned(), wasm: echo.clone(), offer: Offer::Nothing, input, output }
+    });
+    for package in sizes.into_iter().chain(run.packages()) {
         for engine in ENGINES {
             sessions(run, &package, engine, 1);
         }
-    }
-    for package in run.packages() {
-        for engine in ENGINES {
-            sessions(run, &package, engine, 1);
-        }
+        tiered::in_the_end(run, &package);
     }
 }
 
@@ -265,27 +322,47 @@ fn instance(run: &mut Run) {
 }
 
 fn cold_start(run: &mut Run) {
-    from_bytes(run, |package, host| drop(black_box(host.load(black_box(&package.wasm)).answer(&package.input))));
+    for package in run.packages() {
+        for backend in mistletoe::backends() {
+            let (_folder, cache) = kept::cache();
+            let kept = hosts::kept(backend.name(), package.offer, &package.wasm, &cache);
+            from_bytes(run, &package, backend.name(), kept, |package, host| {
+                drop(black_box(host.load(black_box(&package.wasm)).answer(&package.input)));
+            });
+        }
+        tiered::first_answer(run, &package);
+    }
 }
 
 fn compile(run: &mut Run) {
-    from_bytes(run, |package, host| drop(black_box(host.load(black_box(&package.wasm)))));
-}
-
-/// What hosts do with the bytes of a package, on each engine configuration.
-fn from_bytes(run: &mut Run, work: fn(&Package, &dyn Host)) {
     for package in run.packages() {
         for backend in mistletoe::backends() {
-            let engine = backend.name();
-            let hosts = hosts(engine, package.offer, Base::Plain);
-            let works = hosts.iter().map(|(name, host)| {
-                package.check(&host.load(&package.wasm).answer(&package.input));
-                (*name, Box::new(|| work(&package, &**host)) as Box<dyn FnMut()>)
+            from_bytes(run, &package, backend.name(), Vec::new(), |package, host| {
+                drop(black_box(host.load(black_box(&package.wasm))));
             });
-            let comparison = candidates(Duration::from_millis(5), works);
-            run.compare(&package.what, engine, 1, comparison);
         }
     }
+}
+
+/// What hosts do with the bytes of a package, and behind them others that take it from where it was kept, the first of
+/// which is their base.
+fn from_bytes(
+    run: &mut Run,
+    package: &Package,
+    engine: &str,
+    kept: Vec<(&'static str, Box<dyn Host>)>,
+    work: fn(&Package, &dyn Host),
+) {
+    let mut comparison = Comparison::new().turn(Duration::from_millis(5));
+    for hosts in [hosts(engine, package.offer, Base::Plain), kept] {
+        for (at, (name, host)) in hosts.into_iter().enumerate() {
+            // This fills the cache, too.
+            package.check(&host.load(&package.wasm).answer(&package.input));
+            let work = move || work(package, &*host);
+            if at == 0 { comparison.base(name, work) } else { comparison.add(name, work) }
+        }
+    }
+    run.compare(&package.what, engine, 1, comparison);
 }
 
 const CALLS: u32 = 1_000;
@@ -347,16 +424,16 @@ fn host_call(run: &mut Run) {
     }
 }
 
+fn limits_to_compare() -> [(&'static str, Limits); 3] {
+    [("none", Limits::unlimited()), ("default", Limits::default()), ("with fuel", Limits::default().fuel(u64::MAX / 2))]
+}
+
 fn limits(run: &mut Run) {
-    let limits = [
-        ("none", Limits::unlimited()),
-        ("default", Limits::default()),
-        ("with fuel", Limits::default().fuel(u64::MAX / 2)),
-    ];
+    let limits = limits_to_compare();
     for package in run.packages() {
         for engine in ENGINES {
             let works = limits.iter().map(|(name, limits)| {
-                let loaded = layer(engine, package.offer, limits).load(&package.wasm);
+                let loaded = layer(engine, package.offer, limits, None).load(&package.wasm);
                 (*name, answers(&package, &*loaded))
             });
             let comparison = candidates(Duration::from_millis(1), works);
@@ -367,16 +444,16 @@ fn limits(run: &mut Run) {
 
 fn threads(run: &mut Run) {
     let packages = run.packages();
-    let package = packages.iter().find(|package| package.what.starts_with("namespace-rust")).expect("it is committed");
+    let package = packages.iter().find(|package| package.name() == "namespace-rust").expect("it is committed");
     for fresh in [false, true] {
         for count in [1, 2] {
             for engine in ENGINES {
                 let loaded = package.loaded(engine, if fresh { Base::Pooled } else { Base::Plain });
-                let mut comparison = Comparison::new().turn(Duration::from_millis(20));
-                for (at, (name, loaded)) in loaded.iter().enumerate() {
+                let works = loaded.iter().map(|(name, loaded)| {
                     let work = move |repetitions| on_threads(count, package, &**loaded, fresh, repetitions);
-                    if at == 0 { comparison.base_timed(*name, work) } else { comparison.add_timed(*name, work) }
-                }
+                    (*name, Box::new(work) as Box<dyn FnMut(u32) -> Duration>)
+                });
+                let comparison = timed_candidates(Duration::from_millis(20), works);
                 let instance = if fresh { "fresh instances" } else { "open sessions" };
                 let threads = if count == 1 { "1 thread" } else { "2 threads" };
                 run.compare(&format!("{instance}, {threads}"), engine, count, comparison);

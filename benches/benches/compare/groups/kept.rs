@@ -1,0 +1,35 @@
+//! Compiled code that is kept: what engines save, in a folder that goes with the measuring.
+
+use mistletoe::Backend as _;
+use mistletoe::cache::Cache;
+use tempfile::TempDir;
+
+use super::{Run, limits_to_compare};
+use crate::hosts::layer;
+use crate::measured::Row;
+
+/// A cache in a folder of its own, where nothing may be wrong.
+pub(super) fn cache() -> (TempDir, Cache) {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cache = Cache::open(folder.path().join("cache")).expect("a cache");
+    let cache = cache.on_problem(|problem| panic!("{problem}: {}", problem.source));
+    (folder, cache)
+}
+
+/// How large compiled code is, as the engines save it.
+pub(super) fn artifacts(run: &mut Run) {
+    for package in run.packages() {
+        for engine in mistletoe::backends().iter().map(|backend| backend.name()) {
+            if mistletoe::backend(engine).expect("an engine").artifacts().is_none() {
+                continue;
+            }
+            eprintln!("{}, {engine}", package.what);
+            for (name, limits) in limits_to_compare() {
+                let (_folder, cache) = cache();
+                drop(layer(engine, package.offer, &limits, Some(&cache)).load(&package.wasm));
+                let bytes = cache.entries().expect("a folder").iter().map(|entry| entry.bytes).sum::<u64>();
+                run.rows.push(Row::bytes(&package.what, engine, name, bytes as f64, package.wasm.len() as f64));
+            }
+        }
+    }
+}
