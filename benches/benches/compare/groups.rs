@@ -175,6 +175,14 @@ struct Package {
 }
 
 impl Package {
+    /// The one that hands its input back.
+    fn echo(what: &str, size: usize) -> Self {
+        let wasm = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/fixtures/protocol/echo.wat");
+        let wasm = wat::parse_file(wasm).expect("the fixture assembles");
+        let (input, output) = ("x".repeat(size), "x".repeat(size));
+        Self { what: what.to_owned(), wasm, offer: Offer::Echo, input, output }
+    }
+
     fn example(name: &str, offer: Offer, wasm: Vec<u8>) -> Self {
         let what = format!("{name}, {}", size(wasm.len()));
         let input = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistInput\ndata:\n  name: my-namespace\n".to_owned();
@@ -234,11 +242,8 @@ fn answers<'a>(package: &'a Package, loaded: &dyn Loaded) -> Box<dyn FnMut() + '
 }
 
 fn round_trip(run: &mut Run) {
-    let echo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/fixtures/protocol/echo.wat");
-    let echo = wat::parse_file(echo).expect("the fixture assembles");
     for (what, size) in [("64 B", 64), ("4 KiB", 4 << 10), ("256 KiB", 256 << 10), ("4 MiB", 4 << 20)] {
-        let (input, output) = ("x".repeat(size), "x".repeat(size));
-        let package = Package { what: what.to_owned(), wasm: echo.clone(), offer: Offer::Nothing, input, output };
+        let package = Package::echo(what, size);
         for engine in ENGINES {
             sessions(run, &package, engine, 1);
         }
@@ -251,7 +256,7 @@ fn round_trip(run: &mut Run) {
 }
 
 fn instance(run: &mut Run) {
-    for package in run.packages() {
+    for package in [Package::echo("echo, 4 KiB", 4 << 10)].into_iter().chain(run.packages()) {
         for engine in ENGINES {
             let loaded = package.loaded(engine, Base::Pooled);
             let works = loaded.iter().map(|(name, loaded)| {
@@ -265,16 +270,20 @@ fn instance(run: &mut Run) {
 }
 
 fn cold_start(run: &mut Run) {
-    from_bytes(run, |package, host| drop(black_box(host.load(black_box(&package.wasm)).answer(&package.input))));
+    let packages = [Package::echo("echo, 4 KiB", 4 << 10)].into_iter().chain(run.packages());
+    from_bytes(run, packages, |package, host| {
+        drop(black_box(host.load(black_box(&package.wasm)).answer(&package.input)));
+    });
 }
 
 fn compile(run: &mut Run) {
-    from_bytes(run, |package, host| drop(black_box(host.load(black_box(&package.wasm)))));
+    let packages = run.packages();
+    from_bytes(run, packages, |package, host| drop(black_box(host.load(black_box(&package.wasm)))));
 }
 
 /// What hosts do with the bytes of a package, on each engine configuration.
-fn from_bytes(run: &mut Run, work: fn(&Package, &dyn Host)) {
-    for package in run.packages() {
+fn from_bytes(run: &mut Run, packages: impl IntoIterator<Item = Package>, work: fn(&Package, &dyn Host)) {
+    for package in packages {
         for backend in mistletoe::backends() {
             let engine = backend.name();
             let hosts = hosts(engine, package.offer, Base::Plain);
