@@ -29,6 +29,8 @@ pub(crate) trait Live {
 #[derive(Clone, Copy)]
 pub(crate) enum Offer {
     Nothing,
+    /// Nothing, and it hands its input back, which the peers have guests of their own for.
+    Echo,
     Wasi,
     /// The functions of the group about host calls.
     Env,
@@ -54,6 +56,8 @@ pub(crate) fn hosts(engine: &str, offer: Offer, base: Base) -> Vec<(&'static str
     hosts.push(("static", layer(engine, offer, &Limits::unlimited(), None)));
     let backend = mistletoe::backend(engine).expect("an engine");
     hosts.push(("erased", with_imports(Erased(backend), offer, &Limits::unlimited())));
+    #[cfg(feature = "peers")]
+    hosts.extend(crate::peers::hosts(engine, offer, pooling));
     hosts
 }
 
@@ -133,7 +137,7 @@ where
 {
     let limits = limits.clone();
     match offer {
-        Offer::Nothing => Box::new(Layer { path, imports: Imports::<()>::new(), limits }),
+        Offer::Nothing | Offer::Echo => Box::new(Layer { path, imports: Imports::<()>::new(), limits }),
         Offer::Wasi => Box::new(Layer { path, imports: wasi::imports::<Wasi>(), limits }),
         Offer::Env => Box::new(Layer { path, imports: env(), limits }),
     }
@@ -171,7 +175,7 @@ impl<T: Default + Send + 'static> Host for Layer<Erased, T> {
     }
 }
 
-/// What the three kinds have in common but for their types.
+/// What all kinds have in common but for their types.
 macro_rules! runs {
     ([$($generics:tt)*] $package:ty, $session:ty) => {
         impl<$($generics)*> Loaded for $package {
@@ -191,6 +195,9 @@ macro_rules! runs {
         }
     };
 }
+
+#[cfg(feature = "peers")]
+pub(crate) use runs;
 
 runs!([B: Backend, T: Default + Send + 'static] Package<B, T>, Session<B, T>);
 runs!([T: Default + Send + 'static] AnyPackage<T>, AnySession<T>);

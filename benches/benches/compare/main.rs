@@ -1,13 +1,16 @@
 //! The layer beside hosts written by hand for one engine each, in groups of questions. `cargo xtask bench` runs this and
 //! makes tables and charts of it; what it prints on stdout is one line of JSON, which is [`measured::Measured`].
 //!
-//! `--group NAME` (several times, too) selects groups, `--quick` measures less. `--child TASK` is what the program starts
-//! itself with where a candidate needs a process of its own.
+//! `--group NAME` (several times, too) selects groups, `--quick` measures less. With the feature `peers`, other layers are
+//! among the candidates. `--child TASK` is what the program starts itself with where a candidate needs a process of its
+//! own.
 
 mod groups;
 mod hosts;
 mod measured;
 mod names;
+#[cfg(feature = "peers")]
+mod peers;
 
 use std::process::ExitCode;
 
@@ -39,7 +42,8 @@ fn main() -> ExitCode {
     }
     let groups = GROUPS.iter().filter(|group| selected.is_empty() || selected.iter().any(|s| s == group.name));
     let groups = groups.map(|group| group.measure(quick)).collect();
-    let measured = measured::Measured { quick, optimised: !cfg!(debug_assertions), groups };
+    let (optimised, peers) = (!cfg!(debug_assertions), cfg!(feature = "peers"));
+    let measured = measured::Measured { quick, optimised, peers, groups };
     println!("{}", serde_json::to_string(&measured).expect("numbers and names"));
     ExitCode::SUCCESS
 }

@@ -10,6 +10,8 @@ pub(crate) struct Measured {
     pub(crate) quick: bool,
     /// Whether it was built with the profile that counts.
     pub(crate) optimised: bool,
+    /// Whether other layers were among the candidates.
+    pub(crate) peers: bool,
     pub(crate) groups: Vec<Group>,
 }
 

@@ -41,10 +41,7 @@ impl Host {
     ///
     /// The engine's.
     pub fn new(lazy: bool) -> Result<Self> {
-        let mode = if lazy { CompilationMode::LazyTranslation } else { CompilationMode::Eager };
-        let mut config = Config::default();
-        config.compilation_mode(mode);
-        let engine = Engine::new(&config);
+        let engine = engine(lazy);
         Ok(Self { linker: Arc::new(linker(&engine)?), engine })
     }
 
@@ -101,6 +98,15 @@ impl Session {
         self.dealloc.call(&mut self.store, (start, size))?;
         Ok(output)
     }
+}
+
+/// The engine alone.
+#[must_use]
+pub fn engine(lazy: bool) -> Engine {
+    let mode = if lazy { CompilationMode::LazyTranslation } else { CompilationMode::Eager };
+    let mut config = Config::default();
+    config.compilation_mode(mode);
+    Engine::new(&config)
 }
 
 fn linker(engine: &Engine) -> Result<Linker<State>> {

@@ -81,22 +81,7 @@ impl Host {
     ///
     /// The engine's.
     pub fn new(settings: Settings) -> Result<Self> {
-        let mut config = Config::new();
-        match settings.compiler {
-            Compiler::Cranelift => config.strategy(Strategy::Cranelift),
-            Compiler::Winch => config.strategy(Strategy::Winch),
-            Compiler::Pulley => config.target("pulley64")?,
-        };
-        config.cranelift_nan_canonicalization(true).wasm_backtrace_max_frames(None).wasm_gc(false);
-        config.epoch_interruption(settings.epochs).consume_fuel(settings.fuel);
-        if settings.pooling {
-            // What an instance has written is cleared by hand up to a size, instead of by the kernel.
-            let mut pool = PoolingAllocationConfig::default();
-            pool.total_core_instances(16).total_memories(16).total_tables(16).max_unused_warm_slots(16);
-            pool.linear_memory_keep_resident(1 << 20).table_keep_resident(1 << 20).pagemap_scan(Enabled::Auto);
-            config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-        }
-        let engine = Engine::new(&config)?;
+        let engine = engine(settings)?;
         Ok(Self { settings, linker: linker(&engine)?, engine })
     }
 
@@ -198,6 +183,30 @@ impl Session {
         self.dealloc.call(&mut self.store, (start, size))?;
         Ok(output)
     }
+}
+
+/// The engine alone.
+///
+/// # Errors
+///
+/// The engine's.
+pub fn engine(settings: Settings) -> Result<Engine> {
+    let mut config = Config::new();
+    match settings.compiler {
+        Compiler::Cranelift => config.strategy(Strategy::Cranelift),
+        Compiler::Winch => config.strategy(Strategy::Winch),
+        Compiler::Pulley => config.target("pulley64")?,
+    };
+    config.cranelift_nan_canonicalization(true).wasm_backtrace_max_frames(None).wasm_gc(false);
+    config.epoch_interruption(settings.epochs).consume_fuel(settings.fuel);
+    if settings.pooling {
+        // What an instance has written is cleared by hand up to a size, instead of by the kernel.
+        let mut pool = PoolingAllocationConfig::default();
+        pool.total_core_instances(16).total_memories(16).total_tables(16).max_unused_warm_slots(16);
+        pool.linear_memory_keep_resident(1 << 20).table_keep_resident(1 << 20).pagemap_scan(Enabled::Auto);
+        config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
+    }
+    Ok(Engine::new(&config)?)
 }
 
 /// What each call may use.

@@ -25,11 +25,11 @@ const STYLE: &str = "
     .base { stroke: currentColor; stroke-opacity: 0.65; stroke-dasharray: 3 3; }
     .spread { stroke: currentColor; stroke-opacity: 0.75; stroke-width: 1.5; }
     .c0 { fill: #2a78d6; } .c1 { fill: #e8743b; } .c2 { fill: #1a9e77; } .c3 { fill: #8a8f98; }
-    .c4 { fill: #8250c8; } .c5 { fill: #b9bdc4; }
+    .c4 { fill: #9a5fd0; } .c5 { fill: #c2a318; }
     @media (prefers-color-scheme: dark) {
         svg { color: #e6edf3; }
         .c0 { fill: #4a95ee; } .c1 { fill: #e0703c; } .c2 { fill: #24b087; } .c3 { fill: #878d96; }
-        .c4 { fill: #9a6be0; } .c5 { fill: #5b616a; }
+        .c4 { fill: #a873dc; } .c5 { fill: #b89a1c; }
     }
 ";
 
@@ -176,9 +176,9 @@ fn color(host: &str, at: usize) -> usize {
         "static" | "default" => 0,
         "erased" | "with fuel" => 1,
         "by hand" | "by hand, no pool" | "wasmi alone" | "wasmtime alone" => 3,
-        "static, from the cache" => 4,
-        "by hand, from a file" => 5,
-        "tiered" => 2,
+        "tiered" | "wasm_runtime_layer" => 2,
+        "static, from the cache" | "waPC" => 4,
+        "by hand, from a file" | "Extism" => 5,
         _ => [2, 4, 5][at % 3],
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Environment {
     pub(super) os: String,
     /// How many cores other programs had on average meanwhile.
     pub(super) other_load: Option<f64>,
-    /// The compiler and the engines, each with its version.
+    /// The compiler, the engines and the peers, each with its version.
     pub(super) versions: Vec<String>,
 }
 
@@ -28,6 +28,9 @@ pub(super) struct Environment {
 pub(super) struct Measured {
     pub(super) quick: bool,
     pub(super) optimised: bool,
+    /// Earlier runs had none.
+    #[serde(default)]
+    pub(super) peers: bool,
     pub(super) groups: Vec<Group>,
 }
 

@@ -25,6 +25,9 @@ pub(crate) struct Args {
     /// Only this group; several may be named
     #[arg(long, value_name = "GROUP", value_parser = PossibleValuesParser::new(NAMES))]
     group: Vec<String>,
+    /// With other layers, too: wasm_runtime_layer, waPC and Extism, which take some minutes to build
+    #[arg(long)]
+    peers: bool,
     /// How to print what was measured
     #[arg(long, value_enum, default_value_t = Format::Markdown)]
     format: Format,
@@ -32,7 +35,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "group"])]
     report: Option<PathBuf>,
     /// Read the JSON of an earlier run instead of measuring
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "group"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "group", "peers"])]
     from: Option<PathBuf>,
 }
 
@@ -59,11 +62,19 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
 }
 
+/// The crates that `--peers` is about.
+const PEERS: [&str; 6] =
+    ["wasm_runtime_layer", "wasmtime_runtime_layer", "wasmi_runtime_layer", "wapc", "wasmtime-provider", "extism"];
+
 /// Builds the benchmark as `cargo bench --workspace` does, so that nothing is built twice, and runs it.
 fn measure(args: &Args) -> Result<Report> {
     let cargo = || {
         let mut command = Command::new(env!("CARGO"));
         command.current_dir(crate::root()).args(["bench", "--workspace", "--bench", "compare"]);
+        if args.peers {
+            // Extism's wasmtime is declared for a newer compiler than the one that builds it here.
+            command.args(["--features", "mistletoe-benches/peers", "--ignore-rust-version"]);
+        }
         command
     };
     let built = cargo().arg("--no-run").status().context("cannot run cargo")?;
@@ -79,7 +90,7 @@ fn measure(args: &Args) -> Result<Report> {
     ensure!(output.status.success(), "the benchmark failed");
     let other_load = begin.and_then(|begin| Some(begin.others_until(Load::now()?)));
     let measured = serde_json::from_slice(&output.stdout).context("the benchmark printed something else than JSON")?;
-    Ok(Report { environment: environment(other_load)?, measured })
+    Ok(Report { environment: environment(args.peers, other_load)?, measured })
 }
 
 fn write(report: &Report, path: &Path) -> Result<()> {
@@ -103,7 +114,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).with_context(|| format!("cannot read {}", path.display()))
 }
 
-fn environment(other_load: Option<f64>) -> Result<Environment> {
+fn environment(peers: bool, other_load: Option<f64>) -> Result<Environment> {
     let date = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
     let field = |file: &str, name: &str, between: char| {
         let text = fs::read_to_string(file).ok()?;
@@ -117,7 +128,15 @@ fn environment(other_load: Option<f64>) -> Result<Environment> {
         Command::new("rustc").arg("--version").current_dir(crate::root()).output().context("cannot run rustc")?;
     let rustc = String::from_utf8_lossy(&rustc.stdout).split(' ').take(2).collect::<Vec<_>>().join(" ");
     let lock = fs::read_to_string(crate::root().join("Cargo.lock")).context("cannot read Cargo.lock")?;
-    let engines = ["wasmi", "wasmtime", "wasmer"].map(|name| format!("{name} {}", locked(&lock, name).unwrap_or("?")));
+    let locked = |name: &str| locked(&lock, name);
+    let version = |name: &str| format!("{name} {}", locked(name).first().unwrap_or(&"?"));
+    let mut versions = vec![rustc];
+    versions.extend(["wasmi", "wasmtime", "wasmer"].map(version));
+    if peers {
+        versions.extend(PEERS.map(version));
+        // The newer of two is Extism's, the last crate of the list.
+        versions.extend(locked("wasmtime").get(1).map(|wasmtime| format!("its wasmtime {wasmtime}")));
+    }
     Ok(Environment {
         date: date.split('T').next().unwrap_or_default().to_owned(),
         cpu: field("/proc/cpuinfo", "model name", ':'),
@@ -125,14 +144,14 @@ fn environment(other_load: Option<f64>) -> Result<Environment> {
         memory_gib: kibibytes.map(|kibibytes| kibibytes / f64::from(1 << 20)),
         os: format!("{os} ({})", std::env::consts::ARCH),
         other_load,
-        versions: [rustc].into_iter().chain(engines).collect(),
+        versions,
     })
 }
 
-/// The version of a crate in a lockfile.
-fn locked<'a>(lock: &'a str, name: &str) -> Option<&'a str> {
-    let (_, rest) = lock.split_once(&format!("name = \"{name}\"\nversion = \""))?;
-    rest.split('"').next()
+/// The versions of a crate in a lockfile, in its order: the oldest first.
+fn locked<'a>(lock: &'a str, name: &str) -> Vec<&'a str> {
+    let entry = format!("name = \"{name}\"\nversion = \"");
+    lock.split(&entry).skip(1).filter_map(|rest| rest.split('"').next()).collect()
 }
 
 /// What the processors have done since the machine was started, in the kernel's ticks: Linux says so.
@@ -187,10 +206,11 @@ mod tests {
     }
 
     #[test]
-    fn a_lockfile_says_which_version() {
+    fn a_lockfile_says_which_versions() {
         let lock = "[[package]]\nname = \"wasmi_core\"\nversion = \"1\"\n\n\
-            [[package]]\nname = \"wasmi\"\nversion = \"2.0.0\"\n";
-        assert_eq!(locked(lock, "wasmi"), Some("2.0.0"));
-        assert_eq!(locked(lock, "wasm"), None);
+            [[package]]\nname = \"wasmi\"\nversion = \"2.0.0\"\n\n\
+            [[package]]\nname = \"wasmi\"\nversion = \"2.1.0\"\n";
+        assert_eq!(locked(lock, "wasmi"), ["2.0.0", "2.1.0"]);
+        assert!(locked(lock, "wasm").is_empty());
     }
 }

@@ -10,9 +10,20 @@ pub(super) fn tables(report: &Report) -> String {
     groups.collect::<Vec<_>>().join("\n")
 }
 
+/// What the document says of the peers.
+const PEERS: &str = "
+Beside them stand other layers ([`benches/src/peers`](../benches/src/peers)), used as their documentation says:
+wasm_runtime_layer with the same packages where they import nothing, waPC and Extism, which have protocols of their own,
+with guests of their own that hand their input back as the package here does (waPC's has one function in place of four,
+and is compiled the sooner for it). wasm_runtime_layer and waPC run on an engine made like that of the host by hand, with
+its pool of instances where it has one; Extism, with such a pool, too, on a newer wasmtime, of which it makes an engine for
+each package that it compiles, with code of its own in it.
+";
+
 /// The whole document. Charts are named as files in a folder beside it.
 pub(super) fn document(report: &Report, charts: &str) -> String {
     let environment = &report.environment;
+    let (peers, option) = if report.measured.peers { (PEERS, " --peers") } else { ("", "") };
     let mut text = format!(
         "# Benchmarks
 
@@ -21,12 +32,12 @@ The layer beside hosts that were written by hand for one engine each
 [the interface](abi.md) asks of an answer, but have no limits, no errors of one kind, and of WASI only what Go's runtime
 asks for. So the layer runs without limits here, too, but where the question is what they cost. `static` is
 `Package<Wasmtime>` and the like, `erased` is `AnyPackage`, whose engine is chosen at run time.
-
+{peers}
 Rows of the same engine and package ran in turns in one process, so that a ratio says more than a time: it is the median
 of the ratios to the host by hand within one round, and above 1.00 is slower. What half of the values lie between is in
 brackets. Each host answered as it should before it was timed. Sizes and memory are counted once.
 
-`cargo xtask bench --report docs/benchmarks.md` renews this file.
+`cargo xtask bench{option} --report docs/benchmarks.md` renews this file.
 
 - {}, {} cores{}, {}
 - {}
@@ -187,14 +198,20 @@ One is left out.
             other_load: Some(1.26),
             versions: vec!["rustc 1".to_owned(), "wasmi 2".to_owned()],
         };
-        let measured = Measured { quick: false, optimised: true, groups: vec![sample()] };
-        let text = document(&Report { environment, measured }, "benchmarks");
+        let measured = Measured { quick: false, optimised: true, peers: false, groups: vec![sample()] };
+        let mut report = Report { environment, measured };
+        let text = document(&report, "benchmarks");
         for expected in [
             "- A processor, 4 cores, 8 GiB, an OS\n- rustc 1, wasmi 2\n",
             "run on 2026-01-02, while other programs had 1.3 of the 4 cores\n",
             "## An answer\n\nWhat it is.\n\n![An answer](benchmarks/round-trip.svg)\n\n|",
         ] {
             assert!(text.contains(expected), "{expected:?} is not in {text}");
+        }
+        report.measured.peers = true;
+        let with_peers = document(&report, "benchmarks");
+        for expected in ["\n\nBeside them stand other layers", "`cargo xtask bench --peers --report"] {
+            assert!(with_peers.contains(expected) && !text.contains(expected), "{expected:?}");
         }
     }
 }

@@ -216,6 +216,14 @@ impl Package {
         Some(Self::example(name, offer, fs::read(path).expect("a file that can be read")))
     }
 
+    /// The one that hands its input back.
+    fn echo(what: &str, size: usize) -> Self {
+        let wasm = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/fixtures/protocol/echo.wat");
+        let wasm = wat::parse_file(wasm).expect("the fixture assembles");
+        let (input, output) = ("x".repeat(size), "x".repeat(size));
+        Self { what: what.to_owned(), wasm, offer: Offer::Echo, input, output }
+    }
+
     fn example(name: &str, offer: Offer, wasm: Vec<u8>) -> Self {
         let what = format!("{name}, {}", size(wasm.len()));
         let input = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistInput\ndata:\n  name: my-namespace\n".to_owned();
@@ -292,13 +300,8 @@ fn answers<'a>(package: &'a Package, loaded: &dyn Loaded) -> Box<dyn FnMut() + '
 }
 
 fn round_trip(run: &mut Run) {
-    let echo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/fixtures/protocol/echo.wat");
-    let echo = wat::parse_file(echo).expect("the fixture assembles");
     let sizes = [("64 B", 64), ("4 KiB", 4 << 10), ("256 KiB", 256 << 10), ("4 MiB", 4 << 20)];
-    let sizes = sizes.map(|(what, size)| {
-        let (input, output) = ("x".repeat(size), "x".repeat(size));
-        Package { what: what.to_owned(), wasm: echo.clone(), offer: Offer::Nothing, input, output }
-    });
+    let sizes = sizes.map(|(what, size)| Package::echo(what, size));
     for package in sizes.into_iter().chain(run.packages()) {
         for engine in ENGINES {
             sessions(run, &package, engine, 1);
@@ -308,7 +311,7 @@ fn round_trip(run: &mut Run) {
 }
 
 fn instance(run: &mut Run) {
-    for package in run.packages() {
+    for package in [Package::echo("echo, 4 KiB", 4 << 10)].into_iter().chain(run.packages()) {
         for engine in ENGINES {
             let loaded = package.loaded(engine, Base::Pooled);
             let works = loaded.iter().map(|(name, loaded)| {
@@ -322,7 +325,7 @@ fn instance(run: &mut Run) {
 }
 
 fn cold_start(run: &mut Run) {
-    for package in run.packages() {
+    for package in [Package::echo("echo, 4 KiB", 4 << 10)].into_iter().chain(run.packages()) {
         for backend in mistletoe::backends() {
             let (_folder, cache) = kept::cache();
             let kept = hosts::kept(backend.name(), package.offer, &package.wasm, &cache);

@@ -1,0 +1,70 @@
+//! waPC: the guest fetches a request from the host, and hands it a response. Its host is linked once for all instances.
+
+use wapc::WapcHost;
+use wasmtime_provider::{WasmtimeEngineProviderBuilder, WasmtimeEngineProviderPre};
+
+use super::Result;
+use crate::by_hand;
+use crate::by_hand::wasmtime::Settings;
+
+/// The guest, as text.
+pub const ECHO: &str = include_str!("wapc.wat");
+
+/// An engine.
+pub struct Host {
+    engine: wasmtime::Engine,
+}
+
+/// A compiled guest.
+pub struct Package {
+    provider: WasmtimeEngineProviderPre,
+}
+
+/// A live instance.
+pub struct Session {
+    host: WapcHost,
+}
+
+impl Host {
+    /// On wasmtime, with an engine as the host by hand has it.
+    ///
+    /// # Errors
+    ///
+    /// The engine's.
+    pub fn new(settings: Settings) -> Result<Self> {
+        Ok(Self { engine: by_hand::wasmtime::engine(settings)? })
+    }
+
+    /// Compiles a guest.
+    ///
+    /// # Errors
+    ///
+    /// The engine's.
+    pub fn compile(&self, wasm: &[u8]) -> Result<Package> {
+        let builder = WasmtimeEngineProviderBuilder::new().engine(self.engine.clone()).module_bytes(wasm);
+        Ok(Package { provider: builder.build_pre()? })
+    }
+}
+
+impl Package {
+    /// A fresh instance.
+    ///
+    /// # Errors
+    ///
+    /// The engine's.
+    pub fn session(&self) -> Result<Session> {
+        let provider = self.provider.rehydrate(None)?;
+        Ok(Session { host: WapcHost::new(Box::new(provider), None)? })
+    }
+}
+
+impl Session {
+    /// Answers an input.
+    ///
+    /// # Errors
+    ///
+    /// The engine's, and for an answer that is no text.
+    pub fn generate(&mut self, input: &str) -> Result<String> {
+        Ok(String::from_utf8(self.host.call("echo", input.as_bytes())?)?)
+    }
+}
