@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod instructions;
 mod packages;
 mod suite;
 
@@ -27,6 +28,8 @@ enum Task {
     Conformance(suite::Args),
     /// Run generated modules on every backend, and compare.
     Fuzz(suite::Args),
+    /// Count the instructions of an answer, on the layer and by hand (needs valgrind).
+    Instructions(instructions::Args),
     /// Build the example packages that are not written in WebAssembly text.
     Packages(packages::Args),
 }
@@ -36,6 +39,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Bench(args) => bench::run(&args).map(|()| ExitCode::SUCCESS),
         Task::Conformance(args) => suite::conformance(&args),
         Task::Fuzz(args) => suite::fuzz(&args),
+        Task::Instructions(args) => instructions::run(&args),
         Task::Packages(args) => packages::run(&args).map(|()| ExitCode::SUCCESS),
     }
 }

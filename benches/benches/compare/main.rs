@@ -3,7 +3,7 @@
 //!
 //! `--group NAME` (several times, too) selects groups, `--quick` measures less. With the feature `peers`, other layers are
 //! among the candidates. `--child TASK` is what the program starts itself with where a candidate needs a process of its
-//! own.
+//! own, and `--answers ENGINE HOST BYTES COUNT` what `cargo xtask instructions` starts it with.
 
 mod groups;
 mod hosts;
@@ -27,6 +27,13 @@ fn main() -> ExitCode {
             "--group" => selected.extend(arguments.next()),
             "--child" => {
                 groups::memory::child(&arguments.next().unwrap_or_default());
+                return ExitCode::SUCCESS;
+            }
+            "--answers" => {
+                let task: Vec<_> = arguments.filter(|argument| argument != "--bench").collect();
+                let [engine, host, bytes, count] = task.as_slice() else { return usage("what is to be answered?") };
+                let (Ok(bytes), Ok(count)) = (bytes.parse(), count.parse()) else { return usage("how many?") };
+                groups::answer(engine, host, bytes, count);
                 return ExitCode::SUCCESS;
             }
             // Cargo says so to every benchmark.

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use mistletoe::protocol::httpwasm::Delimiter;
 use mistletoe::wasi::Access;
 
+use crate::failure::{Level, note};
 use crate::limit::{self, Limit};
 
 /// Runs WebAssembly packages: modules that take a YAML string and answer with one. And plugins, and programs.
@@ -246,11 +247,14 @@ pub(crate) enum ErrorFormat {
 
 impl Backend {
     /// The backend that was named, or the default one, with the user's cache.
-    #[cfg_attr(not(feature = "cache"), allow(unused_variables))]
     pub(crate) fn start(&self, format: ErrorFormat) -> mistletoe::Result<mistletoe::AnyBackend> {
         let default = || mistletoe::backends().iter().find(|info| info.is_enabled()).map(|info| info.name());
         // Without any engine compiled in, naming the first says which feature adds it.
         let backend = mistletoe::backend(self.backend.as_deref().or_else(default).unwrap_or("wasmi"))?;
+        // An error as JSON stands alone.
+        if let (ErrorFormat::Text, Some(notice)) = (format, backend.notice()) {
+            note(Level::Warning, &notice);
+        }
         #[cfg(feature = "cache")]
         let backend = if self.no_cache { backend } else { crate::cache::with(backend, format) };
         Ok(backend)

@@ -165,7 +165,7 @@ impl<I: Instance> Steps<'_, I> {
     }
 
     /// Has the guest allocate, and writes the input there.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn hand_over(&mut self, alloc: &Func<I::Func, 1, 1>, input: &[u8]) -> Result<Span> {
         // No limit is higher.
         let length = u32::try_from(input.len()).unwrap_or(u32::MAX);

@@ -15,8 +15,8 @@ use mistletoe_abi::{
 use wasmer::sys::vm::{TrapCode, VERSION, get_stack_size, set_stack_size};
 use wasmer::sys::{CpuFeature, Cranelift, EngineBuilder, Features};
 use wasmer::{
-    AsStoreMut as _, AsStoreRef as _, Engine, Function, FunctionEnv, FunctionEnvMut, FunctionType, Imports,
-    InstantiationError, LinkError, Memory, Module, RuntimeError, Store, StoreMut, StoreRef, Type, TypedFunction, Value,
+    AsStoreMut, Engine, Function, FunctionEnv, FunctionEnvMut, FunctionType, Imports, InstantiationError, LinkError,
+    Memory, Module, RuntimeError, Store, Type, TypedFunction, Value,
 };
 
 /// wasmer with its optimising compiler, Cranelift.
@@ -64,6 +64,8 @@ struct Exports {
 }
 
 /// A resolved function. Those that the protocols call most have a type that the engine knows, and are called more quickly.
+// With its tag in a place of its own, which is read once for each call.
+#[repr(u8)]
 #[derive(Debug)]
 pub enum WasmerFunc {
     /// `[] -> []`
@@ -220,23 +222,38 @@ fn carried(error: Error) -> RuntimeError {
 
 /// A store and what the layer keeps in it, owned or lent to a host function.
 trait Context {
-    fn store(&self) -> StoreRef<'_>;
-    fn store_mut(&mut self) -> StoreMut<'_>;
+    type Store: AsStoreMut;
+
+    fn store(&self) -> &Self::Store;
+    fn store_mut(&mut self) -> &mut Self::Store;
     /// `None` before the instance is there.
     fn exports(&self) -> Option<&Exports>;
     fn host(&self) -> &Host;
     fn host_mut(&mut self) -> &mut Host;
+
+    /// Where the memory is and how large, which is all that wasmer says of it: true of this instant.
+    #[inline]
+    fn extent(&self) -> (*mut u8, usize) {
+        let Some(Exports { memory, .. }) = self.exports() else { return (NonNull::dangling().as_ptr(), 0) };
+        let view = memory.view(self.store());
+        (view.data_ptr(), view.data_size() as usize)
+    }
 }
 
 impl Context for Owned {
-    fn store(&self) -> StoreRef<'_> {
-        self.store.as_store_ref()
+    type Store = Store;
+
+    #[inline]
+    fn store(&self) -> &Store {
+        &self.store
     }
 
-    fn store_mut(&mut self) -> StoreMut<'_> {
-        self.store.as_store_mut()
+    #[inline]
+    fn store_mut(&mut self) -> &mut Store {
+        &mut self.store
     }
 
+    #[inline]
     fn exports(&self) -> Option<&Exports> {
         Some(&self.exports)
     }
@@ -250,13 +267,15 @@ impl Context for Owned {
     }
 }
 
-impl Context for &mut FunctionEnvMut<'_, Host> {
-    fn store(&self) -> StoreRef<'_> {
-        self.as_store_ref()
+impl<'a> Context for &mut FunctionEnvMut<'a, Host> {
+    type Store = FunctionEnvMut<'a, Host>;
+
+    fn store(&self) -> &Self::Store {
+        self
     }
 
-    fn store_mut(&mut self) -> StoreMut<'_> {
-        self.as_store_mut()
+    fn store_mut(&mut self) -> &mut Self::Store {
+        self
     }
 
     fn exports(&self) -> Option<&Exports> {
@@ -279,7 +298,7 @@ impl<S: Context> Instance for WasmerInstance<S> {
         let missing = || Error::engine(Operation::Resolve, "the instance is not there yet");
         let exports = &self.store.exports().ok_or_else(missing)?.instance.exports;
         let func = exports.get_function(name).map_err(|error| Error::engine(Operation::Resolve, error))?;
-        let store = &self.store.store();
+        let store = self.store.store();
         match (&*ty.params, &*ty.results) {
             ([], []) => func.typed(store).map(WasmerFunc::Unit0),
             ([ValType::I32], []) => func.typed(store).map(WasmerFunc::Unit1),
@@ -294,7 +313,7 @@ impl<S: Context> Instance for WasmerInstance<S> {
 
     #[inline(always)]
     fn call(&mut self, func: &WasmerFunc, slots: &mut [u64]) -> Result<()> {
-        let store = &mut self.store.store_mut();
+        let store = self.store.store_mut();
         match (func, &mut *slots) {
             (WasmerFunc::Unit0(func), []) => func.call(store),
             (WasmerFunc::Unit1(func), &mut [a]) => func.call(store, a as u32),
@@ -318,8 +337,8 @@ impl<S: Context> Instance for WasmerInstance<S> {
 
     #[inline]
     fn memory(&self) -> &[u8] {
-        let (start, size) = extent(&self.store);
-        // SAFETY: `extent` says where the memory is now. That stays true as long as no guest code runs and nothing else
+        let (start, size) = self.store.extent();
+        // SAFETY: the memory is there now. That stays true as long as no guest code runs and nothing else
         // grows the memory: both need the store, which the instance has to itself, while the slice borrows `self`. No
         // other thread has the memory: shared memories are refused before compilation, and the instance is not `Send`.
         // All its bytes are initialised (zeroed pages).
@@ -331,7 +350,7 @@ impl<S: Context> Instance for WasmerInstance<S> {
 
     #[inline]
     fn memory_mut(&mut self) -> &mut [u8] {
-        let (start, size) = extent(&self.store);
+        let (start, size) = self.store.extent();
         // SAFETY: as in `memory`; `&mut self` makes the slice the only one.
         #[allow(unsafe_code)]
         unsafe {
@@ -349,21 +368,12 @@ impl<S: Context> Instance for WasmerInstance<S> {
     }
 
     fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
-        let (start, size) = extent(&self.store);
+        let (start, size) = self.store.extent();
         // SAFETY: as in `memory_mut`. The data lies elsewhere, in the host's own memory.
         #[allow(unsafe_code)]
         let memory = unsafe { std::slice::from_raw_parts_mut(start, size) };
         (memory, &mut self.store.host_mut().data)
     }
-}
-
-/// Where the memory is and how large, which is all that wasmer says of it: true of this instant.
-#[inline]
-fn extent(store: &impl Context) -> (*mut u8, usize) {
-    let Some(Exports { memory, .. }) = store.exports() else { return (NonNull::dangling().as_ptr(), 0) };
-    let store = store.store();
-    let view = memory.view(&store);
-    (view.data_ptr(), view.data_size() as usize)
 }
 
 fn value_type(ty: &ValType) -> Type {

@@ -56,6 +56,8 @@ struct Exports {
 }
 
 /// A resolved function. Those that the protocols call most have a type that the engine knows, and are called more quickly.
+// With its tag in a place of its own, which is read once for each call.
+#[repr(u8)]
 #[derive(Debug)]
 pub enum WasmiFunc {
     /// `[] -> []`

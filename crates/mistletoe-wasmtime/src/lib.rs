@@ -324,7 +324,7 @@ impl<S: Context> Instance for WasmtimeInstance<S> {
         Ok(WasmtimeFunc { func, slots: ty.params().len().max(ty.results().len()) })
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, func: &WasmtimeFunc, slots: &mut [u64]) -> Result<()> {
         // The slots are counted when this is compiled, if it is part of its caller by then; the function's only now.
         let count = slots.len();

@@ -52,7 +52,7 @@ impl Engines {
             .max_tables_per_module(TABLES)
             .table_elements(ELEMENTS)
             // It is allocated as it is needed.
-            .max_core_instance_size(usize::MAX)
+            .max_core_instance_size(1 << 32)
             .linear_memory_keep_resident(KEPT)
             .table_keep_resident(KEPT)
             .pagemap_scan(Enabled::Auto);

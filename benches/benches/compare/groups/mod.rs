@@ -299,6 +299,17 @@ fn answers<'a>(package: &'a Package, loaded: &dyn Loaded) -> Box<dyn FnMut() + '
     Box::new(move || drop(black_box(session.answer(black_box(&package.input)))))
 }
 
+/// Has one host hand an input back so many times, and does little else: for a tool that counts the instructions of a
+/// process.
+pub(crate) fn answer(engine: &str, host: &str, bytes: usize, count: u32) {
+    let package = Package::echo("echo", bytes);
+    let (_, host) =
+        hosts(engine, package.offer, Base::Plain).into_iter().find(|(name, _)| *name == host).expect("a host");
+    let loaded = host.load(&package.wasm);
+    let mut work = answers(&package, &*loaded);
+    (0..count).for_each(|_| work());
+}
+
 fn round_trip(run: &mut Run) {
     let sizes = [("64 B", 64), ("4 KiB", 4 << 10), ("256 KiB", 256 << 10), ("4 MiB", 4 << 20)];
     let sizes = sizes.map(|(what, size)| Package::echo(what, size));

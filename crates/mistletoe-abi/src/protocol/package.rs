@@ -34,10 +34,9 @@ pub(crate) fn offer<T: Send + 'static>(imports: &mut Imports<T>) {
     imports.func_of_any_module("__wbindgen_init_externref_table", |_: &mut Caller<'_, T>| ());
 }
 
-/// A package's instance and its four functions: the steps of the protocol.
+/// A package's instance and the functions that each answer needs: the steps of the protocol.
 pub(crate) struct PackageInstance<I: Instance> {
     guest: Guest<I>,
-    info: Func<I::Func, 0, 1>,
     alloc: Func<I::Func, 1, 1>,
     dealloc: Func<I::Func, 2, 0>,
     generate: Func<I::Func, 2, 1>,
@@ -47,7 +46,6 @@ impl<I: Instance> PackageInstance<I> {
     /// Resolves the functions of an instance whose `_initialize` has been called; `_start` is left alone (rule 1).
     pub(crate) fn new(mut guest: Guest<I>) -> Result<Self> {
         Ok(Self {
-            info: guest.resolve(&INFO)?,
             alloc: guest.resolve(&ALLOC)?,
             dealloc: guest.resolve(&DEALLOC)?,
             generate: guest.resolve(&GENERATE)?,
@@ -63,9 +61,11 @@ impl<I: Instance> PackageInstance<I> {
         &mut self.guest
     }
 
-    /// Rule 2: the string behind `__mistletoe_info`. Nothing is freed.
+    /// Rule 2: the string behind `__mistletoe_info`. Nothing is freed. It is seldom asked for, so an instance that is made
+    /// for one answer does not look for the function.
     pub(crate) fn info(&mut self, limits: &Limits) -> Result<String> {
-        let [address] = self.guest.call(&self.info, [])?;
+        let info = self.guest.resolve(&INFO)?;
+        let [address] = self.guest.call(&info, [])?;
         let memory = self.guest.memory();
         let bytes = Span::behind(memory, address)?.of(memory, &Region::Info)?;
         text(bytes, &Region::Info, limits.max_output).map(str::to_owned)
