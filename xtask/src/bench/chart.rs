@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use super::measured::{Chart, Group, Row};
 
 const WIDTH: f64 = 760.0;
+/// The ratio that bars end at, so that one that is far off leaves something to see of the others. Its label says it.
+const LONGEST: f64 = 5.0;
 /// Where bars begin, and where the longest may end: labels come after it.
 const LEFT: f64 = 128.0;
 const RIGHT: f64 = 580.0;
@@ -49,7 +51,7 @@ pub(super) fn chart(group: &Group) -> String {
     }
     let longest =
         comparisons.iter().flat_map(|comparison| shown(comparison)).map(|row| row.ratio_quartiles[1].max(row.ratio));
-    let longest = longest.fold(1.1, f64::max);
+    let longest = longest.fold(1.1, f64::max).min(LONGEST);
 
     let mut body = String::new();
     let mut y = 22.0;
@@ -102,7 +104,7 @@ pub(super) fn chart(group: &Group) -> String {
                 part.iter().flat_map(|rows| rows.iter()).map(|row| row.quartiles[1].max(row.value)).fold(0.0, f64::max)
             }
         };
-        let scale = |value: f64| LEFT + (RIGHT - LEFT) * value / longest;
+        let scale = |value: f64| LEFT + (RIGHT - LEFT) * value.min(longest) / longest;
         for comparison in part {
             let rows = shown(comparison);
             let engine = comparison.first().map_or("", |row| &row.engine);

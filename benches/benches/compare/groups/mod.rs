@@ -48,8 +48,8 @@ pub(crate) const GROUPS: [Group; NAMES.len()] = [
         name: "instance",
         title: "An answer from a fresh instance",
         about: "`Package::generate`: the package is compiled, and each call has an instance of its own, made before and \
-            dropped after it. By hand, wasmtime has instances from a pool, for which it keeps memory and address \
-            space; `by hand, no pool` is without, as the layer uses it.",
+            dropped after it. wasmtime has instances from a pool, by hand and on the layer, for which it keeps memory \
+            and address space; `by hand, no pool` is without.",
         column: "host",
         unit: Unit::Time,
         chart: Chart::Ratio,
