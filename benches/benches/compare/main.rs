@@ -3,7 +3,7 @@
 //!
 //! `--group NAME` (several times, too) selects groups, `--quick` measures less. With the feature `peers`, other layers are
 //! among the candidates. `--child TASK` is what the program starts itself with where a candidate needs a process of its
-//! own, and `--answers ENGINE HOST BYTES COUNT` what `cargo xtask instructions` starts it with.
+//! own, and `--answers ENGINE HOST INPUT COUNT` what `cargo xtask instructions` starts it with.
 
 mod groups;
 mod hosts;
@@ -31,9 +31,9 @@ fn main() -> ExitCode {
             }
             "--answers" => {
                 let task: Vec<_> = arguments.filter(|argument| argument != "--bench").collect();
-                let [engine, host, bytes, count] = task.as_slice() else { return usage("what is to be answered?") };
-                let (Ok(bytes), Ok(count)) = (bytes.parse(), count.parse()) else { return usage("how many?") };
-                groups::answer(engine, host, bytes, count);
+                let [engine, host, what, count] = task.as_slice() else { return usage("what is to be answered?") };
+                let Ok(count) = count.parse() else { return usage("how many?") };
+                groups::answer(engine, host, what, count);
                 return ExitCode::SUCCESS;
             }
             // Cargo says so to every benchmark.

@@ -49,9 +49,9 @@ pub(super) fn chart(group: &Group) -> String {
             hosts.push(row.host);
         }
     }
-    let longest =
+    let ratios =
         comparisons.iter().flat_map(|comparison| shown(comparison)).map(|row| row.ratio_quartiles[1].max(row.ratio));
-    let longest = longest.fold(1.1, f64::max).min(LONGEST);
+    let longest = ratios.clone().fold(1.1, f64::max).min(LONGEST);
 
     let mut body = String::new();
     let mut y = 22.0;
@@ -63,10 +63,14 @@ pub(super) fn chart(group: &Group) -> String {
             bases.push(&base.host);
         }
     }
+    let clipped = if ratios.clone().any(|ratio| ratio > LONGEST) { "; bars end at 5" } else { "" };
     let column = if group.column == "host" { String::new() } else { format!("with {}: ", group.column) };
     let explained = match group.chart {
         Chart::Value => "shorter is better; each part has a scale of its own".to_owned(),
-        Chart::Ratio => format!("times as long as {column}{}, the dashed line; shorter is better", bases.join(" or ")),
+        Chart::Ratio => {
+            let bases = bases.join(" or ");
+            format!("times as long as {column}{bases}, the dashed line; shorter is better{clipped}")
+        }
     };
     let _ = writeln!(body, "<text class=\"quiet\" x=\"0\" y=\"{y}\">{}</text>", escaped(&explained));
     y += 22.0;

@@ -299,10 +299,13 @@ fn answers<'a>(package: &'a Package, loaded: &dyn Loaded) -> Box<dyn FnMut() + '
     Box::new(move || drop(black_box(session.answer(black_box(&package.input)))))
 }
 
-/// Has one host hand an input back so many times, and does little else: for a tool that counts the instructions of a
-/// process.
-pub(crate) fn answer(engine: &str, host: &str, bytes: usize, count: u32) {
-    let package = Package::echo("echo", bytes);
+/// Has one host answer so many times, and does little else: for a tool that counts the instructions of a process. `what`
+/// is an example's name, or how many bytes are to be handed back.
+pub(crate) fn answer(engine: &str, host: &str, what: &str, count: u32) {
+    let package = match what.parse() {
+        Ok(bytes) => Package::echo("echo", bytes),
+        Err(_) => Package::find(what).expect("an example that was built"),
+    };
     let (_, host) =
         hosts(engine, package.offer, Base::Plain).into_iter().find(|(name, _)| *name == host).expect("a host");
     let loaded = host.load(&package.wasm);
