@@ -31,7 +31,6 @@ use pool::{Engines, Pooled};
 #[derive(Clone)]
 pub struct Wasmtime {
     engines: Engines,
-    config: Config,
     name: &'static str,
 }
 
@@ -117,7 +116,7 @@ impl Wasmtime {
             .wasm_exceptions(false)
             .wasm_extended_const(true);
         let engines = Engines::new(config).map_err(|error| Error::engine(Operation::Configure, error))?;
-        Ok(Self { engines, config: config.clone(), name })
+        Ok(Self { engines, name })
     }
 }
 
@@ -175,7 +174,7 @@ impl Backend for Wasmtime {
     fn artifacts(&self) -> Option<String> {
         let mut hasher = DefaultHasher::new();
         self.engines.first().precompile_compatibility_hash().hash(&mut hasher);
-        format!("{:?}", self.config).hash(&mut hasher);
+        format!("{:?}", self.engines.config()).hash(&mut hasher);
         Some(format!("{:016x}", hasher.finish()))
     }
 

@@ -25,14 +25,17 @@ const KEPT: usize = 1 << 20;
 const TABLES: u32 = 16;
 const ELEMENTS: usize = 1_000_000;
 
-/// An engine, and the same with a pool where the machine lets it have one.
+/// An engine with a pool where the machine lets it have one, and one without for what has no place in it.
 #[derive(Clone)]
 pub(crate) struct Engines {
-    plain: Engine,
-    pooling: Result<Engine, Arc<str>>,
+    first: Engine,
+    without_pool: Option<Arc<str>>,
+    config: Config,
+    /// Made when it is needed, which most programs never see.
+    second: Arc<OnceLock<Engine>>,
 }
 
-/// A compiled module, linked for the engine it was compiled with, and for the other one once it is needed.
+/// A compiled module, linked for the first engine, and for the second once it is needed.
 #[derive(Clone)]
 pub(crate) struct Pooled {
     pub(crate) first: InstancePre<Host>,
@@ -48,7 +51,7 @@ impl Engines {
         pool.total_core_instances(places)
             .total_memories(places)
             .total_gc_heaps(places)
-            .total_tables(2 * places.max(TABLES))
+            .total_tables(2 * places)
             .max_tables_per_module(TABLES)
             .table_elements(ELEMENTS)
             // It is allocated as it is needed.
@@ -58,18 +61,26 @@ impl Engines {
             .pagemap_scan(Enabled::Auto);
         let mut pooling = config.clone();
         pooling.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-        let pooling = Engine::new(&pooling).map_err(|error| format!("{error:#}").into());
-        Ok(Self { plain: Engine::new(config)?, pooling })
+        let (first, without_pool) = match Engine::new(&pooling) {
+            Ok(engine) => (engine, None),
+            Err(error) => (Engine::new(config)?, Some(format!("{error:#}").into())),
+        };
+        Ok(Self { first, without_pool, config: config.clone(), second: Arc::default() })
     }
 
-    /// The one that is asked first.
+    /// The one that modules are compiled by.
     pub(crate) fn first(&self) -> &Engine {
-        self.pooling.as_ref().unwrap_or(&self.plain)
+        &self.first
     }
 
     /// Why there is no pool, if there is none.
     pub(crate) fn without_pool(&self) -> Option<&str> {
-        self.pooling.as_ref().err().map(|reason| &**reason)
+        self.without_pool.as_deref()
+    }
+
+    /// All that the engines are told, but for the pool.
+    pub(crate) fn config(&self) -> &Config {
+        &self.config
     }
 
     /// The module for instances that the pool has no place for.
@@ -78,10 +89,17 @@ impl Engines {
         if let Some(second) = second.get() {
             return Ok(second);
         }
+        let engine = match self.second.get() {
+            Some(engine) => engine,
+            None => {
+                let engine = Engine::new(&self.config)?;
+                self.second.get_or_init(|| engine)
+            }
+        };
         let code = module.first.module().serialize()?;
         // SAFETY: it is what the engine has just given, and the other engine differs in how it allocates.
         #[allow(unsafe_code)]
-        let made = link(&unsafe { Module::deserialize(&self.plain, code) }?, imports)?;
+        let made = link(&unsafe { Module::deserialize(engine, code) }?, imports)?;
         Ok(second.get_or_init(|| made))
     }
 }
