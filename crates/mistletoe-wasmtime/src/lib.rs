@@ -129,17 +129,13 @@ fn link(module: &Module, imports: &[HostFunc]) -> wasmtime::Result<InstancePre<H
     linker.instantiate_pre(module)
 }
 
-/// An instance in a store of its own. Where there is none, the data comes back.
-fn instantiate(module: &InstancePre<Host>, data: Data) -> Result<WasmtimeInstance, (wasmtime::Error, Data)> {
-    let mut store = Store::new(module.module().engine(), Host { data, exports: None });
-    match module.instantiate(&mut store) {
-        Ok(instance) => {
-            let memory = instance.get_memory(&mut store, MEMORY);
-            store.data_mut().exports = memory.map(|memory| Exports { instance, memory });
-            Ok(WasmtimeInstance { store })
-        }
-        Err(error) => Err((error, store.into_data().data)),
-    }
+/// Makes the instance of a store.
+fn instantiate(module: &InstancePre<Host>, store: &mut Store<Host>) -> wasmtime::Result<()> {
+    let instance = module.instantiate(&mut *store)?;
+    let memory = instance.get_memory(&mut *store, MEMORY);
+    let memory = memory.ok_or_else(|| wasmtime::Error::msg("the exported memory was not found"))?;
+    store.data_mut().exports = Some(Exports { instance, memory });
+    Ok(())
 }
 
 impl Backend for Wasmtime {
@@ -162,12 +158,18 @@ impl Backend for Wasmtime {
     }
 
     fn instantiate(&self, WasmtimeModule(module): &WasmtimeModule, data: Data) -> Result<WasmtimeInstance> {
-        instantiate(&module.first, data)
-            .or_else(|(error, data)| match pool::is_exhausted(&error) {
-                true => instantiate(self.engines.second(module)?, data).map_err(|(error, _)| error),
-                false => Err(error),
-            })
-            .map_err(|error| failed(Operation::Instantiate, error))
+        let failed = |error| failed(Operation::Instantiate, error);
+        let mut store = Store::new(self.engines.first(), Host { data, exports: None });
+        match instantiate(&module.first, &mut store) {
+            Err(error) if pool::is_exhausted(&error) => {
+                let module = self.engines.second(module).map_err(failed)?;
+                store = Store::new(module.module().engine(), store.into_data());
+                instantiate(module, &mut store)
+            }
+            made => made,
+        }
+        .map_err(failed)?;
+        Ok(WasmtimeInstance { store })
     }
 
     /// The engine's own digest has its version, its features and the target in it, but not every setting of its compiler.
@@ -334,7 +336,7 @@ impl<S: Context> Instance for WasmtimeInstance<S> {
         let result = match count {
             // What protocols call.
             0..=2 => call_with(store, func, slots, &mut [ValRaw::u64(0); 2]),
-            0..=FEW => call_with(store, func, slots, &mut [ValRaw::u64(0); FEW]),
+            3..=FEW => call_with(store, func, slots, &mut [ValRaw::u64(0); FEW]),
             _ if count <= MANY => call_with(store, func, slots, &mut [ValRaw::u64(0); MANY]),
             _ => call_with(store, func, slots, &mut vec![ValRaw::u64(0); count]),
         };

@@ -39,8 +39,12 @@ pub(crate) struct Engines {
 #[derive(Clone)]
 pub(crate) struct Pooled {
     pub(crate) first: InstancePre<Host>,
-    /// What the second is linked with, and itself.
-    second: Arc<(Box<[HostFunc]>, OnceLock<InstancePre<Host>>)>,
+    second: Arc<Second>,
+}
+
+struct Second {
+    imports: Box<[HostFunc]>,
+    linked: OnceLock<InstancePre<Host>>,
 }
 
 impl Engines {
@@ -85,9 +89,9 @@ impl Engines {
 
     /// The module for instances that the pool has no place for.
     pub(crate) fn second<'a>(&self, module: &'a Pooled) -> wasmtime::Result<&'a InstancePre<Host>> {
-        let (imports, second) = &*module.second;
-        if let Some(second) = second.get() {
-            return Ok(second);
+        let Second { imports, linked } = &*module.second;
+        if let Some(linked) = linked.get() {
+            return Ok(linked);
         }
         let engine = match self.second.get() {
             Some(engine) => engine,
@@ -100,15 +104,15 @@ impl Engines {
         // SAFETY: it is what the engine has just given, and the other engine differs in how it allocates.
         #[allow(unsafe_code)]
         let made = link(&unsafe { Module::deserialize(engine, code) }?, imports)?;
-        Ok(second.get_or_init(|| made))
+        Ok(linked.get_or_init(|| made))
     }
 }
 
 impl Pooled {
     /// A module of the first engine, linked.
     pub(crate) fn new(module: &Module, imports: &[HostFunc]) -> wasmtime::Result<Self> {
-        let second = Arc::new((imports.into(), OnceLock::new()));
-        Ok(Self { first: link(module, imports)?, second })
+        let second = Second { imports: imports.into(), linked: OnceLock::new() };
+        Ok(Self { first: link(module, imports)?, second: second.into() })
     }
 }
 
