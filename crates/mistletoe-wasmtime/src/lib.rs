@@ -325,7 +325,7 @@ impl<S: Context> Instance for WasmtimeInstance<S> {
         Ok(WasmtimeFunc { func, slots: ty.params().len().max(ty.results().len()) })
     }
 
-    #[inline(always)]
+    #[inline]
     fn call(&mut self, func: &WasmtimeFunc, slots: &mut [u64]) -> Result<()> {
         // The slots are counted when this is compiled, if it is part of its caller by then; the function's only now.
         let count = slots.len();
@@ -373,8 +373,7 @@ impl<S: Context> Instance for WasmtimeInstance<S> {
 }
 
 /// Calls a function that takes and gives numbers, as many as there are slots at most. There are no fewer `values`.
-// Part of its caller, which knows how many slots there are.
-#[inline(always)]
+#[inline]
 fn call_with(store: impl AsContextMut, func: &Func, slots: &mut [u64], values: &mut [ValRaw]) -> wasmtime::Result<()> {
     for (value, slot) in values.iter_mut().zip(slots.iter()) {
         *value = ValRaw::u64(*slot);
