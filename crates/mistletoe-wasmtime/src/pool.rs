@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 
 use mistletoe_abi::host::HostFunc;
+use mistletoe_abi::module::{MAX_TABLE_ELEMENTS, MAX_TABLES};
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, InstancePre, Module, PoolConcurrencyLimitError,
     PoolingAllocationConfig,
@@ -20,10 +21,6 @@ const PLACES: [usize; 3] = [32, 64, 1024];
 /// What a place keeps of the memory that its last instance wrote to, in bytes, so that the next one has it cleared instead
 /// of faulted in.
 const KEPT: usize = 1 << 20;
-/// The layer allows a module no more tables, and none of them to be larger: no module that it lets pass is too large for a
-/// place.
-const TABLES: u32 = 16;
-const ELEMENTS: usize = 1_000_000;
 
 /// An engine with a pool where the machine lets it have one, and one without for what has no place in it.
 #[derive(Clone)]
@@ -56,8 +53,9 @@ impl Engines {
             .total_memories(places)
             .total_gc_heaps(places)
             .total_tables(2 * places)
-            .max_tables_per_module(TABLES)
-            .table_elements(ELEMENTS)
+            // No module that the layer lets pass is too large for a place.
+            .max_tables_per_module(MAX_TABLES as u32)
+            .table_elements(MAX_TABLE_ELEMENTS as usize)
             // It is allocated as it is needed.
             .max_core_instance_size(1 << 32)
             .linear_memory_keep_resident(KEPT)
