@@ -325,22 +325,19 @@ impl<S: Context> Instance for WasmtimeInstance<S> {
         Ok(WasmtimeFunc { func, slots: ty.params().len().max(ty.results().len()) })
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, func: &WasmtimeFunc, slots: &mut [u64]) -> Result<()> {
-        // The slots are counted when this is compiled, if it is part of its caller by then; the function's only now.
-        let count = slots.len();
-        if func.slots != count {
+        // The slots are counted when this is compiled, since it is part of its caller by then; the function's only now.
+        if func.slots != slots.len() {
             return Err(Error::engine(Operation::Call, "a function was called with other slots than it has"));
         }
         let (store, func) = (&mut self.store, &func.func);
-        let result = match count {
+        match slots.len() {
             // What protocols call.
             0..=2 => call_with(store, func, slots, &mut [ValRaw::u64(0); 2]),
-            3..=FEW => call_with(store, func, slots, &mut [ValRaw::u64(0); FEW]),
-            _ if count <= MANY => call_with(store, func, slots, &mut [ValRaw::u64(0); MANY]),
-            _ => call_with(store, func, slots, &mut vec![ValRaw::u64(0); count]),
-        };
-        result.map_err(|error| failed(Operation::Call, error))
+            _ => call_with_more(store, func, slots),
+        }
+        .map_err(|error| failed(Operation::Call, error))
     }
 
     #[inline]
@@ -372,8 +369,18 @@ impl<S: Context> Instance for WasmtimeInstance<S> {
     }
 }
 
+/// Calls a function with more slots than most have. Apart, so that what calls with few has no room for many on its stack.
+#[inline(never)]
+fn call_with_more(store: impl AsContextMut, func: &Func, slots: &mut [u64]) -> wasmtime::Result<()> {
+    match slots.len() {
+        0..=FEW => call_with(store, func, slots, &mut [ValRaw::u64(0); FEW]),
+        count if count <= MANY => call_with(store, func, slots, &mut [ValRaw::u64(0); MANY]),
+        count => call_with(store, func, slots, &mut vec![ValRaw::u64(0); count]),
+    }
+}
+
 /// Calls a function that takes and gives numbers, as many as there are slots at most. There are no fewer `values`.
-#[inline]
+#[inline(always)]
 fn call_with(store: impl AsContextMut, func: &Func, slots: &mut [u64], values: &mut [ValRaw]) -> wasmtime::Result<()> {
     for (value, slot) in values.iter_mut().zip(slots.iter()) {
         *value = ValRaw::u64(*slot);
