@@ -372,11 +372,13 @@ impl Error {
     }
 
     /// Every later call on a session answers with this once `cause` has poisoned it.
+    #[cold]
     pub(crate) fn poisoned(cause: &Error) -> Self {
         Self::with_source(ErrorKind::Poisoned, cause.clone())
     }
 
     /// Says in which export a trap happened.
+    #[cold]
     pub(crate) fn in_export(mut self, name: &str) -> Self {
         if let Some(Inner { kind: ErrorKind::Trap { export, .. }, .. }) = Arc::get_mut(&mut self.0) {
             export.get_or_insert_with(|| Cow::Owned(name.to_owned()));
@@ -404,6 +406,7 @@ impl StdError for Error {
 }
 
 impl From<ErrorKind> for Error {
+    #[cold]
     fn from(kind: ErrorKind) -> Self {
         Self::new(kind)
     }

@@ -321,15 +321,7 @@ impl<S: Context> Instance for WasmerInstance<S> {
             (WasmerFunc::Word0(func), [result]) => func.call(store).map(|word| *result = word.into()),
             (WasmerFunc::Word1(func), [a]) => func.call(store, *a as u32).map(|word| *a = word.into()),
             (WasmerFunc::Word2(func), [a, b]) => func.call(store, *a as u32, *b as u32).map(|word| *a = word.into()),
-            (WasmerFunc::Other(func, ty), slots) => {
-                let params: Vec<Value> =
-                    slots.iter().zip(ty.params.iter()).map(|(slot, ty)| from_slot(*slot, ty)).collect();
-                func.call(store, &params).map(|results| {
-                    for (slot, result) in slots.iter_mut().zip(&results) {
-                        *slot = into_slot(result);
-                    }
-                })
-            }
+            (WasmerFunc::Other(func, ty), slots) => call_other(func, ty, store, slots),
             _ => return Err(Error::engine(Operation::Call, "a function was called with other slots than it has")),
         }
         .map_err(|error| failed(Operation::Call, error))
@@ -374,6 +366,22 @@ impl<S: Context> Instance for WasmerInstance<S> {
         let memory = unsafe { std::slice::from_raw_parts_mut(start, size) };
         (memory, &mut self.store.host_mut().data)
     }
+}
+
+/// Calls a function whose type the engine is told only now.
+#[cold]
+fn call_other(
+    func: &Function,
+    ty: &FuncType,
+    store: &mut impl AsStoreMut,
+    slots: &mut [u64],
+) -> Result<(), RuntimeError> {
+    let params: Vec<Value> = slots.iter().zip(ty.params.iter()).map(|(slot, ty)| from_slot(*slot, ty)).collect();
+    let results = func.call(store, &params)?;
+    for (slot, result) in slots.iter_mut().zip(&results) {
+        *slot = into_slot(result);
+    }
+    Ok(())
 }
 
 fn value_type(ty: &ValType) -> Type {

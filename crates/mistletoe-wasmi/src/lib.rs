@@ -280,16 +280,7 @@ impl<S: Context> Instance for WasmiInstance<S> {
             (WasmiFunc::Word0(func), [result]) => func.call(store, ()).map(|word| *result = word.into()),
             (WasmiFunc::Word1(func), [a]) => func.call(store, *a as u32).map(|word| *a = word.into()),
             (WasmiFunc::Word2(func), [a, b]) => func.call(store, (*a as u32, *b as u32)).map(|word| *a = word.into()),
-            (WasmiFunc::Other(func, ty), slots) => {
-                let params: Vec<Val> =
-                    slots.iter().zip(ty.params.iter()).map(|(slot, ty)| from_slot(*slot, ty)).collect();
-                let mut results: Vec<Val> = ty.results.iter().map(|ty| from_slot(0, ty)).collect();
-                let called = func.call(store, &params, &mut results);
-                for (slot, result) in slots.iter_mut().zip(&results) {
-                    *slot = into_slot(result);
-                }
-                called
-            }
+            (WasmiFunc::Other(func, ty), slots) => call_other(func, ty, store, slots),
             _ => return Err(Error::engine(Operation::Call, "a function was called with other slots than it has")),
         }
         .map_err(|error| failed(Operation::Call, error))
@@ -322,6 +313,23 @@ impl<S: Context> Instance for WasmiInstance<S> {
             None => (&mut [], &mut self.store.host_mut().data),
         }
     }
+}
+
+/// Calls a function whose type the engine is told only now.
+#[cold]
+fn call_other(
+    func: &Func,
+    ty: &FuncType,
+    store: impl AsContextMut<Data = Host>,
+    slots: &mut [u64],
+) -> Result<(), wasmi::Error> {
+    let params: Vec<Val> = slots.iter().zip(ty.params.iter()).map(|(slot, ty)| from_slot(*slot, ty)).collect();
+    let mut results: Vec<Val> = ty.results.iter().map(|ty| from_slot(0, ty)).collect();
+    func.call(store, &params, &mut results)?;
+    for (slot, result) in slots.iter_mut().zip(&results) {
+        *slot = into_slot(result);
+    }
+    Ok(())
 }
 
 fn val_type(ty: &ValType) -> wasmi::ValType {
