@@ -79,6 +79,7 @@ trait DynPackage: Send + Sync {
 
 trait DynSession {
     fn info(&mut self) -> Result<String>;
+    fn generate(&mut self, input: &str) -> Result<String>;
     fn generate_with(&mut self, input: &str, read: &mut dyn FnMut(&str)) -> Result<()>;
     fn fault(&self) -> Option<&Error>;
     fn fuel_used(&mut self) -> Result<Option<u64>>;
@@ -145,6 +146,10 @@ impl<B: Backend> DynPackage for Package<B> {
 impl<B: Backend> DynSession for Session<B> {
     fn info(&mut self) -> Result<String> {
         self.info()
+    }
+
+    fn generate(&mut self, input: &str) -> Result<String> {
+        self.generate(input)
     }
 
     fn generate_with(&mut self, input: &str, read: &mut dyn FnMut(&str)) -> Result<()> {
@@ -356,9 +361,7 @@ impl<T: 'static> AnySession<T> {
     ///
     /// As [`Session::generate`].
     pub fn generate(&mut self, input: &str) -> Result<String> {
-        let mut answer = String::new();
-        self.session.generate_with(input, &mut |output| output.clone_into(&mut answer))?;
-        Ok(answer)
+        self.session.generate(input)
     }
 
     /// See [`Session::generate_with`].
