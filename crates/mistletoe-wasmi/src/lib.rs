@@ -14,8 +14,8 @@ use mistletoe_abi::types::{FuncType, ValType};
 use mistletoe_abi::{Backend, Error, Instance, Operation, Result, Trap, ValidModule, by_signature};
 use wasmi::errors::{ErrorKind, HostError, InstantiationError, LinkerError};
 use wasmi::{
-    AsContextMut, Caller, CompilationMode, Config, Engine, F32, F64, Func, Linker, Memory, Module, Ref, Store,
-    TrapCode, TypedFunc, Val,
+    AsContext as _, AsContextMut, Caller, CompilationMode, Config, Engine, F32, F64, Func, Linker, Memory, Module, Ref,
+    Store, TrapCode, TypedFunc, Val,
 };
 
 use crate::mended::{Growth, Mended, mended};
@@ -36,8 +36,9 @@ pub struct WasmiModule {
 }
 
 /// A live instance, owned or seen from inside a call.
+// In a box, since a store of this engine's is so large that moving it about takes a tenth of the time of a short answer.
 #[derive(Debug)]
-pub struct WasmiInstance<S = Store<Host>> {
+pub struct WasmiInstance<S = Box<Store<Host>>> {
     store: S,
 }
 
@@ -141,13 +142,13 @@ impl Backend for Wasmi {
     }
 
     fn instantiate(&self, module: &WasmiModule, data: Data) -> Result<WasmiInstance> {
-        let mut store = Store::new(&self.engine, Host { data, exports: None });
+        let mut store = Box::new(Store::new(&self.engine, Host { data, exports: None }));
         let instance = module
             .linker
-            .instantiate_and_start(&mut store, &module.module)
+            .instantiate_and_start(&mut *store, &module.module)
             .map_err(|error| failed(Operation::Instantiate, error))?;
         let memory = instance
-            .get_memory(&store, MEMORY)
+            .get_memory(&*store, MEMORY)
             .ok_or_else(|| Error::engine(Operation::Instantiate, "the exported memory was not found"))?;
         store.data_mut().exports = Some(Exports { instance, memory });
         if let Some(growth) = &module.growth {
@@ -225,26 +226,58 @@ fn carried(error: Error) -> wasmi::Error {
 }
 
 /// A store, owned or lent to a host function.
-trait Context: AsContextMut<Data = Host> {
+trait Context {
+    type Store: AsContextMut<Data = Host>;
+
+    fn store(&self) -> &Self::Store;
+    fn store_mut(&mut self) -> &mut Self::Store;
     fn host(&self) -> &Host;
     fn host_mut(&mut self) -> &mut Host;
 }
 
-impl Context for Store<Host> {
+impl Context for Box<Store<Host>> {
+    type Store = Store<Host>;
+
+    #[inline]
+    fn store(&self) -> &Store<Host> {
+        self
+    }
+
+    #[inline]
+    fn store_mut(&mut self) -> &mut Store<Host> {
+        self
+    }
+
+    #[inline]
     fn host(&self) -> &Host {
         self.data()
     }
 
+    #[inline]
     fn host_mut(&mut self) -> &mut Host {
         self.data_mut()
     }
 }
 
-impl Context for &mut Caller<'_, Host> {
+impl<'a> Context for &mut Caller<'a, Host> {
+    type Store = Caller<'a, Host>;
+
+    #[inline]
+    fn store(&self) -> &Self::Store {
+        self
+    }
+
+    #[inline]
+    fn store_mut(&mut self) -> &mut Self::Store {
+        self
+    }
+
+    #[inline]
     fn host(&self) -> &Host {
         self.data()
     }
 
+    #[inline]
     fn host_mut(&mut self) -> &mut Host {
         self.data_mut()
     }
@@ -255,9 +288,9 @@ impl<S: Context> Instance for WasmiInstance<S> {
 
     fn func(&mut self, name: &str, ty: &FuncType) -> Result<WasmiFunc> {
         let func = (self.store.host().exports)
-            .and_then(|exports| exports.instance.get_func(&self.store, name))
+            .and_then(|exports| exports.instance.get_func(self.store.store(), name))
             .ok_or_else(|| Error::engine(Operation::Resolve, "the exported function was not found"))?;
-        let store = &self.store;
+        let store = self.store.store();
         match (&*ty.params, &*ty.results) {
             ([], []) => func.typed(store).map(WasmiFunc::Unit0),
             ([ValType::I32], []) => func.typed(store).map(WasmiFunc::Unit1),
@@ -272,7 +305,7 @@ impl<S: Context> Instance for WasmiInstance<S> {
 
     #[inline(always)]
     fn call(&mut self, func: &WasmiFunc, slots: &mut [u64]) -> Result<()> {
-        let store = &mut self.store;
+        let store = self.store.store_mut();
         match (func, &mut *slots) {
             (WasmiFunc::Unit0(func), []) => func.call(store, ()),
             (WasmiFunc::Unit1(func), &mut [a]) => func.call(store, a as u32),
@@ -289,7 +322,7 @@ impl<S: Context> Instance for WasmiInstance<S> {
     #[inline]
     fn memory(&self) -> &[u8] {
         match self.store.host().exports {
-            Some(exports) => exports.memory.data(self.store.as_context()),
+            Some(exports) => exports.memory.data(self.store.store().as_context()),
             None => &[],
         }
     }
@@ -307,7 +340,7 @@ impl<S: Context> Instance for WasmiInstance<S> {
     fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
         match self.store.host().exports {
             Some(exports) => {
-                let (memory, host) = exports.memory.data_and_store_mut(self.store.as_context_mut());
+                let (memory, host) = exports.memory.data_and_store_mut(self.store.store_mut().as_context_mut());
                 (memory, &mut host.data)
             }
             None => (&mut [], &mut self.store.host_mut().data),
