@@ -22,19 +22,29 @@ enum Gate {
 #[derive(Clone)]
 struct Peak {
     backend: Wasmtime,
-    gate: Arc<(Mutex<Gate>, Condvar)>,
+    /// With how many modules it began to compile.
+    gate: Arc<(Mutex<(Gate, usize)>, Condvar)>,
     instances: Arc<AtomicUsize>,
 }
 
 impl Peak {
     fn new(gate: Gate) -> Self {
         let backend = Wasmtime::new().expect("an engine");
-        Self { backend, gate: Arc::new((Mutex::new(gate), Condvar::new())), instances: Arc::default() }
+        Self { backend, gate: Arc::new((Mutex::new((gate, 0)), Condvar::new())), instances: Arc::default() }
     }
 
     fn open(&self) {
-        *self.gate.0.lock().expect("no panic") = Gate::Open;
+        self.gate.0.lock().expect("no panic").0 = Gate::Open;
         self.gate.1.notify_all();
+    }
+
+    fn begun(&self) -> usize {
+        self.gate.0.lock().expect("no panic").1
+    }
+
+    fn wait_until_begun(&self) {
+        let gate = self.gate.0.lock().expect("no panic");
+        drop(self.gate.1.wait_while(gate, |gate| gate.1 == 0).expect("no panic"));
     }
 
     fn instances(&self) -> usize {
@@ -51,8 +61,10 @@ impl Backend for Peak {
     }
 
     fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<Self::Module> {
-        let gate = self.gate.0.lock().expect("no panic");
-        let gate = *self.gate.1.wait_while(gate, |gate| *gate == Gate::Closed).expect("no panic");
+        let mut gate = self.gate.0.lock().expect("no panic");
+        gate.1 += 1;
+        self.gate.1.notify_all();
+        let gate = self.gate.1.wait_while(gate, |gate| gate.0 == Gate::Closed).expect("no panic").0;
         match gate {
             Gate::Fails => Err(Error::engine(Operation::Compile, "as it was told")),
             Gate::Panics => panic!("as it was told"),
@@ -127,8 +139,29 @@ fn a_peak_that_fails_or_panics_leaves_the_first_engine() {
 }
 
 #[test]
+fn what_nobody_has_any_more_is_not_compiled() {
+    let peak = Peak::new(Gate::Closed);
+    let tiered = Tiered::new(Wasmi::new(), peak.clone());
+    let first = package(&tiered);
+    peak.wait_until_begun();
+    drop(package(&tiered));
+    let third = package(&tiered.after(0));
+    peak.open();
+    assert_eq!(third.generate("").expect("an answer"), "\u{1}");
+    assert_eq!(peak.begun(), 2, "the first and the third");
+    assert_eq!(peak.instances(), 1);
+    drop(first);
+}
+
+#[test]
 fn a_package_is_dropped_while_the_peak_compiles() {
     let peak = Peak::new(Gate::Closed);
-    drop(package(&Tiered::new(Wasmi::new(), peak.clone())));
+    let tiered = Tiered::new(Wasmi::new(), peak.clone());
+    let first = package(&tiered);
+    peak.wait_until_begun();
+    drop(first);
     peak.open();
+    // The thread that compiles is there for the next one.
+    package(&tiered.after(0)).generate("").expect("an answer");
+    assert_eq!((peak.begun(), peak.instances()), (2, 1));
 }

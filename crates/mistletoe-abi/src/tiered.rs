@@ -1,15 +1,21 @@
 //! Two engines behind one backend: one that starts at once, and one that is quick in the end.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, OnceLock};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::backend::{Backend, Instance};
 use crate::error::{Error, Operation, Result};
 use crate::host::{Data, HostFunc};
 use crate::module::ValidModule;
 use crate::types::FuncType;
+
+/// For so long the second engine leaves the processors to the first one's first answer: its compiler takes all of them.
+const GRACE: Duration = Duration::from_millis(2);
 
 /// A backend that answers on one engine while the other still compiles, in a thread of its own. Sessions that are opened
 /// after that are the other's; those that are open stay where they are. Since the same package gives the same answers,
@@ -24,22 +30,35 @@ use crate::types::FuncType;
 /// }
 /// ```
 ///
-/// Where the second engine fails to compile a module, or there is no thread to be had, the first one goes on. Compiling
-/// goes on where the package is dropped meanwhile, and ends with the process.
+/// The second engine compiles one module after the other, and begins 2 ms after it got one, so that the first answer has
+/// the processors to itself. What nobody has any more by then it does not compile; what it has begun, it goes on with until
+/// it is done or the process ends. Where it fails to compile a module, the first engine goes on; where there is no thread
+/// for it, [`notice`](Backend::notice) says so.
 #[derive(Clone, Debug)]
 pub struct Tiered<F, P> {
     fast: F,
     peak: P,
+    /// The thread that compiles, if there is one. It ends with the last of these.
+    compiler: Option<Sender<Job>>,
     patience: Option<usize>,
 }
+
+type Job = Box<dyn FnOnce() + Send>;
 
 /// A module on one engine, and soon on the other.
 pub struct TieredModule<F: Backend, P: Backend> {
     fast: F::Module,
-    /// Set when the other engine is done: without a module, where it failed.
-    peak: Arc<OnceLock<Option<P::Module>>>,
+    peak: Arc<Peak<P::Module>>,
     /// How many instances there were.
     instances: Arc<AtomicUsize>,
+}
+
+/// What becomes of a module on the second engine.
+struct Peak<M> {
+    /// Set when the engine is done: without a module, where it failed.
+    module: OnceLock<Option<M>>,
+    /// Has it begin at once.
+    hurry: Sender<()>,
 }
 
 /// An instance on one of two engines.
@@ -54,7 +73,10 @@ pub enum TieredInstance<F, P> {
 impl<F, P> Tiered<F, P> {
     /// `fast` until `peak` has compiled.
     pub fn new(fast: F, peak: P) -> Self {
-        Self { fast, peak, patience: None }
+        let (compiler, jobs) = mpsc::channel::<Job>();
+        let compile = move || jobs.into_iter().for_each(|job| job());
+        let thread = thread::Builder::new().name("mistletoe tier".into()).spawn(compile);
+        Self { fast, peak, compiler: thread.ok().map(|_| compiler), patience: None }
     }
 
     /// The same, but after so many instances of a module it waits for `peak`, and before that it does not take what is
@@ -73,30 +95,45 @@ impl<F: Backend, P: Backend> Backend for Tiered<F, P> {
     }
 
     fn notice(&self) -> Option<String> {
-        self.fast.notice().or_else(|| self.peak.notice())
+        let alone = || self.compiler.is_none().then(|| format!("{} has no thread to compile in", self.peak.name()));
+        self.fast.notice().or_else(|| self.peak.notice()).or_else(alone)
     }
 
     fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<TieredModule<F, P>> {
-        let peak = Arc::new(OnceLock::new());
         let fast = self.fast.compile(module, imports)?;
-        let (backend, done) = (self.peak.clone(), peak.clone());
+        let (hurry, hurried) = mpsc::channel();
+        let peak = Arc::new(Peak { module: OnceLock::new(), hurry });
+        let begin = Instant::now() + GRACE;
+        let (backend, wanted) = (self.peak.clone(), Arc::downgrade(&peak));
         let (module, imports) = (module.clone().into_owned(), imports.to_vec());
-        let compile = move || {
-            let compile = std::panic::AssertUnwindSafe(|| backend.compile(&module, &imports).ok());
+        let job = move || {
+            if hurried.recv_timeout(begin.saturating_duration_since(Instant::now()))
+                == Err(RecvTimeoutError::Disconnected)
+            {
+                return;
+            }
             // An engine that panics has failed, too, and nobody is to wait for it.
-            let _ = done.set(std::panic::catch_unwind(compile).unwrap_or_default());
+            let compile = AssertUnwindSafe(|| backend.compile(&module, &imports).ok());
+            let compiled = catch_unwind(compile).unwrap_or_default();
+            if let Some(peak) = wanted.upgrade() {
+                let _ = peak.module.set(compiled);
+            }
         };
-        if thread::Builder::new().name("mistletoe tier".into()).spawn(compile).is_err() {
-            let _ = peak.set(None);
+        if self.compiler.as_ref().is_none_or(|compiler| compiler.send(Box::new(job)).is_err()) {
+            let _ = peak.module.set(None);
         }
         Ok(TieredModule { fast, peak, instances: Arc::default() })
     }
 
     fn instantiate(&self, module: &TieredModule<F, P>, data: Data) -> Result<Self::Instance> {
         let peak = match self.patience {
-            None => module.peak.get(),
+            None => module.peak.module.get(),
             Some(patience) if module.instances.fetch_add(1, Ordering::Relaxed) < patience => None,
-            Some(_) => Some(module.peak.wait()),
+            Some(_) => {
+                // It fails where nobody is to be told: it is compiled by then.
+                let _ = module.peak.hurry.send(());
+                Some(module.peak.module.wait())
+            }
         };
         match peak {
             Some(Some(peak)) => self.peak.instantiate(peak, data).map(TieredInstance::Peak),
@@ -161,7 +198,7 @@ impl<F: Backend, P: Backend> Clone for TieredModule<F, P> {
 
 impl<F: Backend, P: Backend> fmt::Debug for TieredModule<F, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let is_ready = self.peak.get().is_some_and(Option::is_some);
+        let is_ready = self.peak.module.get().is_some_and(Option::is_some);
         f.debug_struct("TieredModule").field("is_ready", &is_ready).finish_non_exhaustive()
     }
 }

@@ -62,8 +62,9 @@ pub(crate) const GROUPS: [Group; NAMES.len()] = [
             before. The hosts by hand leave all checks to the engine. Where the engine can save what it compiled, there \
             are hosts besides that take it from where it was kept: by hand from a file, with no look at it, and the layer \
             from its cache, which compares a digest of it; the ratio is that of these two. `tiered` is \
-            `Tiered<Wasmi, Wasmtime>`, whose first answer is wasmi's, while wasmtime compiles in another thread; it is \
-            beside the layer on wasmi alone, and both are timed until the answer is there.",
+            `Tiered<Wasmi, Wasmtime>`, whose first answer is wasmi's, while wasmtime is to compile in another thread; it \
+            is beside the layer on wasmi alone. Both are timed until the answer is there, and begin when wasmtime has \
+            just compiled the package before, with what that leaves in the processor's caches.",
         column: "host",
         unit: Unit::Time,
         chart: Chart::Value,
