@@ -1,6 +1,7 @@
 //! Candidates timed in turns, so that what slows the machine down for a while slows all of them alike.
 
 use std::fmt;
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
 /// How long a candidate runs at a time, unless told otherwise.
@@ -93,17 +94,17 @@ impl<'a> Comparison<'a> {
         let repetitions: Vec<u32> =
             self.candidates.iter_mut().map(|candidate| repetitions(&mut *candidate.work, turn)).collect();
         let begin = Instant::now();
+        let mut order: Vec<usize> = (0..self.candidates.len()).collect();
         for round in 0..most {
             if round >= least && begin.elapsed() > effort.time {
                 break;
             }
-            let mut run = |(candidate, repetitions): (&mut Candidate<'_>, &u32)| {
-                let time = (candidate.work)(*repetitions);
-                candidate.times.push(time.as_secs_f64() / f64::from(*repetitions));
-            };
-            // There and back, so that it is not always the same one that finds what another has left in the caches.
-            let candidates = self.candidates.iter_mut().zip(&repetitions);
-            if round % 2 == 0 { candidates.for_each(&mut run) } else { candidates.rev().for_each(&mut run) }
+            shuffle(&mut order, round);
+            for &at in &order {
+                let (candidate, repetitions) = (&mut self.candidates[at], repetitions[at]);
+                let time = (candidate.work)(repetitions);
+                candidate.times.push(time.as_secs_f64() / f64::from(repetitions));
+            }
         }
         let outcome = |candidate: &Candidate<'_>| {
             let base = &self.candidates[candidate.base].times;
@@ -139,6 +140,20 @@ fn timed<'a>(mut work: impl FnMut() + 'a) -> impl FnMut(u32) -> Duration + 'a {
     }
 }
 
+/// Another order in each round, in which nobody comes twice in a row: so it is not always the same candidate that finds what
+/// another has left in the caches, and none finds what it has left itself.
+fn shuffle(order: &mut [usize], round: usize) {
+    let last = order.last().copied();
+    order.sort_by_cached_key(|at| {
+        let mut hasher = DefaultHasher::new();
+        (round, at).hash(&mut hasher);
+        hasher.finish()
+    });
+    if order.first().copied() == last {
+        order.reverse();
+    }
+}
+
 /// How often a piece of work fits into a turn. This warms it up, too.
 fn repetitions(work: &mut dyn FnMut(u32) -> Duration, turn: Duration) -> u32 {
     let (mut time, mut count, mut next) = (Duration::ZERO, 0_u32, 1_u32);
@@ -167,5 +182,34 @@ impl fmt::Display for Outcome {
 impl fmt::Debug for Comparison<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.candidates.iter().map(|candidate| &candidate.name)).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_candidate_comes_after_each_other_one_and_never_after_itself() {
+        let (mut order, mut came_after) = ([0, 1, 2, 3], [[0; 4]; 4]);
+        let mut before = None;
+        for round in 0..1_000 {
+            shuffle(&mut order, round);
+            for at in order {
+                if let Some(before) = before.replace(at) {
+                    came_after[at][before] += 1;
+                }
+            }
+            let mut sorted = order;
+            sorted.sort_unstable();
+            assert_eq!(sorted, [0, 1, 2, 3], "everyone in each round");
+        }
+        for (at, others) in came_after.iter().enumerate() {
+            for (before, &times) in others.iter().enumerate() {
+                // A third of the rounds each, give or take.
+                assert_eq!((200..500).contains(&times), at != before, "{at} after {before}: {times} times");
+            }
+            assert_eq!(others[at], 0);
+        }
     }
 }
