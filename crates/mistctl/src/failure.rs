@@ -2,7 +2,7 @@
 
 use std::env;
 use std::error::Error as _;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -33,6 +33,31 @@ pub(crate) enum Failure {
 pub(crate) enum Cause {
     Io(io::Error),
     Other(String),
+}
+
+/// The beginning of a text: an assembler shows the line that it does not understand, however long that is.
+struct Excerpt(String);
+
+impl Excerpt {
+    /// In bytes.
+    const MAX: usize = 2_000;
+
+    fn of(text: &impl fmt::Display) -> String {
+        let mut excerpt = Self(String::new());
+        // What does not fit is an error, and the end.
+        if write!(excerpt, "{text}").is_err() {
+            excerpt.0.push('…');
+        }
+        excerpt.0
+    }
+}
+
+impl fmt::Write for Excerpt {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let fits = text.floor_char_boundary(Self::MAX - self.0.len());
+        self.0.push_str(&text[..fits]);
+        if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
+    }
 }
 
 /// The form of `--error-format json`.
@@ -137,7 +162,7 @@ impl Failure {
             Self::Package { .. } | Self::Usage { .. } => None,
             Self::File { source: Cause::Io(source), .. } => return vec![source.to_string()],
             Self::File { source: Cause::Other(source), .. } => return vec![source.clone()],
-            Self::Assembly { source, .. } => return vec![source.to_string()],
+            Self::Assembly { source, .. } => return vec![Excerpt::of(source)],
             Self::Library { source, .. } => source.source(),
         };
         let mut causes = Vec::new();

@@ -45,15 +45,15 @@ pub(crate) fn input(path: &Path) -> Result<String, Failure> {
 
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
     let file = open(path)?;
-    // Whatever it says, the room for a larger one is made as it comes.
     let length = file.metadata().map_or(0, |metadata| metadata.len().min(limit));
     limited(file, path, limit, length as usize)
 }
 
 /// Reads to the end, but not for ever: a device has no end. `length` is how long it probably is.
 fn limited(source: impl Read, path: &Path, limit: u64, length: usize) -> Result<Vec<u8>, Failure> {
-    // A byte more, where the end is found.
-    let mut bytes = Vec::with_capacity(length + 1);
+    let mut bytes = Vec::new();
+    // A byte more, where the end is found. Where there is no room, reading says so.
+    let _ = bytes.try_reserve_exact(length + 1);
     source.take(limit + 1).read_to_end(&mut bytes).map_err(|error| Failure::read(path, error))?;
     if bytes.len() as u64 > limit {
         let cause: Cow<'_, str> = format!("it is longer than {} MiB", limit >> 20).into();

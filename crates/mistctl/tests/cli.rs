@@ -37,6 +37,22 @@ fn a_package_is_told_by_its_content() {
 }
 
 #[test]
+fn a_line_that_cannot_be_assembled_is_shown_in_part_where_it_is_long() {
+    let scratch = Scratch::new();
+    let short = scratch.file("short.wat", "(module (nothing))");
+    let output = mistctl(&["generate", "x", "-p", &short]);
+    assert!(text(&output.stderr).contains("1 | (module (nothing))"), "{}", text(&output.stderr));
+    let long = scratch.file("long.wat", format!("(module (nothing \"{}\"))", "ä".repeat(1 << 20)));
+    for format in ["text", "json"] {
+        let output = mistctl(&["generate", "x", "-p", &long, "--error-format", format]);
+        let error = text(&output.stderr);
+        assert!(error.contains("the text is no WebAssembly module") && error.contains('…'), "{error}");
+        assert!(error.len() < 3_000, "{} bytes", error.len());
+        assert_eq!(output.status.code(), Some(3));
+    }
+}
+
+#[test]
 fn the_answers_files_are_one_stream_and_the_message_goes_to_stderr() {
     let scratch = Scratch::new();
     let answer = result(

@@ -36,7 +36,7 @@ pub struct WasmiModule {
 }
 
 /// A live instance, owned or seen from inside a call.
-// In a box, since a store of this engine's is so large that moving it about takes a tenth of the time of a short answer.
+// In a box: a store of this engine's is so large that moving it about takes a twentieth of the time of a short session.
 #[derive(Debug)]
 pub struct WasmiInstance<S = Box<Store<Host>>> {
     store: S,
