@@ -30,10 +30,10 @@ const GRACE: Duration = Duration::from_millis(2);
 /// }
 /// ```
 ///
-/// The second engine compiles one module after the other, and begins 2 ms after it got one, so that the first answer has
-/// the processors to itself. What nobody has any more by then it does not compile; what it has begun, it goes on with until
-/// it is done or the process ends. Where it fails to compile a module, the first engine goes on; where there is no thread
-/// for it, [`notice`](Backend::notice) says so.
+/// The second engine compiles one module after the other, and begins 2 ms after it got one at the earliest: so the first
+/// answer has the processors to itself, unless another module is being compiled. What nobody has any more by then it does
+/// not compile; what it has begun, it goes on with until it is done or the process ends. Where it fails to compile a
+/// module, the first engine goes on; where there is no thread for it, [`notice`](Backend::notice) says so.
 #[derive(Clone, Debug)]
 pub struct Tiered<F, P> {
     fast: F,
@@ -130,7 +130,7 @@ impl<F: Backend, P: Backend> Backend for Tiered<F, P> {
             None => module.peak.module.get(),
             Some(patience) if module.instances.fetch_add(1, Ordering::Relaxed) < patience => None,
             Some(_) => {
-                // It fails where nobody is to be told: it is compiled by then.
+                // Nobody is there to be told where it is compiled already.
                 let _ = module.peak.hurry.send(());
                 Some(module.peak.module.wait())
             }
