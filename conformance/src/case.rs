@@ -77,8 +77,26 @@ pub struct Header {
 pub struct Known {
     /// The backend's name.
     pub backend: String,
-    /// Why it fails.
+    /// Why it fails …
+    #[serde(default)]
     pub reason: String,
+    /// … or the part of the feature set that it lacks and the module needs: it has to refuse the module for that.
+    pub lacks: Option<String>,
+}
+
+impl Known {
+    /// A backend that lacks a feature.
+    pub fn lacks(backend: &str, feature: &str) -> Self {
+        Self { backend: backend.to_owned(), reason: String::new(), lacks: Some(feature.to_owned()) }
+    }
+
+    /// Why it fails, in words.
+    pub fn reason(&self) -> String {
+        match &self.lacks {
+            Some(feature) => format!("it lacks `{feature}`"),
+            None => self.reason.clone(),
+        }
+    }
 }
 
 /// One call and what has to come back.

@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
+use mistletoe_abi::ErrorKind;
 use serde::Serialize;
 
+use crate::case::Known;
 use crate::host::Host;
 use crate::{Case, Failure, Observation};
 
@@ -93,9 +95,20 @@ impl Case {
         match (self.check(host), known) {
             (Ok(observation), None) => Verdict::Passed { observation },
             (Err(failure), None) => Verdict::Failed(failure),
-            (Ok(_), Some(known)) => Verdict::UnexpectedPass { reason: known.reason.clone() },
-            (Err(failure), Some(known)) => Verdict::KnownFailure { reason: known.reason.clone(), failure },
+            (Ok(_), Some(known)) => Verdict::UnexpectedPass { reason: known.reason() },
+            (Err(failure), Some(known)) if !self.is_refused(host, known) => Verdict::Failed(failure),
+            (Err(failure), Some(known)) => Verdict::KnownFailure { reason: known.reason(), failure },
         }
+    }
+
+    /// Whether a host that lacks a feature refuses the module for that.
+    fn is_refused(&self, host: &dyn Host, known: &Known) -> bool {
+        let Some(lacks) = &known.lacks else { return true };
+        let error = host.load(&self.wasm, &self.header.setup()).err();
+        error.is_some_and(|error| match error.kind() {
+            ErrorKind::UnsupportedFeature { feature, backend, .. } => feature == lacks && backend.is_some(),
+            _ => false,
+        })
     }
 }
 

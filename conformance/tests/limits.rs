@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mistletoe::error::Item;
 use mistletoe::{AnyBackend, AnyPackage, ErrorKind, Imports, Limits, Result};
 
 /// For the input `f` a loop without an end, for others the input.
@@ -79,4 +80,86 @@ fn what_is_in_the_code_is_fixed() {
     assert_eq!(fixed(&default, Limits::default().stack(None)), "stack");
     assert_eq!(fixed(&default, Limits::default().table_elements(1)), "table_elements");
     assert_eq!(fixed(&default, Limits::default().max_module(1)), "max_module");
+}
+
+/// A package whose loop goes round three times, and makes so many calls of an empty function each time.
+fn loop_of(calls: usize) -> Vec<u8> {
+    let text = format!(
+        r#"(module
+            (memory (export "memory") 1)
+            (func $nothing)
+            (func (export "__mistletoe_info") (result i32) (i32.const 8))
+            (func (export "__mistletoe_alloc") (param i32) (result i32) (i32.const 1024))
+            (func (export "__mistletoe_dealloc") (param i32 i32))
+            (func (export "__mistletoe_generate") (param i32 i32) (result i32)
+                (local $left i32)
+                (local.set $left (i32.const 3))
+                (loop $again
+                    {}
+                    (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+                (i32.const 8)))"#,
+        "(call $nothing)".repeat(calls)
+    );
+    wat::parse_str(text).expect("it assembles")
+}
+
+#[test]
+fn a_loop_that_is_charged_more_than_is_handed_out_at_once_comes_to_its_end() {
+    // For the deadline alone a call counts 17 of the 128 instructions of a turn, and 10,000 turns are handed out; of fuel
+    // 100,000 units, which a call takes one of.
+    let default = |calls| (calls, Limits::default());
+    let fuel = |calls| (calls, Limits::default().fuel(1_000_000));
+    for (calls, limits) in [default(75_200), default(75_400), default(160_000), fuel(99_900), fuel(100_100)] {
+        let wasm = loop_of(calls);
+        for backend in backends() {
+            let imports = Imports::<()>::new();
+            let package = AnyPackage::with_imports(&backend, &wasm, &imports, limits.clone()).expect("a package");
+            let answer = package.session().and_then(|mut session| session.generate(""));
+            assert_eq!(answer.expect("it ends"), "", "{calls} calls on {}", backend.name());
+        }
+    }
+}
+
+#[test]
+fn more_than_four_gib_of_memory_mean_four() {
+    for backend in backends() {
+        for memory in [4 << 30, (4 << 30) + 65_536, 5 << 30, u64::MAX] {
+            let package = package(&backend, Limits::default().memory(memory));
+            assert_eq!(answer(&package, &Limits::default().memory(memory), "xyz").expect("an answer"), "xyz");
+        }
+    }
+}
+
+#[test]
+fn a_function_takes_at_most_so_many_units_of_stack() {
+    // 8, 1 parameter, 2 operands, and 1 for each two of these instructions.
+    let module = |eqz: usize| {
+        let text = format!(
+            r#"(module
+                (memory (export "memory") 1)
+                (func $large (param i32) (result i32) (local.get 0) {} (i32.add (i32.const 0)))
+                (func (export "__mistletoe_info") (result i32) (i32.const 8))
+                (func (export "__mistletoe_alloc") (param i32) (result i32) (i32.const 1024))
+                (func (export "__mistletoe_dealloc") (param i32 i32))
+                (func (export "__mistletoe_generate") (param i32 i32) (result i32)
+                    (drop (call $large (i32.const 0)))
+                    (i32.const 8)))"#,
+            "i32.eqz ".repeat(eqz)
+        );
+        wat::parse_str(text).expect("it assembles")
+    };
+    // 11, and 262,133 for 524,265 of them and the addition.
+    let (highest, too_high) = (module(524_266), module(524_267));
+    let imports = Imports::<()>::new();
+    for backend in backends() {
+        let package = |wasm| AnyPackage::with_imports(&backend, wasm, &imports, Limits::default());
+        let answer = package(&highest).and_then(|package| package.session()?.generate(""));
+        assert_eq!(answer.expect("an answer"), "", "{}", backend.name());
+        assert_eq!(
+            kind(package(&too_high).map(drop)),
+            ErrorKind::TooMany { item: Item::FrameUnits, limit: 262_144 },
+            "{}",
+            backend.name()
+        );
+    }
 }

@@ -44,6 +44,20 @@ fn recursions(many: usize) -> Vec<(&'static str, String)> {
     let elements = each(&|i| int(&format!("(ref.is_null (table.get $table {}))", masked(i % 300))));
     let indirect = each(&|i| format!("(call_indirect $table (type $none) {})", masked(i % 300)));
     let host = each(&|i| format!("(call $host{})", i % HOST));
+    let vector = |value: &str| format!("(global.set $v (v128.xor (global.get $v) {value}))");
+    let lanes = each(&|i| vector(&format!("(f32x4.mul (local.get $v128) (f32x4.splat (f32.const {i}.5)))")));
+    let shuffles = each(&|i| {
+        let lanes = (0..16).map(|lane| format!("{} ", (i + lane * 7) % 32)).collect::<String>();
+        vector(&format!("(i8x16.shuffle {lanes} (local.get $v128) (v128.const i64x2 {i} 7))"))
+    });
+    let extracted = each(&|i| {
+        float(&format!("(f64x2.extract_lane 1 (f64x2.add (local.get $v128) (f64x2.splat (f64.const {i}))))"))
+    });
+    let wide = |ty: &str| {
+        let zero = if ty == "v128" { "v128.const i64x2 0 0".to_owned() } else { format!("{ty}.const 0") };
+        let count = many.min(999);
+        format!("(call $wide_{ty} (i32.const -1) {}) {}", format!("({zero})").repeat(count), "(drop)".repeat(count))
+    };
     vec![
         ("nothing", DEEPER.into()),
         ("products before and after", twice(&products)),
@@ -57,13 +71,36 @@ fn recursions(many: usize) -> Vec<(&'static str, String)> {
         ("elements of a table in a loop", turns(&elements)),
         ("calls through a table in a loop", turns(&indirect)),
         ("host functions in a loop", turns(&host)),
+        ("vectors before and after", twice(&lanes)),
+        ("vectors in a loop", turns(&lanes)),
+        ("shuffles before and after", twice(&shuffles)),
+        ("shuffles in a loop", turns(&shuffles)),
+        ("lanes of vectors in a loop", turns(&extracted)),
+        ("parameters and results of integers", wide("i64")),
+        ("parameters and results of floats", wide("f64")),
+        ("parameters and results of vectors", wide("v128")),
         ("a sum of integers that is needed late", late("i64")),
         ("a sum of floats that is needed late", late("f64")),
     ]
 }
 
+/// A function that passes all of its parameters to itself, and gives back all of its results.
+fn wide(ty: &str, many: usize) -> String {
+    let count = many.min(999);
+    let each = |write: &dyn Fn(usize) -> String| (1..=count).map(write).collect::<String>();
+    let types = format!("{ty} ").repeat(count);
+    let get = each(&|i| format!("(local.get {i})"));
+    let set = each(&|i| format!("(local.set {})", count + 1 - i));
+    format!(
+        "(func $wide_{ty} (param i32 {types}) (result {types})
+            (if (local.get 0) (then (call $wide_{ty} (i32.sub (local.get 0) (i32.const 1)) {get}) {set}))
+            {get})"
+    )
+}
+
 /// A package that recurses without an end, below host functions that call back.
-fn package(body: &str) -> Vec<u8> {
+fn package(body: &str, many: usize) -> Vec<u8> {
+    let wide = ["i64", "f64", "v128"].map(|ty| wide(ty, many)).concat();
     let mut hosts = String::new();
     for i in 0..HOST {
         write!(hosts, r#"(import "host" "{i}" (func $host{i}))"#).expect("memory");
@@ -79,10 +116,13 @@ fn package(body: &str) -> Vec<u8> {
             (global $d (mut f64) (f64.const 0))
             (global $l (mut i64) (i64.const 0))
             (global $i (mut i32) (i32.const 1))
+            (global $v (mut v128) (v128.const i64x2 0 0))
             (func $leaf)
-            (func $f (param i32) (local $f64 f64) (local $i64 i64)
+            {wide}
+            (func $f (param i32) (local $f64 f64) (local $i64 i64) (local $v128 v128)
                 (local.set $f64 (global.get $d))
                 (local.set $i64 (global.get $l))
+                (local.set $v128 (global.get $v))
                 {body})
             ;; So many calls of a host function that calls back, and then the recursion.
             (func $again (export "again") (param i32)
@@ -130,7 +170,7 @@ fn height(backend: &str, wasm: &[u8]) -> Result<u32, Error> {
 fn no_engines_own_stack_is_full_first() {
     for many in MANY {
         for (name, body) in recursions(many) {
-            let wasm = package(&body);
+            let wasm = package(&body, many);
             let mut first = None;
             for backend in mistletoe::backends() {
                 let backend = backend.name();

@@ -1508,7 +1508,7 @@ pub(crate) static FAULTS: &[Fault] = &[
         refuse: |error| Some(error).filter(|error| !matches!(error, ErrorKind::UnsupportedFeature { .. })),
         ..SOUND
     },
-    Fault { name: "accepts-simd", refuse: |error| with_feature(error, "simd"), ..SOUND },
+    Fault { name: "accepts-relaxed-simd", refuse: |error| with_feature(error, "relaxed-simd"), ..SOUND },
     Fault { name: "accepts-threads", refuse: |error| with_feature(error, "threads"), ..SOUND },
     Fault { name: "accepts-tail-call", refuse: |error| with_feature(error, "tail-call"), ..SOUND },
     Fault { name: "accepts-multi-memory", refuse: |error| with_feature(error, "multi-memory"), ..SOUND },
@@ -1533,10 +1533,10 @@ pub(crate) static FAULTS: &[Fault] = &[
         ..SOUND
     },
     Fault {
-        name: "names-every-feature-simd",
+        name: "names-every-feature-relaxed-simd",
         error: |error| match error {
-            ErrorKind::UnsupportedFeature { offset, .. } => {
-                ErrorKind::UnsupportedFeature { feature: "simd".into(), offset }
+            ErrorKind::UnsupportedFeature { offset, backend, .. } => {
+                ErrorKind::UnsupportedFeature { feature: "relaxed-simd".into(), offset, backend }
             }
             other => other,
         },
@@ -1545,8 +1545,8 @@ pub(crate) static FAULTS: &[Fault] = &[
     Fault {
         name: "tells-the-offset-of-a-feature-behind-the-header",
         error: |error| match error {
-            ErrorKind::UnsupportedFeature { feature, offset } => {
-                ErrorKind::UnsupportedFeature { feature, offset: offset.saturating_sub(8) }
+            ErrorKind::UnsupportedFeature { feature, offset, backend } => {
+                ErrorKind::UnsupportedFeature { feature, offset: offset.saturating_sub(8), backend }
             }
             other => other,
         },

@@ -2,7 +2,7 @@
 
 use mistletoe_conformance::watch::STEPS;
 use wasm_encoder::{ExportKind, ExportSection, Function, HeapType, InstructionSink, ValType};
-use wasmparser::ValType::{F32, F64, I32, I64, Ref};
+use wasmparser::ValType::{F32, F64, I32, I64, Ref, V128};
 
 use crate::parts::{Parts, value_type};
 use crate::random::Random;
@@ -53,12 +53,15 @@ pub(crate) fn package(parts: &Parts<'_>, ends: Option<(u32, u32)>, random: &mut 
 
     let mut steps = Vec::new();
     for (i, func) in called.iter().enumerate() {
-        let mut function = Function::new([]);
+        let ty = parts.func(*func as usize);
+        let globals = parts.globals.iter().map(|global| &global.content_type);
+        // A vector is reported from a local, half by half.
+        let vectors = ty.results().iter().chain(globals).any(|ty| *ty == V128);
+        let mut function = Function::new(vectors.then_some((1, ValType::V128)));
         let mut sink = function.instructions();
         if let Some((global, count)) = ends {
             sink.i32_const(count as i32).global_set(global);
         }
-        let ty = parts.func(*func as usize);
         for param in ty.params() {
             argument(&mut sink, *param, random);
         }
@@ -151,18 +154,20 @@ fn argument(sink: &mut InstructionSink<'_>, ty: wasmparser::ValType, random: &mu
         F64 if random_bits => sink.f64_const(f64::from_bits(bits).into()),
         F32 => sink.f32_const((float as f32).into()),
         F64 => sink.f64_const(float.into()),
+        V128 => sink.v128_const(i128::from(bits) << 64 | i128::from(random.next())),
         _ => sink.ref_null(if value_type(&ty) == ValType::FUNCREF { HeapType::FUNC } else { HeapType::EXTERN }),
     };
 }
 
-/// Reports the value on top: its bits, and of a reference whether it is null.
+/// Reports the value on top: its bits, and of a reference whether it is null. A vector goes through the first local.
 fn report(sink: &mut InstructionSink<'_>, ty: wasmparser::ValType) {
     match ty {
         I32 => sink.i64_extend_i32_u(),
         F32 => sink.i32_reinterpret_f32().i64_extend_i32_u(),
         F64 => sink.i64_reinterpret_f64(),
         Ref(_) => sink.ref_is_null().i64_extend_i32_u(),
-        _ => sink,
+        V128 => sink.local_tee(0).i64x2_extract_lane(0).call(RESULT).local_get(0).i64x2_extract_lane(1),
+        I64 => sink,
     }
     .call(RESULT);
 }

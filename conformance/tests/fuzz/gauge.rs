@@ -12,7 +12,9 @@ use wasm_encoder::{
     BlockType, ConstExpr, ExportKind, ExportSection, Function, GlobalSection, GlobalType, InstructionSink,
     StartSection, ValType,
 };
-use wasmparser::{ExternalKind, FuncValidatorAllocations, FunctionBody, Operator, Parser, ValidPayload, Validator};
+use wasmparser::{
+    ExternalKind, FuncType, FuncValidatorAllocations, FunctionBody, Operator, Parser, ValidPayload, Validator,
+};
 
 use crate::judge::errors;
 use crate::parts::{Parts, value_type};
@@ -134,7 +136,7 @@ fn gauge(wasm: &[u8], bounds: Bounds) -> wasmparser::Result<Vec<u8>> {
     for (i, (body, operands)) in bodies.iter().zip(operands).enumerate() {
         let func = imported + i as u32;
         let params = parts.func(func as usize).params().len() as u32;
-        let values = params + body.locals + operands + body.computed(imported);
+        let values = params + body.locals + operands + body.computed(imported) + body.passed(&parts);
         let mut function = Function::new([]);
         let mut sink = function.instructions();
         gauge.enter(&mut sink, values, body.calls || values > 64, body.runs.first().map_or(0, |run| run.cost));
@@ -375,6 +377,8 @@ impl<'a> Body<'a> {
             let is_any = |words: &[&str]| words.iter().any(|word| name.contains(word));
             let float = name.starts_with("F32") || name.starts_with("F64");
             match operator {
+                // All that work on vectors, by their names; those that read, write or make one too.
+                _ if is_vector(name) => whole += 2,
                 Operator::Call { function_index } => whole += u32::from(*function_index < imported),
                 Operator::CallIndirect { .. }
                 | Operator::Select
@@ -390,6 +394,17 @@ impl<'a> Body<'a> {
             }
         }
         whole + half / 2
+    }
+
+    /// What the frame is besides, for the parameters and results of the largest call: all but the first 8.
+    fn passed(&self, parts: &Parts<'_>) -> u32 {
+        let size = |ty: &FuncType| ty.params().len() + ty.results().len();
+        let passed = self.operators.iter().map(|(operator, _)| match operator {
+            Operator::Call { function_index } => size(parts.func(*function_index as usize)),
+            Operator::CallIndirect { type_index, .. } => size(&parts.types[*type_index as usize]),
+            _ => 0,
+        });
+        (passed.max().unwrap_or(0) as u32).saturating_sub(8)
     }
 
     /// The function with both counts.
@@ -460,6 +475,11 @@ fn begins_with_a_loop(operators: &[(Operator<'_>, usize)]) -> bool {
         )
     });
     matches!(first, Some(Operator::Loop { .. }))
+}
+
+/// Whether an instruction is one of the proposal `simd`: named after a vector or its lanes.
+fn is_vector(name: &str) -> bool {
+    ["V128", "I8x16", "I16x8", "I32x4", "I64x2", "F32x4", "F64x2"].iter().any(|shape| name.starts_with(shape))
 }
 
 /// Whether an instruction costs anything.

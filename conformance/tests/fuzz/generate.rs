@@ -169,7 +169,7 @@ fn config(random: &mut Random, memory: MemoryType) -> Config {
         memory64_enabled: false,
         relaxed_simd_enabled: false,
         shared_everything_threads_enabled: false,
-        simd_enabled: false,
+        simd_enabled: random.once_in(2),
         tail_call_enabled: false,
         threads_enabled: false,
         wide_arithmetic_enabled: false,

@@ -16,7 +16,6 @@ use crate::generate::{self, Fuzzed};
 /// The kinds of errors that are a limit's.
 const LIMITS: [&str; 4] = ["out-of-fuel", "too-deep", "timed-out", "too-much-memory"];
 /// The backend that does not run everything.
-const WINCH: &str = "wasmtime-winch";
 /// Those without limits in the code that are compared with the others.
 const UNLIMITED: [&str; 2] = ["wasmi", "wasmtime"];
 
@@ -84,9 +83,8 @@ fn compare(fuzzed: &mut Fuzzed, backends: &[AnyBackend], tally: &mut Tally) -> R
             let what = format!("{name} cannot run it: {failure}");
             Box::new(Disagreement { seed: *seed, case: None, expected: Observation::default(), what })
         })?;
-        if name == WINCH && winch_compiles_no_externref(case, &observation) {
-            let reason = "Winch does not compile `externref`".to_owned();
-            case.header.known.push(Known { backend: name.to_owned(), reason });
+        if let Some(feature) = lacking(&observation) {
+            case.header.known.push(Known::lacks(name, feature));
         } else {
             observed.push((name, observation));
         }
@@ -153,11 +151,10 @@ fn compare(fuzzed: &mut Fuzzed, backends: &[AnyBackend], tally: &mut Tally) -> R
     Ok(())
 }
 
-/// Winch does not compile `externref`.
-fn winch_compiles_no_externref(case: &Case, observation: &Observation) -> bool {
-    let refused = |error: &Value| error["kind"] == "engine" && error["operation"] == "compile";
-    observation.load.as_ref().is_some_and(refused)
-        && wasmprinter::print_bytes(&case.wasm).is_ok_and(|text| text.contains("extern"))
+/// What the backend lacks that the module needs.
+fn lacking(observation: &Observation) -> Option<&str> {
+    let error = observation.load.as_ref().filter(|error| error["backend"].is_string())?;
+    error["feature"].as_str()
 }
 
 /// All errors that came back, and what poisoned sessions.

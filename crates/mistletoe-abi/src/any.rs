@@ -20,7 +20,7 @@ use crate::erased::{AnyFunc, DynInstance};
 use crate::error::{Error, Result};
 use crate::host::{Data, HostFunc, Imports};
 use crate::limits::Limits;
-use crate::module::{Interface, ValidModule};
+use crate::module::{Feature, Interface, ValidModule};
 use crate::package::{Package, Session};
 use crate::program::Checked;
 use crate::protocol::package::{offer, problems};
@@ -59,6 +59,7 @@ pub struct AnySession<T = ()> {
 trait DynBackend: Send + Sync {
     fn name(&self) -> &'static str;
     fn notice(&self) -> Option<String>;
+    fn supports(&self, feature: Feature) -> bool;
     fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<AnyModule>;
     fn package(&self, checked: Checked<'_>) -> Result<Arc<dyn DynPackage>>;
     fn artifacts(&self) -> Option<String>;
@@ -100,6 +101,10 @@ impl<B: Backend> DynBackend for B {
 
     fn notice(&self) -> Option<String> {
         Backend::notice(self)
+    }
+
+    fn supports(&self, feature: Feature) -> bool {
+        Backend::supports(self, feature)
     }
 
     fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<AnyModule> {
@@ -210,6 +215,10 @@ impl Backend for AnyBackend {
 
     fn notice(&self) -> Option<String> {
         self.backend.notice()
+    }
+
+    fn supports(&self, feature: Feature) -> bool {
+        self.backend.supports(feature)
     }
 
     fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<AnyModule> {

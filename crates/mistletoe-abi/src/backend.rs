@@ -7,7 +7,7 @@ use std::io::{self, Read as _, Seek as _};
 use crate::cache::Cache;
 use crate::error::{Error, Operation, Result};
 use crate::host::{Data, HostFunc};
-use crate::module::ValidModule;
+use crate::module::{Feature, ValidModule};
 use crate::types::FuncType;
 
 /// A WebAssembly engine in one configuration: it compiles modules and instantiates them.
@@ -26,8 +26,9 @@ use crate::types::FuncType;
 ///
 /// - Exactly [the feature set](crate::FEATURES); what it has beyond is off or not reachable.
 /// - NaN results are canonical, so that the same package gives the same bytes everywhere.
-/// - Recursion without end is a trap, not the end of the process; a stack as high as [`Limits::stack`](crate::Limits::stack)
-///   lets it become by default is none: 8,000 calls deep, or 65,000 values in fewer.
+/// - Recursion without end is a trap, not the end of the process, on a thread with 2 MiB of stack too. The default
+///   [`Limits::stack`](crate::Limits::stack) must not trip it: 131,072 calls deep, or 1,048,576 values in fewer calls.
+///   Compiled code needs [`ENGINE_STACK`](crate::ENGINE_STACK) bytes for that.
 ///
 /// A backend does not panic, whatever the module. One whose engine may do so catches it and answers with
 /// [`Error::engine`].
@@ -43,6 +44,13 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// What this machine has not let the engine have, for whoever wonders why it is slow. `None` where all is as it should be.
     fn notice(&self) -> Option<String> {
         None
+    }
+
+    /// Whether the engine can run a part of [the feature set](crate::FEATURES) that not every engine has. A module that uses
+    /// what a backend lacks is refused with [`UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature), before the
+    /// engine sees it.
+    fn supports(&self, _feature: Feature) -> bool {
+        true
     }
 
     /// Compiles a module, to be linked with `imports`: one host function for each function that it imports, without
@@ -165,6 +173,19 @@ pub trait Instance {
     /// trap in the guest; else [`Error::engine`] with
     /// [`Operation::Call`]. After any of them the layer poisons the instance.
     fn call(&mut self, func: &Self::Func, slots: &mut [u64]) -> Result<()>;
+
+    /// Runs `call`, which calls functions of instances, on a stack with room for them: for an engine whose code runs on the
+    /// stack of its caller, and so that several calls need one change of stacks.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::engine`] with [`Operation::Call`] where there is no memory for a stack. `call` has not run then.
+    fn with_room<R>(call: impl FnOnce() -> R) -> Result<R>
+    where
+        Self: Sized,
+    {
+        Ok(call())
+    }
 
     /// The export named [`MEMORY`](crate::protocol::MEMORY), as large as it is now. Any call may grow or move it.
     fn memory(&self) -> &[u8];

@@ -37,7 +37,7 @@ use blake3::{Hash, Hasher};
 use crate::backend::{Artifact, Backend};
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Data, HostFunc};
-use crate::module::ValidModule;
+use crate::module::{Feature, ValidModule};
 
 /// How much a cache holds unless told otherwise.
 const MAX_BYTES: u64 = 1 << 30;
@@ -385,6 +385,10 @@ impl<B: Backend> Backend for Cached<B> {
 
     fn notice(&self) -> Option<String> {
         self.backend.notice()
+    }
+
+    fn supports(&self, feature: Feature) -> bool {
+        self.backend.supports(feature)
     }
 
     fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<B::Module> {

@@ -30,7 +30,7 @@ impl<I: Instance> DynInstance for I {
 
     fn call(&mut self, func: &(dyn Any + Send + Sync), slots: &mut [u64]) -> Result<()> {
         match func.downcast_ref() {
-            Some(func) => Instance::call(self, func, slots),
+            Some(func) => I::with_room(|| Instance::call(self, func, slots))?,
             None => Err(Error::engine(Operation::Call, "the function belongs to another engine")),
         }
     }

@@ -57,6 +57,10 @@ pub enum ErrorKind {
         feature: Cow<'static, str>,
         /// Offset in bytes of the first use.
         offset: u64,
+        /// The backend that lacks it, where it is in the set all the same: see
+        /// [`Backend::supports`](crate::Backend::supports).
+        #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
+        backend: Option<Cow<'static, str>>,
     },
     /// The module declares more of something than a host should have to carry.
     TooMany {
@@ -262,6 +266,8 @@ pub enum Item {
     TableElements,
     /// Values that a function holds at once.
     FrameValues,
+    /// Units of stack that a function takes, by what `docs/metering.md` counts.
+    FrameUnits,
 }
 
 /// What an engine was asked for when it failed.
@@ -423,10 +429,15 @@ impl fmt::Display for ErrorKind {
                 )
             }
             Self::Malformed { offset } => write!(f, "the module is invalid at offset {offset:#x}"),
-            Self::UnsupportedFeature { feature, offset } => write!(
+            Self::UnsupportedFeature { feature, offset, backend: None } => write!(
                 f,
-                "the module uses the WebAssembly feature `{feature}` (offset {offset:#x}), which not every engine runs; \
-                 compile it without"
+                "the module uses the WebAssembly feature `{feature}` at offset {offset:#x}; \
+                 supported are WebAssembly 2.0 and extended constant expressions"
+            ),
+            Self::UnsupportedFeature { feature, offset, backend: Some(backend) } => write!(
+                f,
+                "the module uses the WebAssembly feature `{feature}` at offset {offset:#x}, which `{backend}` lacks; \
+                 use another backend"
             ),
             Self::TooMany { item, limit } => write!(f, "the module has too many {item}: {limit} are allowed"),
             Self::TooLarge { limit, length } => write!(f, "the module is {length} bytes long, more than {limit}"),
@@ -512,6 +523,7 @@ impl fmt::Display for Item {
             Self::Tables => "tables",
             Self::TableElements => "elements in a table",
             Self::FrameValues => "values in a function's frame",
+            Self::FrameUnits => "units of stack in a function's frame",
         })
     }
 }

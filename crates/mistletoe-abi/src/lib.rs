@@ -65,7 +65,7 @@ pub use error::{Error, ErrorKind, Operation, Result, Trap};
 pub use handler::{Handler, HandlerSession};
 pub use host::{Caller, Imports};
 pub use limits::{ENGINE_STACK, Limits};
-pub use module::{FEATURES, ValidModule};
+pub use module::{FEATURES, Feature, ValidModule};
 pub use package::{Package, Session};
 pub use pool::{Fresh, Pool, PooledSession, Reused};
 pub use tiered::{Tiered, TieredInstance, TieredModule};

@@ -13,23 +13,25 @@ use wasmparser::{
     WasmFeatures,
 };
 
+use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Found, Item, Result};
 use crate::limits::PAGE;
-use crate::limits::pass::{Body, Indices, Plan};
+use crate::limits::pass::{Body, Indices, MAX_FRAME_HEIGHT, Plan};
 use crate::prepare::{Bounds, Hidden, ROOM, prepare};
 use crate::types::{Export, ExternType, FuncType, GlobalType, Import, MemoryType, TableType, ValType};
 
 /// The WebAssembly features that every engine runs, by the names of their proposals. All else is refused.
 ///
-/// These are WebAssembly 2.0 without vectors (`simd`: some code generators have none) and, of 3.0, extended constant
-/// expressions.
-pub const FEATURES: [&str; 7] = [
+/// These are WebAssembly 2.0, whole, and extended constant expressions of 3.0. A backend may lack some of them: see
+/// [`Backend::missing_features`](crate::Backend::missing_features).
+pub const FEATURES: [&str; 8] = [
     "mutable-global",
     "nontrapping-float-to-int-conversions",
     "sign-extension-ops",
     "multi-value",
     "bulk-memory-operations",
     "reference-types",
+    "simd",
     "extended-const",
 ];
 
@@ -41,12 +43,46 @@ const ALLOWED: WasmFeatures = WasmFeatures::MVP
     .union(WasmFeatures::MULTI_VALUE)
     .union(WasmFeatures::BULK_MEMORY)
     .union(WasmFeatures::REFERENCE_TYPES)
+    .union(WasmFeatures::SIMD)
     .union(WasmFeatures::EXTENDED_CONST);
+
+/// A part of [`FEATURES`] that an engine may lack: see [`Backend::supports`](crate::Backend::supports).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Feature {
+    /// Vectors: the proposal `simd`.
+    Simd,
+    /// The proposal `reference-types`.
+    ReferenceTypes,
+    /// The type `externref`, one part of the proposal `reference-types`.
+    Externref,
+}
+
+impl Feature {
+    const ALL: [Self; 3] = [Self::Simd, Self::ReferenceTypes, Self::Externref];
+
+    /// The name that [`UnsupportedFeature`](ErrorKind::UnsupportedFeature) gives it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Simd => "simd",
+            Self::ReferenceTypes => "reference-types",
+            Self::Externref => "externref",
+        }
+    }
+
+    const fn flag(self) -> WasmFeatures {
+        match self {
+            Self::Simd => WasmFeatures::SIMD,
+            Self::ReferenceTypes => WasmFeatures::REFERENCE_TYPES,
+            // Without this flag the validator refuses `externref`, and nothing else of `FEATURES`.
+            Self::Externref => WasmFeatures::GC_TYPES,
+        }
+    }
+}
 
 /// Features outside [`FEATURES`] that can be told apart, by the names of their proposals. Where one stands on another,
 /// the other comes first.
-const REFUSED: [(WasmFeatures, &str); 17] = [
-    (WasmFeatures::SIMD, "simd"),
+const REFUSED: [(WasmFeatures, &str); 16] = [
     (WasmFeatures::RELAXED_SIMD, "relaxed-simd"),
     (WasmFeatures::THREADS, "threads"),
     (WasmFeatures::SHARED_EVERYTHING_THREADS, "shared-everything-threads"),
@@ -202,7 +238,7 @@ fn list(bytes: &[u8], plan: Plan) -> (Listing, Vec<u8>, Option<Error>) {
     }
     let mut reading = Reading { listing: Some(&mut listing), plan, ..Reading::default() };
     let end = reading.read(bytes, ALLOWED);
-    let Reading { code, invalid, frame, body, .. } = reading;
+    let Reading { code, invalid, frame, body, height, .. } = reading;
     let invalid = match invalid {
         // The validator's word comes first: where it stopped, the rest was only listed.
         Some(error) => Some(explain(bytes, error)),
@@ -224,6 +260,8 @@ fn list(bytes: &[u8], plan: Plan) -> (Listing, Vec<u8>, Option<Error>) {
         listing.excess = Some((Item::TableElements, MAX_TABLE_ELEMENTS));
     } else if frame > MAX_FRAME {
         listing.excess = Some((Item::FrameValues, MAX_FRAME.into()));
+    } else if height > MAX_FRAME_HEIGHT {
+        listing.excess = Some((Item::FrameUnits, MAX_FRAME_HEIGHT.into()));
     }
     let invalid = invalid.or_else(|| listing.excess.map(|(item, limit)| ErrorKind::TooMany { item, limit }.into()));
     (listing, code, invalid)
@@ -274,6 +312,8 @@ struct Reading<'a> {
     frame: u32,
     /// The length of the longest body with what was put in.
     body: usize,
+    /// The height of the highest function, where that is counted.
+    height: u32,
 }
 
 impl Reading<'_> {
@@ -367,17 +407,17 @@ impl Reading<'_> {
                 // Nothing that it depends on comes behind the first function's body.
                 let at = *self.at.get_or_insert_with(|| listing.indices());
                 scratch.begin(self.plan, at, reader.original_position(), declared);
-                true
+                Some(&**listing)
             }
-            _ => false,
+            _ => None,
         };
         let mut operands = 0;
         while !reader.eof() {
             let offset = reader.original_position();
             reader.visit_operator(&mut function.visitor(offset))??;
             operands = operands.max(function.operand_stack_height());
-            if metered {
-                scratch.instruction(bytes, offset..reader.original_position());
+            if let Some(listing) = metered {
+                scratch.instruction(bytes, offset..reader.original_position(), listing);
             }
         }
         // Locals include the parameters.
@@ -385,29 +425,73 @@ impl Reading<'_> {
         self.frame = self.frame.max(locals.saturating_add(operands));
         let offset = reader.original_position();
         reader.finish_expression(&function.visitor(offset))?;
-        if metered {
+        if metered.is_some() {
             if let Some(listing) = &mut self.listing {
                 listing.refers |= scratch.refers;
             }
-            self.body = self.body.max(scratch.finish(bytes, body.range(), locals, operands, &mut self.code));
+            let (length, height) = scratch.finish(bytes, body.range(), locals, operands, &mut self.code);
+            (self.body, self.height) = (self.body.max(length), self.height.max(height));
         }
         Ok(())
     }
+}
+
+/// Refuses a valid module that needs a part of [`FEATURES`] which the backend lacks.
+pub(crate) fn supported(bytes: &[u8], backend: &impl Backend) -> Result<()> {
+    let lacking = Feature::ALL.into_iter().filter(|feature| !backend.supports(*feature));
+    let mut set = ALLOWED.difference(lacking.clone().map(Feature::flag).collect());
+    if set == ALLOWED {
+        return Ok(());
+    }
+    let mut reading = Reading::default();
+    let end = reading.read(bytes, set);
+    let Some(error) = reading.invalid.or(match end {
+        Err(End::Malformed(error)) => Some(error),
+        _ => None,
+    }) else {
+        return Ok(());
+    };
+    let offset = error.offset() as u64;
+    let feature = lacking.clone().find(|feature| {
+        set = set.union(feature.flag());
+        gets_past(bytes, set, error.offset())
+    });
+    let kind = match feature {
+        Some(feature) => ErrorKind::UnsupportedFeature {
+            feature: feature.name().into(),
+            offset,
+            backend: Some(backend.name().into()),
+        },
+        None => ErrorKind::Malformed { offset },
+    };
+    Err(Error::with_source(kind, error))
 }
 
 /// Turns a validation error into a kind: a feature outside the set, or simply invalid.
 #[cold]
 fn explain(bytes: &[u8], error: wasmparser::Error) -> Error {
     let offset = error.offset() as u64;
-    let feature = match error.missing_wasm_feature() {
-        Some(missing) => REFUSED.iter().find(|(flag, _)| flag.intersects(missing)).map(|(_, name)| *name),
-        None => feature_by_trial(bytes, error.offset()),
+    let feature = error.missing_wasm_feature().and_then(refused);
+    let kind = match feature.or_else(|| feature_by_trial(bytes, error.offset())) {
+        Some(feature) => ErrorKind::UnsupportedFeature { feature: feature.into(), offset, backend: None },
+        None => ErrorKind::Malformed { offset },
     };
-    match feature {
-        Some(feature) => {
-            Error::with_source(ErrorKind::UnsupportedFeature { feature: Cow::Borrowed(feature), offset }, error)
-        }
-        None => Error::with_source(ErrorKind::Malformed { offset }, error),
+    Error::with_source(kind, error)
+}
+
+/// The name of a feature outside the set.
+fn refused(missing: WasmFeatures) -> Option<&'static str> {
+    REFUSED.iter().find(|(flag, _)| flag.intersects(missing)).map(|(_, name)| *name)
+}
+
+/// Whether the validator gets past an offset with these features.
+fn gets_past(bytes: &[u8], features: WasmFeatures, offset: usize) -> bool {
+    let mut reading = Reading::default();
+    match reading.read(bytes, features) {
+        _ if reading.invalid.is_some() => reading.invalid.is_some_and(|error| error.offset() > offset),
+        Err(End::Malformed(error)) => error.offset() > offset,
+        Err(End::Truncated { offset: end, .. }) => end > offset as u64,
+        Ok(()) => true,
     }
 }
 
@@ -415,17 +499,8 @@ fn explain(bytes: &[u8], error: wasmparser::Error) -> Error {
 /// past the offset, or the shortest list of them, is the one that was used.
 #[cold]
 fn feature_by_trial(bytes: &[u8], offset: usize) -> Option<&'static str> {
-    let gets_past = |features: WasmFeatures| {
-        let mut reading = Reading::default();
-        match reading.read(bytes, features) {
-            _ if reading.invalid.is_some() => reading.invalid.is_some_and(|error| error.offset() > offset),
-            Err(End::Malformed(error)) => error.offset() > offset,
-            Err(End::Truncated { offset: end, .. }) => end > offset as u64,
-            Ok(()) => true,
-        }
-    };
     let everything = REFUSED.iter().fold(ALLOWED, |set, (flag, _)| set.union(*flag));
-    if !gets_past(everything) {
+    if !gets_past(bytes, everything, offset) {
         return None;
     }
     let mut set = ALLOWED;
@@ -433,7 +508,7 @@ fn feature_by_trial(bytes: &[u8], offset: usize) -> Option<&'static str> {
         .iter()
         .find(|(flag, _)| {
             set = set.union(*flag);
-            gets_past(set)
+            gets_past(bytes, set, offset)
         })
         .map(|(_, name)| *name)
 }
@@ -602,6 +677,17 @@ impl Listing {
         let taken = self.interface.exports.iter().map(|export| &export.name).filter(|name| name.starts_with(stem));
         let longest = taken.map(String::len).max();
         format!("{stem}{}", "'".repeat(longest.map_or(0, |longest| longest - stem.len() + 1)))
+    }
+
+    /// The type of a function, by both their indices.
+    pub(crate) fn type_of(&self, function: u32) -> Option<u32> {
+        self.functions.get(function as usize).copied()
+    }
+
+    /// How many parameters and results a type has.
+    pub(crate) fn passed(&self, ty: u32) -> u32 {
+        let ty = self.types.get(ty as usize).and_then(Option::as_ref);
+        ty.map_or(0, |ty| ty.params.len().saturating_add(ty.results.len()) as u32)
     }
 
     pub(crate) fn func_type(&self, index: u32) -> Option<Arc<FuncType>> {

@@ -14,7 +14,7 @@ use crate::host::{Data, HostFunc, Imports};
 use crate::limits::Limits;
 use crate::limits::account::{self, Account};
 use crate::limits::pass::Plan;
-use crate::module::{Interface, ValidModule};
+use crate::module::{Interface, ValidModule, supported};
 #[cfg(feature = "cache")]
 use crate::prepare::Bounds;
 use crate::prepare::Hidden;
@@ -75,7 +75,7 @@ impl<'a> Checked<'a> {
         #[cfg(feature = "cache")]
         let kept = place.as_ref().and_then(|place| place.kept(wasm, &bounds));
         #[cfg(not(feature = "cache"))]
-        let (kept, _) = (None, backend);
+        let kept = None;
         let source = match kept {
             Some(kept) => kept,
             None => Source::Module(ValidModule::bounded(wasm, &bounds)?),
@@ -88,6 +88,10 @@ impl<'a> Checked<'a> {
         let (imports, problems) = Self::problems(interface, problems, offer, imports);
         if !problems.is_empty() {
             return Err(ErrorKind::Interface { problems }.into());
+        }
+        // Last, so that what is wrong on every engine is said on every engine. What was compiled before is supported.
+        if let Source::Module(_) = source {
+            supported(wasm, backend)?;
         }
         let mut imports = imports.used(interface);
         if bounds.plan.is_anything() {

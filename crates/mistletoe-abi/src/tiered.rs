@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::backend::{Backend, Instance};
 use crate::error::{Error, Operation, Result};
 use crate::host::{Data, HostFunc};
-use crate::module::ValidModule;
+use crate::module::{Feature, ValidModule};
 use crate::types::FuncType;
 
 /// For so long the second engine leaves the processors to the first one's first answer: its compiler takes all of them.
@@ -99,6 +99,11 @@ impl<F: Backend, P: Backend> Backend for Tiered<F, P> {
         self.fast.notice().or_else(|| self.peak.notice()).or_else(alone)
     }
 
+    /// What both support: a module runs on either.
+    fn supports(&self, feature: Feature) -> bool {
+        self.fast.supports(feature) && self.peak.supports(feature)
+    }
+
     fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<TieredModule<F, P>> {
         let fast = self.fast.compile(module, imports)?;
         let (hurry, hurried) = mpsc::channel();
@@ -159,6 +164,10 @@ impl<F: Instance, P: Instance> Instance for TieredInstance<F, P> {
             // A function is called on the instance that resolved it: nobody sees this.
             _ => Err(Error::engine(Operation::Call, "a function of another instance")),
         }
+    }
+
+    fn with_room<R>(call: impl FnOnce() -> R) -> Result<R> {
+        F::with_room(|| P::with_room(call))?
     }
 
     fn memory(&self) -> &[u8] {

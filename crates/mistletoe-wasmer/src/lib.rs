@@ -93,7 +93,7 @@ impl Wasmer {
         let mut compiler = Cranelift::new();
         compiler.canonicalize_nans(true);
         let mut features = Features::none();
-        features.reference_types(true).bulk_memory(true).multi_value(true).extended_const(true);
+        features.simd(true).reference_types(true).bulk_memory(true).multi_value(true).extended_const(true);
         let engine = EngineBuilder::new(compiler).set_features(Some(features)).engine();
         Self { engine: engine.into() }
     }

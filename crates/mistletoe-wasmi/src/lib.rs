@@ -11,7 +11,7 @@ use std::sync::Arc;
 use mistletoe_abi::host::{Data, HostFunc, WasmResults as _, WasmTy as _};
 use mistletoe_abi::protocol::MEMORY;
 use mistletoe_abi::types::{FuncType, ValType};
-use mistletoe_abi::{Backend, Error, Instance, Operation, Result, Trap, ValidModule, by_signature};
+use mistletoe_abi::{Backend, ENGINE_STACK, Error, Instance, Operation, Result, Trap, ValidModule, by_signature};
 use wasmi::errors::{ErrorKind, HostError, InstantiationError, LinkerError};
 use wasmi::{
     AsContext as _, AsContextMut, Caller, CompilationMode, Config, Engine, F32, F64, Func, Linker, Memory, Module, Ref,
@@ -93,8 +93,10 @@ impl Wasmi {
         let mut config = Config::default();
         config
             .compilation_mode(mode)
-            // More than the layer's own limit on the stack lets a guest recurse, so that it is not this one that ends it.
-            .set_max_recursion_depth(10_000)
+            // More than the layer's own limit on the stack lets a guest have, so that it is not these that end it. They are
+            // on the heap.
+            .set_max_recursion_depth(140_000)
+            .set_max_stack_height(ENGINE_STACK)
             .wasm_multi_memory(false)
             .wasm_tail_call(false)
             .wasm_custom_page_sizes(false)

@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 mod pool;
+mod stack;
 
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::mem::MaybeUninit;
@@ -12,7 +13,7 @@ use mistletoe_abi::host::{Data, HostFunc, WasmResults as _, WasmTy as _};
 use mistletoe_abi::protocol::MEMORY;
 use mistletoe_abi::types::{FuncType, ValType};
 use mistletoe_abi::{
-    Artifact, Backend, ENGINE_STACK, Error, Instance, Operation, Result, Trap, ValidModule, by_signature,
+    Artifact, Backend, ENGINE_STACK, Error, Feature, Instance, Operation, Result, Trap, ValidModule, by_signature,
 };
 use wasmtime::{
     AsContextMut, Caller, Collector, Config, Func, InstancePre, Linker, Memory, Module, Store, Strategy, ValRaw,
@@ -22,8 +23,8 @@ use pool::{Engines, Pooled};
 
 /// wasmtime with one of its compilers.
 ///
-/// Compiled code runs on the thread's own stack and takes up to 1.5 MiB of it: sessions belong on threads with 2 MiB, which
-/// is what Rust's own have unless told otherwise. (Pulley's code has a stack of its own.)
+/// Guests run on a stack of their own, one for each thread that calls guests, so that a thread may have as little as it
+/// likes. It takes 24 MiB of address space, and memory as far down as a guest ever came.
 ///
 /// Instances come from a pool with 32 places for each processor, 64 to 1,024, each of which takes 4 GiB of address space.
 /// An instance that it has no place for is made without it, only more slowly. Where the machine lets no program have so
@@ -32,6 +33,7 @@ use pool::{Engines, Pooled};
 pub struct Wasmtime {
     engines: Engines,
     name: &'static str,
+    is_winch: bool,
 }
 
 /// A compiled module, linked with its imports.
@@ -82,7 +84,8 @@ impl Wasmtime {
     /// [`Operation::Configure`] where Winch cannot generate code for this machine.
     #[cfg(feature = "winch")]
     pub fn winch() -> Result<Self> {
-        Self::with_config("wasmtime-winch", Config::new().strategy(Strategy::Winch))
+        let winch = Self::with_config("wasmtime-winch", Config::new().strategy(Strategy::Winch))?;
+        Ok(Self { is_winch: true, ..winch })
     }
 
     /// wasmtime with Pulley, its interpreter, which runs where no code can be generated.
@@ -106,7 +109,8 @@ impl Wasmtime {
             .wasm_backtrace_max_frames(None)
             // Host functions that call back into the guest take their room from it, too.
             .max_wasm_stack(ENGINE_STACK)
-            .wasm_simd(false)
+            // Nothing here is asynchronous, but the engine wants it no smaller.
+            .async_stack_size(ENGINE_STACK)
             .wasm_relaxed_simd(false)
             .wasm_tail_call(false)
             .wasm_multi_memory(false)
@@ -116,7 +120,7 @@ impl Wasmtime {
             .wasm_exceptions(false)
             .wasm_extended_const(true);
         let engines = Engines::new(config).map_err(|error| Error::engine(Operation::Configure, error))?;
-        Ok(Self { engines, name })
+        Ok(Self { engines, name, is_winch: false })
     }
 }
 
@@ -149,6 +153,11 @@ impl Backend for Wasmtime {
     fn notice(&self) -> Option<String> {
         let reason = self.engines.without_pool()?;
         Some(format!("{} has no pool for instances, which makes new ones slower: {reason}", self.name))
+    }
+
+    /// Winch compiles no `externref`.
+    fn supports(&self, feature: Feature) -> bool {
+        feature != Feature::Externref || !self.is_winch
     }
 
     fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<WasmtimeModule> {
@@ -286,11 +295,16 @@ fn val_type(ty: &ValType) -> wasmtime::Result<wasmtime::ValType> {
 
 /// A store, owned or lent to a host function.
 trait Context: AsContextMut<Data = Host> {
+    /// It is lent to a host function.
+    const IS_LENT: bool;
+
     fn host(&self) -> &Host;
     fn host_mut(&mut self) -> &mut Host;
 }
 
 impl Context for Store<Host> {
+    const IS_LENT: bool = false;
+
     fn host(&self) -> &Host {
         self.data()
     }
@@ -301,6 +315,8 @@ impl Context for Store<Host> {
 }
 
 impl Context for &mut Caller<'_, Host> {
+    const IS_LENT: bool = true;
+
     fn host(&self) -> &Host {
         self.data()
     }
@@ -332,12 +348,19 @@ impl<S: Context> Instance for WasmtimeInstance<S> {
             return Err(Error::engine(Operation::Call, "a function was called with other slots than it has"));
         }
         let (store, func) = (&mut self.store, &func.func);
-        match slots.len() {
+        let call = || match slots.len() {
             // What protocols call.
             0..=2 => call_with(store, func, slots, &mut [ValRaw::u64(0); 2]),
             _ => call_with_more(store, func, slots),
-        }
-        .map_err(|error| failed(Operation::Call, error))
+        };
+        // From inside of a call there is the stack of that call.
+        let called = if S::IS_LENT { call() } else { stack::with_room(call)? };
+        called.map_err(|error| failed(Operation::Call, error))
+    }
+
+    #[inline(always)]
+    fn with_room<R>(call: impl FnOnce() -> R) -> Result<R> {
+        stack::with_room(call)
     }
 
     #[inline]

@@ -7,14 +7,13 @@ use crate::erased::DynInstance;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Code, HostFunc, Name};
 use crate::limits::Limits;
+use crate::limits::pass::TURNS;
 use crate::prepare::{MODULE, OVERFLOW, TICK};
 use crate::types::{FuncType, ValType};
 
 /// How much fuel is handed out at once. On the slowest engine it lasts for some milliseconds: so often a clock is looked at,
 /// and so much is left out of the count at most where a guest traps.
 const SLICE: u64 = 100_000;
-/// The same in turns, where only the deadline is looked after: a turn is up to 128 instructions.
-const TURNS: u64 = 10_000;
 
 /// When a call has to end.
 #[derive(Clone, Copy, Debug)]

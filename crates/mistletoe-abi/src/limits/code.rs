@@ -44,6 +44,7 @@ pub(super) mod op {
     pub(in crate::limits) const REF_IS_NULL: u8 = 0xd1;
     pub(in crate::limits) const REF_FUNC: u8 = 0xd2;
     pub(in crate::limits) const PREFIX: u8 = 0xfc;
+    pub(in crate::limits) const VECTOR: u8 = 0xfd;
     pub(in crate::limits) const EMPTY: u8 = 0x40;
     pub(in crate::limits) const I32: u8 = 0x7f;
     pub(in crate::limits) const I64: u8 = 0x7e;

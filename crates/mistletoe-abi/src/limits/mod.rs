@@ -7,7 +7,7 @@ pub(crate) mod pass;
 use std::time::Duration;
 
 use crate::error::{ErrorKind, Result};
-use crate::limits::pass::Plan;
+use crate::limits::pass::{MAX_FRAME_HEIGHT, Plan};
 use crate::module::MAX_TABLE_ELEMENTS;
 use crate::prepare::Bounds;
 use crate::protocol::Region;
@@ -15,10 +15,16 @@ use crate::protocol::Region;
 /// Bytes in a page of WebAssembly's memory.
 pub(crate) const PAGE: u64 = 65_536;
 
-/// How many bytes of stack an engine's compiled code has to have, so that a limit on the stack that is no higher than the
-/// default one is reached first: 16 for each of its units and for the highest single function, and a twelfth for what host
-/// functions take that call back. It fits on a thread with 2 MiB.
-pub const ENGINE_STACK: usize = 3 << 19;
+/// Pages that a memory with addresses of 32 bits can have.
+const MAX_PAGES: u64 = 65_536;
+
+/// How high the stack may become by default.
+const STACK: u32 = 1 << 20;
+
+/// Bytes of stack that an engine's compiled code must have, so that a [limit on the stack](Limits::stack) no higher than
+/// the default is reached first: 16 for each unit of the limit and of the highest single function, and 2 MiB for host
+/// functions that call back.
+pub const ENGINE_STACK: usize = 16 * (STACK as usize + MAX_FRAME_HEIGHT as usize) + (2 << 20);
 
 /// Limits of a guest, the same on every engine; `docs/metering.md` defines the units. [`Limits::default`] lets no guest
 /// hang or exhaust its host. A limit that is reached ends the session, as a trap does.
@@ -36,7 +42,7 @@ pub const ENGINE_STACK: usize = 3 << 19;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Bytes that the memory may have, in whole pages of 64 KiB; 256 MiB by default. A module that starts with more is
+    /// Bytes that the memory may have, in whole pages of 64 KiB; 256 MiB by default. More than 4 GiB mean 4 GiB. A module that starts with more is
     /// refused with [`TooMuchMemory`](crate::ErrorKind::TooMuchMemory), and `memory.grow` beyond answers -1.
     pub memory: Option<u64>,
     /// How long a call may take; 10 seconds by default. Then the guest is ended with
@@ -46,7 +52,7 @@ pub struct Limits {
     /// [`OutOfFuel`](crate::ErrorKind::OutOfFuel). Opening a session is a call of its own. `u64::MAX` counts without a
     /// limit.
     pub fuel: Option<u64>,
-    /// How high the stack may become: 65,536 by default. A function that has not returned takes 8, 1 for each value that it
+    /// How high the stack may become: 1,048,576 by default. A function that has not returned takes 8, 1 for each value that it
     /// has room for, and more for what it computes (`docs/metering.md`). Beyond, the guest is ended with
     /// [`TooDeep`](crate::ErrorKind::TooDeep). Where it is not limited, or higher than this, the engine's own stack ends a
     /// recursion, at a depth of the engine's.
@@ -159,7 +165,7 @@ impl Limits {
                 ticks: self.fuel.is_some() || self.timeout.is_some(),
                 height: self.stack.is_some(),
             },
-            pages: self.memory.map(|bytes| bytes / PAGE),
+            pages: self.memory.map(|bytes| (bytes / PAGE).min(MAX_PAGES)),
             elements: self.table_elements.min(MAX_TABLE_ELEMENTS),
             length: self.max_module,
             height: self.stack.unwrap_or_default(),
@@ -173,7 +179,7 @@ impl Default for Limits {
             memory: Some(256 << 20),
             timeout: Some(Duration::from_secs(10)),
             fuel: None,
-            stack: Some(65_536),
+            stack: Some(STACK),
             table_elements: MAX_TABLE_ELEMENTS,
             max_module: 256 << 20,
             max_input: 64 << 20,

@@ -15,6 +15,7 @@
 use std::ops::Range;
 
 use crate::limits::code::{AROUND, Counter, Height, get, i32_const, number, op};
+use crate::module::Listing;
 use crate::prepare::{ROOM, fill, leb128};
 
 /// What is to be counted.
@@ -41,10 +42,11 @@ pub(crate) const IMPORTS: u32 = 2;
 const FRAME: u32 = 8;
 /// A function without calls and with a frame no higher than this, beside [`FRAME`], does not look at the height.
 const SMALL_FRAME: u32 = 64;
-/// The highest frame that a function may have: engines take it from their own stack before the function looks.
-const MAX_FRAME_HEIGHT: u32 = 24_576;
-/// What is higher than any limit.
-const TOO_HIGH: u64 = 1 << 40;
+/// The highest frame that a function may have, where the stack is limited: engines take it from their own stack before the
+/// function looks.
+pub(crate) const MAX_FRAME_HEIGHT: u32 = 262_144;
+/// So many parameters and results of a call have room in the rest of a frame: [`FRAME`], and registers.
+const CALL_ROOM: u32 = 8;
 /// A loop that takes up no more bytes than this is unrolled, to so many turns.
 const SMALL_LOOP: usize = 96;
 const UNROLLED: u64 = 4;
@@ -52,6 +54,8 @@ const UNROLLED: u64 = 4;
 /// latter take their time on some engines.
 const TURN: u8 = 7;
 const BULK_TURN: i8 = 3;
+/// How many turns are handed out at once, where only the deadline is looked after: a turn is up to 128 instructions.
+pub(crate) const TURNS: u64 = 10_000;
 /// No more instructions than these wait for somebody else's look at the deadline: those of a function that calls none, or
 /// those around the loop that it begins with.
 const SMALL: u64 = 64;
@@ -133,7 +137,8 @@ impl Edit {
             Self::Run { cost, check, .. } if plan.fuel => (cost != 0 || check != Check::None).then_some(cost),
             Self::Run { cost, check, end } => {
                 let times = if end.is_some() { UNROLLED } else { 1 };
-                (check != Check::None).then_some(1 + ((cost * times) >> TURN))
+                // What begins again once there are more turns needs no more of them than are handed out.
+                (check != Check::None).then_some((1 + ((cost * times) >> TURN)).min(TURNS))
             }
             _ => None,
         }
@@ -174,8 +179,6 @@ pub(crate) struct Body {
     at: Indices,
     /// Where its instructions begin.
     code: usize,
-    /// How many locals it declares: parameters are not among them.
-    declared: u32,
     edits: Vec<(u32, Edit)>,
     frames: Vec<Frame>,
     /// Which of the edits the instructions now read are counted in.
@@ -185,6 +188,8 @@ pub(crate) struct Body {
     bulk: bool,
     /// What it computes that a compiler may keep, in halves of a value.
     computed: u32,
+    /// The parameters and results of the call that has the most of them.
+    passed: u32,
     /// No branch and no call has been read yet, and no loop.
     straight: bool,
     /// A loop comes first of all that may be reached again.
@@ -198,7 +203,8 @@ pub(crate) struct Body {
 impl Body {
     /// Begins a body whose first instruction is at `offset`, and which declares so many locals.
     pub(crate) fn begin(&mut self, plan: Plan, at: Indices, offset: usize, locals: u32) {
-        (self.plan, self.at, self.code, self.declared, self.computed) = (plan, at, offset, locals, 0);
+        (self.plan, self.at, self.code) = (plan, at, offset);
+        (self.computed, self.passed) = (0, 0);
         self.edits.clear();
         self.frames.clear();
         (self.dead, self.calls, self.bulk, self.around) = (false, false, false, 0);
@@ -225,8 +231,9 @@ impl Body {
         }
     }
 
-    /// Reads the instruction at `range` of `bytes`, which is valid.
-    pub(crate) fn instruction(&mut self, bytes: &[u8], range: Range<usize>) {
+    /// Reads the instruction at `range` of `bytes`, which is valid. `functions` tells the parameters and results of what it
+    /// calls.
+    pub(crate) fn instruction(&mut self, bytes: &[u8], range: Range<usize>, functions: &Listing) {
         let Some((&opcode, operands)) = bytes.get(range.clone()).and_then(<[u8]>::split_first) else { return };
         // Free: they are no instructions to any engine.
         if !self.dead && !matches!(opcode, op::NOP | op::BLOCK | op::LOOP | op::ELSE | op::END) {
@@ -300,12 +307,15 @@ impl Body {
             }
             op::CALL | op::CALL_INDIRECT => {
                 self.calls = true;
+                let index = number(operands).0;
+                let ty = if opcode == op::CALL { functions.type_of(index) } else { Some(index) };
+                self.passed = self.passed.max(ty.map_or(0, |ty| functions.passed(ty)));
                 if !self.dead {
                     if !self.plan.fuel {
                         // What is called may be small and count nothing.
                         self.cost(CALL);
                     }
-                    let index = (opcode == op::CALL).then(|| number(operands).0);
+                    let index = (opcode == op::CALL).then_some(index);
                     self.edit(range.start, Edit::Call { index, bytes: range.len() as u32 });
                 } else if opcode == op::CALL {
                     self.func(range.start + 1, operands);
@@ -338,7 +348,8 @@ impl Body {
 
     /// What a compiler may keep of an instruction, in halves of a value, while other functions run: it computes early what
     /// does not change in a loop, late what is needed late, and once what is computed twice. It was seen to keep 8 bytes of
-    /// an integer, 16 of a float, as much for where an imported function is, and no more for where something is in a table.
+    /// an integer, 16 of a float or a vector, as much for where an imported function is, and no more for where something is
+    /// in a table.
     fn computes(&self, opcode: u8, operands: &[u8]) -> u32 {
         match opcode {
             op::CALL if number(operands).0 < self.at.imported => 2,
@@ -347,6 +358,8 @@ impl Body {
             0x8b..=0xa6 | 0xb2..=0xbb | 0xbe | 0xbf => 2,
             op::MEMORY_SIZE | 0x45..=0xc4 | op::REF_IS_NULL => 1,
             op::PREFIX if number(operands).0 < 8 => 1,
+            // The vector, and the same vector seen as lanes of another type.
+            op::VECTOR => 4,
             _ => 0,
         }
     }
@@ -455,7 +468,8 @@ impl Body {
     }
 
     /// Appends the rewritten body, with its length in front of it. `bytes` is the module, `body` the body's range in it; it
-    /// has so many parameters and locals, and so many operands at most. Answers with the length.
+    /// has so many parameters and locals, and so many operands at most. Answers with the length, and with the height of a
+    /// frame, where that is counted.
     pub(crate) fn finish(
         &mut self,
         bytes: &[u8],
@@ -463,12 +477,12 @@ impl Body {
         locals: u32,
         operands: u32,
         out: &mut Vec<u8>,
-    ) -> usize {
+    ) -> (usize, u32) {
         let (plan, at, code) = (self.plan, self.at, self.code);
         let leaf = !self.calls;
-        let frame = locals.saturating_add(operands).saturating_add(self.computed / 2);
+        let passed = self.passed.saturating_sub(CALL_ROOM);
+        let frame = [operands, self.computed / 2, passed].into_iter().fold(locals, u32::saturating_add);
         let tall = plan.height && (!leaf || frame > SMALL_FRAME);
-        let never = plan.height && frame > MAX_FRAME_HEIGHT - FRAME;
         if let Some((_, Edit::Run { cost, check, .. })) = self.edits.first_mut() {
             // Who calls a leaf looks soon, and so does a loop.
             let soon = (leaf || self.headed) && (plan.fuel || *cost <= SMALL);
@@ -480,10 +494,8 @@ impl Body {
         // there is to bring back before calls.
         let kept = (plan.fuel || leaf) && (bulk || runs(self.edits.get(1..).unwrap_or_default()));
         let counts = kept || bulk || runs(&self.edits);
-        // What is never run needs no locals of its own, and an engine no room for them.
-        let locals = if never { locals - self.declared } else { locals };
-        let frame = if never { TOO_HIGH } else { u64::from(FRAME + frame) };
-        let height = Height { at, local: locals + 1, frame };
+        let frame = frame.saturating_add(FRAME);
+        let height = Height { at, local: locals + 1, frame: frame.into() };
         let mut writer = Writer {
             plan,
             at,
@@ -499,7 +511,6 @@ impl Body {
         // Core 2.0, section 5.5.13: groups of locals, each a count and a type.
         let (groups, length) = number(bytes.get(body.clone()).unwrap_or_default());
         let declared = bytes.get(body.start + length..code).unwrap_or_default();
-        let (groups, declared) = if never { (0, &[][..]) } else { (groups, declared) };
         let added: &[(u32, u8)] = match (counts || tall, bulk) {
             (false, _) => &[],
             (true, false) => &[(2, op::I64)],
@@ -518,11 +529,6 @@ impl Body {
                 Edit::Run { check, .. } if i == 0 => {
                     let charge = edit.charge(plan).unwrap_or_default();
                     writer.counter.enter(writer.out, charge, *check, writer.height);
-                    if never {
-                        writer.out.extend([op::UNREACHABLE, op::END]);
-                        writer.copied = body.end;
-                        break;
-                    }
                 }
                 Edit::LoopEnd { run } => {
                     let charge = edits.get(*run as usize).and_then(|(_, run)| run.charge(plan));
@@ -538,7 +544,7 @@ impl Body {
         writer.copy(body.end);
         let length = writer.out.len() - begin - ROOM.len();
         fill(writer.out.get_mut(begin..).unwrap_or_default(), length);
-        length
+        (length, if plan.height { frame } else { 0 })
     }
 }
 
