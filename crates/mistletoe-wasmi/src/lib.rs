@@ -3,6 +3,7 @@
 
 #![deny(unsafe_code)]
 
+mod dispatch;
 mod mended;
 
 use std::fmt;
@@ -95,7 +96,7 @@ impl Wasmi {
             .compilation_mode(mode)
             // More than the layer's own limit on the stack lets a guest have, so that it is not these that end it. They are
             // on the heap.
-            .set_max_recursion_depth(140_000)
+            .set_max_recursion_depth(270_000)
             .set_max_stack_height(ENGINE_STACK)
             .wasm_multi_memory(false)
             .wasm_tail_call(false)
@@ -120,6 +121,7 @@ impl Backend for Wasmi {
     }
 
     fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<WasmiModule> {
+        dispatch::is_sound()?;
         let Mended { bytes, growth } = mended(module.bytes());
         // Checking it a second time takes wasmi a seventh of what it takes to load a module. With debug assertions, as all
         // tests are built, it does, so that a mistake in what is put into modules is seen there.
