@@ -1,9 +1,9 @@
 //! Sessions of one compiled package with limits of their own, on every backend.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mistletoe::error::Item;
-use mistletoe::{AnyBackend, AnyPackage, ErrorKind, Imports, Limits, Result};
+use mistletoe::{AnyBackend, AnyPackage, Caller, ErrorKind, Imports, Limits, Result};
 
 /// For the input `f` a loop without an end, for others the input.
 const PACKAGE: &str = r#"(module
@@ -117,6 +117,39 @@ fn a_loop_that_is_charged_more_than_is_handed_out_at_once_comes_to_its_end() {
             let answer = package.session().and_then(|mut session| session.generate(""));
             assert_eq!(answer.expect("it ends"), "", "{calls} calls on {}", backend.name());
         }
+    }
+}
+
+#[test]
+fn slow_host_functions_are_not_called_on_when_the_time_is_over() {
+    // 100 times as long as the guest's whole time, if the clock were looked at in the guest's own code alone.
+    const WORK: Duration = Duration::from_millis(1);
+    let wasm = wat::parse_str(
+        r#"(module
+            (import "host" "work" (func $work))
+            (memory (export "memory") 1)
+            (func (export "__mistletoe_info") (result i32) (i32.const 8))
+            (func (export "__mistletoe_alloc") (param i32) (result i32) (i32.const 1024))
+            (func (export "__mistletoe_dealloc") (param i32 i32))
+            (func (export "__mistletoe_generate") (param i32 i32) (result i32)
+                (loop $again (call $work) (br $again)) (unreachable)))"#,
+    )
+    .expect("it assembles");
+    // The state counts the calls that begin when the time is over.
+    let mut imports = Imports::<u32>::new();
+    imports.func("host", "work", |caller: &mut Caller<'_, u32>| {
+        let begin = Instant::now();
+        *caller.state_mut() += u32::from(caller.deadline().is_some_and(|deadline| begin >= deadline));
+        while begin.elapsed() < WORK {
+            std::hint::spin_loop();
+        }
+    });
+    for backend in backends() {
+        let limits = Limits::default().timeout(Duration::from_millis(100));
+        let package = AnyPackage::with_imports(&backend, &wasm, &imports, limits).expect("a package");
+        let mut session = package.session_with(0).expect("a session");
+        assert!(matches!(kind(session.generate("")), ErrorKind::TimedOut { .. }), "{}", backend.name());
+        assert_eq!(*session.state(), 0, "{}", backend.name());
     }
 }
 

@@ -609,10 +609,22 @@ pub(crate) static FAULTS: &[Fault] = &[
         },
         ..SOUND
     },
-    Fault { name: "calls-_start", start: |guest| guest.call_other("_start"), ..SOUND },
     Fault {
-        name: "calls-_start-where-there-is-no-_initialize",
+        name: "calls-_start-beside-_initialize",
+        start: |guest| if guest.has(Step::Initialize) { guest.call_other("_start") } else { Ok(()) },
+        ..SOUND
+    },
+    Fault {
+        name: "calls-_start-twice",
         start: |guest| if guest.has(Step::Initialize) { Ok(()) } else { guest.call_other("_start") },
+        ..SOUND
+    },
+    Fault {
+        name: "forgets-_start",
+        call: |guest, step, params| match step {
+            Step::Command if guest.is_package() => Ok(0),
+            _ => guest.call(step, params),
+        },
         ..SOUND
     },
     Fault {

@@ -12,7 +12,7 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use mistletoe::host::{Data, HostFunc};
-use mistletoe::types::FuncType;
+use mistletoe::types::{FuncType, ValType};
 use mistletoe::{Backend, Error, ErrorKind, Instance, Limits, Operation, Package, Result, Session, ValidModule, Wasmi};
 use mistletoe_conformance::host::{Host, HostPackage, HostSession, load_other};
 use mistletoe_conformance::setup::{Protocol, Setup, State};
@@ -251,6 +251,11 @@ impl Guest {
     /// Whether there is a start function.
     pub(crate) fn has_start(&self) -> bool {
         self.functions.contains_key(Step::Start.export())
+    }
+
+    /// Whether it is a package.
+    pub(crate) fn is_package(&mut self) -> bool {
+        self.engine.func(Step::Info.export(), &FuncType::new(&[], &[ValType::I32])).is_ok()
     }
 
     /// Whether a function of the protocol's is there.

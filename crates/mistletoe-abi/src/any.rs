@@ -23,7 +23,7 @@ use crate::limits::Limits;
 use crate::module::{Feature, Interface, ValidModule};
 use crate::package::{Package, Session};
 use crate::program::Checked;
-use crate::protocol::package::{offer, problems};
+use crate::protocol::package::problems;
 use crate::types::{FuncType, Problem};
 
 /// Any [`Backend`].
@@ -297,13 +297,13 @@ impl<T: Send + 'static> AnyPackage<T> {
     ///
     /// As [`Package::with_imports`].
     pub fn with_imports(backend: &AnyBackend, wasm: &[u8], imports: &Imports<T>, limits: Limits) -> Result<Self> {
-        let package = backend.backend.package(Checked::new(backend, wasm, problems, offer, imports, &limits)?)?;
+        let package = backend.backend.package(Checked::new(backend, wasm, problems, |_| (), imports, &limits)?)?;
         Ok(Self { package, state: PhantomData })
     }
 
     /// Everything in which a module is no package that `imports` are enough for; empty if it is one.
     pub fn problems(interface: &Interface, imports: &Imports<T>) -> Vec<Problem> {
-        Checked::problems(interface, problems, offer, imports).1
+        Checked::problems(interface, problems, |_| (), imports).1
     }
 
     /// See [`Package::interface`].

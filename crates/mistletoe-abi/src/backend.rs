@@ -27,7 +27,7 @@ use crate::types::FuncType;
 /// - Exactly [the feature set](crate::FEATURES); what it has beyond is off or not reachable.
 /// - NaN results are canonical, so that the same package gives the same bytes everywhere.
 /// - Recursion without end is a trap, not the end of the process, on a thread with 2 MiB of stack too. The default
-///   [`Limits::stack`](crate::Limits::stack) must not trip it: 131,072 calls deep, or 1,048,576 values in fewer calls.
+///   [`Limits::stack`](crate::Limits::stack) must not trip it: 262,144 calls deep, or 2,097,152 values in fewer calls.
 ///   Compiled code needs [`ENGINE_STACK`](crate::ENGINE_STACK) bytes for that.
 ///
 /// A backend does not panic, whatever the module. One whose engine may do so catches it and answers with
@@ -153,6 +153,8 @@ impl Artifact {
 ///   whichever are more.
 /// - After a trap no code of the guest's is called any more: the layer poisons the instance. A function that the layer put
 ///   there itself may still be, which reads a global and does nothing else: that is how much fuel was used.
+///
+/// After the error of a host function it may: a guest whose `_start` initialises it goes on when that has exited.
 pub trait Instance {
     /// An exported function that was resolved once, so that calling it needs no look-up.
     type Func: Send + Sync + 'static;

@@ -113,6 +113,17 @@ pub enum ErrorKind {
         /// The code it gave; 0 is success.
         code: u32,
     },
+    /// The guest aborted through `env.abort`, as AssemblyScript's runtime does. Its instance is poisoned from now on.
+    Aborted {
+        /// Why, in the guest's words, 2,048 characters of them at most; empty where it gave none.
+        message: String,
+        /// The source file, as long at most; empty where it gave none.
+        file: String,
+        /// The line in it.
+        line: u32,
+        /// The column in it.
+        column: u32,
+    },
     /// The guest's allocator answered a request with a null pointer.
     Allocation {
         /// Bytes that were asked for.
@@ -466,6 +477,13 @@ impl fmt::Display for ErrorKind {
                 write!(f, "all of the pool's sessions stayed in use for {waited:?}: {limit}")
             }
             Self::Exit { code } => write!(f, "the guest ended itself with exit code {code}"),
+            Self::Aborted { message, file, line, column } => {
+                f.write_str("the guest aborted")?;
+                if !file.is_empty() {
+                    write!(f, " in {}, line {line}, column {column}", file.escape_debug())?;
+                }
+                if message.is_empty() { Ok(()) } else { write!(f, ": {}", message.escape_debug()) }
+            }
             Self::Allocation { length } => {
                 write!(f, "the guest could not allocate {length} bytes (its allocator answered null)")
             }

@@ -7,7 +7,7 @@ use crate::backend::Instance;
 use crate::erased::DynInstance;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::host::Data;
-use crate::protocol::{ExportedFunc, Region};
+use crate::protocol::{ExportedFunc, Region, START};
 use crate::types::{FuncType, ValType};
 
 /// An instance together with what poisoned it.
@@ -81,10 +81,23 @@ impl<I: Instance> Guest<I> {
         Ok(Func { func, name: export.name })
     }
 
-    /// Calls the module's start function, which is no export of the package's: a trap in it names none.
+    /// Calls a function that is no export of the guest's own, such as the module's start function: a trap in it names none.
     pub(crate) fn start(&mut self, name: &str) -> Result<()> {
         let func = self.instance.func(name, &FuncType::new(&[], &[]))?;
         self.steps(|steps| Instance::call(&mut steps.0.instance, &func, &mut []))
+    }
+
+    /// Has `_start` initialise the guest. If it exits with 0, that ends the initialisation alone; `unwind` is then called,
+    /// since the functions that were left never gave their part of the stack back.
+    pub(crate) fn start_up(&mut self, unwind: Option<&str>) -> Result<()> {
+        let start = self.resolve(&START)?;
+        match self.call(&start, []) {
+            Err(error) if *error.kind() == (ErrorKind::Exit { code: 0 }) => {
+                self.fault = None;
+                unwind.map_or(Ok(()), |unwind| self.start(unwind))
+            }
+            result => result.map(drop),
+        }
     }
 
     /// What poisoned the instance, if anything did.

@@ -18,6 +18,7 @@ use crate::error::{Error, ErrorKind, Found, Item, Result};
 use crate::limits::PAGE;
 use crate::limits::pass::{Body, Indices, MAX_FRAME_HEIGHT, Plan};
 use crate::prepare::{Bounds, Hidden, ROOM, prepare};
+use crate::protocol::{INITIALIZE, MEMORY, START};
 use crate::types::{Export, ExternType, FuncType, GlobalType, Import, MemoryType, TableType, ValType};
 
 /// The WebAssembly features that every engine runs, by the names of their proposals. All else is refused.
@@ -120,7 +121,8 @@ pub const MAX_TABLE_ELEMENTS: u64 = 1_000_000;
 /// How many values a function may hold at once: its parameters, its locals, and what lies on the operand stack.
 pub const MAX_FRAME: u32 = 20_000;
 
-/// What a module imports and exports, in its own order.
+/// What a module imports and exports, in its own order. A memory that it imports is listed as if it were its own, exported as
+/// [`MEMORY`]: that is what the layer makes of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Interface {
@@ -134,6 +136,11 @@ impl Interface {
     /// The type of the export with this name.
     pub fn export(&self, name: &str) -> Option<&ExternType> {
         self.exports.iter().find(|export| export.name == name).map(|export| &export.ty)
+    }
+
+    /// Whether `_start` initialises the module where it is no command: what compilers leave that know commands alone.
+    pub(crate) fn starts_by_itself(&self) -> bool {
+        self.export(INITIALIZE.name).is_none() && self.export(START.name) == Some(&START.extern_type())
     }
 }
 
@@ -188,6 +195,7 @@ impl<'a> ValidModule<'a> {
         let mut listing = Listing::default();
         let mut reading = Reading { listing: Some(&mut listing), is_known: true, ..Reading::default() };
         let complete = reading.read(bytes, ALLOWED).is_ok() && reading.invalid.is_none();
+        listing.own_memory();
         let hidden = Hidden::new(&listing, bounds);
         complete.then_some((listing.interface, hidden))
     }
@@ -247,6 +255,7 @@ fn list(bytes: &[u8], plan: Plan) -> (Listing, Vec<u8>, Option<Error>) {
             End::Malformed(error) => explain(bytes, error),
         }),
     };
+    listing.own_memory();
     let lengths = [
         (Item::Types, listing.types.len(), MAX_TYPES),
         (Item::Functions, listing.functions.len(), MAX_FUNCTIONS),
@@ -533,6 +542,10 @@ pub(crate) struct Listing {
     pub(crate) refers: bool,
     /// Where the exports of functions begin.
     pub(crate) exported: Vec<usize>,
+    /// Where the memory is imported, if it is.
+    pub(crate) imported_memory: Option<Range<usize>>,
+    /// Whether such a memory is exported by the layer.
+    pub(crate) exports_memory: bool,
     excess: Option<(Item, u64)>,
 }
 
@@ -557,8 +570,12 @@ impl Listing {
                 }
             }
             Payload::ImportSection(section) => {
-                for import in section.clone().into_imports() {
-                    let import = import?;
+                let mut memory = None;
+                for import in section.clone().into_imports_with_offsets() {
+                    let (offset, import) = import?;
+                    if let Some(begin) = memory.take() {
+                        self.imported_memory = Some(begin..offset);
+                    }
                     let ty = match import.ty {
                         TypeRef::Func(index) | TypeRef::FuncExact(index) => {
                             self.functions.push(index);
@@ -569,6 +586,7 @@ impl Listing {
                             ExternType::Table(Some(table_type(&ty)))
                         }
                         TypeRef::Memory(ty) => {
+                            memory = Some(offset);
                             self.memories.push(memory_type(&ty));
                             ExternType::Memory(Some(memory_type(&ty)))
                         }
@@ -584,6 +602,9 @@ impl Listing {
                         break;
                     }
                     self.interface.imports.push(Import { module, name, ty });
+                }
+                if let Some(begin) = memory {
+                    self.imported_memory = Some(begin..section.range().end);
                 }
             }
             Payload::FunctionSection(section) => extend(&mut self.functions, section, |index| index)?,
@@ -654,6 +675,21 @@ impl Listing {
             }
         }
         Ok(())
+    }
+
+    /// Makes an imported memory the module's own, exported as guests export theirs. A valid module has no other one, since it
+    /// has one at most.
+    fn own_memory(&mut self) {
+        if self.imported_memory.is_none() {
+            return;
+        }
+        let Interface { imports, exports } = &mut self.interface;
+        imports.retain(|import| !matches!(import.ty, ExternType::Memory(_)));
+        if !exports.iter().any(|export| export.name == MEMORY) {
+            let ty = ExternType::Memory(self.memories.first().cloned());
+            exports.push(Export { name: MEMORY.to_owned(), ty });
+            self.exports_memory = true;
+        }
     }
 
     /// Where what is injected will be in the index spaces.

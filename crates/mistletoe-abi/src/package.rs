@@ -11,7 +11,7 @@ use crate::host::{Data, Imports};
 use crate::limits::Limits;
 use crate::module::Interface;
 use crate::program::{Checked, Program};
-use crate::protocol::package::{PackageInstance, offer, problems};
+use crate::protocol::package::{PackageInstance, problems};
 
 /// A package compiled for one backend. Threads can share it, and cloning it is cheap.
 ///
@@ -41,7 +41,7 @@ impl<B: Backend, T: Send + 'static> Package<B, T> {
     /// [`Interface`](crate::ErrorKind::Interface) where it is no package or imports what is not offered, and
     /// [`Engine`](crate::ErrorKind::Engine).
     pub fn with_imports(backend: &B, wasm: &[u8], imports: &Imports<T>, limits: Limits) -> Result<Self> {
-        Self::compile(backend, Checked::new(backend, wasm, problems, offer, imports, &limits)?)
+        Self::compile(backend, Checked::new(backend, wasm, problems, |_| (), imports, &limits)?)
     }
 
     pub(crate) fn compile(backend: &B, checked: Checked<'_>) -> Result<Self> {
@@ -80,7 +80,7 @@ impl<B: Backend, T: Send + 'static> Package<B, T> {
     ///
     /// # Errors
     ///
-    /// [`Trap`](crate::ErrorKind::Trap) where the start function, an active segment or `_initialize` trapped, what a
+    /// [`Trap`](crate::ErrorKind::Trap) where the start function, an active segment, `_initialize` or `_start` trapped, what a
     /// host function gave that was called from there, the limits' errors as in [`Session::info`], and [`Engine`](crate::ErrorKind::Engine).
     pub fn session_with(&self, state: T) -> Result<Session<B, T>> {
         self.open(Box::new(state))

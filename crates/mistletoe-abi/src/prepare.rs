@@ -1,4 +1,4 @@
-//! The module as engines get it: bounded, counted, and with its start function as an export.
+//! The module as engines get it: bounded, counted, with its start function as an export and its memory as its own.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,6 +7,7 @@ use std::ops::Range;
 use crate::limits::code::{self, number, signed};
 use crate::limits::pass::{Indices, Plan};
 use crate::module::{Listing, MAX_TABLE_ELEMENTS};
+use crate::protocol::MEMORY as MEMORY_EXPORT;
 use crate::types::{ExternType, ValType};
 
 /// Where sections stand, by their numbers (core 2.0, section 5.5.16): the one that counts data segments comes before the
@@ -59,6 +60,8 @@ pub(crate) struct Hidden {
     pub(crate) start: Option<String>,
     /// Answers with the fuel at hand.
     pub(crate) fuel: Option<String>,
+    /// Has all of the stack left again: for a guest whose `_start` exits, which leaves its functions without their ends.
+    pub(crate) unwind: Option<String>,
 }
 
 impl Hidden {
@@ -66,6 +69,8 @@ impl Hidden {
         Self {
             start: listing.start.map(|_| listing.unused_export("start function")),
             fuel: bounds.plan.fuel.then(|| listing.unused_export("fuel")),
+            unwind: (bounds.plan.height && listing.interface.starts_by_itself())
+                .then(|| listing.unused_export("unwind")),
         }
     }
 }
@@ -84,7 +89,10 @@ pub(crate) fn prepare<'a>(
     let mut change =
         |id, content: Option<Vec<u8>>| changed.extend(content.map(|content| (position(id), (id, content))));
     change(TABLE, module.content(TABLE).map(|_| module.tables()));
-    change(MEMORY, bounds.pages.filter(|_| module.content(MEMORY).is_some()).map(|pages| module.memories(pages)));
+    let imported = listing.imported_memory.is_some();
+    if imported || bounds.pages.is_some() && module.content(MEMORY).is_some() {
+        change(MEMORY, Some(module.memories(bounds.pages)));
+    }
     if module.metered {
         let wrapped = module.wrapped();
         change(TYPE, Some(module.types()));
@@ -95,8 +103,13 @@ pub(crate) fn prepare<'a>(
         let declared = if listing.refers { wrapped.as_slice() } else { &[] };
         change(ELEMENT, module.elements(declared));
         change(CODE, Some(module.code(code, &wrapped, &hidden)));
-    } else if hidden.start.is_some() {
-        change(EXPORT, Some(module.exports(&[], &hidden)));
+    } else {
+        if imported {
+            change(IMPORT, Some(module.imports()));
+        }
+        if hidden.start.is_some() || listing.exports_memory {
+            change(EXPORT, Some(module.exports(&[], &hidden)));
+        }
     }
     if changed.is_empty() && hidden.start.is_none() {
         return (bytes.into(), hidden);
@@ -170,16 +183,18 @@ impl Module<'_> {
         out
     }
 
-    /// The memory section with no more than so many pages for a memory.
-    fn memories(&self, pages: u64) -> Vec<u8> {
-        // Core 2.0, section 5.5.8: a vector of limits.
+    /// The memory section with no more than so many pages for a memory. An imported memory has become the module's own.
+    fn memories(&self, pages: Option<u64>) -> Vec<u8> {
+        // Core 2.0, section 5.5.8: a vector of limits, with a maximum (flag 1) or without.
         let mut out = Vec::new();
-        let memories = self.own(&self.listing.memories, |ty| matches!(ty, ExternType::Memory(_)));
-        leb128(&mut out, memories.len() as u64);
-        for memory in memories {
-            out.push(1);
+        leb128(&mut out, self.listing.memories.len() as u64);
+        for memory in &self.listing.memories {
+            let maximum = [memory.maximum, pages].into_iter().flatten().min();
+            out.push(maximum.is_some().into());
             leb128(&mut out, memory.minimum);
-            leb128(&mut out, memory.maximum.map_or(pages, |maximum| maximum.min(pages)));
+            if let Some(maximum) = maximum {
+                leb128(&mut out, maximum);
+            }
         }
         out
     }
@@ -222,10 +237,10 @@ impl Module<'_> {
     /// The type section with the types of what is injected behind the others.
     fn types(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        leb128(&mut out, self.listing.types.len() as u64 + 3);
+        leb128(&mut out, self.listing.types.len() as u64 + 4);
         out.extend_from_slice(self.items(TYPE));
-        // `[i64] -> [i64]`, `[i64] -> []`, `[] -> [i64]`.
-        out.extend([0x60, 1, 0x7e, 1, 0x7e, 0x60, 1, 0x7e, 0, 0x60, 0, 1, 0x7e]);
+        // `[i64] -> [i64]`, `[i64] -> []`, `[] -> [i64]`, `[] -> []`.
+        out.extend([0x60, 1, 0x7e, 1, 0x7e, 0x60, 1, 0x7e, 0, 0x60, 0, 1, 0x7e, 0x60, 0, 0]);
         out
     }
 
@@ -233,11 +248,20 @@ impl Module<'_> {
         self.listing.types.len() as u64 + injected
     }
 
+    /// The import section without the memory, and with the functions that are injected.
     fn imports(&self) -> Vec<u8> {
+        let injected: &[_] = if self.metered { &[(TICK, 0), (OVERFLOW, 1)] } else { &[] };
         let mut out = Vec::new();
-        leb128(&mut out, self.listing.interface.imports.len() as u64 + 2);
-        out.extend_from_slice(self.items(IMPORT));
-        for (function, ty) in [(TICK, 0), (OVERFLOW, 1)] {
+        leb128(&mut out, (self.listing.interface.imports.len() + injected.len()) as u64);
+        match (self.content(IMPORT), &self.listing.imported_memory) {
+            (Some(content), Some(memory)) => {
+                let begin = content.start + self.index(content.start).1;
+                out.extend_from_slice(self.bytes.get(begin..memory.start).unwrap_or_default());
+                out.extend_from_slice(self.bytes.get(memory.end..content.end).unwrap_or_default());
+            }
+            _ => out.extend_from_slice(self.items(IMPORT)),
+        }
+        for &(function, ty) in injected {
             name(&mut out, MODULE);
             name(&mut out, function);
             out.push(0);
@@ -256,6 +280,9 @@ impl Module<'_> {
         }
         if hidden.fuel.is_some() {
             leb128(&mut out, self.ty(2));
+        }
+        if hidden.unwind.is_some() {
+            leb128(&mut out, self.ty(3));
         }
         out
     }
@@ -312,8 +339,8 @@ impl Module<'_> {
     }
 
     fn exports(&self, wrapped: &[u32], hidden: &Hidden) -> Vec<u8> {
-        // Core 2.0, section 5.5.10: a vector of exports, each its name, its kind (0: function) and its index.
-        let added = usize::from(hidden.start.is_some()) + usize::from(hidden.fuel.is_some());
+        // Core 2.0, section 5.5.10: a vector of exports, each its name, its kind (0: function, 2: memory) and its index.
+        let added = [&hidden.start, &hidden.fuel, &hidden.unwind].into_iter().flatten().count();
         let mut out = Vec::new();
         leb128(&mut out, (self.listing.interface.exports.len() + added) as u64);
         if let Some(content) = self.content(EXPORT) {
@@ -326,15 +353,20 @@ impl Module<'_> {
             }
             out.extend_from_slice(self.bytes.get(copied..content.end).unwrap_or_default());
         }
+        if self.listing.exports_memory {
+            name(&mut out, MEMORY_EXPORT);
+            out.extend([2, 0]);
+        }
         if let (Some(start), Some(index)) = (&hidden.start, self.listing.start) {
             name(&mut out, start);
             out.push(0);
             leb128(&mut out, self.exported(wrapped, index).into());
         }
-        if let Some(fuel) = &hidden.fuel {
-            name(&mut out, fuel);
+        let behind = u64::from(self.at.slow()) + 1 + wrapped.len() as u64;
+        for (index, added) in (behind..).zip([&hidden.fuel, &hidden.unwind].into_iter().flatten()) {
+            name(&mut out, added);
             out.push(0);
-            leb128(&mut out, u64::from(self.at.slow()) + 1 + wrapped.len() as u64);
+            leb128(&mut out, index);
         }
         out
     }
@@ -342,7 +374,7 @@ impl Module<'_> {
     /// How many functions the module has itself, with what is injected.
     fn number(&self, wrapped: &[u32], hidden: &Hidden) -> usize {
         let own = self.listing.functions.len() - self.at.imported as usize;
-        own + 1 + wrapped.len() + usize::from(hidden.fuel.is_some())
+        own + 1 + wrapped.len() + [&hidden.fuel, &hidden.unwind].into_iter().flatten().count()
     }
 
     /// The bodies with those of what is injected behind them.
@@ -359,6 +391,9 @@ impl Module<'_> {
         }
         if hidden.fuel.is_some() {
             body(&mut out, &code::fuel(self.at));
+        }
+        if hidden.unwind.is_some() {
+            body(&mut out, &code::unwind(self.at, self.bounds.height));
         }
         out
     }

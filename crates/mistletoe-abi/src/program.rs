@@ -10,7 +10,7 @@ use crate::backend::Backend;
 use crate::cache::{Cache, Key};
 use crate::error::{Error, ErrorKind, Result};
 use crate::guest::Guest;
-use crate::host::{Data, HostFunc, Imports};
+use crate::host::{Data, HostFunc, Imports, toolchain};
 use crate::limits::Limits;
 use crate::limits::account::{self, Account};
 use crate::limits::pass::Plan;
@@ -90,7 +90,7 @@ impl<'a> Checked<'a> {
             return Err(ErrorKind::Interface { problems }.into());
         }
         // Last, so that what is wrong on every engine is said on every engine. What was compiled before is supported.
-        if let Source::Module(_) = source {
+        if matches!(source, Source::Module(_)) {
             supported(wasm, backend)?;
         }
         let mut imports = imports.used(interface);
@@ -106,7 +106,7 @@ impl<'a> Checked<'a> {
         })
     }
 
-    /// The imports with the protocol's own, and what is wrong.
+    /// The imports with the protocol's own and those of toolchains, and what is wrong.
     pub(crate) fn problems<T: Send + 'static>(
         interface: &Interface,
         problems: fn(&Interface) -> Vec<Problem>,
@@ -115,6 +115,7 @@ impl<'a> Checked<'a> {
     ) -> (Imports<T>, Vec<Problem>) {
         let mut imports = imports.clone();
         offer(&mut imports);
+        toolchain::provide(&mut imports);
         let mut problems = problems(interface);
         problems.extend(imports.problems(interface));
         (imports, problems)
@@ -183,7 +184,7 @@ impl<B: Backend> Program<B> {
         Ok(guest)
     }
 
-    /// The same with its `_initialize` called, if it exports one: for all guests but commands.
+    /// The same with its `_initialize` called, or where it exports none its `_start`: for all guests but commands.
     pub(crate) fn reactor(
         &self,
         state: Box<dyn Any + Send>,
@@ -193,6 +194,8 @@ impl<B: Backend> Program<B> {
         if self.interface.export(INITIALIZE.name).is_some() {
             let initialize = guest.resolve(&INITIALIZE)?;
             guest.call(&initialize, [])?;
+        } else if self.interface.starts_by_itself() {
+            guest.start_up(self.hidden.unwind.as_deref())?;
         }
         Ok(guest)
     }

@@ -24,7 +24,7 @@ use pool::{Engines, Pooled};
 /// wasmtime with one of its compilers.
 ///
 /// Guests run on a stack of their own, one for each thread that calls guests, so that a thread may have as little as it
-/// likes. It takes 24 MiB of address space, and memory as far down as a guest ever came.
+/// likes. It takes 40 MiB of address space, and memory as far down as a guest ever came.
 ///
 /// Instances come from a pool with 32 places for each processor, 64 to 1,024, each of which takes 4 GiB of address space.
 /// An instance that it has no place for is made without it, only more slowly. Where the machine lets no program have so

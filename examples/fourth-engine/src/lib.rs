@@ -21,9 +21,9 @@ use tinywasm::{
 
 /// How many values a guest's calls may hold at once, of each size. The engine's own limit is too low for an ordinary
 /// recursion.
-const VALUES: StackConfig = StackConfig::dynamic(1024, 2 * 1024 * 1024);
+const VALUES: StackConfig = StackConfig::dynamic(1024, 4 * 1024 * 1024);
 /// How deep a guest can recurse: deeper than the layer's own limit on the stack lets it.
-const CALLS: StackConfig = StackConfig::dynamic(64, 140_000);
+const CALLS: StackConfig = StackConfig::dynamic(64, 270_000);
 
 /// tinywasm, set up for packages.
 #[derive(Clone, Copy, Debug, Default)]

@@ -52,9 +52,27 @@ impl<T: Send + 'static> Imports<T> {
         func: impl HostFn<T, P, R>,
     ) -> &mut Self {
         let name = name.into();
-        let host = host_func(Name { module: "*".into(), name: name.clone() }, func);
-        self.anywhere.insert(name, host);
+        self.anywhere.insert(name.clone(), host_func(any_module(name), func));
         self
+    }
+
+    /// The same, unless one is offered already.
+    pub(crate) fn or_func<P: 'static, R: 'static>(
+        &mut self,
+        module: &'static str,
+        name: &'static str,
+        func: impl HostFn<T, P, R>,
+    ) {
+        let name = Name { module: module.into(), name: name.into() };
+        self.funcs.entry(name.clone()).or_insert_with(|| host_func(name, func));
+    }
+
+    pub(crate) fn or_func_of_any_module<P: 'static, R: 'static>(
+        &mut self,
+        name: &'static str,
+        func: impl HostFn<T, P, R>,
+    ) {
+        self.anywhere.entry(name.into()).or_insert_with(|| host_func(any_module(name.into()), func));
     }
 
     /// The function that an import of this module and name gets, if it is offered.
@@ -88,6 +106,11 @@ impl<T: Send + 'static> Imports<T> {
         let imports = interface.imports.iter().filter(|import| seen.insert((&import.module, &import.name)));
         imports.filter_map(|import| self.get(&import.module, &import.name)).collect()
     }
+}
+
+/// What errors call a function of whatever module until it is imported from one.
+fn any_module(name: Cow<'static, str>) -> Name {
+    Name { module: "*".into(), name }
 }
 
 /// A closure, and the name that errors give it.
@@ -128,7 +151,7 @@ impl<T: 'static, P: 'static, R: 'static, F: HostFn<T, P, R>> Closure<F, fn(T, P)
             // The guest is poisoned, so it does not go on, even if the closure would have it so.
             (Some(fault), Ok(())) => Err(fault),
             (_, Err(error)) => Err(failed(&self.name, error)),
-            (None, Ok(())) => Ok(()),
+            (None, Ok(())) => instance.data_mut().account.come_back(),
         }
     }
 }

@@ -24,6 +24,7 @@ mod caller;
 mod func;
 mod imports;
 mod signature;
+pub(crate) mod toolchain;
 mod typed;
 
 pub use caller::{Caller, GuestFunc};

@@ -15,6 +15,12 @@ use crate::types::{FuncType, ValType};
 /// and so much is left out of the count at most where a guest traps.
 const SLICE: u64 = 100_000;
 
+/// Host functions that return before the clock is looked at: at first, and at most, since reading it is dear beside a short
+/// one.
+const RETURNS: [u32; 2] = [4, 256];
+/// Where so many took no longer than this, twice as many may the next time; else one.
+const QUICK: Duration = Duration::from_micros(500);
+
 /// When a call has to end.
 #[derive(Clone, Copy, Debug)]
 enum Clock {
@@ -34,12 +40,26 @@ pub(crate) struct Account {
     granted: u64,
     /// Fuel that was used before the current call.
     before: u64,
+    /// How many host functions may return until the clock is looked at, how many could the last time, and when that was.
+    returns: u32,
+    between: u32,
+    looked: Option<Instant>,
 }
 
 impl Account {
     pub(crate) fn new(limits: &Limits) -> Self {
         let Limits { timeout, fuel, .. } = *limits;
-        Self { timeout, fuel, height: limits.bounds().height, clock: Clock::Unread, granted: 0, before: 0 }
+        Self {
+            timeout,
+            fuel,
+            height: limits.bounds().height,
+            clock: Clock::Unread,
+            granted: 0,
+            before: 0,
+            returns: RETURNS[0],
+            between: RETURNS[0],
+            looked: None,
+        }
     }
 
     pub(crate) fn is_timed(&self) -> bool {
@@ -57,9 +77,39 @@ impl Account {
     #[inline]
     pub(crate) fn leave(&mut self) {
         if matches!(self.clock, Clock::Unread) {
+            self.looked = self.timeout.map(|_| Instant::now());
             // A time that is never reached is no limit.
-            self.clock = Clock::Deadline(self.timeout.and_then(|timeout| Instant::now().checked_add(timeout)));
+            let deadline = self.looked.zip(self.timeout).and_then(|(now, timeout)| now.checked_add(timeout));
+            self.clock = Clock::Deadline(deadline);
         }
+    }
+
+    /// A host function returns to the guest. How long it took is not known: a guest that calls such as take their time is
+    /// not to go on for long when its own is over.
+    #[inline]
+    pub(crate) fn come_back(&mut self) -> Result<()> {
+        match self.returns.checked_sub(1) {
+            Some(left) => {
+                self.returns = left;
+                Ok(())
+            }
+            None => self.look(),
+        }
+    }
+
+    #[cold]
+    fn look(&mut self) -> Result<()> {
+        let quick = match (self.timeout, self.looked) {
+            (Some(_), Some(before)) => {
+                let now = Instant::now();
+                self.looked = Some(now);
+                now.duration_since(before) < QUICK
+            }
+            _ => true,
+        };
+        self.between = if quick { (self.between * 2).clamp(1, RETURNS[1]) } else { 0 };
+        self.returns = self.between;
+        self.in_time()
     }
 
     /// All that was ever used, with so much left at hand.

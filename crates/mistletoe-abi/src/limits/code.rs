@@ -305,6 +305,15 @@ pub(crate) fn fuel(at: Indices) -> Vec<u8> {
     out
 }
 
+/// The body of a function that has all of the stack left again.
+pub(crate) fn unwind(at: Indices, height: u32) -> Vec<u8> {
+    let mut out = vec![0];
+    i64_const(&mut out, height.into());
+    get(&mut out, op::GLOBAL_SET, at.height());
+    out.push(op::END);
+    out
+}
+
 pub(super) fn get(out: &mut Vec<u8>, opcode: u8, index: u32) {
     out.push(opcode);
     leb128(out, index.into());

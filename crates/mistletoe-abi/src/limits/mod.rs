@@ -19,7 +19,7 @@ pub(crate) const PAGE: u64 = 65_536;
 const MAX_PAGES: u64 = 65_536;
 
 /// How high the stack may become by default.
-const STACK: u32 = 1 << 20;
+const STACK: u32 = 1 << 21;
 
 /// Bytes of stack that an engine's compiled code must have, so that a [limit on the stack](Limits::stack) no higher than
 /// the default is reached first: 16 for each unit of the limit and of the highest single function, and 2 MiB for host
@@ -52,7 +52,7 @@ pub struct Limits {
     /// [`OutOfFuel`](crate::ErrorKind::OutOfFuel). Opening a session is a call of its own. `u64::MAX` counts without a
     /// limit.
     pub fuel: Option<u64>,
-    /// How high the stack may become: 1,048,576 by default. A function that has not returned takes 8, 1 for each value that it
+    /// How high the stack may become: 2,097,152 by default. A function that has not returned takes 8, 1 for each value that it
     /// has room for, and more for what it computes (`docs/metering.md`). Beyond, the guest is ended with
     /// [`TooDeep`](crate::ErrorKind::TooDeep). Where it is not limited, or higher than this, the engine's own stack ends a
     /// recursion, at a depth of the engine's.

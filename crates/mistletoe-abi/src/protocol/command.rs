@@ -4,11 +4,8 @@ use crate::backend::Instance;
 use crate::error::Result;
 use crate::guest::Guest;
 use crate::module::Interface;
-use crate::protocol::{Check, ExportedFunc};
-use crate::types::{FuncType, Problem};
-
-/// Runs the program; it returns, or ends through `proc_exit`.
-const START: ExportedFunc<0, 0> = ExportedFunc::new("_start", FuncType::new(&[], &[]));
+use crate::protocol::{Check, START};
+use crate::types::Problem;
 
 /// Everything in which a module's exports do not fit a WASI command; empty if it is one.
 pub fn problems(interface: &Interface) -> Vec<Problem> {

@@ -25,6 +25,9 @@ pub const MEMORY: &str = "memory";
 /// Called once before anything else, where it is exported: what compilers for WASI reactors add.
 pub(crate) const INITIALIZE: ExportedFunc<0, 0> = ExportedFunc::new("_initialize", FuncType::new(&[], &[]));
 
+/// Runs a command: it returns, or ends through `proc_exit`. Other guests it initialises, where they export no `_initialize`.
+pub(crate) const START: ExportedFunc<0, 0> = ExportedFunc::new("_start", FuncType::new(&[], &[]));
+
 /// What a range in the guest's memory is for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]

@@ -3,7 +3,6 @@
 use crate::backend::Instance;
 use crate::error::Result;
 use crate::guest::{Func, Guest, Span, text};
-use crate::host::{Caller, Imports};
 use crate::limits::Limits;
 use crate::module::Interface;
 use crate::protocol::{Check, ExportedFunc, INITIALIZE, Region};
@@ -29,11 +28,6 @@ pub fn problems(interface: &Interface) -> Vec<Problem> {
         .problems()
 }
 
-/// What wasm-bindgen leaves in a package that is built with it: nobody calls it on the way to an answer (rule 12).
-pub(crate) fn offer<T: Send + 'static>(imports: &mut Imports<T>) {
-    imports.func_of_any_module("__wbindgen_init_externref_table", |_: &mut Caller<'_, T>| ());
-}
-
 /// A package's instance and the functions that each answer needs: the steps of the protocol.
 pub(crate) struct PackageInstance<I: Instance> {
     guest: Guest<I>,
@@ -43,7 +37,7 @@ pub(crate) struct PackageInstance<I: Instance> {
 }
 
 impl<I: Instance> PackageInstance<I> {
-    /// Resolves the functions of an instance whose `_initialize` has been called; `_start` is left alone (rule 1).
+    /// Resolves the functions of an instance that is initialised (rule 1).
     pub(crate) fn new(mut guest: Guest<I>) -> Result<Self> {
         Ok(Self {
             alloc: guest.resolve(&ALLOC)?,

@@ -7,7 +7,7 @@
 //     asc assembly/index.ts -O2 --runtime incremental --use abort= --outFile ../namespace-assemblyscript.wasm
 //
 // or `cargo xtask packages --only namespace-assemblyscript` from any folder of the project. Without `--use abort=` the
-// module would import a function for its last words.
+// module imports `env.abort`, which every host of this layer provides.
 
 const description = `apiVersion: mistletoe.dev/v1alpha1
 kind: MistPackage
