@@ -17,6 +17,8 @@ pub struct Report {
     pub backends: Vec<String>,
     /// The cases: the rows.
     pub cases: Vec<Row>,
+    /// The files of WebAssembly's own test suite, where it was run.
+    pub scripts: Vec<Script>,
 }
 
 /// A case on every backend.
@@ -36,6 +38,35 @@ pub struct Row {
     pub results: Vec<Verdict>,
     /// Whether two backends that pass did different things all the same, in what the case does not look at.
     pub differs: bool,
+}
+
+/// A file of a test suite that is not written here, on every backend.
+#[derive(Clone, Debug, Serialize)]
+pub struct Script {
+    /// The part of the suite that it is in.
+    pub group: String,
+    /// Its name.
+    pub name: String,
+    /// What each backend made of its steps, in the order of the report's backends.
+    pub results: Vec<Steps>,
+}
+
+/// What a backend made of the steps of a [`Script`].
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Steps {
+    /// How many did what the suite says, and the same as on the other backends.
+    pub passed: usize,
+    /// How many could not be taken, by why.
+    pub skipped: BTreeMap<String, usize>,
+    /// Those that did something else.
+    pub failed: Vec<String>,
+}
+
+impl Steps {
+    /// How many there are.
+    pub fn all(&self) -> usize {
+        self.passed + self.skipped.values().sum::<usize>() + self.failed.len()
+    }
 }
 
 /// What a backend made of a case.
@@ -137,12 +168,18 @@ impl Report {
                 results,
             }
         });
-        Self { cases: rows.collect(), backends: hosts.iter().map(|host| host.name().to_owned()).collect() }
+        Self {
+            cases: rows.collect(),
+            scripts: Vec::new(),
+            backends: hosts.iter().map(|host| host.name().to_owned()).collect(),
+        }
     }
 
     /// Whether there is anything in the report, and all of it is as it should be.
     pub fn is_good(&self) -> bool {
-        !self.cases.is_empty() && !self.backends.is_empty() && self.cases.iter().all(Row::is_good)
+        let steps = self.scripts.iter().flat_map(|script| &script.results);
+        let is_empty = self.cases.is_empty() && self.scripts.is_empty() || self.backends.is_empty();
+        !is_empty && self.cases.iter().all(Row::is_good) && steps.into_iter().all(|steps| steps.failed.is_empty())
     }
 
     /// The matrix: a line a group, or a line a case, with what each backend passed of it.
@@ -160,29 +197,82 @@ impl Report {
         lines.into_iter().collect()
     }
 
+    /// The same for the steps of [`scripts`](Report::scripts): a line a group, or a line a file.
+    pub fn steps(&self, every_file: bool) -> Vec<(String, Vec<Cell>)> {
+        let mut lines: BTreeMap<String, Vec<Cell>> = BTreeMap::new();
+        for script in &self.scripts {
+            let title = if every_file { format!("{}/{}", script.group, script.name) } else { script.group.clone() };
+            let cells = lines.entry(title).or_insert_with(|| vec![Cell::default(); self.backends.len()]);
+            for (cell, steps) in cells.iter_mut().zip(&script.results) {
+                *cell = cell.plus(&Cell { passed: steps.passed, known: 0, all: steps.all() });
+            }
+        }
+        lines.into_iter().collect()
+    }
+
+    /// Why steps were not taken, and how many on each backend.
+    pub fn skipped(&self) -> Vec<(String, Vec<usize>)> {
+        let mut lines: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for script in &self.scripts {
+            for (i, steps) in script.results.iter().enumerate() {
+                for (reason, count) in &steps.skipped {
+                    let counts = lines.entry(reason.clone()).or_insert_with(|| vec![0; self.backends.len()]);
+                    counts.iter_mut().skip(i).take(1).for_each(|all| *all += count);
+                }
+            }
+        }
+        lines.into_iter().collect()
+    }
+
     /// The matrix and below it the failures, for a terminal.
     pub fn terminal(&self, every_case: bool) -> String {
         let mut text = String::new();
-        let matrix = self.matrix(every_case);
-        let title = matrix.iter().map(|(title, _)| title.len()).max().unwrap_or(0);
-        let widths: Vec<_> = self.backends.iter().map(|name| name.len().max("1000/1000".len())).collect();
-        let mut line = |title_text: &str, cells: Vec<String>| {
-            let _ = write!(text, "{title_text:title$}");
+        let all = |matrix: &[(String, Vec<Cell>)]| {
+            let sum = |i| matrix.iter().filter_map(|(_, cells)| cells.get(i)).fold(Cell::default(), Cell::plus);
+            ("all".to_owned(), (0..self.backends.len()).map(sum).collect())
+        };
+        let mut lines = vec![(String::new(), self.backends.clone())];
+        let mut add = |matrix: Vec<(String, Vec<Cell>)>| {
+            let all = all(&matrix);
+            for (title, cells) in matrix.into_iter().chain([all]) {
+                lines.push((title, cells.iter().map(Cell::to_string).collect()));
+            }
+        };
+        if !self.cases.is_empty() {
+            add(self.matrix(every_case));
+        }
+        if !self.scripts.is_empty() {
+            add(self.steps(every_case));
+        }
+        let title = lines.iter().map(|(title, _)| title.len()).max().unwrap_or(0);
+        let width = |i: usize| lines.iter().filter_map(|(_, cells)| cells.get(i)).map(String::len).max().unwrap_or(0);
+        let widths: Vec<_> = (0..self.backends.len()).map(width).collect();
+        let mut write = |begin: &str, cells: &[String], end: &str| {
+            let _ = write!(text, "{begin:title$}");
             for (cell, width) in cells.iter().zip(&widths) {
                 let _ = write!(text, "  {cell:>width$}");
             }
+            text.push_str(end);
             text.push('\n');
         };
-        line("", self.backends.clone());
-        for (title, cells) in &matrix {
-            line(title, cells.iter().map(Cell::to_string).collect());
+        for (title, cells) in &lines {
+            write(title, cells, "");
         }
-        let all = |i: usize| matrix.iter().filter_map(|(_, cells)| cells.get(i)).fold(Cell::default(), Cell::plus);
-        line("all", (0..self.backends.len()).map(|i| all(i).to_string()).collect());
+        for (reason, counts) in self.skipped() {
+            let counts: Vec<_> = counts.iter().map(usize::to_string).collect();
+            write("", &counts, &format!("  not taken: {reason}"));
+        }
 
         let mut exceptions = String::new();
         for row in &self.cases {
             self.explain(row, &mut exceptions);
+        }
+        for script in &self.scripts {
+            for (backend, steps) in self.backends.iter().zip(&script.results) {
+                for failure in &steps.failed {
+                    let _ = writeln!(exceptions, "{}/{} on {backend}, {failure}", script.group, script.name);
+                }
+            }
         }
         if !exceptions.is_empty() {
             text.push('\n');
@@ -248,7 +338,43 @@ impl Report {
         for (number, backend, reason) in notes {
             let _ = write!(text, "\nNote {number}: on {backend}, {reason}.\n");
         }
+        self.scripts_markdown(&mut text);
         text
+    }
+
+    /// The steps of each file, and why others were not taken.
+    fn scripts_markdown(&self, text: &mut String) {
+        if self.scripts.is_empty() {
+            return;
+        }
+        let heading = |text: &mut String, title: &str| {
+            let _ = writeln!(text, "| {title} | {} |", self.backends.join(" | "));
+            let _ = writeln!(text, "|---|{}", "---|".repeat(self.backends.len()));
+        };
+        text.push_str("\n## WebAssembly's own suite\n\n");
+        heading(text, "file");
+        let mut groups = self.steps(false).into_iter();
+        let mut group = "";
+        for script in &self.scripts {
+            if script.group != group {
+                group = &script.group;
+                let (_, cells) = groups.next().unwrap_or_default();
+                let cells: Vec<_> = cells.iter().map(|cell| format!("**{cell}**")).collect();
+                let _ = writeln!(text, "| **{group}** | {} |", cells.join(" | "));
+            }
+            let cell = |steps: &Steps| match steps.failed.len() {
+                0 => format!("{}/{}", steps.passed, steps.all()),
+                failed => format!("**{}/{}, {failed} wrong**", steps.passed, steps.all()),
+            };
+            let cells: Vec<_> = script.results.iter().map(cell).collect();
+            let _ = writeln!(text, "| {} | {} |", script.name, cells.join(" | "));
+        }
+        text.push('\n');
+        heading(text, "steps not taken, by why");
+        for (reason, counts) in self.skipped() {
+            let counts: Vec<_> = counts.iter().map(usize::to_string).collect();
+            let _ = writeln!(text, "| {reason} | {} |", counts.join(" | "));
+        }
     }
 }
 

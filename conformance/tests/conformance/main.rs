@@ -1,5 +1,5 @@
-//! The suite on every backend that is built in: as named tests, as a matrix (`cargo xtask conformance`), and on hosts
-//! that do things wrong (`cargo xtask conformance --self-test`).
+//! The cases and WebAssembly's own suite on every backend that is built in: as named tests, as a matrix (`cargo xtask
+//! conformance`), and the cases on hosts that do things wrong (`cargo xtask conformance --self-test`).
 
 mod faults;
 mod faults_limits;
@@ -8,6 +8,7 @@ mod faulty;
 mod limited;
 mod matrix;
 mod selftest;
+mod suite;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -55,6 +56,7 @@ fn tests() -> Result<ExitCode, Error> {
     }));
     trials.push(Trial::test("limits::change_nothing", || limited::change_nothing(Some(u64::MAX))));
     trials.push(Trial::test("limits::change_nothing-without-fuel", || limited::change_nothing(None)));
+    trials.extend(suite::trials(&backends()?));
     trials.push(Trial::test("rules::tested", rules_are_tested));
     trials.extend(selftest::trials(mistletoe_conformance::cases()?));
     Ok(libtest_mimic::run(&arguments, trials).exit_code())

