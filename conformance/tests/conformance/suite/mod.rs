@@ -67,9 +67,13 @@ impl File {
     }
 }
 
-/// A test a file.
+/// A test a file, and one of the suite itself.
 pub(crate) fn trials(backends: &[AnyBackend]) -> impl Iterator<Item = Trial> {
-    files().into_iter().map(|file| {
+    let wrong = Trial::test("suite::a-wrong-step-is-seen", {
+        let backends = backends.to_vec();
+        move || wrong_steps_are_seen(&backends)
+    });
+    let of_files = files().into_iter().map(|file| {
         let backends = backends.to_vec();
         Trial::test(format!("suite::{}", file.title()), move || {
             let script = file.run(&backends).map_err(|error| Failed::from(error.to_string()))?;
@@ -83,7 +87,51 @@ pub(crate) fn trials(backends: &[AnyBackend]) -> impl Iterator<Item = Trial> {
                 .collect();
             if failed.is_empty() { Ok(()) } else { Err(failed.join("\n").into()) }
         })
-    })
+    });
+    of_files.chain([wrong])
+}
+
+/// Steps that cannot hold, one of each kind.
+const WRONG: &str = r#"
+(module
+  (global (export "g") i32 (i32.const 1))
+  (func (export "one") (result i32) (i32.const 1))
+  (func (export "two") (result i32 i64) (i32.const 1) (i64.const 2))
+  (func (export "nan") (result f32) (f32.const nan:0x200000))
+  (func (export "null") (result funcref) (ref.null func))
+  (func (export "traps") (unreachable)))
+(assert_return (invoke "one") (i32.const 2))
+(assert_return (invoke "one"))
+(assert_return (invoke "two") (i32.const 1) (i64.const 1))
+(assert_return (invoke "two") (i32.const 2) (i64.const 2))
+(assert_return (invoke "nan") (f32.const nan:canonical))
+(assert_return (invoke "nan") (f32.const nan:arithmetic))
+(assert_return (invoke "nan") (f32.const nan))
+(assert_return (invoke "null") (ref.func))
+(assert_return (get "g") (i32.const 2))
+(assert_return (invoke "traps"))
+(invoke "traps")
+(assert_trap (invoke "traps") "integer overflow")
+(assert_trap (invoke "one") "unreachable")
+(assert_trap (module (func)) "unreachable")
+(assert_exhaustion (invoke "one") "call stack exhausted")
+(assert_exhaustion (invoke "traps") "call stack exhausted")
+(assert_invalid (module) "")
+(assert_malformed (module binary "\00asm\01\00\00\00") "")
+(assert_unlinkable (module (import "spectest" "print" (func))) "")
+(module (func $f (unreachable)) (start $f))
+"#;
+
+fn wrong_steps_are_seen(backends: &[AnyBackend]) -> Result<(), Failed> {
+    let name = "wrong.wast".to_owned();
+    let file = File { group: "wrong", file: TestFile { parent: String::new(), name, contents: WRONG } };
+    let Script { results, .. } = file.run(backends).map_err(|error| Failed::from(error.to_string()))?;
+    // All but the first module, which the others call.
+    let wrong = WRONG.lines().filter(|line| line.starts_with('(')).count() - 1;
+    match results.iter().find(|steps| (steps.passed, steps.failed.len()) != (1, wrong)) {
+        Some(steps) => Err(format!("{wrong} steps are wrong, and of those are seen: {steps:#?}").into()),
+        None => Ok(()),
+    }
 }
 
 /// Runs files on backends, on as many threads as there are processors. `progress` is told of every file before it is run.

@@ -127,8 +127,9 @@ impl Reader<'_> {
                 }
                 return;
             }
-            WastDirective::AssertMalformed { module, .. } => refused(module, true),
-            WastDirective::AssertInvalid { module, .. } => refused(module, false),
+            WastDirective::AssertMalformed { module, .. } | WastDirective::AssertInvalid { module, .. } => {
+                refused(module)
+            }
             WastDirective::AssertUnlinkable { mut module, .. } => match module.encode() {
                 Ok(wasm) => self.unlinkable(&wasm),
                 Err(error) => Fate::Failed(format!("the text cannot be read: {error}")),
@@ -339,15 +340,20 @@ fn id(module: &QuoteWat<'_>) -> Option<String> {
     module.name().map(|id| id.name().to_owned())
 }
 
-/// A module that the check has to refuse.
-fn refused(mut module: QuoteWat<'_>, malformed: bool) -> Fate {
-    match module.encode() {
-        Ok(wasm) => match ValidModule::new(&wasm) {
-            Ok(_) => Fate::Failed("the check accepts it".to_owned()),
-            Err(_) => Fate::Held,
-        },
-        Err(_) if malformed => Fate::Skipped("a text that is none: there are no bytes to be checked".into()),
-        Err(_) => Fate::Skipped("a text that has no binary form: there are no bytes to be checked".into()),
+/// A module that the check has to refuse: for what it is, and not for what there is too much of.
+fn refused(mut module: QuoteWat<'_>) -> Fate {
+    let Ok(wasm) = module.encode() else {
+        return Fate::Skipped("the text has no binary form that could be checked".into());
+    };
+    match ValidModule::new(&wasm).map_err(|error| error.kind().clone()) {
+        Err(
+            ErrorKind::NotAModule { .. }
+            | ErrorKind::Truncated { .. }
+            | ErrorKind::Malformed { .. }
+            | ErrorKind::UnsupportedFeature { .. },
+        ) => Fate::Held,
+        Err(error) => Fate::Failed(format!("the check refuses it for another reason: {error}")),
+        Ok(_) => Fate::Failed("the check accepts it".to_owned()),
     }
 }
 
