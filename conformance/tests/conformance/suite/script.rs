@@ -42,6 +42,8 @@ pub(super) enum Fate {
 
 /// A guest with the calls that are made of it.
 pub(super) struct Driven {
+    /// The line of the module.
+    pub(super) line: usize,
     pub(super) wasm: Vec<u8>,
     /// What ends its beginning.
     pub(super) opens: Outcome,
@@ -183,7 +185,7 @@ impl Reader<'_> {
             Ok(guest) => {
                 let driven = self.script.guests.len();
                 let (wasm, is_stateful) = (guest.wasm.clone(), guest.is_stateful);
-                self.script.guests.push(Driven { wasm, opens, calls: Vec::new(), is_stateful });
+                self.script.guests.push(Driven { line: self.line.1 + 1, wasm, opens, calls: Vec::new(), is_stateful });
                 (Fate::Opens(driven), Ok(Made { driven, guest }))
             }
             Err(Unusable::Wrong(problem)) => (Fate::Failed(problem), Err("of a module that failed".into())),
