@@ -1,6 +1,7 @@
 //! What a session is given.
 
 use std::fmt;
+use std::fs::File;
 use std::io::{self, Cursor, Read};
 use std::path::Path;
 
@@ -61,7 +62,22 @@ impl Builder {
         self.stdin_reader(Cursor::new(bytes.into()))
     }
 
-    /// The standard input from a reader. The guest waits where the reader does.
+    /// The standard input is the process's own: the guest takes no more of it than it asks for, and can wait for it no
+    /// longer than it has time. What [`std::io::stdin`] has read ahead is not seen.
+    #[must_use]
+    pub fn inherit_stdin(mut self) -> Self {
+        self.stdin = Input::inherit();
+        self
+    }
+
+    /// The standard input from a file, which may be a pipe or a terminal: as [`Builder::inherit_stdin`].
+    #[must_use]
+    pub fn stdin_file(mut self, file: File) -> Self {
+        self.stdin = Input::file(file);
+        self
+    }
+
+    /// The standard input from a reader, which is always ready: the guest waits where the reader does, without a limit.
     #[must_use]
     pub fn stdin_reader(mut self, reader: impl Read + Send + 'static) -> Self {
         self.stdin = Input::new(reader);

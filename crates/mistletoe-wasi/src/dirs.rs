@@ -3,7 +3,7 @@
 
 use std::fs::FileTimes;
 use std::os::unix::ffi::OsStringExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt as _, FileTypeExt as _, MetadataExt as _};
 use std::path::Path;
 use std::time::SystemTime;
 use std::{fs, io};
@@ -13,7 +13,7 @@ use cap_primitives::fs::{self as cap, FileTypeExt, FollowSymlinks, MetadataExt, 
 
 use crate::builder::Access;
 use crate::errno::Errno;
-use crate::stat::{Entry, FileType, Filestat, rights};
+use crate::stat::{FileType, Filestat, rights};
 use crate::stdio::uninterrupted;
 
 /// A directory that was granted, or one below it.
@@ -22,13 +22,18 @@ pub(crate) struct Dir {
     access: Access,
 }
 
-/// A file below a directory that was granted.
-pub(crate) struct File(fs::File);
+/// A file below a directory that was granted, or a device that is as good as one.
+pub(crate) struct File {
+    file: fs::File,
+    filetype: FileType,
+}
 
 /// What a path led to.
 pub(crate) enum Opened {
     File(File),
     Dir(Dir),
+    /// A pipe, a socket, or a device that does more than give or take bytes: it stays closed.
+    Other,
 }
 
 /// How to open a path.
@@ -59,9 +64,13 @@ impl Dir {
     pub(crate) fn open(&self, path: &str, how: How) -> Result<Opened, Errno> {
         // Only to open a pipe or a device may do something. What it is now says what is asked for, not what is opened: that
         // is looked at below.
-        match self.stat_at(path, how.follow).map(|stat| stat.filetype) {
-            Ok(FileType::RegularFile | FileType::Directory | FileType::SymbolicLink) | Err(_) => {}
-            Ok(_) => return Err(if how.directory { Errno::NotDir } else { Errno::NotSup }),
+        if let Ok(metadata) = self.metadata_at(path, how.follow) {
+            match filetype(metadata.file_type()) {
+                FileType::RegularFile | FileType::Directory | FileType::SymbolicLink => {}
+                _ if how.directory => return Err(Errno::NotDir),
+                FileType::CharacterDevice if is_harmless(metadata.rdev()) => {}
+                _ => return Ok(Opened::Other),
+            }
         }
         // The underscored two are there for cap-fs-ext, which asks for any release of this major version.
         let mut options = OpenOptions::new();
@@ -75,12 +84,15 @@ impl Dir {
             // A pipe without a writer would make the host wait.
             ._cap_fs_ext_nonblock(true);
         let file = cap::open(&self.dir, path.as_ref(), &options)?;
-        let file_type = file.metadata()?.file_type();
-        match () {
-            () if file_type.is_dir() => Ok(Opened::Dir(Self { dir: file, access: self.access })),
-            () if how.directory => Err(Errno::NotDir),
-            () if file_type.is_file() => Ok(Opened::File(File(file))),
-            () => Err(Errno::NotSup),
+        let metadata = cap::Metadata::from_file(&file)?;
+        match filetype(metadata.file_type()) {
+            FileType::Directory => Ok(Opened::Dir(Self { dir: file, access: self.access })),
+            _ if how.directory => Err(Errno::NotDir),
+            filetype @ FileType::RegularFile => Ok(Opened::File(File { file, filetype })),
+            filetype @ FileType::CharacterDevice if is_harmless(metadata.rdev()) => {
+                Ok(Opened::File(File { file, filetype }))
+            }
+            _ => Ok(Opened::Other),
         }
     }
 
@@ -89,56 +101,49 @@ impl Dir {
     }
 
     pub(crate) fn stat_at(&self, path: &str, follows: bool) -> Result<Filestat, Errno> {
-        // A slash at the end asks for a directory, and for the one that a link leads to.
-        let follows = follows || path.ends_with('/') || path.ends_with("/.");
-        Ok(filestat(&cap::stat(&self.dir, path.as_ref(), follow(follows))?))
+        Ok(filestat(&self.metadata_at(path, follows)?))
     }
 
-    /// Adds what it holds in the order of the names' bytes, if that is no more than `limit`.
-    pub(crate) fn list(&self, entries: &mut Vec<Entry>, limit: usize) -> Result<(), Errno> {
-        let own = entries.len();
+    fn metadata_at(&self, path: &str, follows: bool) -> io::Result<cap::Metadata> {
+        // A slash at the end asks for a directory, and for the one that a link leads to.
+        let follows = follows || path.ends_with('/') || path.ends_with("/.");
+        cap::stat(&self.dir, path.as_ref(), follow(follows))
+    }
+
+    /// Hands over each name that it holds, with its kind where the system tells that with the name.
+    pub(crate) fn list(&self, mut hear: impl FnMut(String, FileType) -> Result<(), Errno>) -> Result<(), Errno> {
         for entry in cap::read_base_dir(&self.dir)? {
-            if entries.len() >= limit {
-                return Err(Errno::NoMem);
-            }
             let entry = entry?;
             let name = entry.file_name().into_string().map_err(|_| Errno::Ilseq)?;
-            match entry.metadata() {
-                Ok(metadata) => {
-                    let Filestat { inode, filetype, .. } = filestat(&metadata);
-                    entries.push(Entry { name, inode, filetype });
-                }
-                // It was removed in between.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error.into()),
-            }
+            hear(name, entry.file_type().map_or(FileType::Unknown, filetype))?;
         }
-        entries[own..].sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(())
     }
 
+    /// Sets the times of what a path leads to, unless that stays closed.
     pub(crate) fn set_times(
         &self,
         path: &str,
         follows: bool,
         accessed: Option<SystemTime>,
         modified: Option<SystemTime>,
-    ) -> Result<(), Errno> {
+    ) -> Result<Option<()>, Errno> {
         if !follows {
             let spec = |time: Option<SystemTime>| {
                 time.map(|time| SystemTimeSpec::Absolute(cap_primitives::time::SystemTime::from_std(time)))
             };
-            return Ok(cap::set_times_nofollow(&self.dir, path.as_ref(), spec(accessed), spec(modified))?);
+            return Ok(Some(cap::set_times_nofollow(&self.dir, path.as_ref(), spec(accessed), spec(modified))?));
         }
         // On what was opened here, and not by `cap_primitives`, which would wait for the other end of a pipe.
         let open = |read| self.open(path, How { read, write: !read, follow: true, ..How::default() });
         match open(true).or_else(|error| if error == Errno::Acces { open(false) } else { Err(error) })? {
-            Opened::File(File(file)) | Opened::Dir(Self { dir: file, .. }) => {
+            Opened::File(File { file, .. }) | Opened::Dir(Self { dir: file, .. }) => {
                 let mut times = fs::FileTimes::new();
                 times = accessed.map_or(times, |time| times.set_accessed(time));
                 times = modified.map_or(times, |time| times.set_modified(time));
-                Ok(file.set_times(times)?)
+                Ok(Some(file.set_times(times)?))
             }
+            Opened::Other => Ok(None),
         }
     }
 
@@ -164,8 +169,10 @@ impl Dir {
     }
 
     pub(crate) fn rename(&self, old: &str, new_dir: &Self, new: &str) -> Result<(), Errno> {
-        // A slash at the end asks for a directory; that of the new path is not looked at otherwise.
-        if new.ends_with('/') && self.stat_at(old, false)?.filetype != FileType::Directory {
+        // A slash at the end asks for a directory; that of the new path is not looked at otherwise. What there is always
+        // (`.`, `..`) is no name to rename to, whatever it asks for.
+        let named = !matches!(new.trim_end_matches('/').rsplit('/').next(), Some("" | "." | ".."));
+        if new.ends_with('/') && named && self.stat_at(old, false)?.filetype != FileType::Directory {
             let outside = new_dir.stat_at(new, false) == Err(Errno::NotCapable);
             return Err(if outside { Errno::NotCapable } else { Errno::NotDir });
         }
@@ -182,32 +189,36 @@ impl Dir {
 }
 
 impl File {
+    pub(crate) fn filetype(&self) -> FileType {
+        self.filetype
+    }
+
     pub(crate) fn read_at(&self, bytes: &mut [u8], offset: u64) -> Result<usize, Errno> {
-        Ok(uninterrupted(|| self.0.read_at(bytes, offset))?)
+        Ok(uninterrupted(|| self.file.read_at(bytes, offset))?)
     }
 
     pub(crate) fn write_at(&self, bytes: &[u8], offset: u64) -> Result<usize, Errno> {
-        Ok(uninterrupted(|| self.0.write_at(bytes, offset))?)
+        Ok(uninterrupted(|| self.file.write_at(bytes, offset))?)
     }
 
     pub(crate) fn stat(&self) -> Result<Filestat, Errno> {
-        Ok(filestat(&cap::Metadata::from_file(&self.0)?))
+        Ok(filestat(&cap::Metadata::from_file(&self.file)?))
     }
 
     pub(crate) fn set_size(&self, size: u64) -> Result<(), Errno> {
-        Ok(self.0.set_len(size)?)
+        Ok(self.file.set_len(size)?)
     }
 
     pub(crate) fn set_times(&self, accessed: Option<SystemTime>, modified: Option<SystemTime>) -> Result<(), Errno> {
         let mut times = FileTimes::new();
         times = accessed.map_or(times, |time| times.set_accessed(time));
         times = modified.map_or(times, |time| times.set_modified(time));
-        Ok(self.0.set_times(times)?)
+        Ok(self.file.set_times(times)?)
     }
 
     /// Writes out what the system holds back, with the file's attributes or without.
     pub(crate) fn sync(&self, attributes: bool) -> Result<(), Errno> {
-        Ok(if attributes { self.0.sync_all() } else { self.0.sync_data() }?)
+        Ok(if attributes { self.file.sync_all() } else { self.file.sync_data() }?)
     }
 }
 
@@ -229,6 +240,14 @@ fn filestat(metadata: &cap::Metadata) -> Filestat {
         modified: nanoseconds(metadata.mtime(), metadata.mtime_nsec()),
         changed: nanoseconds(metadata.ctime(), metadata.ctime_nsec()),
     }
+}
+
+/// Whether a character device gives or takes bytes and does nothing else, as the system's own at these paths.
+fn is_harmless(device: u64) -> bool {
+    ["/dev/null", "/dev/zero", "/dev/urandom"].iter().any(|path| {
+        let metadata = fs::metadata(path);
+        metadata.is_ok_and(|metadata| metadata.file_type().is_char_device() && metadata.rdev() == device)
+    })
 }
 
 fn filetype(file_type: cap::FileType) -> FileType {

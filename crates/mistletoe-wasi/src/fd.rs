@@ -1,13 +1,12 @@
 //! `fd_*`: what is done with a descriptor; and `sock_*`, which have none to work on.
 
 use crate::errno::Errno;
+use crate::listing::{Listing, MAX_LISTED};
 use crate::memory::Memory;
-use crate::stat::{APPEND, Entry, FileType, Filestat, NONBLOCK, encode_entries, rights};
+use crate::stat::{APPEND, FileType, Filestat, NONBLOCK, rights};
 use crate::table::{Node, OpenDir, OpenFile};
 use crate::wasi::Wasi;
-
-/// How many names the directories hold that a guest lists at the same time; [`Errno::NoMem`] beyond.
-const MAX_LISTED: usize = 100_000;
+use crate::work::{LOOK, PIECE};
 
 impl Wasi {
     pub(crate) fn fd_advise(
@@ -15,14 +14,22 @@ impl Wasi {
         _: &mut Memory<'_>,
         fd: u32,
         _offset: u64,
-        _length: u64,
+        length: u64,
         advice: u32,
     ) -> Result<(), Errno> {
-        self.table.file(fd, rights::ADVISE, Errno::Spipe)?;
-        if advice > 5 { Err(Errno::Inval) } else { Ok(()) }
+        self.table.file(fd, rights::ADVISE, Errno::Badf)?;
+        // It is heard, and not passed on.
+        if advice > 5 || i64::try_from(length).is_err() { Err(Errno::Inval) } else { Ok(()) }
     }
 
-    pub(crate) fn fd_allocate(&mut self, _: &mut Memory<'_>, fd: u32, offset: u64, length: u64) -> Result<(), Errno> {
+    pub(crate) fn fd_allocate(
+        &mut self,
+        memory: &mut Memory<'_>,
+        fd: u32,
+        offset: u64,
+        length: u64,
+    ) -> Result<(), Errno> {
+        memory.work.count(LOOK);
         let open = self.table.file(fd, rights::ALLOCATE, Errno::Spipe)?;
         let end = offset.checked_add(length).ok_or(Errno::Fbig)?;
         if length == 0 {
@@ -35,20 +42,21 @@ impl Wasi {
         self.table.close(fd)
     }
 
-    pub(crate) fn fd_datasync(&mut self, _: &mut Memory<'_>, fd: u32) -> Result<(), Errno> {
+    pub(crate) fn fd_datasync(&mut self, memory: &mut Memory<'_>, fd: u32) -> Result<(), Errno> {
+        memory.work.count(LOOK);
         self.table.file(fd, rights::DATASYNC, Errno::Badf)?.file.sync(false)
     }
 
-    pub(crate) fn fd_sync(&mut self, _: &mut Memory<'_>, fd: u32) -> Result<(), Errno> {
+    pub(crate) fn fd_sync(&mut self, memory: &mut Memory<'_>, fd: u32) -> Result<(), Errno> {
+        memory.work.count(LOOK);
         self.table.file(fd, rights::SYNC, Errno::Badf)?.file.sync(true)
     }
 
     pub(crate) fn fd_fdstat_get(&mut self, memory: &mut Memory<'_>, fd: u32, stat: u32) -> Result<(), Errno> {
         let descriptor = self.table.get(fd)?;
         let (filetype, flags) = match &descriptor.node {
-            // No terminal, even where it is one: what a program prints does not depend on it.
-            Node::Stdin | Node::Stdout | Node::Stderr => (FileType::Unknown, 0),
-            Node::File(open) => (FileType::RegularFile, open.flags),
+            node @ (Node::Stdin | Node::Stdout | Node::Stderr) => (self.stream_type(node), 0),
+            Node::File(open) => (open.file.filetype(), open.flags),
             Node::Dir(_) => (FileType::Directory, 0),
         };
         let mut bytes = [0; 24];
@@ -57,6 +65,14 @@ impl Wasi {
         bytes[8..16].copy_from_slice(&descriptor.rights.to_le_bytes());
         bytes[16..].copy_from_slice(&descriptor.inheriting.to_le_bytes());
         memory.write(stat, &bytes)
+    }
+
+    fn stream_type(&self, node: &Node) -> FileType {
+        match node {
+            Node::Stdin => self.stdin.filetype(),
+            Node::Stderr => self.stderr.filetype(),
+            _ => self.stdout.filetype(),
+        }
     }
 
     pub(crate) fn fd_fdstat_set_flags(&mut self, _: &mut Memory<'_>, fd: u32, flags: u32) -> Result<(), Errno> {
@@ -83,14 +99,15 @@ impl Wasi {
     pub(crate) fn fd_filestat_get(&mut self, memory: &mut Memory<'_>, fd: u32, stat: u32) -> Result<(), Errno> {
         let descriptor = self.table.get(fd)?;
         let attributes = match &descriptor.node {
-            Node::Stdin | Node::Stdout | Node::Stderr => Filestat::STREAM,
+            node @ (Node::Stdin | Node::Stdout | Node::Stderr) => Filestat::stream(self.stream_type(node)),
             Node::File(open) => descriptor.need(rights::STAT).and_then(|()| open.file.stat())?,
             Node::Dir(open) => descriptor.need(rights::STAT).and_then(|()| open.dir.stat())?,
         };
         memory.write(stat, &attributes.encode())
     }
 
-    pub(crate) fn fd_filestat_set_size(&mut self, _: &mut Memory<'_>, fd: u32, size: u64) -> Result<(), Errno> {
+    pub(crate) fn fd_filestat_set_size(&mut self, memory: &mut Memory<'_>, fd: u32, size: u64) -> Result<(), Errno> {
+        memory.work.count(LOOK);
         self.table.file(fd, rights::SET_SIZE, Errno::Badf)?.file.set_size(size)
     }
 
@@ -110,7 +127,8 @@ impl Wasi {
                 descriptor.need(rights::SET_TIMES).and_then(|()| open.file.set_times(accessed, modified))
             }
             Node::Dir(open) => {
-                descriptor.need(rights::SET_TIMES).and_then(|()| open.dir.set_times(".", true, accessed, modified))
+                descriptor.need(rights::SET_TIMES)?;
+                open.dir.set_times(".", true, accessed, modified).map(|_| ())
             }
         }
     }
@@ -124,7 +142,8 @@ impl Wasi {
         offset: u64,
         done: u32,
     ) -> Result<(), Errno> {
-        let open = self.table.file(fd, rights::READ | rights::SEEK, Errno::Spipe)?;
+        let stream = if let Node::Stdin = self.table.get(fd)?.node { Errno::Spipe } else { Errno::Badf };
+        let open = self.table.file(fd, rights::READ | rights::SEEK, stream)?;
         memory.range(done, 4)?;
         let vectors = memory.vectors(vectors, count)?;
         let mut position = offset;
@@ -141,7 +160,8 @@ impl Wasi {
         offset: u64,
         done: u32,
     ) -> Result<(), Errno> {
-        let open = self.table.file(fd, rights::WRITE | rights::SEEK, Errno::Spipe)?;
+        let stream = if let Node::Stdin = self.table.get(fd)?.node { Errno::Badf } else { Errno::Spipe };
+        let open = self.table.file(fd, rights::WRITE | rights::SEEK, stream)?;
         memory.range(done, 4)?;
         let vectors = memory.vectors(vectors, count)?;
         // As on Linux.
@@ -170,10 +190,15 @@ impl Wasi {
                 memory.transfer(&vectors, |bytes| advance(position, |at| file.read_at(bytes, at)))?
             }
             _ => {
-                // One buffer: to fill a second one, the guest would have to wait for more than there may be.
+                // Once, into one buffer: for more, the guest would have to wait for what may not come.
                 vectors.retain(|&(_, length)| length > 0);
-                vectors.truncate(1);
-                memory.transfer(&vectors, |bytes| self.stdin.read(bytes))?
+                match vectors.first() {
+                    Some(&(address, length)) => {
+                        let (bytes, work) = memory.bytes_and_work(address, length.min(PIECE as u32))?;
+                        self.stdin.read(bytes, work)? as u32
+                    }
+                    None => 0,
+                }
             }
         };
         memory.write_u32(done, total)
@@ -203,6 +228,8 @@ impl Wasi {
             }
             node => {
                 let output = if let Node::Stderr = node { &mut self.stderr } else { &mut self.stdout };
+                // It may wait for whoever reads it.
+                memory.work.count(LOOK);
                 let total = memory.transfer(&vectors, |bytes| output.write(bytes))?;
                 // What was taken counts as written. A stream that cannot pass it on says so when it takes no more.
                 let _ = output.flush();
@@ -254,16 +281,18 @@ impl Wasi {
         memory.range(buffer, length)?;
         let listed = self.table.listed();
         let Node::Dir(open) = &mut self.table.get_mut(fd)?.node else { return Err(Errno::NotDir) };
-        if cookie == 0 || open.listing.is_none() {
+        let known = open.listing.as_ref().is_some_and(|listing| cookie != 0 || listing.is_current(&open.dir));
+        if !known {
             let own = open.listing.take().map_or(0, |listing| listing.len());
-            let dots = open.dir.stat()?.inode;
-            let dot = |name: &str| Entry { name: name.to_owned(), inode: dots, filetype: FileType::Directory };
-            let mut listing = vec![dot("."), dot("..")];
-            open.dir.list(&mut listing, MAX_LISTED.saturating_sub(listed - own))?;
-            open.listing = Some(listing);
+            open.listing = Some(Listing::read(&open.dir, MAX_LISTED.saturating_sub(listed - own), &memory.work)?);
         }
-        let entries = open.listing.as_deref().unwrap_or_default();
-        let size = encode_entries(entries, cookie, memory.bytes_mut(buffer, length)?);
+        let size = match &open.listing {
+            Some(listing) => {
+                let (buffer, work) = memory.bytes_and_work(buffer, length)?;
+                listing.encode(&open.dir, cookie, buffer, work)?
+            }
+            None => 0,
+        };
         memory.write_u32(used, size as u32)
     }
 

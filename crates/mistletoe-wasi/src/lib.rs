@@ -80,6 +80,7 @@ mod files;
 #[path = "nodirs.rs"]
 mod files;
 mod imports;
+mod listing;
 mod memory;
 mod path;
 mod poll;
@@ -91,6 +92,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 mod wasi;
+mod work;
 
 pub use builder::{Access, Builder};
 pub use clock::Clock;

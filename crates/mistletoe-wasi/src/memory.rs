@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::ops::Range;
 
 use crate::errno::Errno;
+use crate::work::{LOOK, PIECE, Work};
 
 /// How many buffers of one call are read from or written to; the rest is left to the guest's next call, as after any
 /// short read or write.
@@ -12,16 +13,18 @@ const MAX_VECTORS: u32 = 1024;
 /// The longest path, in bytes; as on Linux.
 const MAX_PATH: u32 = 4096;
 
-/// The guest's memory during one call.
+/// The guest's memory during one call, and what else is known of that call.
 pub(crate) struct Memory<'a> {
     bytes: &'a mut [u8],
     /// Where the paths lie that the call has read: the last two.
     named: Cell<[(u32, u32); 2]>,
+    pub(crate) work: Work,
+    denied: Cell<bool>,
 }
 
 impl<'a> Memory<'a> {
-    pub(crate) fn new(bytes: &'a mut [u8]) -> Self {
-        Self { bytes, named: Cell::default() }
+    pub(crate) fn new(bytes: &'a mut [u8], work: Work) -> Self {
+        Self { bytes, named: Cell::default(), work, denied: Cell::default() }
     }
 
     /// A range, checked.
@@ -45,6 +48,12 @@ impl<'a> Memory<'a> {
     pub(crate) fn bytes_mut(&mut self, address: u32, length: u32) -> Result<&mut [u8], Errno> {
         let range = self.range(address, length)?;
         self.bytes.get_mut(range).ok_or(Errno::Fault)
+    }
+
+    /// The same, and what the call has done so far.
+    pub(crate) fn bytes_and_work(&mut self, address: u32, length: u32) -> Result<(&mut [u8], &Work), Errno> {
+        let range = self.range(address, length)?;
+        Ok((self.bytes.get_mut(range).ok_or(Errno::Fault)?, &self.work))
     }
 
     pub(crate) fn read<const N: usize>(&self, address: u32) -> Result<[u8; N], Errno> {
@@ -76,7 +85,19 @@ impl<'a> Memory<'a> {
             return Err(Errno::Inval);
         }
         self.named.set([self.named.get()[1], (address, length)]);
+        // Where it leads to takes the system as long as there are links on the way.
+        self.work.count(LOOK);
         Ok(path)
+    }
+
+    /// Notes that what a path led to is refused, whatever the code that the guest gets.
+    pub(crate) fn deny(&self, errno: Errno) -> Errno {
+        self.denied.set(true);
+        errno
+    }
+
+    pub(crate) fn is_denied(&self) -> bool {
+        self.denied.get()
     }
 
     /// The paths that the call has read.
@@ -99,24 +120,30 @@ impl<'a> Memory<'a> {
         Ok(vectors)
     }
 
-    /// Lets `step` read into or write from one buffer after the other, until it does less than the whole of one; how
-    /// many bytes that was. An error counts only if it is the first thing to happen.
+    /// Lets `step` read into or write from one buffer after the other, a piece at a time, until it does less than the
+    /// whole of one; how many bytes that was. An error counts only if it is the first thing to happen, and the end of the
+    /// guest's time always.
     pub(crate) fn transfer(
         &mut self,
         vectors: &[(u32, u32)],
         mut step: impl FnMut(&mut [u8]) -> Result<usize, Errno>,
     ) -> Result<u32, Errno> {
         let mut total = 0;
-        for &(address, length) in vectors.iter().filter(|&&(_, length)| length > 0) {
-            match step(self.bytes_mut(address, length)?) {
-                Ok(done) => {
-                    total += length.min(done as u32);
-                    if done < length as usize {
-                        break;
+        for &(address, length) in vectors {
+            let range = self.range(address, length)?;
+            for piece in self.bytes.get_mut(range).unwrap_or_default().chunks_mut(PIECE) {
+                match step(piece) {
+                    Ok(done) => {
+                        let done = done.min(piece.len());
+                        total += done as u32;
+                        self.work.add(done as u64)?;
+                        if done < piece.len() {
+                            return Ok(total);
+                        }
                     }
+                    Err(_) if total > 0 => return Ok(total),
+                    Err(error) => return Err(error),
                 }
-                Err(_) if total > 0 => break,
-                Err(error) => return Err(error),
             }
         }
         Ok(total)
@@ -135,7 +162,7 @@ mod tests {
     #[test]
     fn ranges_do_not_wrap_around() {
         let mut bytes = [0; 64];
-        let memory = Memory::new(&mut bytes);
+        let memory = Memory::new(&mut bytes, Work::default());
         assert_eq!(memory.range(0, 64), Ok(0..64));
         assert_eq!(memory.range(64, 0), Ok(64..64));
         for (address, length) in [(65, 0), (0, 65), (u32::MAX, 1), (u32::MAX, u32::MAX), (1, u32::MAX)] {
@@ -148,7 +175,7 @@ mod tests {
     fn vectors_are_checked_as_a_whole() {
         let mut bytes = [0; 64];
         bytes[..16].copy_from_slice(&[32, 0, 0, 0, 4, 0, 0, 0, 62, 0, 0, 0, 3, 0, 0, 0]);
-        let memory = Memory::new(&mut bytes);
+        let memory = Memory::new(&mut bytes, Work::default());
         assert_eq!(memory.vectors(0, 1), Ok(vec![(32, 4)]));
         assert_eq!(memory.vectors(0, 2), Err(Errno::Fault));
         assert_eq!(memory.vectors(0, u32::MAX), Err(Errno::Fault));
@@ -157,7 +184,7 @@ mod tests {
     #[test]
     fn a_transfer_ends_with_the_first_short_step() {
         let mut bytes = [0; 64];
-        let mut memory = Memory::new(&mut bytes);
+        let mut memory = Memory::new(&mut bytes, Work::default());
         let mut steps = [Ok(4), Ok(1), Ok(4)].into_iter();
         let total = memory.transfer(&[(0, 4), (9, 0), (4, 4), (8, 4)], |_| steps.next().unwrap_or(Err(Errno::Io)));
         assert_eq!((total, steps.len()), (Ok(5), 1));
@@ -169,7 +196,7 @@ mod tests {
     #[test]
     fn paths_are_text_without_nul() {
         let mut bytes = *b"a\0b\xff/dir/file";
-        let memory = Memory::new(&mut bytes);
+        let memory = Memory::new(&mut bytes, Work::default());
         assert_eq!(memory.path(4, 9), Ok("/dir/file"));
         assert_eq!(memory.path(0, 3), Err(Errno::Inval));
         assert_eq!(memory.path(3, 4), Err(Errno::Ilseq));

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 
 use crate::builder::Access;
 use crate::errno::Errno;
-use crate::stat::{Entry, Filestat};
+use crate::stat::{FileType, Filestat};
 
 pub(crate) enum Dir {}
 
@@ -16,6 +16,7 @@ pub(crate) enum File {}
 pub(crate) enum Opened {
     File(File),
     Dir(Dir),
+    Other,
 }
 
 #[allow(dead_code)]
@@ -52,8 +53,8 @@ never! { Dir:
     open(&str, How) -> Result<Opened, Errno>;
     stat() -> Result<Filestat, Errno>;
     stat_at(&str, bool) -> Result<Filestat, Errno>;
-    list(&mut Vec<Entry>, usize) -> Result<(), Errno>;
-    set_times(&str, bool, Time, Time) -> Result<(), Errno>;
+    list(impl FnMut(String, FileType) -> Result<(), Errno>) -> Result<(), Errno>;
+    set_times(&str, bool, Time, Time) -> Result<Option<()>, Errno>;
     create_dir(&str) -> Result<(), Errno>;
     link(&str, &Self, &str) -> Result<(), Errno>;
     read_link(&str) -> Result<Vec<u8>, Errno>;
@@ -64,6 +65,7 @@ never! { Dir:
 }
 
 never! { File:
+    filetype() -> FileType;
     read_at(&mut [u8], u64) -> Result<usize, Errno>;
     write_at(&[u8], u64) -> Result<usize, Errno>;
     stat() -> Result<Filestat, Errno>;

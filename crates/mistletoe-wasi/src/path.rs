@@ -4,10 +4,10 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::errno::Errno;
 use crate::fd::known_flags;
-use crate::files::How;
+use crate::files::{How, Opened};
 use crate::memory::Memory;
 use crate::stat::rights;
-use crate::table::Descriptor;
+use crate::table::{Descriptor, Node, OpenDir, OpenFile};
 use crate::wasi::Wasi;
 
 impl Wasi {
@@ -49,7 +49,10 @@ impl Wasi {
     ) -> Result<(), Errno> {
         let path = memory.path(path, length)?;
         let (accessed, modified) = self.times(accessed, modified, flags)?;
-        self.table.dir(fd, rights::PATH_SET_TIMES)?.set_times(path, follows(lookup)?, accessed, modified)
+        match self.table.dir(fd, rights::PATH_SET_TIMES)?.set_times(path, follows(lookup)?, accessed, modified)? {
+            Some(()) => Ok(()),
+            None => Err(memory.deny(Errno::NotSup)),
+        }
     }
 
     pub(crate) fn path_link(
@@ -106,7 +109,12 @@ impl Wasi {
         }
         self.table.room()?;
         let asked = may & !right(rights::READ, !read) & !right(rights::WRITING, !write);
-        let descriptor = Descriptor::opened(dir.open(path, how)?, flags, asked, inheriting);
+        let node = match dir.open(path, how)? {
+            Opened::File(file) => Node::File(OpenFile { file, position: 0, flags }),
+            Opened::Dir(dir) => Node::Dir(OpenDir { dir, listing: None, granted: None }),
+            Opened::Other => return Err(memory.deny(Errno::NotSup)),
+        };
+        let descriptor = Descriptor::opened(node, asked, inheriting);
         let fd = self.table.insert(descriptor)?;
         memory.write_u32(opened, fd)
     }

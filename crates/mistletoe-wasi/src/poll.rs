@@ -1,12 +1,13 @@
 //! `poll_oneoff`: waiting.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::errno::Errno;
 use crate::memory::Memory;
-use crate::stat::rights;
+use crate::stat::{FileType, rights};
 use crate::table::{Node, OpenFile};
 use crate::wasi::Wasi;
+use crate::work::{ASKING, PIECE};
 
 /// Sizes of the records in the guest's memory.
 const SUBSCRIPTION: u32 = 48;
@@ -24,15 +25,29 @@ struct Subscription {
 enum What {
     /// So many nanoseconds from now.
     Time(u64),
-    /// A descriptor, which has so many bytes or an error at once: nothing here is ever not ready.
-    Fd(Result<u64, Errno>),
+    /// The standard input, which may have nothing yet.
+    Input,
+    /// Another descriptor, which is ready, or an error, at once.
+    Fd(Result<Ready, Errno>),
+}
+
+/// How a descriptor is ready.
+#[derive(Clone, Copy, Default)]
+struct Ready {
+    /// How many bytes can be read or written; of what is no file, it is only known that there may be some.
+    bytes: u64,
+    /// A file was read to its end.
+    at_end: bool,
+}
+
+impl Ready {
+    const STREAM: Self = Self { bytes: 1, at_end: false };
 }
 
 impl Wasi {
     pub(crate) fn poll_oneoff(
         &mut self,
         memory: &mut Memory<'_>,
-        deadline: Option<Instant>,
         subscriptions: u32,
         events: u32,
         count: u32,
@@ -41,37 +56,73 @@ impl Wasi {
         memory.array(subscriptions, count, SUBSCRIPTION)?;
         memory.array(events, count, EVENT)?;
         memory.range(done, 4)?;
-        // As of `poll` on other systems; looking at each takes the host's time.
+        // As of `poll` on other systems; looking at each takes the host's time, and a list of them its memory.
         if count == 0 || count > MAX_SUBSCRIPTIONS {
             return Err(Errno::Inval);
         }
-        // The list is read twice, so that it takes no memory of the host's: its length is the guest's to choose.
-        let mut wait = u64::MAX;
+        // All are read before there is an event, which may be written over them.
+        let mut list = Vec::with_capacity(count as usize);
         for index in 0..count {
-            match self.subscription(memory, subscriptions + index * SUBSCRIPTION)?.what {
-                What::Time(time) => wait = wait.min(time),
-                What::Fd(_) => wait = 0,
-            }
+            list.push(self.subscription(memory, subscriptions + index * SUBSCRIPTION)?);
+            memory.work.add(ASKING)?;
         }
+        let (passed, input) = self.wait(&list, memory.work.deadline());
+        // The guest's time may have ended first.
+        memory.work.add(PIECE as u64)?;
         let mut written = 0;
-        for index in 0..count {
-            let Subscription { userdata, kind, what } =
-                self.subscription(memory, subscriptions + index * SUBSCRIPTION)?;
+        for Subscription { userdata, kind, what } in list {
             let ready = match what {
-                What::Time(time) if time > wait => continue,
-                What::Time(_) => Ok(0),
+                What::Time(time) if time > passed => continue,
+                What::Time(_) => Ok(Ready::default()),
+                What::Input if !input => continue,
+                What::Input => Ok(Ready::STREAM),
                 What::Fd(ready) => ready,
             };
+            let Ready { bytes, at_end } = ready.unwrap_or_default();
             let mut event = [0; EVENT as usize];
             event[..8].copy_from_slice(&userdata);
             event[8..10].copy_from_slice(&(ready.err().map_or(0, |errno| errno as u16)).to_le_bytes());
             event[10] = kind;
-            event[16..24].copy_from_slice(&ready.unwrap_or(0).to_le_bytes());
+            event[16..24].copy_from_slice(&bytes.to_le_bytes());
+            event[24] = u8::from(at_end);
             memory.write(events + written * EVENT, &event)?;
             written += 1;
         }
-        self.time.wait(wait, deadline);
         memory.write_u32(done, written)
+    }
+
+    /// Waits for the first of these, but not beyond the deadline. How many nanoseconds have passed by the guest's clock, and
+    /// whether there is something to read from the standard input.
+    fn wait(&mut self, list: &[Subscription], deadline: Option<Instant>) -> (u64, bool) {
+        let mut input = false;
+        // Without a clock or anything that is ready, for as long as it takes.
+        let mut limit = None;
+        for subscription in list {
+            let time = match subscription.what {
+                What::Time(time) => time,
+                What::Input => {
+                    input = true;
+                    continue;
+                }
+                What::Fd(_) => 0,
+            };
+            limit = Some(limit.map_or(time, |limit: u64| limit.min(time)));
+        }
+        if input {
+            let begun = Instant::now();
+            // A clock that stands still says that the input came too late as soon as it is not there.
+            let real = limit.map(|limit| if self.time.is_real() { limit } else { 0 });
+            if self.stdin.is_ready(real.map(Duration::from_nanos), deadline) {
+                let passed = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
+                return (if self.time.is_real() { passed } else { 0 }, true);
+            }
+            if self.time.is_real() {
+                return (limit.unwrap_or_default(), false);
+            }
+        }
+        let limit = limit.unwrap_or_default();
+        self.time.wait(limit, deadline);
+        (limit, false)
     }
 
     fn subscription(&self, memory: &Memory<'_>, address: u32) -> Result<Subscription, Errno> {
@@ -86,8 +137,8 @@ impl Wasi {
                     _ => return Err(Errno::Inval),
                 }
             }
-            1 => What::Fd(self.ready(u32_at(&record, 16), rights::READ)),
-            2 => What::Fd(self.ready(u32_at(&record, 16), rights::WRITE)),
+            1 => self.ready(u32_at(&record, 16), rights::READ),
+            2 => self.ready(u32_at(&record, 16), rights::WRITE),
             _ => return Err(Errno::Inval),
         };
         let mut userdata = [0; 8];
@@ -95,16 +146,27 @@ impl Wasi {
         Ok(Subscription { userdata, kind, what })
     }
 
-    /// How many bytes can be read or written; of a stream it is only known that there may be some.
-    fn ready(&self, fd: u32, right: u64) -> Result<u64, Errno> {
-        let descriptor = self.table.get(fd)?;
-        match &descriptor.node {
+    /// What reading from or writing to a descriptor waits for.
+    fn ready(&self, fd: u32, right: u64) -> What {
+        let ready = self.table.get(fd).and_then(|descriptor| match &descriptor.node {
             Node::Dir(_) => Err(Errno::Badf),
             _ if descriptor.rights & right == 0 => Err(Errno::Badf),
+            Node::Stdin => Ok(None),
             Node::File(OpenFile { file, position, .. }) if right == rights::READ => {
-                Ok(file.stat()?.size.saturating_sub(*position))
+                let stat = file.stat()?;
+                // A device has no size to come to the end of.
+                if stat.filetype != FileType::RegularFile {
+                    return Ok(Some(Ready::STREAM));
+                }
+                let bytes = stat.size.saturating_sub(*position);
+                Ok(Some(Ready { bytes, at_end: bytes == 0 }))
             }
-            _ => Ok(1),
+            _ => Ok(Some(Ready::STREAM)),
+        });
+        match ready {
+            Ok(None) => What::Input,
+            Ok(Some(ready)) => What::Fd(Ok(ready)),
+            Err(errno) => What::Fd(Err(errno)),
         }
     }
 }

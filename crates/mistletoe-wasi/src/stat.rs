@@ -64,7 +64,6 @@ pub(crate) enum FileType {
     Unknown = 0,
     #[cfg_attr(not(all(feature = "dirs", unix)), allow(dead_code))]
     BlockDevice = 1,
-    #[cfg_attr(not(all(feature = "dirs", unix)), allow(dead_code))]
     CharacterDevice = 2,
     Directory = 3,
     RegularFile = 4,
@@ -88,17 +87,10 @@ pub(crate) struct Filestat {
 }
 
 impl Filestat {
-    /// A stream's, of which nothing is known.
-    pub(crate) const STREAM: Self = Self {
-        device: 0,
-        inode: 0,
-        filetype: FileType::Unknown,
-        links: 0,
-        size: 0,
-        accessed: 0,
-        modified: 0,
-        changed: 0,
-    };
+    /// A stream's, of which no more is known.
+    pub(crate) fn stream(filetype: FileType) -> Self {
+        Self { device: 0, inode: 0, filetype, links: 0, size: 0, accessed: 0, modified: 0, changed: 0 }
+    }
 
     pub(crate) fn encode(&self) -> [u8; 64] {
         let Self { device, inode, filetype, links, size, accessed, modified, changed } = *self;
@@ -111,64 +103,14 @@ impl Filestat {
     }
 }
 
-/// A name in a directory.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) name: String,
-    pub(crate) inode: u64,
-    pub(crate) filetype: FileType,
-}
-
-/// Writes entries from the `cookie`th on, the last of them cut off where the buffer ends; how much of it was used.
-pub(crate) fn encode_entries(entries: &[Entry], cookie: u64, buffer: &mut [u8]) -> usize {
-    let size = buffer.len();
-    let mut rest = buffer;
-    for (next, entry) in (1u64..).zip(entries).skip(usize::try_from(cookie).unwrap_or(usize::MAX)) {
-        let mut head = [0; 24];
-        head[..8].copy_from_slice(&next.to_le_bytes());
-        head[8..16].copy_from_slice(&entry.inode.to_le_bytes());
-        head[16..20].copy_from_slice(&(entry.name.len() as u32).to_le_bytes());
-        head[20] = entry.filetype as u8;
-        for part in [&head, entry.name.as_bytes()] {
-            let (filled, left) = rest.split_at_mut(part.len().min(rest.len()));
-            filled.copy_from_slice(&part[..filled.len()]);
-            rest = left;
-        }
-        if rest.is_empty() {
-            break;
-        }
-    }
-    size - rest.len()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_file_type_is_a_byte_and_padding() {
-        let stat = Filestat { device: 1, inode: 2, filetype: FileType::Directory, size: 5, ..Filestat::STREAM };
+        let stat = Filestat { device: 1, inode: 2, size: 5, ..Filestat::stream(FileType::Directory) };
         let bytes = stat.encode();
         assert_eq!((bytes[0], bytes[8], &bytes[16..24], bytes[32]), (1, 2, &[3, 0, 0, 0, 0, 0, 0, 0][..], 5));
-    }
-
-    #[test]
-    fn the_last_entry_is_cut_off() {
-        let entry = |name: &str| Entry { name: name.to_owned(), inode: 9, filetype: FileType::RegularFile };
-        let entries = [entry("."), entry("name")];
-        let mut all = [0xff; 80];
-        assert_eq!(encode_entries(&entries, 0, &mut all), 53);
-        assert_eq!(all[..8], 1u64.to_le_bytes());
-        assert_eq!(all[16..25], [1, 0, 0, 0, 4, 0, 0, 0, b'.']);
-        assert_eq!((all[25], &all[49..54]), (2, &b"name\xff"[..]));
-        for size in 0..80 {
-            let mut some = [0xff; 80];
-            assert_eq!(encode_entries(&entries, 0, &mut some[..size]), size.min(53));
-            assert_eq!(some[..size.min(53)], all[..size.min(53)]);
-            assert!(some[size..].iter().all(|&byte| byte == 0xff));
-        }
-        assert_eq!(encode_entries(&entries, 1, &mut all), 28);
-        assert_eq!(encode_entries(&entries, 2, &mut all), 0);
-        assert_eq!(encode_entries(&entries, u64::MAX, &mut all), 0);
     }
 }

@@ -1,12 +1,19 @@
 //! The three standard streams.
 
 use std::fmt;
-use std::io::{self, Read, Write};
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read, Write};
+use std::time::{Duration, Instant};
 
 use crate::errno::Errno;
+use crate::stat::FileType;
+use crate::work::{LOOK, Work};
 
 /// Where the guest's standard output or standard error goes.
-pub struct Output(Sink);
+pub struct Output {
+    sink: Sink,
+    terminal: bool,
+}
 
 enum Sink {
     Captured { bytes: Vec<u8>, limit: usize },
@@ -21,7 +28,7 @@ impl Output {
     /// guest that writes more gets [`Errno::NoSpc`], as from a disk that is full. What a guest wrote that fails before its
     /// session is open is lost; only a [stream](Output::stream) has it.
     pub fn captured(limit: usize) -> Self {
-        Self(Sink::Captured { bytes: Vec::new(), limit })
+        Self { sink: Sink::Captured { bytes: Vec::new(), limit }, terminal: false }
     }
 
     /// Written to a stream as it comes, which is flushed after each of the guest's writes.
@@ -31,18 +38,29 @@ impl Output {
 
     /// The same, up to so many bytes. A guest that writes more gets [`Errno::NoSpc`], as from a disk that is full.
     pub fn limited_stream(stream: impl Write + Send + 'static, limit: u64) -> Self {
-        Self(Sink::Stream { stream: Box::new(stream), room: limit })
+        Self { sink: Sink::Stream { stream: Box::new(stream), room: limit }, terminal: false }
+    }
+
+    /// Whether the guest is told that it is a terminal (`isatty`), as it is not unless said here.
+    #[must_use]
+    pub fn terminal(mut self, terminal: bool) -> Self {
+        self.terminal = terminal;
+        self
+    }
+
+    pub(crate) fn filetype(&self) -> FileType {
+        stream_type(self.terminal)
     }
 
     pub(crate) fn bytes(&self) -> &[u8] {
-        match &self.0 {
+        match &self.sink {
             Sink::Captured { bytes, .. } => bytes,
             Sink::Stream { .. } => &[],
         }
     }
 
     pub(crate) fn take(&mut self) -> Vec<u8> {
-        match &mut self.0 {
+        match &mut self.sink {
             Sink::Captured { bytes, .. } => std::mem::take(bytes),
             Sink::Stream { .. } => Vec::new(),
         }
@@ -50,7 +68,7 @@ impl Output {
 
     /// Writes all that it can.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
-        match &mut self.0 {
+        match &mut self.sink {
             Sink::Captured { bytes: captured, limit } => {
                 let room = limit.saturating_sub(captured.len()).min(bytes.len());
                 if room == 0 && !bytes.is_empty() {
@@ -78,7 +96,7 @@ impl Output {
     }
 
     pub(crate) fn flush(&mut self) -> Result<(), Errno> {
-        match &mut self.0 {
+        match &mut self.sink {
             Sink::Captured { .. } => Ok(()),
             Sink::Stream { stream, .. } => Ok(uninterrupted(|| stream.flush())?),
         }
@@ -94,7 +112,7 @@ impl Default for Output {
 
 impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.0 {
+        f.write_str(match self.sink {
             Sink::Captured { .. } => "Output::captured",
             Sink::Stream { .. } => "Output::stream",
         })
@@ -102,21 +120,131 @@ impl fmt::Debug for Output {
 }
 
 /// The standard input.
-pub(crate) struct Input(Box<dyn Read + Send>);
+pub(crate) struct Input {
+    source: Source,
+    terminal: bool,
+}
+
+enum Source {
+    /// Waited for by whoever reads.
+    Reader(Box<dyn Read + Send>),
+    /// Can be waited for.
+    #[cfg(unix)]
+    Descriptor(Box<dyn std::os::fd::AsFd + Send>),
+}
 
 impl Input {
     pub(crate) fn new(reader: impl Read + Send + 'static) -> Self {
-        Self(Box::new(reader))
+        Self { source: Source::Reader(Box::new(reader)), terminal: false }
     }
 
-    pub(crate) fn read(&mut self, bytes: &mut [u8]) -> Result<usize, Errno> {
-        Ok(uninterrupted(|| self.0.read(bytes))?.min(bytes.len()))
+    /// The process's own. `std`'s has a buffer, and reads ahead into it what others are to read after the guest.
+    pub(crate) fn inherit() -> Self {
+        let stdin = io::stdin();
+        let terminal = stdin.is_terminal();
+        #[cfg(unix)]
+        let source = Source::Descriptor(Box::new(stdin));
+        #[cfg(not(unix))]
+        let source = Source::Reader(Box::new(stdin));
+        Self { source, terminal }
+    }
+
+    pub(crate) fn file(file: File) -> Self {
+        let terminal = file.is_terminal();
+        #[cfg(unix)]
+        let source = Source::Descriptor(Box::new(file));
+        #[cfg(not(unix))]
+        let source = Source::Reader(Box::new(file));
+        Self { source, terminal }
+    }
+
+    pub(crate) fn filetype(&self) -> FileType {
+        stream_type(self.terminal)
+    }
+
+    /// Reads once, when there is something to read or its end was reached; [`Errno::TimedOut`] where the guest's time ends
+    /// before.
+    pub(crate) fn read(&mut self, bytes: &mut [u8], work: &Work) -> Result<usize, Errno> {
+        // It may have waited.
+        work.count(LOOK);
+        match &mut self.source {
+            Source::Reader(reader) => Ok(uninterrupted(|| reader.read(bytes))?.min(bytes.len())),
+            #[cfg(unix)]
+            Source::Descriptor(fd) => {
+                let mut wait = work.deadline().is_some();
+                loop {
+                    if wait && !descriptor::is_ready(fd.as_fd(), None, work.deadline()) {
+                        return Err(Errno::TimedOut);
+                    }
+                    match uninterrupted(|| Ok(rustix::io::read(fd.as_fd(), &mut *bytes)?)) {
+                        // Whoever shares it may have made it so that nobody waits.
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait = true,
+                        result => return Ok(result?),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Waits until there is something to read, or the end, but for `time` at most where that is given, and not beyond the
+    /// deadline; whether there is.
+    pub(crate) fn is_ready(&self, time: Option<Duration>, deadline: Option<Instant>) -> bool {
+        match &self.source {
+            Source::Reader(_) => true,
+            #[cfg(unix)]
+            Source::Descriptor(fd) => descriptor::is_ready(fd.as_fd(), time, deadline),
+        }
     }
 }
 
 impl Default for Input {
     fn default() -> Self {
         Self::new(io::empty())
+    }
+}
+
+/// A terminal, or something of which nothing is known.
+fn stream_type(terminal: bool) -> FileType {
+    if terminal { FileType::CharacterDevice } else { FileType::Unknown }
+}
+
+#[cfg(unix)]
+mod descriptor {
+    use std::os::fd::BorrowedFd;
+    use std::time::{Duration, Instant};
+
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    use rustix::io::Errno;
+
+    /// Whether reading would not wait: as [`Input::is_ready`](super::Input::is_ready).
+    pub(super) fn is_ready(fd: BorrowedFd<'_>, time: Option<Duration>, deadline: Option<Instant>) -> bool {
+        // Mostly there is something to read, and no clock to be read for that.
+        if ready_within(fd, Some(Duration::ZERO)) == Ok(true) {
+            return true;
+        }
+        // A time that is never reached is no limit.
+        let until = time.and_then(|time| Instant::now().checked_add(time));
+        let until = [until, deadline].into_iter().flatten().min();
+        loop {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            match ready_within(fd, left) {
+                Ok(true) => return true,
+                Ok(false) if left.is_none_or(|left| left > ROUND) => {}
+                Ok(false) => return false,
+                Err(Errno::INTR) => {}
+                // Reading says what is wrong.
+                Err(_) => return true,
+            }
+        }
+    }
+
+    /// How long one round of waiting takes at most, which systems put limits to.
+    const ROUND: Duration = Duration::from_secs(3600);
+
+    fn ready_within(fd: BorrowedFd<'_>, time: Option<Duration>) -> rustix::io::Result<bool> {
+        let time = time.map_or(ROUND, |time| time.min(ROUND));
+        let time = Timespec::try_from(time).unwrap_or(Timespec { tv_sec: 0, tv_nsec: 0 });
+        Ok(poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&time))? > 0)
     }
 }
 

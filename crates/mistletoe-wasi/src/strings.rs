@@ -36,6 +36,8 @@ impl Strings {
         let (count, size) = self.sizes()?;
         memory.array(pointers, count, 4)?;
         memory.range(buffer, size)?;
+        // No more than the host gave.
+        memory.work.count(size.into());
         memory.write(buffer, &self.bytes)?;
         for (index, start) in (0..).zip(&self.starts) {
             memory.write_u32(pointers + 4 * index, buffer + *start as u32)?;
@@ -65,6 +67,7 @@ impl Wasi {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::work::Work;
 
     #[test]
     fn strings_end_with_nul_and_are_pointed_to() -> Result<(), Errno> {
@@ -74,12 +77,12 @@ mod tests {
         strings.push(b"two\0three".to_vec());
         assert_eq!(strings.sizes(), Ok((3, 9)));
         let mut bytes = [0xff; 32];
-        strings.write(&mut Memory::new(&mut bytes), 0, 16)?;
+        strings.write(&mut Memory::new(&mut bytes, Work::default()), 0, 16)?;
         assert_eq!(bytes[..12], [16, 0, 0, 0, 20, 0, 0, 0, 21, 0, 0, 0]);
         assert_eq!(&bytes[16..26], b"one\0\0two\0\xff");
         let before = bytes;
-        assert_eq!(strings.write(&mut Memory::new(&mut bytes), 0, 24), Err(Errno::Fault));
-        assert_eq!(strings.write(&mut Memory::new(&mut bytes), 24, 0), Err(Errno::Fault));
+        assert_eq!(strings.write(&mut Memory::new(&mut bytes, Work::default()), 0, 24), Err(Errno::Fault));
+        assert_eq!(strings.write(&mut Memory::new(&mut bytes, Work::default()), 24, 0), Err(Errno::Fault));
         assert_eq!(bytes, before);
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! The descriptors that a guest has open.
 
 use crate::errno::Errno;
-use crate::files::{Dir, File, Opened};
-use crate::stat::{Entry, rights};
+use crate::files::{Dir, File};
+use crate::listing::Listing;
+use crate::stat::rights;
 
 /// How many descriptors a guest has open at most.
 const MAX_DESCRIPTORS: usize = 1000;
@@ -35,8 +36,8 @@ pub(crate) struct OpenFile {
 
 pub(crate) struct OpenDir {
     pub(crate) dir: Dir,
-    /// The names it held when the guest began to list it.
-    pub(crate) listing: Option<Vec<Entry>>,
+    /// What it held when the guest began to list it.
+    pub(crate) listing: Option<Listing>,
     /// The guest's name for it, if the host granted it.
     pub(crate) granted: Option<String>,
 }
@@ -133,13 +134,10 @@ impl Default for Table {
 
 impl Descriptor {
     /// What was opened through a directory whose descriptor hands down no more than `inheriting`.
-    pub(crate) fn opened(opened: Opened, flags: u16, asked: u64, inheriting: u64) -> Self {
-        let (node, rights) = match opened {
-            Opened::File(file) => (Node::File(OpenFile { file, position: 0, flags }), rights::FILE & asked),
-            Opened::Dir(dir) => {
-                let rights = rights::DIR & dir.rights();
-                (Node::Dir(OpenDir { dir, listing: None, granted: None }), rights)
-            }
+    pub(crate) fn opened(node: Node, asked: u64, inheriting: u64) -> Self {
+        let rights = match &node {
+            Node::Dir(open) => rights::DIR & open.dir.rights(),
+            _ => rights::FILE & asked,
         };
         Self { node, rights: rights & inheriting, inheriting }
     }

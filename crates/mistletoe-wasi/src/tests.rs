@@ -2,11 +2,13 @@
 
 use std::cell::Cell;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use crate::errno::Errno;
 use crate::memory::Memory;
 use crate::stat::rights;
 use crate::wasi::Wasi;
+use crate::work::{PIECE, Work};
 use crate::{Builder, Output};
 
 /// A guest with a page of memory.
@@ -26,8 +28,18 @@ impl Guest {
     }
 
     fn call(&mut self, call: impl FnOnce(&mut Wasi, &mut Memory<'_>) -> Result<(), Errno>) -> Result<(), Errno> {
+        self.call_until(None, call)
+    }
+
+    /// The same for a guest whose time ends.
+    fn call_until(
+        &mut self,
+        deadline: Option<Instant>,
+        call: impl FnOnce(&mut Wasi, &mut Memory<'_>) -> Result<(), Errno>,
+    ) -> Result<(), Errno> {
         let result = Cell::new(Ok(()));
-        self.wasi.answer("test", &mut self.memory, |wasi, memory| {
+        let mut memory = Memory::new(&mut self.memory, Work::until(deadline));
+        self.wasi.answer("test", &mut memory, |wasi, memory| {
             result.set(call(wasi, memory));
             result.get()
         });
@@ -104,8 +116,8 @@ fn a_bad_pointer_is_a_fault_and_nothing_is_done() {
     assert_eq!(guest.u64(OUT), 1);
     assert_eq!(guest.call(|wasi, memory| wasi.random_get(memory, 1, u32::MAX)), Err(Errno::Fault));
     assert_eq!(guest.call(|wasi, memory| wasi.args_sizes_get(memory, OUT, EDGE)), Err(Errno::Fault));
-    assert_eq!(guest.call(|wasi, memory| wasi.poll_oneoff(memory, None, 0, EDGE, 1, OUT)), Err(Errno::Fault));
-    assert_eq!(guest.call(|wasi, memory| wasi.poll_oneoff(memory, None, 0, 0, u32::MAX, OUT)), Err(Errno::Fault));
+    assert_eq!(guest.call(|wasi, memory| wasi.poll_oneoff(memory, 0, EDGE, 1, OUT)), Err(Errno::Fault));
+    assert_eq!(guest.call(|wasi, memory| wasi.poll_oneoff(memory, 0, 0, u32::MAX, OUT)), Err(Errno::Fault));
 }
 
 #[test]
@@ -164,7 +176,7 @@ fn polling_moves_a_fixed_clock() {
     let mut guest = Guest::new(Wasi::builder());
     let mut poll = |subscriptions: &[Vec<u8>]| {
         guest.put(1024, &subscriptions.concat());
-        guest.call(|wasi, memory| wasi.poll_oneoff(memory, None, 1024, 2048, subscriptions.len() as u32, OUT))?;
+        guest.call(|wasi, memory| wasi.poll_oneoff(memory, 1024, 2048, subscriptions.len() as u32, OUT))?;
         let events = guest.memory[2048..].chunks(32).take(guest.u32(OUT) as usize);
         Ok(events.map(|event| (event[0], event[8], event[10])).collect::<Vec<_>>())
     };
@@ -184,16 +196,162 @@ fn polling_moves_a_fixed_clock() {
     assert_eq!(guest.u64(OUT), hour + 5);
 }
 
+#[test]
+fn what_there_is_no_time_for_is_left_after_a_piece() {
+    let mut guest = Guest::new(Wasi::builder());
+    guest.memory.resize(4 * PIECE, 0);
+    let length = 3 * PIECE as u32;
+    let random = |wasi: &mut Wasi, memory: &mut Memory<'_>| wasi.random_get(memory, 4096, length);
+    assert_eq!(guest.call_until(Some(Instant::now()), random), Err(Errno::TimedOut));
+    assert!(guest.memory[4096..4096 + PIECE].chunks(64).all(|bytes| bytes.iter().any(|&byte| byte != 0)));
+    assert!(guest.memory[4096 + PIECE..].iter().all(|&byte| byte == 0));
+    guest.vector(length);
+    let print = |wasi: &mut Wasi, memory: &mut Memory<'_>| wasi.fd_write(memory, 1, 16, 1, OUT);
+    assert_eq!(guest.call_until(Some(Instant::now()), print), Err(Errno::TimedOut));
+    assert_eq!(guest.wasi.stdout().len(), PIECE);
+    // While there is time, all is done.
+    assert_eq!((guest.call(random), guest.call(print)), (Ok(()), Ok(())));
+    assert_eq!(guest.wasi.stdout().len(), 4 * PIECE);
+    assert!(guest.memory[4096 + 3 * PIECE - 64..4096 + 3 * PIECE].iter().any(|&byte| byte != 0));
+}
+
+#[test]
+fn only_what_is_long_looks_at_the_clock() {
+    let mut guest = Guest::new(Wasi::builder().args(["a".repeat(30_000)]));
+    let is_long = |guest: &mut Guest, call: &dyn Fn(&mut Wasi, &mut Memory<'_>) -> Result<(), Errno>| {
+        let mut memory = Memory::new(&mut guest.memory, Work::default());
+        call(&mut guest.wasi, &mut memory).unwrap();
+        memory.work.is_long()
+    };
+    assert!(!is_long(&mut guest, &|wasi, memory| wasi.random_get(memory, 0, 1000)));
+    assert!(is_long(&mut guest, &|wasi, memory| wasi.random_get(memory, 0, 60_000)));
+    guest.vector(0);
+    assert!(!is_long(&mut guest, &|wasi, memory| wasi.environ_get(memory, 0, 4096)));
+    assert!(is_long(&mut guest, &|wasi, memory| wasi.args_get(memory, 0, 4096)));
+    guest.put(1024, &subscription(1, 0, 1, 5, 0));
+    assert!(is_long(&mut guest, &|wasi, memory| wasi.poll_oneoff(memory, 1024, 2048, 1, OUT)));
+}
+
+#[test]
+fn a_terminal_is_one_where_the_host_says_so() {
+    let mut guest = Guest::new(Wasi::builder().stderr(Output::captured(9).terminal(true)));
+    for (fd, kind) in [(0, 0), (1, 0), (2, 2)] {
+        assert_eq!(guest.call(|wasi, memory| wasi.fd_fdstat_get(memory, fd, 64)), Ok(()));
+        // A C library takes for a terminal what is a device and cannot be sought in.
+        assert_eq!((guest.memory[64], guest.u64(72) & (rights::SEEK | rights::TELL)), (kind, 0), "{fd}");
+        assert_eq!(guest.call(|wasi, memory| wasi.fd_filestat_get(memory, fd, 64)), Ok(()));
+        assert_eq!(guest.memory[64 + 16], kind, "{fd}");
+    }
+}
+
+/// Standard input that is a pipe, and the end that is written to.
+#[cfg(unix)]
+mod pipes {
+    use std::fs::File;
+    use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+    use crate::Clock;
+
+    /// A guest whose clock is the system's or stands still; and its input's other reader.
+    fn guest(clock: Clock) -> (Guest, PipeReader, PipeWriter) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let stdin = File::from(OwnedFd::from(reader.try_clone().unwrap()));
+        (Guest::new(Wasi::builder().clock(clock).stdin_file(stdin)), reader, writer)
+    }
+
+    const HOUR: u64 = 3_600_000_000_000;
+
+    /// Waits for the input and for a clock; the events' user data (1 or 2), errors and flags.
+    fn poll(guest: &mut Guest, time: u64) -> Vec<(u8, u8, u8)> {
+        guest.put(1024, &[subscription(1, 1, 0, 0, 0), subscription(2, 0, 1, time, 0)].concat());
+        assert_eq!(guest.call(|wasi, memory| wasi.poll_oneoff(memory, 1024, 2048, 2, OUT)), Ok(()));
+        let events = guest.memory[2048..].chunks(32).take(guest.u32(OUT) as usize);
+        events.map(|event| (event[0], event[8], event[24])).collect()
+    }
+
+    #[test]
+    fn polling_waits_for_input_or_the_clock() {
+        let (mut guest, _reader, mut writer) = guest(Clock::System);
+        assert_eq!(poll(&mut guest, 1_000_000), [(2, 0, 0)]);
+        assert_eq!(poll(&mut guest, 0), [(2, 0, 0)]);
+        writer.write_all(b"ab").unwrap();
+        assert_eq!(poll(&mut guest, HOUR), [(1, 0, 0)]);
+        assert_eq!(poll(&mut guest, 0), [(1, 0, 0), (2, 0, 0)]);
+        assert_eq!(guest.read(0, 9), Ok(b"ab".to_vec()));
+        assert_eq!(poll(&mut guest, 1_000_000), [(2, 0, 0)]);
+        // What comes while the guest waits ends its waiting.
+        let writing = std::thread::spawn(move || writer.write_all(b"c").map(|()| writer));
+        assert_eq!(poll(&mut guest, HOUR), [(1, 0, 0)]);
+        assert_eq!(guest.read(0, 9), Ok(b"c".to_vec()));
+        // So does the end.
+        drop(writing.join().unwrap().unwrap());
+        assert_eq!(poll(&mut guest, HOUR), [(1, 0, 0)]);
+        assert_eq!(guest.read(0, 9), Ok(vec![]));
+    }
+
+    #[test]
+    fn a_clock_that_stands_still_does_not_wait_for_input() {
+        let (mut guest, _reader, mut writer) = guest(Clock::Fixed(std::time::UNIX_EPOCH));
+        assert_eq!(poll(&mut guest, HOUR), [(2, 0, 0)]);
+        assert_eq!(guest.call(|wasi, memory| wasi.clock_time_get(memory, 0, 0, OUT)), Ok(()));
+        assert_eq!(guest.u64(OUT), HOUR);
+        writer.write_all(b"ab").unwrap();
+        assert_eq!(poll(&mut guest, HOUR), [(1, 0, 0)]);
+        // Where there is no clock to wait for, it is the input that is waited for.
+        guest.read(0, 9).unwrap();
+        let writing = std::thread::spawn(move || writer.write_all(b"c").map(|()| writer));
+        guest.put(1024, &subscription(1, 1, 0, 0, 0));
+        assert_eq!(guest.call(|wasi, memory| wasi.poll_oneoff(memory, 1024, 2048, 1, OUT)), Ok(()));
+        assert_eq!((guest.u32(OUT), guest.memory[2048]), (1, 1));
+        writing.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn input_is_waited_for_no_longer_than_there_is_time() {
+        let (mut guest, reader, mut writer) = guest(Clock::System);
+        let soon = || Some(Instant::now() + Duration::from_millis(1));
+        guest.put(1024, &[subscription(1, 1, 0, 0, 0), subscription(2, 0, 1, HOUR, 0)].concat());
+        let poll = |wasi: &mut Wasi, memory: &mut Memory<'_>| wasi.poll_oneoff(memory, 1024, 2048, 2, OUT);
+        assert_eq!(guest.call_until(soon(), poll), Err(Errno::TimedOut));
+        guest.vector(9);
+        let read = |wasi: &mut Wasi, memory: &mut Memory<'_>| wasi.fd_read(memory, 0, 16, 1, OUT);
+        assert_eq!(guest.call_until(soon(), read), Err(Errno::TimedOut));
+        // Whoever shares it may have said that nobody is to wait.
+        rustix::io::ioctl_fionbio(&reader, true).unwrap();
+        assert_eq!(guest.call_until(soon(), read), Err(Errno::TimedOut));
+        let writing = std::thread::spawn(move || writer.write_all(b"ab").map(|()| writer));
+        assert_eq!(guest.read(0, 9), Ok(b"ab".to_vec()));
+        let _writer = writing.join().unwrap().unwrap();
+    }
+
+    #[test]
+    fn no_more_input_is_taken_than_is_asked_for() {
+        let (mut guest, mut reader, mut writer) = guest(Clock::System);
+        writer.write_all(b"one\ntwo\n").unwrap();
+        drop(writer);
+        assert_eq!(guest.read(0, 4), Ok(b"one\n".to_vec()));
+        // Looking whether there is more takes nothing.
+        assert_eq!(poll(&mut guest, HOUR), [(1, 0, 0)]);
+        let mut rest = String::new();
+        reader.read_to_string(&mut rest).unwrap();
+        assert_eq!(rest, "two\n");
+    }
+}
+
 #[cfg(all(feature = "dirs", unix))]
 mod dirs {
     use std::fs;
-    use std::os::unix::fs::symlink;
+    use std::os::unix::fs::{MetadataExt as _, symlink};
     use std::path::Path;
 
     use tempfile::TempDir;
 
     use super::*;
     use crate::Access::{ReadOnly, ReadWrite};
+    use crate::listing::Listing;
+    use crate::work::ASKING;
 
     const CREATE: u32 = 1;
     const DIRECTORY: u32 = 2;
@@ -434,13 +592,20 @@ mod dirs {
         let root = tree();
         let pipe = root.path().join("in/pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let mut guest = Guest::granted(&root.path().join("in"), ReadWrite);
+        let denied = Arc::new(Mutex::new(vec![]));
+        let heard = denied.clone();
+        let builder = Wasi::builder().dir(root.path().join("in"), "/", ReadWrite).unwrap();
+        let mut guest = Guest::new(builder.on_denied(move |denied| heard.lock().unwrap().push(denied.to_string())));
         assert_eq!(guest.open("pipe", 0, READ), Err(Errno::NotSup));
         assert_eq!(guest.open("pipe", 0, READ | WRITE), Err(Errno::NotSup));
         assert_eq!(guest.open("pipe", 0, WRITE), Err(Errno::NotSup));
         let (path, length) = guest.path(1024, "pipe");
         let times = guest.call(|wasi, memory| wasi.path_filestat_set_times(memory, 3, 1, path, length, 0, 0, 5));
         assert_eq!(times, Err(Errno::NotSup));
+        assert_eq!(*denied.lock().unwrap(), ["test: pipe: not granted"; 4]);
+        // That is not why this cannot be done.
+        let flags = guest.call(|wasi, memory| wasi.path_open(memory, 3, 1, path, length, 0, READ, 0, 2, OUT));
+        assert_eq!((flags, denied.lock().unwrap().len()), (Err(Errno::NotSup), 4));
     }
 
     #[test]
@@ -499,10 +664,132 @@ mod dirs {
     fn names_are_limited() {
         let root = tree();
         let dir = crate::files::Dir::grant(&root.path().join("in"), ReadOnly).unwrap();
-        assert_eq!(dir.list(&mut vec![], 6), Ok(()));
-        for limit in 0..6 {
-            assert_eq!(dir.list(&mut vec![], limit), Err(Errno::NoMem), "{limit}");
+        let list = |limit| Listing::read(&dir, limit, &Work::default()).map(|listing| listing.len());
+        assert_eq!(list(8), Ok(8));
+        for limit in 0..8 {
+            assert_eq!(list(limit), Err(Errno::NoMem), "{limit}");
         }
+    }
+
+    #[test]
+    fn the_last_entry_is_cut_off() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("name"), "").unwrap();
+        let dir = crate::files::Dir::grant(root.path(), ReadOnly).unwrap();
+        let listing = Listing::read(&dir, 3, &Work::default()).unwrap();
+        let encode = |cookie, buffer: &mut [u8]| listing.encode(&dir, cookie, buffer, &Work::default());
+        let inode = |path: &Path| fs::symlink_metadata(path).unwrap().ino().to_le_bytes();
+        let mut all = [0xff; 96];
+        // Each has 24 bytes and its name.
+        assert_eq!(encode(0, &mut all), Ok(25 + 26 + 28));
+        assert_eq!((&all[..8], &all[8..16]), (&1u64.to_le_bytes()[..], &inode(root.path())[..]));
+        assert_eq!(all[16..25], [1, 0, 0, 0, 3, 0, 0, 0, b'.']);
+        assert_eq!((&all[51..59], &all[59..67]), (&3u64.to_le_bytes()[..], &inode(&root.path().join("name"))[..]));
+        assert_eq!((&all[67..75], &all[75..80]), (&[4, 0, 0, 0, 4, 0, 0, 0][..], &b"name\xff"[..]));
+        for size in 0..96 {
+            let mut some = [0xff; 96];
+            assert_eq!(encode(0, &mut some[..size]), Ok(size.min(79)));
+            assert_eq!(some[..size.min(79)], all[..size.min(79)]);
+            assert!(some[size..].iter().all(|&byte| byte == 0xff));
+        }
+        assert_eq!(encode(2, &mut all), Ok(28));
+        assert_eq!((encode(3, &mut all), encode(u64::MAX, &mut all)), (Ok(0), Ok(0)));
+        // It is listed as it was, without what only a file that there is can tell.
+        fs::remove_file(root.path().join("name")).unwrap();
+        assert_eq!((encode(2, &mut all), &all[8..16], all[20]), (Ok(28), &[0; 8][..], 4));
+    }
+
+    #[test]
+    fn a_list_is_read_again_only_where_that_can_tell_something_new() {
+        // Nobody has put anything there for some time.
+        let dir = crate::files::Dir::grant(Path::new("/"), ReadOnly).unwrap();
+        assert!(Listing::read(&dir, 1000, &Work::default()).unwrap().is_current(&dir));
+        // What was changed a moment ago can change again without its showing.
+        let root = tempfile::tempdir().unwrap();
+        let dir = crate::files::Dir::grant(root.path(), ReadOnly).unwrap();
+        let mut listing = Listing::read(&dir, 1000, &Work::default()).unwrap();
+        assert!(!listing.is_current(&dir));
+        listing.settle();
+        assert!(listing.is_current(&dir));
+        fs::File::open(root.path()).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        assert!(!listing.is_current(&dir));
+    }
+
+    /// What a function does that has no time left stops after a piece of it.
+    #[test]
+    fn files_and_directories_are_worked_on_in_pieces() {
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("file"), vec![b'x'; 4 * PIECE]).unwrap();
+        let mut guest = Guest::granted(root.path(), ReadWrite);
+        guest.memory.resize(8 * PIECE, 0);
+        let (file, new) = (guest.open("file", 0, READ).unwrap(), guest.open("new", CREATE, WRITE).unwrap());
+        let mut late = |call: &dyn Fn(&mut Wasi, &mut Memory<'_>) -> Result<(), Errno>, address: usize, length| {
+            // Several buffers, each of which is longer than a piece.
+            for buffer in 0..3 {
+                guest.put(16 + 8 * buffer, &((address + buffer * length) as u32).to_le_bytes());
+                guest.put(20 + 8 * buffer, &(length as u32).to_le_bytes());
+            }
+            assert_eq!(guest.call_until(Some(Instant::now()), call), Err(Errno::TimedOut));
+            guest.memory[address..].iter().filter(|&&byte| byte == b'x').count()
+        };
+        let length = PIECE + 7;
+        assert_eq!(late(&|wasi, memory| wasi.fd_pread(memory, file, 16, 3, 5, OUT), 4096, length), PIECE);
+        assert_eq!(late(&|wasi, memory| wasi.fd_read(memory, file, 16, 3, OUT), 4 * PIECE, length), PIECE);
+        late(&|wasi, memory| wasi.fd_pwrite(memory, new, 16, 3, 0, OUT), 4096, length);
+        assert_eq!(fs::metadata(root.path().join("new")).unwrap().len(), PIECE as u64);
+        late(&|wasi, memory| wasi.fd_write(memory, new, 16, 3, OUT), 4096, length);
+        assert_eq!(fs::metadata(root.path().join("new")).unwrap().len(), PIECE as u64);
+
+        for name in 0..PIECE as u64 / ASKING {
+            fs::write(root.path().join(name.to_string()), "").unwrap();
+        }
+        let list = |wasi: &mut Wasi, memory: &mut Memory<'_>| wasi.fd_readdir(memory, 3, 4096, 1 << 20, 0, OUT);
+        assert_eq!(guest.call_until(Some(Instant::now()), list), Err(Errno::TimedOut));
+        assert_eq!(guest.call(list), Ok(()));
+        // Going on with the list that there is takes time, too, where much is asked for.
+        let more =
+            |length| move |wasi: &mut Wasi, memory: &mut Memory<'_>| wasi.fd_readdir(memory, 3, 4096, length, 1, OUT);
+        assert_eq!(guest.call_until(Some(Instant::now()), more(1 << 20)), Err(Errno::TimedOut));
+        assert_eq!(guest.call_until(Some(Instant::now()), more(4096)), Ok(()));
+
+        // Each says how large the file is.
+        let many = 10_000;
+        guest.put(4096, &subscription(1, 1, file, 0, 0).repeat(many));
+        let events = 4096 + 48 * many as u32;
+        let poll = |wasi: &mut Wasi, memory: &mut Memory<'_>| wasi.poll_oneoff(memory, 4096, events, many as u32, OUT);
+        assert_eq!(guest.call_until(Some(Instant::now()), poll), Err(Errno::TimedOut));
+        assert_eq!((guest.call(poll), guest.u32(OUT)), (Ok(()), many as u32));
+    }
+
+    #[test]
+    fn devices_that_only_give_or_take_bytes_are_opened_as_files() {
+        let denied = Arc::new(Mutex::new(vec![]));
+        let heard = denied.clone();
+        let builder = Wasi::builder().dir("/dev", "/", ReadWrite).unwrap();
+        let mut guest = Guest::new(builder.on_denied(move |denied| heard.lock().unwrap().push(denied.to_string())));
+        let [null, zero, random] =
+            ["null", "zero", "urandom"].map(|name| guest.open(name, CREATE | TRUNCATE, READ | WRITE).unwrap());
+        assert_eq!((guest.write(null, b"abc"), guest.read(null, 9)), (Ok(3), Ok(vec![])));
+        assert_eq!((guest.write(zero, b"abc"), guest.read(zero, 3)), (Ok(3), Ok(vec![0; 3])));
+        let numbers = guest.read(random, 32).unwrap();
+        assert_ne!((numbers.len(), &numbers), (32, &guest.read(random, 32).unwrap()));
+        // They are no terminals, which cannot be sought in.
+        assert_eq!(guest.call(|wasi, memory| wasi.fd_fdstat_get(memory, null, 64)), Ok(()));
+        assert_eq!((guest.memory[64], guest.u64(72) & rights::SEEK), (2, rights::SEEK));
+        assert_eq!(guest.call(|wasi, memory| wasi.fd_filestat_get(memory, null, 64)), Ok(()));
+        assert_eq!(guest.memory[80], 2);
+        // Nor do they have an end.
+        guest.put(1024, &subscription(1, 1, zero, 0, 0));
+        assert_eq!(guest.call(|wasi, memory| wasi.poll_oneoff(memory, 1024, 2048, 1, OUT)), Ok(()));
+        assert_eq!((guest.u32(OUT), guest.memory[2048 + 8], guest.memory[2048 + 24]), (1, 0, 0));
+        assert_eq!(guest.open("null", DIRECTORY, READ), Err(Errno::NotDir));
+        assert_eq!(*denied.lock().unwrap(), [""; 0]);
+
+        for (name, expected) in [("full", 1), ("tty", 2)] {
+            assert_eq!(guest.open(name, 0, READ), Err(Errno::NotSup), "{name}");
+            assert_eq!(denied.lock().unwrap().len(), expected, "{name}");
+        }
+        assert_eq!(denied.lock().unwrap()[0], "test: full: not granted");
     }
 
     #[test]

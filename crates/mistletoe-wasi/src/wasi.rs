@@ -68,12 +68,12 @@ impl Wasi {
     pub(crate) fn answer(
         &mut self,
         function: &'static str,
-        memory: &mut [u8],
+        memory: &mut Memory<'_>,
         call: impl FnOnce(&mut Self, &mut Memory<'_>) -> Result<(), Errno>,
     ) -> u32 {
-        let mut memory = Memory::new(memory);
-        let Err(errno) = call(self, &mut memory) else { return 0 };
-        if let (Errno::NotCapable, Some(on_denied)) = (errno, &mut self.on_denied) {
+        let Err(errno) = call(self, memory) else { return 0 };
+        let denied = errno == Errno::NotCapable || memory.is_denied();
+        if let (true, Some(on_denied)) = (denied, &mut self.on_denied) {
             let paths = memory.named();
             if !paths.is_empty() {
                 on_denied(&Denied { function, paths });

@@ -1,0 +1,119 @@
+//! What a directory held when a guest began to list it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::clock::since_epoch;
+use crate::errno::Errno;
+use crate::files::Dir;
+use crate::stat::{FileType, Filestat};
+use crate::work::{ASKING, Work};
+
+/// How many names the directories hold that a guest lists at the same time, of up to 255 bytes each; [`Errno::NoMem`]
+/// beyond.
+pub(crate) const MAX_LISTED: usize = 100_000;
+
+/// How long a list is good for a guest that begins again, if the directory says that it did not change. Not all file
+/// systems say so.
+const CURRENT: Duration = Duration::from_secs(1);
+
+/// How coarse the times of a file system can be, in nanoseconds: two changes within it can look like one.
+const COARSE: u64 = 2_000_000_000;
+
+/// Names in the order of their bytes, with what was known of their kinds.
+pub(crate) struct Listing {
+    entries: Vec<(Box<str>, FileType)>,
+    /// The directory's own attributes, from before it was read.
+    own: Filestat,
+    read: Instant,
+    /// Whether a later change of the directory shows in its times.
+    is_settled: bool,
+}
+
+impl Listing {
+    /// Reads a directory that has no more than `limit` names, the two that every one has among them.
+    pub(crate) fn read(dir: &Dir, limit: usize, work: &Work) -> Result<Self, Errno> {
+        let (own, read) = (dir.stat()?, Instant::now());
+        let changed = own.modified.max(own.changed).saturating_add(COARSE);
+        let is_settled = changed < since_epoch(SystemTime::now());
+        // In order from the beginning, so that there is no long step to put them there.
+        let mut names = BTreeMap::new();
+        let room = limit.checked_sub(2).ok_or(Errno::NoMem)?;
+        dir.list(|name, filetype| {
+            if names.len() == room {
+                return Err(Errno::NoMem);
+            }
+            names.insert(name.into_boxed_str(), filetype);
+            work.add(ASKING)
+        })?;
+        let dots = [".", ".."].map(|name| (name.into(), FileType::Directory));
+        Ok(Self { entries: dots.into_iter().chain(names).collect(), own, read, is_settled })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// As if the directory had not been changed for a while before.
+    #[cfg(test)]
+    pub(crate) fn settle(&mut self) {
+        self.is_settled = true;
+    }
+
+    /// Whether reading the directory again would give the same.
+    pub(crate) fn is_current(&self, dir: &Dir) -> bool {
+        let times = |stat: Filestat| (stat.modified, stat.changed);
+        self.is_settled && self.read.elapsed() < CURRENT && dir.stat().is_ok_and(|own| times(own) == times(self.own))
+    }
+
+    /// Writes entries from the `cookie`th on, the last of them cut off where the buffer ends; how much of it was used.
+    pub(crate) fn encode(&self, dir: &Dir, cookie: u64, buffer: &mut [u8], work: &Work) -> Result<usize, Errno> {
+        let size = buffer.len();
+        let mut rest = buffer;
+        let mut next = cookie;
+        for (name, filetype) in self.entries.iter().skip(usize::try_from(cookie).unwrap_or(usize::MAX)) {
+            if rest.is_empty() {
+                break;
+            }
+            next += 1;
+            work.add(ASKING)?;
+            let head = Head { next, length: name.len() as u32, ..self.attributes(dir, name, *filetype) };
+            for part in [&head.encode(), name.as_bytes()] {
+                let (filled, left) = rest.split_at_mut(part.len().min(rest.len()));
+                filled.copy_from_slice(&part[..filled.len()]);
+                rest = left;
+            }
+        }
+        Ok(size - rest.len())
+    }
+
+    /// What only those entries are asked for that the guest gets.
+    fn attributes(&self, dir: &Dir, name: &str, filetype: FileType) -> Head {
+        let (inode, filetype) = match name {
+            // What lies above the directory is not the guest's to know.
+            "." | ".." => (self.own.inode, FileType::Directory),
+            // Where it was removed in between, there is no file any more.
+            name => dir.stat_at(name, false).map_or((0, filetype), |stat| (stat.inode, stat.filetype)),
+        };
+        Head { next: 0, inode, length: 0, filetype }
+    }
+}
+
+/// What is written of an entry before its name.
+struct Head {
+    next: u64,
+    inode: u64,
+    length: u32,
+    filetype: FileType,
+}
+
+impl Head {
+    fn encode(&self) -> [u8; 24] {
+        let mut head = [0; 24];
+        head[..8].copy_from_slice(&self.next.to_le_bytes());
+        head[8..16].copy_from_slice(&self.inode.to_le_bytes());
+        head[16..20].copy_from_slice(&self.length.to_le_bytes());
+        head[20] = self.filetype as u8;
+        head
+    }
+}
