@@ -1,6 +1,6 @@
 //! `mistctl run`.
 
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::process::ExitCode;
 
 use mistletoe::Command;
@@ -38,14 +38,33 @@ fn stdout() -> Result<impl io::Write + Send, Failure> {
     Ok(io::stdout())
 }
 
+/// Says that a program wrote more than it may.
+fn full(stream: &'static str, limit: u64, format: ErrorFormat) -> impl FnOnce() + Send {
+    move || {
+        // An error as JSON stands alone.
+        if format == ErrorFormat::Text {
+            let text = format!("the standard {stream} is longer than {limit} bytes; --max-output raises the limit");
+            note(Level::Warning, &text);
+        }
+    }
+}
+
 fn grants(arguments: &Run, max_output: u64, format: ErrorFormat) -> Result<Wasi, Failure> {
     let program = arguments.module.file_name().unwrap_or_default().to_string_lossy();
     let mut builder = Wasi::builder()
         .args([&*program])
         .args(arguments.args.iter().map(String::as_str))
         .env(arguments.env.iter().map(|(name, value)| (name.as_str(), value.as_str())))
-        .stdout(Output::limited_stream(stdout()?, max_output))
-        .stderr(Output::limited_stream(Stderr, max_output))
+        .stdout(
+            Output::limited_stream(stdout()?, max_output)
+                .terminal(io::stdout().is_terminal())
+                .on_full(full("output", max_output, format)),
+        )
+        .stderr(
+            Output::limited_stream(Stderr, max_output)
+                .terminal(io::stderr().is_terminal())
+                .on_full(full("error", max_output, format)),
+        )
         .clock(Clock::System)
         .random(Random::System)
         .on_denied(move |denied| {
@@ -55,8 +74,8 @@ fn grants(arguments: &Run, max_output: u64, format: ErrorFormat) -> Result<Wasi,
             }
         });
     builder = match &arguments.stdin {
-        Some(path) if path.as_os_str() != "-" => builder.stdin_reader(files::open(path)?),
-        _ => builder.stdin_reader(io::stdin()),
+        Some(path) if path.as_os_str() != "-" => builder.stdin_file(files::open(path)?),
+        _ => builder.inherit_stdin(),
     };
     for Grant { host, guest, access } in &arguments.dir {
         builder = builder.dir(host, guest, *access).map_err(|error| Failure::grant(host, error))?;

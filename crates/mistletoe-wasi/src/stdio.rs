@@ -13,7 +13,10 @@ use crate::work::{LOOK, Work};
 pub struct Output {
     sink: Sink,
     terminal: bool,
+    on_full: Option<OnFull>,
 }
+
+type OnFull = Box<dyn FnOnce() + Send>;
 
 enum Sink {
     Captured { bytes: Vec<u8>, limit: usize },
@@ -28,7 +31,7 @@ impl Output {
     /// guest that writes more gets [`Errno::NoSpc`], as from a disk that is full. What a guest wrote that fails before its
     /// session is open is lost; only a [stream](Output::stream) has it.
     pub fn captured(limit: usize) -> Self {
-        Self { sink: Sink::Captured { bytes: Vec::new(), limit }, terminal: false }
+        Self::new(Sink::Captured { bytes: Vec::new(), limit })
     }
 
     /// Written to a stream as it comes, which is flushed after each of the guest's writes.
@@ -38,7 +41,18 @@ impl Output {
 
     /// The same, up to so many bytes. A guest that writes more gets [`Errno::NoSpc`], as from a disk that is full.
     pub fn limited_stream(stream: impl Write + Send + 'static, limit: u64) -> Self {
-        Self { sink: Sink::Stream { stream: Box::new(stream), room: limit }, terminal: false }
+        Self::new(Sink::Stream { stream: Box::new(stream), room: limit })
+    }
+
+    fn new(sink: Sink) -> Self {
+        Self { sink, terminal: false, on_full: None }
+    }
+
+    /// Hears of it when a guest first writes more than there is room for.
+    #[must_use]
+    pub fn on_full(mut self, hears: impl FnOnce() + Send + 'static) -> Self {
+        self.on_full = Some(Box::new(hears));
+        self
     }
 
     /// Whether the guest is told that it is a terminal (`isatty`), as it is not unless said here.
@@ -68,18 +82,37 @@ impl Output {
 
     /// Writes all that it can.
     pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        let room = match &self.sink {
+            Sink::Captured { bytes, limit } => limit.saturating_sub(bytes.len()),
+            Sink::Stream { room, .. } => usize::try_from(*room).unwrap_or(usize::MAX),
+        };
+        let fits = &bytes[..bytes.len().min(room)];
+        let written = self.sink.write(fits)?;
+        if written == bytes.len() || written < fits.len() {
+            return Ok(written);
+        }
+        if let Some(hears) = self.on_full.take() {
+            hears();
+        }
+        if fits.is_empty() { Err(Errno::NoSpc) } else { Ok(written) }
+    }
+
+    pub(crate) fn flush(&mut self) -> Result<(), Errno> {
         match &mut self.sink {
-            Sink::Captured { bytes: captured, limit } => {
-                let room = limit.saturating_sub(captured.len()).min(bytes.len());
-                if room == 0 && !bytes.is_empty() {
-                    return Err(Errno::NoSpc);
-                }
-                captured.extend_from_slice(&bytes[..room]);
-                Ok(room)
+            Sink::Captured { .. } => Ok(()),
+            Sink::Stream { stream, .. } => Ok(uninterrupted(|| stream.flush())?),
+        }
+    }
+}
+
+impl Sink {
+    fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+        match self {
+            Self::Captured { bytes: captured, .. } => {
+                captured.extend_from_slice(bytes);
+                Ok(bytes.len())
             }
-            Sink::Stream { room: 0, .. } if !bytes.is_empty() => Err(Errno::NoSpc),
-            Sink::Stream { stream, room } => {
-                let bytes = &bytes[..bytes.len().min(usize::try_from(*room).unwrap_or(usize::MAX))];
+            Self::Stream { stream, room } => {
                 let mut done = 0;
                 while done < bytes.len() {
                     match uninterrupted(|| stream.write(&bytes[done..])) {
@@ -92,13 +125,6 @@ impl Output {
                 *room -= done as u64;
                 Ok(done)
             }
-        }
-    }
-
-    pub(crate) fn flush(&mut self) -> Result<(), Errno> {
-        match &mut self.sink {
-            Sink::Captured { .. } => Ok(()),
-            Sink::Stream { stream, .. } => Ok(uninterrupted(|| stream.flush())?),
         }
     }
 }
@@ -263,22 +289,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_captured_is_bounded() {
-        let mut output = Output::captured(5);
-        assert_eq!(output.write(b"abc"), Ok(3));
-        assert_eq!(output.write(b"def"), Ok(2));
-        assert_eq!(output.write(b"g"), Err(Errno::NoSpc));
-        assert_eq!(output.write(b""), Ok(0));
-        assert_eq!(output.take(), b"abcde");
-        assert_eq!(output.write(b"h"), Ok(1));
+    fn what_is_written_is_bounded() {
+        for output in [Output::captured(5), Output::limited_stream(io::sink(), 5)] {
+            let (told, heard) = std::sync::mpsc::channel();
+            let mut output = output.on_full(move || drop(told.send(())));
+            assert_eq!(output.write(b"abc"), Ok(3));
+            assert!(heard.try_recv().is_err());
+            assert_eq!(output.write(b"def"), Ok(2));
+            assert_eq!(heard.try_recv(), Ok(()));
+            assert_eq!(output.write(b"g"), Err(Errno::NoSpc));
+            assert_eq!(output.write(b""), Ok(0));
+            assert!(heard.try_recv().is_err());
+        }
     }
 
     #[test]
-    fn a_stream_is_bounded_too() {
-        let mut output = Output::limited_stream(io::sink(), 5);
-        assert_eq!(output.write(b"abc"), Ok(3));
-        assert_eq!(output.write(b"def"), Ok(2));
-        assert_eq!(output.write(b"g"), Err(Errno::NoSpc));
-        assert_eq!(output.write(b""), Ok(0));
+    fn what_just_fits_is_not_too_much() {
+        let (told, heard) = std::sync::mpsc::channel();
+        let mut output = Output::captured(5).on_full(move || drop(told.send(())));
+        assert_eq!(output.write(b"abcde"), Ok(5));
+        assert!(heard.try_recv().is_err());
+        assert_eq!(output.write(b"f"), Err(Errno::NoSpc));
+        assert_eq!(heard.try_recv(), Ok(()));
+        // What was taken out leaves room.
+        assert_eq!(output.take(), b"abcde");
+        assert_eq!(output.write(b"g"), Ok(1));
     }
 }
