@@ -2,12 +2,15 @@
 
 use std::fs;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::symlink;
-use std::process::{Output, Stdio};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{OpenOptionsExt as _, symlink};
+use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use rustix::fs::OFlags;
+use rustix::pty::{self, OpenptFlags};
 use serde_json::{Value, json};
 
 mod support;
@@ -24,6 +27,10 @@ const WASI: &str = r#"
   (import "wasi_snapshot_preview1" "random_get" (func $random_get (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_fdstat_get" (func $fd_fdstat_get (param i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_pread" (func $fd_pread (param i32 i32 i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "fd_readdir" (func $fd_readdir (param i32 i32 i32 i64 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "poll_oneoff" (func $poll_oneoff (param i32 i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_prestat_get" (func $fd_prestat_get (param i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "fd_prestat_dir_name" (func $fd_prestat_dir_name (param i32 i32 i32) (result i32)))
   (import "wasi_snapshot_preview1" "path_open"
@@ -541,11 +548,216 @@ fn a_pipe_in_a_directory_is_not_opened() {
     let grant = format!("{}::/:ro", scratch.0.path().display());
     let module = scratch.file("program.wat", opening("pipe", 0, READ));
     let output = mistctl(&["run", &module, "--dir", &grant]);
-    assert_eq!(output.status.code(), Some(NOTSUP), "{}", text(&output.stderr));
+    assert_eq!(ended(&output), ("", "denied: path_open: pipe: not granted\n", Some(NOTSUP)));
     // Not for ever: there is nobody left to wait for, if the writer has written already.
     let kept = std::process::Command::new("timeout").arg("10").arg("cat").arg(&pipe).output().expect("timeout");
     assert_eq!(text(&kept.stdout), "precious\n");
     assert!(writer.wait().expect("the writer ends").success());
+}
+
+#[test]
+fn of_devices_only_those_are_opened_that_give_or_take_bytes() {
+    let scratch = Scratch::new();
+    for (device, denied, code) in [
+        ("null", "", 0),
+        ("zero", "", 0),
+        ("urandom", "", 0),
+        ("full", "denied: path_open: full: not granted\n", NOTSUP),
+        ("tty", "denied: path_open: tty: not granted\n", NOTSUP),
+    ] {
+        let module = scratch.file("program.wat", opening(device, 0, READ | WRITE));
+        let output = mistctl(&["run", &module, "--dir", "/dev::/dev"]);
+        assert_eq!(ended(&output), ("", denied, Some(code)), "{device}");
+    }
+}
+
+/// A program that reads four bytes and prints them.
+fn reading_four() -> String {
+    program(
+        "",
+        "(i64.store (i32.const 1000) (i64.const 0x0000_0004_0001_0000))
+        (if (call $fd_read (i32.const 0) (i32.const 1000) (i32.const 1) (i32.const 1008)) (then (unreachable)))
+        (call $print (i32.const 1) (i32.const 65536) (i32.load (i32.const 1008)))",
+    )
+}
+
+#[test]
+fn input_goes_on_for_others_where_the_program_stopped() {
+    let scratch = Scratch::new();
+    let module = scratch.file("program.wat", reading_four());
+    let lines = scratch.file("lines", "one\ntwo\n");
+    for backend in backends() {
+        let run = |stdin: Stdio| command(&["run", &module, "--backend", &backend]).stdin(stdin).output();
+        let (mut pipe, mut writer) = io::pipe().expect("a pipe");
+        writer.write_all(b"one\ntwo\n").expect("written");
+        drop(writer);
+        let output = run(pipe.try_clone().expect("another end").into()).expect("mistctl starts");
+        let mut rest = String::new();
+        pipe.read_to_string(&mut rest).expect("read");
+        assert_eq!((ended(&output), &*rest), (("one\n", "", Some(0)), "two\n"), "a pipe on {backend}");
+
+        let mut file = fs::File::open(&lines).expect("opened");
+        let output = run(file.try_clone().expect("another end").into()).expect("mistctl starts");
+        let mut rest = String::new();
+        file.read_to_string(&mut rest).expect("read");
+        assert_eq!((ended(&output), &*rest), (("one\n", "", Some(0)), "two\n"), "a file on {backend}");
+    }
+}
+
+/// A program that waits for its input (1) or for so many nanoseconds (2), and ends with the number of events, and which
+/// the first is.
+fn waiting(nanoseconds: u64) -> String {
+    program(
+        "",
+        &format!(
+            "(i64.store (i32.const 4096) (i64.const 1))
+            (i32.store8 (i32.const 4104) (i32.const 1))
+            (i64.store (i32.const 4144) (i64.const 2))
+            (i32.store (i32.const 4160) (i32.const 1))
+            (i64.store (i32.const 4168) (i64.const {nanoseconds}))
+            (if (call $poll_oneoff (i32.const 4096) (i32.const 8192) (i32.const 2) (i32.const 1016))
+              (then (unreachable)))
+            (call $exit (i32.add (i32.mul (i32.load (i32.const 1016)) (i32.const 10)) (i32.load (i32.const 8192))))"
+        ),
+    )
+}
+
+#[test]
+fn a_program_waits_for_input_or_for_a_time() {
+    let scratch = Scratch::new();
+    let soon = scratch.file("soon.wat", waiting(1_000_000));
+    let late = scratch.file("late.wat", waiting(3_600_000_000_000));
+    let file = scratch.file("file", "input");
+    for backend in backends() {
+        let run = |module: &str, stdin: Stdio| {
+            let output = command(&["run", module, "--backend", &backend]).stdin(stdin).output().expect("it starts");
+            assert_eq!((text(&output.stdout), text(&output.stderr)), ("", ""), "{backend}");
+            output.status.code()
+        };
+        // The writer is still there, so that there may be something to come.
+        let (reader, mut writer) = io::pipe().expect("a pipe");
+        assert_eq!(run(&soon, reader.try_clone().expect("another end").into()), Some(12), "{backend}");
+        writer.write_all(b"x").expect("written");
+        assert_eq!(run(&late, reader.try_clone().expect("another end").into()), Some(11), "{backend}");
+        // Nobody took it.
+        assert_eq!(run(&late, reader.into()), Some(11), "{backend}");
+        // The end is something to read, too.
+        let (reader, writer) = io::pipe().expect("a pipe");
+        drop(writer);
+        assert_eq!(run(&late, reader.into()), Some(11), "{backend}");
+        assert_eq!(run_on(&backend, &late, &["--stdin", &file]).status.code(), Some(11), "{backend}");
+    }
+}
+
+#[test]
+fn a_program_that_waits_for_input_is_ended_in_time() {
+    let scratch = Scratch::new();
+    let reading = scratch.file("reading.wat", echo());
+    let waiting = scratch.file("waiting.wat", waiting(3_600_000_000_000));
+    for backend in backends() {
+        for module in [&reading, &waiting] {
+            let (reader, _writer) = io::pipe().expect("a pipe");
+            let mut command = command(&["run", module, "--backend", &backend, "--error-format", "json"]);
+            let output = command.args(["--timeout", "50ms"]).stdin(reader).output().expect("it starts");
+            assert_eq!(report(&output)["kind"], json!("timed-out"), "{module} on {backend}");
+        }
+    }
+}
+
+/// Both ends of a terminal, and its path.
+fn terminal() -> (OwnedFd, fs::File, String) {
+    let ours = pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    pty::grantpt(&ours).expect("granted");
+    pty::unlockpt(&ours).expect("unlocked");
+    let name = pty::ptsname(&ours, Vec::new()).expect("its name").into_string().expect("text");
+    let mut options = fs::File::options();
+    // It is not to become the terminal of the tests themselves.
+    let theirs = options.read(true).write(true).custom_flags(OFlags::NOCTTY.bits().cast_signed()).open(&name);
+    (ours, theirs.expect("opened"), name)
+}
+
+#[test]
+fn a_program_is_told_what_is_a_terminal() {
+    let scratch = Scratch::new();
+    // Ends with a bit for each stream that is one.
+    let stream = |fd: u32| {
+        format!(
+            "(if (call $fd_fdstat_get (i32.const {fd}) (i32.const 1016)) (then (unreachable)))
+            (if (i32.eq (i32.load8_u (i32.const 1016)) (i32.const 2))
+              (then (local.set $bits (i32.or (local.get $bits) (i32.const {})))))",
+            1 << fd
+        )
+    };
+    let start = format!("(local $bits i32) {} {} {} (call $exit (local.get $bits))", stream(0), stream(1), stream(2));
+    let module = scratch.file("program.wat", program("", &start));
+    let (_ours, terminal, path) = terminal();
+    let stdio = || Stdio::from(terminal.try_clone().expect("another end"));
+    let status = |command: &mut Command| command.status().expect("mistctl starts").code();
+    let piped = |command: &mut Command| command.output().expect("mistctl starts").status.code();
+    assert_eq!(piped(&mut command(&["run", &module])), Some(0));
+    assert_eq!(piped(command(&["run", &module]).stdin(stdio())), Some(1));
+    assert_eq!(piped(command(&["run", &module]).stdout(stdio())), Some(2));
+    assert_eq!(piped(command(&["run", &module]).stderr(stdio())), Some(4));
+    assert_eq!(status(command(&["run", &module]).stdin(stdio()).stdout(stdio()).stderr(stdio())), Some(7));
+    assert_eq!(piped(command(&["run", &module]).args(["--stdin", &path])), Some(1));
+}
+
+#[test]
+fn a_program_that_has_the_host_work_is_ended_in_time() {
+    let scratch = Scratch::new();
+    let data = scratch.path("data");
+    fs::create_dir(&data).expect("a folder");
+    for name in 0..5_000 {
+        fs::write(data.join(name.to_string()), "").expect("written");
+    }
+    // It takes no room.
+    fs::File::create(data.join("f")).and_then(|file| file.set_len(8 << 30)).expect("written");
+    let open = format!(
+        "(if (call $open (i32.const 3) (i32.const 2048) (i32.const 1) (i32.const 0) (i64.const {}))
+          (then (unreachable)))",
+        READ | 1 << 2
+    );
+    // 64 buffers of 64 MiB, all the same.
+    let buffers = "
+        (local.set $at (i32.const 4096))
+        (loop $more
+          (i32.store (local.get $at) (i32.const 65536))
+          (i32.store offset=4 (local.get $at) (i32.const 0x400_0000))
+          (br_if $more (i32.lt_u (local.tee $at (i32.add (local.get $at) (i32.const 8))) (i32.const 4608))))";
+    for (function, first, call) in [
+        ("random_get", "", "(call $random_get (i32.const 65536) (i32.const 0x400_0000))"),
+        (
+            "fd_pread",
+            &*(open + buffers),
+            "(call $fd_pread (i32.load (i32.const 1012)) (i32.const 4096) (i32.const 64) (i64.const 0) (i32.const 1016))",
+        ),
+        (
+            "fd_readdir",
+            "",
+            "(call $fd_readdir (i32.const 3) (i32.const 4096) (i32.const 1024) (i64.const 0) (i32.const 1016))",
+        ),
+        // Clocks, for as many zeros.
+        (
+            "poll_oneoff",
+            "",
+            "(call $poll_oneoff (i32.const 65536) (i32.const 0x10_0000) (i32.const 10000) (i32.const 1016))",
+        ),
+    ] {
+        let ever = format!("(local $at i32) {first} (loop $ever (drop {call}) (br $ever))");
+        let module =
+            program("f", &ever).replace(r#"(memory (export "memory") 2)"#, r#"(memory (export "memory") 1100)"#);
+        let module = scratch.file("program.wat", module);
+        for backend in backends() {
+            let grant = format!("{}::/data:ro", data.display());
+            let before = Instant::now();
+            let arguments = ["--dir", &grant, "--timeout", "200ms", "--error-format", "json"];
+            let report = report(&run_on(&backend, &module, &arguments));
+            assert_eq!(report["kind"], json!("timed-out"), "{function} on {backend}");
+            // To compile and to give the memory back may take long, too, on a busy machine; ten thousand such calls take
+            // minutes.
+            assert!(before.elapsed() < Duration::from_secs(10), "{function} on {backend}: {:?}", before.elapsed());
+        }
+    }
 }
 
 #[test]
@@ -1062,14 +1274,33 @@ fn a_program_that_prints_more_than_it_may_is_told_that_there_is_no_space_left() 
     let scratch = Scratch::new();
     let write = |length: u32| format!("(call $write (i32.const 1) (i32.const 2048) (i32.const {length}))");
     let module = scratch.file("two.wat", program("abcdef", &format!("(drop {}) (call $exit {})", write(4), write(2))));
+    let warning = |limit: u32| {
+        format!("warning: the standard output is longer than {limit} bytes; --max-output raises the limit\n")
+    };
     for backend in backends() {
         let run = |limit| run_on(&backend, &module, &["--max-output", limit]);
         assert_eq!(ended(&run("6")), ("abcdab", "", Some(0)), "{backend}");
         // The last write is done in part, and says so.
-        assert_eq!(ended(&run("5")), ("abcda", "", Some(0)), "{backend}");
-        assert_eq!(ended(&run("4")), ("abcd", "", Some(NOSPC)), "{backend}");
+        assert_eq!(ended(&run("5")), ("abcda", &*warning(5), Some(0)), "{backend}");
+        assert_eq!(ended(&run("4")), ("abcd", &*warning(4), Some(NOSPC)), "{backend}");
         assert_eq!(ended(&run("unlimited")), ("abcdab", "", Some(0)), "{backend}");
     }
+}
+
+#[test]
+fn a_program_is_told_once_of_output_that_is_too_long_and_of_each_stream() {
+    let scratch = Scratch::new();
+    let write = |fd: u32| format!("(drop (call $write (i32.const {fd}) (i32.const 2048) (i32.const 3)))");
+    let writes = [1, 2, 1, 2, 1, 2].map(write).concat();
+    let module = scratch.file("program.wat", program("abc", &writes));
+    let output = mistctl(&["run", &module, "--max-output", "4"]);
+    let stderr = "\
+abc
+warning: the standard output is longer than 4 bytes; --max-output raises the limit
+a
+warning: the standard error is longer than 4 bytes; --max-output raises the limit
+";
+    assert_eq!(ended(&output), ("abca", stderr, Some(0)));
 }
 
 #[test]
@@ -1078,9 +1309,8 @@ fn a_program_that_waits_is_ended_in_time_too() {
     let wait = r#"
         (i32.store (i32.const 16) (i32.const 1))
         (i64.store (i32.const 24) (i64.const 3600000000000))
-        (drop (call $poll (i32.const 0) (i32.const 128) (i32.const 1) (i32.const 512)))"#;
-    let import = r#"(import "wasi_snapshot_preview1" "poll_oneoff" (func $poll (param i32 i32 i32 i32) (result i32)))"#;
-    let module = program("", wait).replacen("(module", &format!("(module {import}"), 1);
+        (drop (call $poll_oneoff (i32.const 0) (i32.const 128) (i32.const 1) (i32.const 512)))"#;
+    let module = program("", wait);
     let module = scratch.file("program.wat", module);
     let output = mistctl(&["run", &module, "--timeout", "50ms", "--error-format", "json"]);
     assert_eq!(report(&output)["kind"], json!("timed-out"));
