@@ -55,7 +55,7 @@ impl Listing {
     }
 
     /// As if the directory had not been changed for a while before.
-    #[cfg(test)]
+    #[cfg(all(test, feature = "dirs", unix))]
     pub(crate) fn settle(&mut self) {
         self.is_settled = true;
     }
@@ -70,15 +70,20 @@ impl Listing {
     pub(crate) fn encode(&self, dir: &Dir, cookie: u64, buffer: &mut [u8], work: &Work) -> Result<usize, Errno> {
         let size = buffer.len();
         let mut rest = buffer;
-        let mut next = cookie;
-        for (name, filetype) in self.entries.iter().skip(usize::try_from(cookie).unwrap_or(usize::MAX)) {
+        let start = usize::try_from(cookie).unwrap_or(usize::MAX);
+        let entries = self.entries.get(start..).unwrap_or_default();
+        for (next, (name, filetype)) in (cookie.saturating_add(1)..).zip(entries) {
             if rest.is_empty() {
                 break;
             }
-            next += 1;
             work.add(ASKING)?;
-            let head = Head { next, length: name.len() as u32, ..self.attributes(dir, name, *filetype) };
-            for part in [&head.encode(), name.as_bytes()] {
+            let (inode, filetype) = self.attributes(dir, name, *filetype);
+            let mut head = [0; 24];
+            head[..8].copy_from_slice(&next.to_le_bytes());
+            head[8..16].copy_from_slice(&inode.to_le_bytes());
+            head[16..20].copy_from_slice(&(name.len() as u32).to_le_bytes());
+            head[20] = filetype as u8;
+            for part in [&head, name.as_bytes()] {
                 let (filled, left) = rest.split_at_mut(part.len().min(rest.len()));
                 filled.copy_from_slice(&part[..filled.len()]);
                 rest = left;
@@ -87,33 +92,13 @@ impl Listing {
         Ok(size - rest.len())
     }
 
-    /// What only those entries are asked for that the guest gets.
-    fn attributes(&self, dir: &Dir, name: &str, filetype: FileType) -> Head {
-        let (inode, filetype) = match name {
+    /// The inode and kind of an entry: only those are asked for that the guest gets.
+    fn attributes(&self, dir: &Dir, name: &str, filetype: FileType) -> (u64, FileType) {
+        match name {
             // What lies above the directory is not the guest's to know.
             "." | ".." => (self.own.inode, FileType::Directory),
             // Where it was removed in between, there is no file any more.
             name => dir.stat_at(name, false).map_or((0, filetype), |stat| (stat.inode, stat.filetype)),
-        };
-        Head { next: 0, inode, length: 0, filetype }
-    }
-}
-
-/// What is written of an entry before its name.
-struct Head {
-    next: u64,
-    inode: u64,
-    length: u32,
-    filetype: FileType,
-}
-
-impl Head {
-    fn encode(&self) -> [u8; 24] {
-        let mut head = [0; 24];
-        head[..8].copy_from_slice(&self.next.to_le_bytes());
-        head[8..16].copy_from_slice(&self.inode.to_le_bytes());
-        head[16..20].copy_from_slice(&self.length.to_le_bytes());
-        head[20] = self.filetype as u8;
-        head
+        }
     }
 }

@@ -292,7 +292,7 @@ mod tests {
     fn what_is_written_is_bounded() {
         for output in [Output::captured(5), Output::limited_stream(io::sink(), 5)] {
             let (told, heard) = std::sync::mpsc::channel();
-            let mut output = output.on_full(move || drop(told.send(())));
+            let mut output = output.on_full(move || told.send(()).unwrap());
             assert_eq!(output.write(b"abc"), Ok(3));
             assert!(heard.try_recv().is_err());
             assert_eq!(output.write(b"def"), Ok(2));
@@ -306,7 +306,7 @@ mod tests {
     #[test]
     fn what_just_fits_is_not_too_much() {
         let (told, heard) = std::sync::mpsc::channel();
-        let mut output = Output::captured(5).on_full(move || drop(told.send(())));
+        let mut output = Output::captured(5).on_full(move || told.send(()).unwrap());
         assert_eq!(output.write(b"abcde"), Ok(5));
         assert!(heard.try_recv().is_err());
         assert_eq!(output.write(b"f"), Err(Errno::NoSpc));
