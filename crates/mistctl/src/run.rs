@@ -27,15 +27,16 @@ pub(crate) fn run(arguments: &Run, format: ErrorFormat) -> Result<ExitCode, Fail
 
 /// Standard output without a buffer, so that the program is told of what was written and what was not.
 #[cfg(unix)]
-fn stdout() -> Result<impl io::Write + Send, Failure> {
+fn stdout(limit: u64) -> Result<Output, Failure> {
     use std::os::fd::AsFd;
     let stdout = io::stdout().as_fd().try_clone_to_owned();
-    stdout.map(std::fs::File::from).map_err(|error| Failure::write("standard output", error))
+    let stdout = stdout.map_err(|error| Failure::write("standard output", error))?;
+    Ok(Output::limited_file(stdout.into(), limit))
 }
 
 #[cfg(not(unix))]
-fn stdout() -> Result<impl io::Write + Send, Failure> {
-    Ok(io::stdout())
+fn stdout(limit: u64) -> Result<Output, Failure> {
+    Ok(Output::limited_stream(io::stdout(), limit).terminal(io::stdout().is_terminal()))
 }
 
 /// Says that a program wrote more than it may.
@@ -55,11 +56,7 @@ fn grants(arguments: &Run, max_output: u64, format: ErrorFormat) -> Result<Wasi,
         .args([&*program])
         .args(arguments.args.iter().map(String::as_str))
         .env(arguments.env.iter().map(|(name, value)| (name.as_str(), value.as_str())))
-        .stdout(
-            Output::limited_stream(stdout()?, max_output)
-                .terminal(io::stdout().is_terminal())
-                .on_full(full("output", max_output, format)),
-        )
+        .stdout(stdout(max_output)?.on_full(full("output", max_output, format)))
         .stderr(
             Output::limited_stream(Stderr, max_output)
                 .terminal(io::stderr().is_terminal())

@@ -664,6 +664,19 @@ fn a_program_that_waits_for_input_is_ended_in_time() {
     }
 }
 
+#[test]
+fn a_program_whose_output_nobody_reads_is_ended_in_time() {
+    let scratch = Scratch::new();
+    let ever = format!("(loop $ever {} (br $ever))", print(1, 2048, 60_000));
+    let module = scratch.file("program.wat", program("abc", &ever));
+    for backend in backends() {
+        let (_reader, writer) = io::pipe().expect("a pipe");
+        let mut command = command(&["run", &module, "--backend", &backend, "--error-format", "json"]);
+        let output = command.args(["--timeout", "50ms"]).stdout(writer).output().expect("it starts");
+        assert_eq!(report(&output)["kind"], json!("timed-out"), "{backend}");
+    }
+}
+
 /// Both ends of a terminal, and its path.
 fn terminal() -> (OwnedFd, fs::File, String) {
     let ours = pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");

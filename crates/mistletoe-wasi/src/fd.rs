@@ -147,7 +147,7 @@ impl Wasi {
         memory.range(done, 4)?;
         let vectors = memory.vectors(vectors, count)?;
         let mut position = offset;
-        let total = memory.transfer(&vectors, |bytes| advance(&mut position, |at| open.file.read_at(bytes, at)))?;
+        let total = memory.transfer(&vectors, |bytes, _| advance(&mut position, |at| open.file.read_at(bytes, at)))?;
         memory.write_u32(done, total)
     }
 
@@ -166,7 +166,7 @@ impl Wasi {
         let vectors = memory.vectors(vectors, count)?;
         // As on Linux.
         let mut position = if open.flags & APPEND != 0 { open.file.stat()?.size } else { offset };
-        let total = memory.transfer(&vectors, |bytes| advance(&mut position, |at| open.file.write_at(bytes, at)))?;
+        let total = memory.transfer(&vectors, |bytes, _| advance(&mut position, |at| open.file.write_at(bytes, at)))?;
         memory.write_u32(done, total)
     }
 
@@ -187,7 +187,7 @@ impl Wasi {
         let mut vectors = memory.vectors(vectors, count)?;
         let total = match &mut descriptor.node {
             Node::File(OpenFile { file, position, .. }) => {
-                memory.transfer(&vectors, |bytes| advance(position, |at| file.read_at(bytes, at)))?
+                memory.transfer(&vectors, |bytes, _| advance(position, |at| file.read_at(bytes, at)))?
             }
             _ => {
                 // Once, into one buffer: for more, the guest would have to wait for what may not come.
@@ -224,13 +224,11 @@ impl Wasi {
                 if *flags & APPEND != 0 {
                     *position = file.stat()?.size;
                 }
-                memory.transfer(&vectors, |bytes| advance(position, |at| file.write_at(bytes, at)))?
+                memory.transfer(&vectors, |bytes, _| advance(position, |at| file.write_at(bytes, at)))?
             }
             node => {
                 let output = if let Node::Stderr = node { &mut self.stderr } else { &mut self.stdout };
-                // It may wait for whoever reads it.
-                memory.work.count(LOOK);
-                let total = memory.transfer(&vectors, |bytes| output.write(bytes))?;
+                let total = memory.transfer(&vectors, |bytes, work| output.write(bytes, work))?;
                 // What was taken counts as written. A stream that cannot pass it on says so when it takes no more.
                 let _ = output.flush();
                 total

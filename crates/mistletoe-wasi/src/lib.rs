@@ -30,10 +30,10 @@
 //! # Time
 //!
 //! A function that can take long works in pieces, of 256 KiB or 1,024 names or subscriptions, and looks at the guest's
-//! [deadline](mistletoe_abi::Caller::deadline) between them. It waits no longer than that for a clock, or for a standard
-//! input that is the process's own or a file. The guest does not go on afterwards: it ends with
-//! [`ErrorKind::TimedOut`](mistletoe_abi::ErrorKind::TimedOut). What the system does in one piece, it does to the end: what
-//! goes to a disk or network, and writing to a pipe or terminal until somebody reads from it.
+//! [deadline](mistletoe_abi::Caller::deadline) between them. It waits no longer than that for a clock, for a standard input
+//! that is the process's own or a file, or for whoever reads a standard output that is a file. The guest does not go on
+//! afterwards: it ends with [`ErrorKind::TimedOut`](mistletoe_abi::ErrorKind::TimedOut). What the system does in one piece,
+//! to a disk or over a network, it does to the end, and so does a reader or writer of the host's.
 //!
 //! A directory is listed as it was when the guest began. Where it begins again (cookie 0), the list is read anew, unless it
 //! is less than a second old and the directory's own times say that nothing changed since.

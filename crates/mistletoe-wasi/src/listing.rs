@@ -72,10 +72,11 @@ impl Listing {
         let mut rest = buffer;
         let start = usize::try_from(cookie).unwrap_or(usize::MAX);
         let entries = self.entries.get(start..).unwrap_or_default();
-        for (next, (name, filetype)) in (cookie.saturating_add(1)..).zip(entries) {
+        for (index, (name, filetype)) in entries.iter().enumerate() {
             if rest.is_empty() {
                 break;
             }
+            let next = cookie + index as u64 + 1;
             work.add(ASKING)?;
             let (inode, filetype) = self.attributes(dir, name, *filetype);
             let mut head = [0; 24];

@@ -126,13 +126,13 @@ impl<'a> Memory<'a> {
     pub(crate) fn transfer(
         &mut self,
         vectors: &[(u32, u32)],
-        mut step: impl FnMut(&mut [u8]) -> Result<usize, Errno>,
+        mut step: impl FnMut(&mut [u8], &Work) -> Result<usize, Errno>,
     ) -> Result<u32, Errno> {
         let mut total = 0;
         for &(address, length) in vectors {
             let range = self.range(address, length)?;
             for piece in self.bytes.get_mut(range).unwrap_or_default().chunks_mut(PIECE) {
-                match step(piece) {
+                match step(piece, &self.work) {
                     Ok(done) => {
                         let done = done.min(piece.len());
                         total += done as u32;
@@ -186,11 +186,11 @@ mod tests {
         let mut bytes = [0; 64];
         let mut memory = Memory::new(&mut bytes, Work::default());
         let mut steps = [Ok(4), Ok(1), Ok(4)].into_iter();
-        let total = memory.transfer(&[(0, 4), (9, 0), (4, 4), (8, 4)], |_| steps.next().unwrap_or(Err(Errno::Io)));
+        let total = memory.transfer(&[(0, 4), (9, 0), (4, 4), (8, 4)], |_, _| steps.next().unwrap_or(Err(Errno::Io)));
         assert_eq!((total, steps.len()), (Ok(5), 1));
         let mut steps = [Ok(4), Err(Errno::NoSpc)].into_iter();
-        assert_eq!(memory.transfer(&[(0, 4), (4, 4)], |_| steps.next().unwrap_or(Ok(0))), Ok(4));
-        assert_eq!(memory.transfer(&[(0, 4)], |_| Err(Errno::NoSpc)), Err(Errno::NoSpc));
+        assert_eq!(memory.transfer(&[(0, 4), (4, 4)], |_, _| steps.next().unwrap_or(Ok(0))), Ok(4));
+        assert_eq!(memory.transfer(&[(0, 4)], |_, _| Err(Errno::NoSpc)), Err(Errno::NoSpc));
     }
 
     #[test]

@@ -63,7 +63,7 @@ impl SplitMix64 {
 
 impl Wasi {
     pub(crate) fn random_get(&mut self, memory: &mut Memory<'_>, buffer: u32, length: u32) -> Result<(), Errno> {
-        memory.transfer(&[(buffer, length)], |bytes| self.random.fill(bytes).map(|()| bytes.len())).map(drop)
+        memory.transfer(&[(buffer, length)], |bytes, _| self.random.fill(bytes).map(|()| bytes.len())).map(drop)
     }
 }
 

@@ -5,6 +5,9 @@ use std::fs::File;
 use std::io::{self, IsTerminal as _, Read, Write};
 use std::time::{Duration, Instant};
 
+#[cfg(unix)]
+use rustix::event::PollFlags;
+
 use crate::errno::Errno;
 use crate::stat::FileType;
 use crate::work::{LOOK, Work};
@@ -20,7 +23,15 @@ type OnFull = Box<dyn FnOnce() + Send>;
 
 enum Sink {
     Captured { bytes: Vec<u8>, limit: usize },
-    Stream { stream: Box<dyn Write + Send>, room: u64 },
+    Stream { stream: Stream, room: u64 },
+}
+
+enum Stream {
+    /// Waited for by whoever writes.
+    Writer(Box<dyn Write + Send>),
+    /// Can be waited for.
+    #[cfg(unix)]
+    Descriptor(std::os::fd::OwnedFd),
 }
 
 /// How much is captured unless the host says otherwise.
@@ -41,7 +52,22 @@ impl Output {
 
     /// The same, up to so many bytes. A guest that writes more gets [`Errno::NoSpc`], as from a disk that is full.
     pub fn limited_stream(stream: impl Write + Send + 'static, limit: u64) -> Self {
-        Self::new(Sink::Stream { stream: Box::new(stream), room: limit })
+        Self::new(Sink::Stream { stream: Stream::Writer(Box::new(stream)), room: limit })
+    }
+
+    /// Written to a file, which may be a pipe or a terminal, up to so many bytes as [`Output::limited_stream`]. The guest
+    /// waits for whoever reads it no longer than it has time, and is told of a terminal.
+    pub fn limited_file(file: File, limit: u64) -> Self {
+        let terminal = file.is_terminal();
+        // What is written to a file on a disk, nobody has to read first.
+        #[cfg(unix)]
+        let stream = match file.metadata() {
+            Ok(metadata) if metadata.is_file() => Stream::Writer(Box::new(file)),
+            _ => Stream::Descriptor(file.into()),
+        };
+        #[cfg(not(unix))]
+        let stream = Stream::Writer(Box::new(file));
+        Self::new(Sink::Stream { stream, room: limit }).terminal(terminal)
     }
 
     fn new(sink: Sink) -> Self {
@@ -81,13 +107,13 @@ impl Output {
     }
 
     /// Writes all that it can.
-    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+    pub(crate) fn write(&mut self, bytes: &[u8], work: &Work) -> Result<usize, Errno> {
         let room = match &self.sink {
             Sink::Captured { bytes, limit } => limit.saturating_sub(bytes.len()),
             Sink::Stream { room, .. } => usize::try_from(*room).unwrap_or(usize::MAX),
         };
         let fits = &bytes[..bytes.len().min(room)];
-        let written = self.sink.write(fits)?;
+        let written = self.sink.write(fits, work)?;
         if written == bytes.len() || written < fits.len() {
             return Ok(written);
         }
@@ -100,13 +126,13 @@ impl Output {
     pub(crate) fn flush(&mut self) -> Result<(), Errno> {
         match &mut self.sink {
             Sink::Captured { .. } => Ok(()),
-            Sink::Stream { stream, .. } => Ok(uninterrupted(|| stream.flush())?),
+            Sink::Stream { stream, .. } => Ok(stream.flush()?),
         }
     }
 }
 
 impl Sink {
-    fn write(&mut self, bytes: &[u8]) -> Result<usize, Errno> {
+    fn write(&mut self, bytes: &[u8], work: &Work) -> Result<usize, Errno> {
         match self {
             Self::Captured { bytes: captured, .. } => {
                 captured.extend_from_slice(bytes);
@@ -115,16 +141,41 @@ impl Sink {
             Self::Stream { stream, room } => {
                 let mut done = 0;
                 while done < bytes.len() {
-                    match uninterrupted(|| stream.write(&bytes[done..])) {
+                    match stream.write(&bytes[done..], work) {
                         Ok(0) => break,
                         Ok(more) => done = bytes.len().min(done + more),
                         Err(_) if done > 0 => break,
-                        Err(error) => return Err(error.into()),
+                        Err(error) => return Err(error),
                     }
                 }
                 *room -= done as u64;
                 Ok(done)
             }
+        }
+    }
+}
+
+impl Stream {
+    /// Writes some of it; [`Errno::TimedOut`] where the guest's time ends before anything can be written.
+    fn write(&mut self, bytes: &[u8], work: &Work) -> Result<usize, Errno> {
+        // It may wait.
+        work.count(LOOK);
+        match self {
+            Self::Writer(writer) => Ok(uninterrupted(|| writer.write(bytes))?),
+            #[cfg(unix)]
+            Self::Descriptor(fd) => {
+                // Where there is room for anything in a pipe, there is for so much.
+                let some = if work.deadline().is_some() { &bytes[..bytes.len().min(4096)] } else { bytes };
+                descriptor::when_ready(&*fd, PollFlags::OUT, work, |fd| rustix::io::write(fd, some))
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Writer(writer) => uninterrupted(|| writer.flush()),
+            #[cfg(unix)]
+            Self::Descriptor(_) => Ok(()),
         }
     }
 }
@@ -197,28 +248,19 @@ impl Input {
             Source::Reader(reader) => Ok(uninterrupted(|| reader.read(bytes))?.min(bytes.len())),
             #[cfg(unix)]
             Source::Descriptor(fd) => {
-                let mut wait = work.deadline().is_some();
-                loop {
-                    if wait && !descriptor::is_ready(fd.as_fd(), None, work.deadline()) {
-                        return Err(Errno::TimedOut);
-                    }
-                    match uninterrupted(|| Ok(rustix::io::read(fd.as_fd(), &mut *bytes)?)) {
-                        // Whoever shares it may have made it so that nobody waits.
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => wait = true,
-                        result => return Ok(result?),
-                    }
-                }
+                descriptor::when_ready(&**fd, PollFlags::IN, work, |fd| rustix::io::read(fd, &mut *bytes))
             }
         }
     }
 
     /// Waits until there is something to read, or the end, but for `time` at most where that is given, and not beyond the
     /// deadline; whether there is.
+    #[cfg_attr(not(unix), allow(unused_variables))]
     pub(crate) fn is_ready(&self, time: Option<Duration>, deadline: Option<Instant>) -> bool {
         match &self.source {
             Source::Reader(_) => true,
             #[cfg(unix)]
-            Source::Descriptor(fd) => descriptor::is_ready(fd.as_fd(), time, deadline),
+            Source::Descriptor(fd) => descriptor::is_ready(fd.as_fd(), PollFlags::IN, time, deadline),
         }
     }
 }
@@ -234,31 +276,61 @@ fn stream_type(terminal: bool) -> FileType {
     if terminal { FileType::CharacterDevice } else { FileType::Unknown }
 }
 
+/// What can be waited for.
 #[cfg(unix)]
 mod descriptor {
-    use std::os::fd::BorrowedFd;
+    use std::os::fd::{AsFd, BorrowedFd};
     use std::time::{Duration, Instant};
 
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    use rustix::io::Errno;
+    use rustix::io::Result;
 
-    /// Whether reading would not wait: as [`Input::is_ready`](super::Input::is_ready).
-    pub(super) fn is_ready(fd: BorrowedFd<'_>, time: Option<Duration>, deadline: Option<Instant>) -> bool {
-        // Mostly there is something to read, and no clock to be read for that.
-        if ready_within(fd, Some(Duration::ZERO)) == Ok(true) {
+    use crate::errno::Errno;
+    use crate::stdio::uninterrupted;
+    use crate::work::Work;
+
+    /// Reads or writes once it would not wait, or the guest's time has ended, which is [`Errno::TimedOut`].
+    pub(super) fn when_ready(
+        fd: &dyn AsFd,
+        flags: PollFlags,
+        work: &Work,
+        mut step: impl FnMut(BorrowedFd<'_>) -> Result<usize>,
+    ) -> std::result::Result<usize, Errno> {
+        let mut wait = work.deadline().is_some();
+        loop {
+            if wait && !is_ready(fd.as_fd(), flags, None, work.deadline()) {
+                return Err(Errno::TimedOut);
+            }
+            match uninterrupted(|| Ok(step(fd.as_fd())?)) {
+                // Whoever shares it may have made it so that nobody waits.
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => wait = true,
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    /// Whether reading or writing would not wait, after waiting for `time` at most where that is given, and not beyond the
+    /// deadline.
+    pub(super) fn is_ready(
+        fd: BorrowedFd<'_>,
+        flags: PollFlags,
+        time: Option<Duration>,
+        deadline: Option<Instant>,
+    ) -> bool {
+        // Mostly it is, and there is no clock to be read for that.
+        if ready_within(fd, flags, Duration::ZERO) == Ok(true) {
             return true;
         }
         // A time that is never reached is no limit.
         let until = time.and_then(|time| Instant::now().checked_add(time));
         let until = [until, deadline].into_iter().flatten().min();
         loop {
-            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
-            match ready_within(fd, left) {
+            let left = until.map_or(ROUND, |until| until.saturating_duration_since(Instant::now()));
+            match ready_within(fd, flags, left.min(ROUND)) {
                 Ok(true) => return true,
-                Ok(false) if left.is_none_or(|left| left > ROUND) => {}
-                Ok(false) => return false,
-                Err(Errno::INTR) => {}
-                // Reading says what is wrong.
+                Ok(false) if until.is_some() && left <= ROUND => return false,
+                Ok(false) | Err(rustix::io::Errno::INTR) => {}
+                // Reading or writing says what is wrong.
                 Err(_) => return true,
             }
         }
@@ -267,10 +339,9 @@ mod descriptor {
     /// How long one round of waiting takes at most, which systems put limits to.
     const ROUND: Duration = Duration::from_secs(3600);
 
-    fn ready_within(fd: BorrowedFd<'_>, time: Option<Duration>) -> rustix::io::Result<bool> {
-        let time = time.map_or(ROUND, |time| time.min(ROUND));
+    fn ready_within(fd: BorrowedFd<'_>, flags: PollFlags, time: Duration) -> Result<bool> {
         let time = Timespec::try_from(time).unwrap_or(Timespec { tv_sec: 0, tv_nsec: 0 });
-        Ok(poll(&mut [PollFd::from_borrowed_fd(fd, PollFlags::IN)], Some(&time))? > 0)
+        Ok(poll(&mut [PollFd::from_borrowed_fd(fd, flags)], Some(&time))? > 0)
     }
 }
 
@@ -293,12 +364,12 @@ mod tests {
         for output in [Output::captured(5), Output::limited_stream(io::sink(), 5)] {
             let (told, heard) = std::sync::mpsc::channel();
             let mut output = output.on_full(move || told.send(()).unwrap());
-            assert_eq!(output.write(b"abc"), Ok(3));
+            assert_eq!(output.write(b"abc", &Work::default()), Ok(3));
             assert!(heard.try_recv().is_err());
-            assert_eq!(output.write(b"def"), Ok(2));
+            assert_eq!(output.write(b"def", &Work::default()), Ok(2));
             assert_eq!(heard.try_recv(), Ok(()));
-            assert_eq!(output.write(b"g"), Err(Errno::NoSpc));
-            assert_eq!(output.write(b""), Ok(0));
+            assert_eq!(output.write(b"g", &Work::default()), Err(Errno::NoSpc));
+            assert_eq!(output.write(b"", &Work::default()), Ok(0));
             assert!(heard.try_recv().is_err());
         }
     }
@@ -307,12 +378,12 @@ mod tests {
     fn what_just_fits_is_not_too_much() {
         let (told, heard) = std::sync::mpsc::channel();
         let mut output = Output::captured(5).on_full(move || told.send(()).unwrap());
-        assert_eq!(output.write(b"abcde"), Ok(5));
+        assert_eq!(output.write(b"abcde", &Work::default()), Ok(5));
         assert!(heard.try_recv().is_err());
-        assert_eq!(output.write(b"f"), Err(Errno::NoSpc));
+        assert_eq!(output.write(b"f", &Work::default()), Err(Errno::NoSpc));
         assert_eq!(heard.try_recv(), Ok(()));
         // What was taken out leaves room.
         assert_eq!(output.take(), b"abcde");
-        assert_eq!(output.write(b"g"), Ok(1));
+        assert_eq!(output.write(b"g", &Work::default()), Ok(1));
     }
 }

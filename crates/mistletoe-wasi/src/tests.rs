@@ -327,6 +327,31 @@ mod pipes {
     }
 
     #[test]
+    fn output_is_waited_for_no_longer_than_there_is_time() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let shared = writer.try_clone().unwrap();
+        // As long as nobody reads, there is an end to what goes in.
+        let stdout = File::from(OwnedFd::from(writer));
+        let mut guest = Guest::new(Wasi::builder().stdout(Output::limited_file(stdout, u64::MAX)));
+        guest.memory.resize(64 * PIECE, 0);
+        guest.vector(60 * PIECE as u32);
+        let print = |wasi: &mut Wasi, memory: &mut Memory<'_>| wasi.fd_write(memory, 1, 16, 1, OUT);
+        let soon = || Some(Instant::now() + Duration::from_millis(1));
+        // Some of it is written; whether the guest hears of that does not matter any more.
+        let _ = guest.call_until(soon(), print);
+        assert_eq!(guest.call_until(soon(), print), Err(Errno::TimedOut));
+        // Without an end of its time, the guest waits for who reads, although whoever shares the pipe may have said that
+        // nobody is to wait.
+        rustix::io::ioctl_fionbio(&shared, true).unwrap();
+        drop(shared);
+        let reading = std::thread::spawn(move || std::io::copy(&mut { reader }, &mut std::io::sink()));
+        assert_eq!(guest.call(print), Ok(()));
+        assert_eq!(guest.u32(OUT), 60 * PIECE as u32);
+        drop(guest);
+        assert!(reading.join().unwrap().unwrap() > 60 * PIECE as u64);
+    }
+
+    #[test]
     fn no_more_input_is_taken_than_is_asked_for() {
         let (mut guest, mut reader, mut writer) = guest(Clock::System);
         writer.write_all(b"one\ntwo\n").unwrap();
