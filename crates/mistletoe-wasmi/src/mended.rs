@@ -10,12 +10,16 @@
 //! - **`memory.grow` and `table.grow`.** Each takes room on the host's stack that it gives back when the outermost call is
 //!   over, so that a loop of them ends the process. In their places come calls of host functions, which do not. They are
 //!   in a table of their own, since an import would move the indices of all functions.
+//! - **`v128.store8_lane` and `v128.store16_lane`** with an offset above 65,535 have wasmi go on at an address that the guest
+//!   chooses. In their places come the instructions that take the lane out and store it as a number.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
 use wasm_encoder::{CodeSection, Encode as _, Module, RawSection};
-use wasmparser::{BlockType, CompositeInnerType, FunctionBody, Operator, Parser, Payload, Result, SectionLimited};
+use wasmparser::{
+    BlockType, CompositeInnerType, FunctionBody, MemArg, Operator, Parser, Payload, Result, SectionLimited,
+};
 
 /// `i32.extend8_s`, one byte: of 0 it makes 0, of 1 it makes 1.
 const APART: [u8; 1] = [0xc0];
@@ -33,6 +37,14 @@ const TABLE: u8 = 4;
 const MEMORY: u8 = 5;
 const EXPORT: u8 = 7;
 const CODE: u8 = 10;
+
+/// `i8x16.extract_lane_u` and `i16x8.extract_lane_u` behind their prefix, `i32.store8` and `i32.store16`.
+const EXTRACT_8: u8 = 0x16;
+const EXTRACT_16: u8 = 0x19;
+const STORE_8: u8 = 0x3a;
+const STORE_16: u8 = 0x3b;
+/// Offsets up to this are stored at as they should be.
+const NEAR: u64 = 65_535;
 
 /// A module as wasmi gets it.
 pub(crate) struct Mended<'a> {
@@ -227,6 +239,14 @@ impl<'a> Sections<'a> {
                         put(begin, &EMPTY_BLOCK, begin);
                     }
                 }
+                Operator::V128Store8Lane { memarg, lane } if memarg.offset > NEAR => {
+                    comparison = None;
+                    put(begin, &store_lane([EXTRACT_8, lane, STORE_8], memarg), end);
+                }
+                Operator::V128Store16Lane { memarg, lane } if memarg.offset > NEAR => {
+                    comparison = None;
+                    put(begin, &store_lane([EXTRACT_16, lane, STORE_16], memarg), end);
+                }
                 Operator::MemoryGrow { .. } => {
                     comparison = None;
                     *grows = true;
@@ -264,6 +284,14 @@ impl<'a> Sections<'a> {
         self.tables.count.encode(&mut out);
         out
     }
+}
+
+/// A lane that is taken out of a vector, and stored.
+fn store_lane([extract, lane, store]: [u8; 3], memarg: MemArg) -> Vec<u8> {
+    let mut out = vec![0xfd, extract, lane, store];
+    u32::from(memarg.align).encode(&mut out);
+    memarg.offset.encode(&mut out);
+    out
 }
 
 #[cfg(test)]

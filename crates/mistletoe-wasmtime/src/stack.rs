@@ -3,9 +3,9 @@
 //!
 //! A thread makes its stack when it first calls a guest, and keeps it. The stack takes address space; memory is taken as
 //! far down as a guest ever came. A session that is called from inside a guest, by a host function, finds no room for a
-//! guest of its own on that stack, and gets another.
+//! guest of its own on that stack, and gets another for the time of the call.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 
 use corosensei::stack::{DefaultStack, Stack as _};
 use mistletoe_abi::{ENGINE_STACK, Error, Operation, Result};
@@ -19,44 +19,59 @@ const SIZE: usize = ABOVE + ENGINE_STACK + HOST;
 thread_local! {
     /// The lowest address of the stack in use; 0 where that is the thread's own.
     static LIMIT: Cell<usize> = const { Cell::new(0) };
-    /// The stack that is kept for the next call.
-    static KEPT: Cell<Option<DefaultStack>> = const { Cell::new(None) };
-}
-
-/// Whether there is room for a guest below this function's caller.
-#[inline(always)]
-fn has_room() -> bool {
-    let here = 0_u8;
-    // On another stack than the one in use, this is a number out of the range.
-    let left = (&raw const here).addr().wrapping_sub(LIMIT.get());
-    (ENGINE_STACK + HOST..=SIZE).contains(&left)
+    /// The stack that the thread keeps, borrowed while it is in use.
+    static KEPT: RefCell<Option<DefaultStack>> = const { RefCell::new(None) };
 }
 
 /// Runs `call` where there is room for a guest.
-#[inline]
+#[inline(always)]
 pub(crate) fn with_room<R>(call: impl FnOnce() -> R) -> Result<R> {
-    if has_room() { Ok(call()) } else { switched(call) }
+    let here = 0_u8;
+    // On another stack than the one in use, this is a number out of the range.
+    let left = (&raw const here).addr().wrapping_sub(LIMIT.get());
+    if (ENGINE_STACK + HOST..=SIZE).contains(&left) { Ok(call()) } else { switched(call) }
 }
 
-/// Runs `call` on another stack.
+/// Runs `call` on the stack that the thread keeps, or on another where that one is in use.
 fn switched<R>(call: impl FnOnce() -> R) -> Result<R> {
-    let stack = match KEPT.try_with(Cell::take).unwrap_or_default() {
-        Some(stack) => stack,
-        None => DefaultStack::new(SIZE).map_err(|error| Error::engine(Operation::Call, error))?,
-    };
-    let mut used = Used { stack: None, limit: LIMIT.replace(stack.limit().get()) };
-    Ok(corosensei::on_stack(used.stack.insert(stack), call))
+    let mut call = Some(call);
+    // There is none any more where the thread ends.
+    let on_kept = KEPT.try_with(|kept| {
+        let mut kept = kept.try_borrow_mut().ok()?;
+        let stack = match &mut *kept {
+            Some(stack) => stack,
+            none => match new() {
+                Ok(stack) => none.insert(stack),
+                Err(error) => return Some(Err(error)),
+            },
+        };
+        Some(Ok(on_stack(stack, call.take()?)))
+    });
+    match (on_kept, call) {
+        (Ok(Some(result)), _) => result,
+        (_, Some(call)) => Ok(on_stack(&mut new()?, call)),
+        (_, None) => Err(Error::engine(Operation::Call, "a stack was lost")),
+    }
 }
 
-/// A stack in use. When that is over, by a panic too, the one before it is in use again, and this one is kept.
-struct Used {
-    stack: Option<DefaultStack>,
-    limit: usize,
+#[cold]
+fn new() -> Result<DefaultStack> {
+    DefaultStack::new(SIZE).map_err(|error| Error::engine(Operation::Call, error))
 }
+
+#[inline]
+fn on_stack<R>(stack: &mut DefaultStack, call: impl FnOnce() -> R) -> R {
+    // The lowest address that can be used: below it is the guard page.
+    let _used = Used(LIMIT.replace(stack.base().get() - SIZE));
+    corosensei::on_stack(stack, call)
+}
+
+/// A stack in use: the one before it is again when that is over, by a panic too.
+struct Used(usize);
 
 impl Drop for Used {
+    #[inline]
     fn drop(&mut self) {
-        LIMIT.set(self.limit);
-        let _ = KEPT.try_with(|kept| kept.set(self.stack.take()));
+        LIMIT.set(self.0);
     }
 }

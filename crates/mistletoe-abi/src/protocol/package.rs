@@ -68,6 +68,12 @@ impl<I: Instance> PackageInstance<I> {
     /// Rules 3 to 8: hands `input` over, lends the output to `read`, and frees both.
     #[inline]
     pub(crate) fn generate<R>(&mut self, input: &str, limits: &Limits, read: impl FnOnce(&str) -> R) -> Result<R> {
+        // All of it at once, since an engine may have to change stacks.
+        I::with_room(|| self.generate_here(input, limits, read))?
+    }
+
+    #[inline(always)]
+    fn generate_here<R>(&mut self, input: &str, limits: &Limits, read: impl FnOnce(&str) -> R) -> Result<R> {
         // Rule 3.
         limits.input(input.len())?;
         let (given, address) = self.guest.steps(|steps| {
