@@ -1,7 +1,7 @@
 //! A module of the suite as a guest of the layer's: its code and its index spaces stay, what it imports from `spectest`
 //! becomes its own or a host function, and functions are added that the host drives it with.
 //!
-//! The layer runs modules with certain exports, which import functions alone. So a guest is a plugin of the httpwasm
+//! The layer runs modules with certain exports, which import functions and a memory alone. So a guest is a plugin of the httpwasm
 //! interface, whose `run` asks the host which entry of a table to call. There is an entry for each function and each global
 //! that the module exports: it asks for the arguments, calls the function, and hands every result to the host.
 
@@ -170,6 +170,16 @@ fn changes(operator: &Operator<'_>) -> bool {
             | TableInit { .. }
             | ElemDrop { .. }
     )
+}
+
+/// Whether a module imports a memory.
+pub(super) fn imports_memory(wasm: &[u8]) -> bool {
+    Parser::new(0).parse_all(wasm).any(|payload| match payload {
+        Ok(Payload::ImportSection(section)) => {
+            section.into_imports().any(|import| import.is_ok_and(|import| matches!(import.ty, TypeRef::Memory(_))))
+        }
+        _ => false,
+    })
 }
 
 /// What a module exports under a name, for another that imports it: a function that needs nothing of its module, or a
@@ -363,11 +373,12 @@ fn linked(
     let own_funcs = (listing.funcs.len() - listing.imported) as u32;
     let behind = look + 1 + own_funcs;
     let mut moved = Moved { imported: Vec::new(), own: look + 1, globals: Vec::new(), with_functions };
-    let mut inlined = Vec::new();
+    let (mut inlined, mut hosts) = (Vec::new(), 0);
     for (import, provided) in provided {
         match (provided, import.ty) {
             (Provided::Host, TypeRef::Func(ty)) => {
-                moved.imported.push(imports.len());
+                moved.imported.push(hosts);
+                hosts += 1;
                 imports.import(import.module, import.name, EntityType::Function(ty));
             }
             (Provided::Func { ty: found, body }, TypeRef::Func(ty))
@@ -391,8 +402,10 @@ fn linked(
                 });
             }
             (Provided::Memory { minimum, maximum }, TypeRef::Memory(_)) => {
+                // It stays an import: the layer makes it the guest's own.
                 let (memory64, shared, page_size_log2) = (false, false, None);
-                memories.memory(MemoryType { minimum, maximum, memory64, shared, page_size_log2 });
+                let ty = MemoryType { minimum, maximum, memory64, shared, page_size_log2 };
+                imports.import(import.module, import.name, EntityType::Memory(ty));
             }
             _ => return Err("an import that is of another type where it comes from".into()),
         }

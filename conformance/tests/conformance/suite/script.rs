@@ -12,7 +12,7 @@ use wasmparser::{FuncType, Import, TypeRef};
 
 use super::Reason;
 use super::drive;
-use super::link::{Constant, Entry, Guest, Provided, exported, link};
+use super::link::{Constant, Entry, Guest, Provided, exported, imports_memory, link};
 use super::value::{Slot, arguments, results};
 
 /// A file of the suite.
@@ -310,9 +310,12 @@ impl Reader<'_> {
         let problems = AnyPackage::problems(&inspection.interface, &drive::imports());
         let is_of_imports =
             |problem: &Problem| matches!(problem, Problem::UnknownImport { .. } | Problem::MistypedImport { .. });
-        match problems.iter().any(is_of_imports) {
-            true => Fate::Held,
-            false => Fate::Failed("everything that it imports is offered".to_owned()),
+        if problems.iter().any(is_of_imports) {
+            Fate::Held
+        } else if imports_memory(wasm) {
+            Fate::Skipped("imports a memory, which is the guest's own wherever it comes from".into())
+        } else {
+            Fate::Failed("everything that it imports is offered".to_owned())
         }
     }
 
