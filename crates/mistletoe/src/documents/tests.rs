@@ -173,6 +173,13 @@ fn order_is_kept_and_marks_and_line_ends_do_not_matter() {
     assert_eq!(yaml::parse("%YAML 1.2\n---\na\n"), Ok("a".into()));
     assert_eq!(yaml::parse("%YAML 1.1\n---\nyes\n"), Ok("yes".into()));
     fails_at("\u{feff}%YAML 1.2\r\n---\n# c\na: !x y\n", "a", 4, "!x");
+    // Comments and empty lines may come between, and the document on the marker's own line.
+    for text in ["%YAML 1.2\n\n# c\n \t# c\n--- a\n", "%YAML 1.2\r\n\r\n---\ta", "%YAML 1.1\n---\na\n..."] {
+        assert_eq!(yaml::parse(text), Ok("a".into()), "{text:?}");
+    }
+    for text in ["", "a: 1\n", "# c\na: 1\n", "a: 1\n---\n", " ---\na\n", "---a\n", "...\n", "\n\n"] {
+        fails_at(&format!("%YAML 1.2\n{text}"), "", 1, "`---`");
+    }
     for directive in ["%YAML 2.0", "%TAG !e! tag:example.com,2000:", "%X", "%YAML 1.2\n%YAML 1.2"] {
         assert!(fails(&format!("{directive}\n---\na\n")).1.is_some(), "{directive}");
     }

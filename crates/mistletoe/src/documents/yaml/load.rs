@@ -28,7 +28,12 @@ pub(super) fn document(text: &str) -> Result<Value, Error> {
     // them takes its time.
     let body = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (body, skipped) = match body.split_once('\n') {
-        Some((first, rest)) if matches!(first.trim_ascii_end(), "%YAML 1.2" | "%YAML 1.1") => (rest, 1),
+        Some((first, rest)) if matches!(first.trim_ascii_end(), "%YAML 1.2" | "%YAML 1.1") => {
+            if !begins(rest) {
+                return Err(loader.error(Some(1), "a directive comes before a document that begins with `---`"));
+            }
+            (rest, 1)
+        }
         _ => (body, 0),
     };
     let options = granit_parser::options! {
@@ -49,6 +54,14 @@ pub(super) fn document(text: &str) -> Result<Value, Error> {
         }
     }
     Ok(loader.root.unwrap_or(Value::Null))
+}
+
+/// Whether a document begins with `---`, behind nothing but empty lines and comments.
+fn begins(text: &str) -> bool {
+    let mut lines = text.lines().map(|line| (line, line.trim_start_matches([' ', '\t'])));
+    let first = lines.find(|(_, content)| !content.is_empty() && !content.starts_with('#'));
+    let rest = first.and_then(|(line, _)| line.strip_prefix("---"));
+    rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
 }
 
 /// What tells keys of one mapping apart: equal ones may not both be there.
