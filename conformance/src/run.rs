@@ -7,6 +7,7 @@ use std::fmt;
 use std::mem::take;
 use std::panic::resume_unwind;
 
+use mistletoe_abi::types::Problem;
 use mistletoe_abi::{Error, ErrorKind, Trap};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -267,15 +268,36 @@ fn agreed(first: Result<Observation, Failure>, second: Result<Observation, Failu
     Err(Failure { at: "a later run".to_owned(), expected: first.to_string(), found: second.to_string() })
 }
 
-/// An error's kind with its fields, as a tool prints them; and as `own` the code of an error of the host's own, and as
-/// `message` a host function's words.
+/// An error's kind with its fields, as a tool prints them, but all problems, with their types as text; and as `own` the
+/// code of an error of the host's own, and as `message` a host function's words.
 fn fields(error: &Error) -> Value {
     let mut fields = serde_json::to_value::<&ErrorKind>(error.kind()).unwrap_or_default();
+    if let (Value::Object(fields), ErrorKind::Interface { problems }) = (&mut fields, error.kind()) {
+        fields.insert("problems".to_owned(), problems.iter().map(problem).collect());
+    }
     if let (Value::Object(fields), ErrorKind::Host { .. } | ErrorKind::HostPanic { .. }) = (&mut fields, error.kind()) {
         match error.downcast_ref::<OwnError>() {
             Some(own) => fields.insert("own".to_owned(), own.code.into()),
             None => fields.insert("message".to_owned(), error.source().map(ToString::to_string).into()),
         };
+    }
+    fields
+}
+
+fn problem(problem: &Problem) -> Value {
+    let mut fields = serde_json::to_value(problem).unwrap_or_default();
+    let types = match problem {
+        Problem::MissingExport { expected, .. } => [Some(expected), None],
+        Problem::UnknownImport { found, .. } => [None, Some(found)],
+        Problem::MistypedExport { expected, found, .. } | Problem::MistypedImport { expected, found, .. } => {
+            [Some(expected), Some(found)]
+        }
+        _ => [None, None],
+    };
+    for (field, ty) in ["expected", "found"].into_iter().zip(types) {
+        if let Some(ty) = ty {
+            fields[field] = ty.to_string().into();
+        }
     }
     fields
 }

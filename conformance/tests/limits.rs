@@ -43,9 +43,9 @@ fn sessions_have_limits_of_their_own() {
         let kind = |limits, input| kind(answer(&package, &limits, input));
         assert!(matches!(kind(compiled.clone(), "f"), ErrorKind::OutOfFuel { limit: 1_000_000, .. }));
         // 1 to allocate; the call before the loop, and its turns, of 1 each: the first one above.
-        assert!(matches!(kind(compiled.clone().fuel(50), "f"), ErrorKind::OutOfFuel { limit: 50, used: 51 }));
+        assert!(matches!(kind(compiled.clone().fuel(50), "f"), ErrorKind::OutOfFuel { limit: 50, used: 51, .. }));
         let zero = compiled.clone().fuel(u64::MAX).timeout(Duration::ZERO);
-        assert!(matches!(kind(zero, "f"), ErrorKind::TimedOut { limit: Duration::ZERO }));
+        assert!(matches!(kind(zero, "f"), ErrorKind::TimedOut { limit: Duration::ZERO, .. }));
         assert!(matches!(kind(compiled.clone().max_input(2), "xyz"), ErrorKind::TooLong { limit: 2, .. }));
         assert!(matches!(kind(compiled.clone().max_output(2), "xyz"), ErrorKind::TooLong { limit: 2, .. }));
         // The package's own stay what they were.

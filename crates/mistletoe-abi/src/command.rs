@@ -12,6 +12,7 @@ use crate::limits::Limits;
 use crate::module::Interface;
 use crate::program::{Checked, Program};
 use crate::protocol::command;
+use crate::types::Problem;
 
 /// A WASI command compiled for one backend: a program that runs once, from `_start` to its exit. Threads can share it,
 /// and cloning it is cheap.
@@ -31,6 +32,11 @@ impl<B: Backend, T: Send + 'static> Command<B, T> {
     pub fn with_imports(backend: &B, wasm: &[u8], imports: &Imports<T>, limits: &Limits) -> Result<Self> {
         let checked = Checked::new(backend, wasm, command::problems, |_| (), imports, limits)?;
         Ok(Self { program: Program::compile(backend, checked)?, state: PhantomData })
+    }
+
+    /// Everything in which a module is no command that `imports` are enough for; empty if it is one.
+    pub fn problems(interface: &Interface, imports: &Imports<T>) -> Vec<Problem> {
+        Checked::problems(interface, command::problems, |_| (), imports).1
     }
 
     /// What the module imports and exports.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::host::Name;
 use crate::protocol::Region;
-use crate::types::Problem;
+use crate::types::{Problem, Problems, Shown};
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -79,6 +79,7 @@ pub enum ErrorKind {
     /// The module is valid, but does not offer or asks for more than the interface says. All problems are listed.
     Interface {
         /// At least one problem.
+        #[cfg_attr(feature = "serde", serde(flatten, serialize_with = "crate::types::problems"))]
         problems: Vec<Problem>,
     },
     /// The engine failed where neither the guest's code nor the interface is to blame; the source says how.
@@ -161,6 +162,8 @@ pub enum ErrorKind {
         /// How long it may take.
         #[cfg_attr(feature = "serde", serde(rename = "limit_ms", serialize_with = "milliseconds"))]
         limit: Duration,
+        /// The export that was called; `None` while instantiating.
+        export: Option<Cow<'static, str>>,
     },
     /// A call used more fuel than the [limit](crate::Limits::fuel). The instance is poisoned from now on.
     OutOfFuel {
@@ -168,6 +171,8 @@ pub enum ErrorKind {
         limit: u64,
         /// How much it had used when it was ended.
         used: u64,
+        /// The export that was called; `None` while instantiating.
+        export: Option<Cow<'static, str>>,
     },
     /// The guest's stack became higher than the [limit](crate::Limits::stack). The instance is poisoned from now on.
     TooDeep {
@@ -175,6 +180,8 @@ pub enum ErrorKind {
         limit: u32,
         /// How high it became.
         height: u32,
+        /// The export that was called; `None` while instantiating.
+        export: Option<Cow<'static, str>>,
     },
     /// The module starts with more memory than the [limit](crate::Limits::memory).
     TooMuchMemory {
@@ -394,10 +401,15 @@ impl Error {
         Self::with_source(ErrorKind::Poisoned, cause.clone())
     }
 
-    /// Says in which export a trap happened.
+    /// Says in which export a trap happened, or a limit was reached.
     #[cold]
     pub(crate) fn in_export(mut self, name: &str) -> Self {
-        if let Some(Inner { kind: ErrorKind::Trap { export, .. }, .. }) = Arc::get_mut(&mut self.0) {
+        if let Some(Inner { kind, .. }) = Arc::get_mut(&mut self.0)
+            && let ErrorKind::Trap { export, .. }
+            | ErrorKind::TimedOut { export, .. }
+            | ErrorKind::OutOfFuel { export, .. }
+            | ErrorKind::TooDeep { export, .. } = kind
+        {
             export.get_or_insert_with(|| Cow::Owned(name.to_owned()));
         }
         self
@@ -451,30 +463,38 @@ impl fmt::Display for ErrorKind {
                  use another backend"
             ),
             Self::TooMany { item, limit } => write!(f, "the module has too many {item}: {limit} are allowed"),
-            Self::TooLarge { limit, length } => write!(f, "the module is {length} bytes long, more than {limit}"),
+            Self::TooLarge { limit, length } => {
+                write!(f, "the module is too long: {length} bytes, {limit} are allowed")
+            }
             Self::Interface { problems } => {
-                f.write_str("the module does not fit the interface: ")?;
-                for (i, problem) in problems.iter().enumerate() {
-                    write!(f, "{}{problem}", if i == 0 { "" } else { "; " })?;
-                }
-                Ok(())
+                write!(f, "the module does not fit the interface: {}", Problems(problems))
             }
             Self::Engine { operation } => write!(f, "the engine failed to {operation}"),
-            Self::Trap { trap, export: Some(export) } => write!(f, "trap in `{export}`: {trap}"),
-            Self::Trap { trap, export: None } => write!(f, "trap while instantiating: {trap}"),
-            Self::Host { module, name } => write!(f, "the host function `{module}.{name}` failed"),
-            Self::HostPanic { module, name } => write!(f, "the host function `{module}.{name}` panicked"),
-            Self::TimedOut { limit } => write!(f, "the call took longer than {limit:?}"),
-            Self::OutOfFuel { limit, used } => write!(f, "the call used more fuel than {limit}: {used}"),
-            Self::TooDeep { limit, height } => write!(f, "the stack became higher than {limit}: {height}"),
+            Self::Trap { trap, export } => write!(f, "trap {}: {trap}", During(export.as_deref())),
+            Self::Host { module, name } => {
+                write!(f, "the host function `{}.{}` failed", Shown(module), Shown(name))
+            }
+            Self::HostPanic { module, name } => {
+                write!(f, "the host function `{}.{}` panicked", Shown(module), Shown(name))
+            }
+            Self::TimedOut { limit, export } => {
+                write!(f, "timed out after {} {}", Time(*limit), During(export.as_deref()))
+            }
+            Self::OutOfFuel { limit, used, export } => {
+                write!(f, "out of fuel {}: {used} units were used, {limit} are allowed", During(export.as_deref()))
+            }
+            Self::TooDeep { limit, height, export } => {
+                let during = During(export.as_deref());
+                write!(f, "the stack became too high {during}: {height} units, {limit} are allowed")
+            }
             Self::TooMuchMemory { limit, memory } => {
-                write!(f, "the module starts with {memory} bytes of memory, more than {limit}")
+                write!(f, "the module starts with too much memory: {memory} bytes, {limit} are allowed")
             }
             Self::FixedLimit { limit } => {
                 write!(f, "the limit `{limit}` is in the compiled code: compile the package with another one")
             }
             Self::PoolExhausted { limit, waited } => {
-                write!(f, "all of the pool's sessions stayed in use for {waited:?}: {limit}")
+                write!(f, "all of the pool's sessions stayed in use for {}: {limit}", Time(*waited))
             }
             Self::Exit { code } => write!(f, "the guest ended itself with exit code {code}"),
             Self::Aborted { message, file, line, column } => {
@@ -498,7 +518,7 @@ impl fmt::Display for ErrorKind {
             Self::Poisoned => f.write_str("an earlier failure poisoned this session; open a new one"),
             Self::Cache { path } => write!(f, "{} cannot hold compiled code", path.display()),
             Self::UnknownBackend { name, known } => {
-                write!(f, "no backend is called `{}`; there are {}", name.escape_debug(), known.join(", "))
+                write!(f, "no backend is called `{}`; there are {}", Shown(name), known.join(", "))
             }
             Self::BackendNotEnabled { name, feature } => {
                 write!(f, "the backend `{name}` was not compiled in; build with `--features {feature}`")
@@ -513,6 +533,31 @@ impl fmt::Display for ErrorKind {
                 }
                 write!(f, ": {problem}")
             }
+        }
+    }
+}
+
+/// Where a guest was ended.
+struct During<'a>(Option<&'a str>);
+
+impl fmt::Display for During<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(export) => write!(f, "in `{}`", Shown(export)),
+            None => f.write_str("while instantiating"),
+        }
+    }
+}
+
+/// A time in whole units, as `--timeout` takes them: `2 s`, `1500 ms`.
+struct Time(Duration);
+
+impl fmt::Display for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.subsec_nanos() {
+            0 => write!(f, "{} s", self.0.as_secs()),
+            nanos if nanos % 1_000_000 == 0 => write!(f, "{} ms", self.0.as_millis()),
+            _ => write!(f, "{:?}", self.0),
         }
     }
 }
@@ -579,11 +624,43 @@ impl fmt::Display for Trap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::{ExternType, FuncType, ValType};
 
     #[test]
     fn an_error_is_one_word_wide_also_inside_a_result() {
         assert_eq!(size_of::<Error>(), size_of::<usize>());
         assert_eq!(size_of::<Result<()>>(), size_of::<usize>());
+    }
+
+    #[test]
+    fn a_limit_is_shown_with_where_it_was_reached() {
+        let timed_out = |milliseconds| {
+            Error::from(ErrorKind::TimedOut { limit: Duration::from_millis(milliseconds), export: None })
+        };
+        assert_eq!(timed_out(2_000).to_string(), "timed out after 2 s while instantiating");
+        let nested = timed_out(1_500).in_export("inner").in_export("outer");
+        assert_eq!(nested.to_string(), "timed out after 1500 ms in `inner`");
+        // A name is on one line, and has an end.
+        let long = timed_out(1).in_export(&format!("\n{}", "ä".repeat(200)));
+        assert_eq!(long.to_string(), format!("timed out after 1 ms in `\\n{}…`", "ä".repeat(99)));
+    }
+
+    #[test]
+    fn problems_are_shown_to_an_end() {
+        let problem = |name: String| Problem::UnknownImport {
+            module: "m".repeat(200),
+            name,
+            found: ExternType::Func(Some(Arc::new(FuncType {
+                params: vec![ValType::I32; 40].into(),
+                results: (&[]).into(),
+            }))),
+        };
+        let error = Error::from(ErrorKind::Interface { problems: (0..25).map(|i| problem(i.to_string())).collect() });
+        let text = error.to_string();
+        assert_eq!(text.matches("nothing offers").count(), 20);
+        assert!(text.ends_with("; and 5 more"), "{text}");
+        assert_eq!(text.matches("I32, 8 more] -> []").count(), 20);
+        assert_eq!(text.matches(&format!("`{}…` `", "m".repeat(100))).count(), 20);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::limits::Limits;
 use crate::module::Interface;
 use crate::program::{Checked, Program};
 use crate::protocol::httpwasm::{self, Delimiter, Exchange, HttpInstance, Output};
+use crate::types::Problem;
 
 /// A plugin of the httpwasm interface, compiled for one backend. Threads can share it, and cloning it is cheap.
 ///
@@ -44,6 +45,11 @@ impl<B: Backend, T: Send + 'static> Handler<B, T> {
         let checked = Checked::new(backend, wasm, httpwasm::problems, httpwasm::offer, imports, &limits)?;
         let program = Program::compile(backend, checked)?;
         Ok(Self { program, delimiter: Delimiter::default(), state: PhantomData })
+    }
+
+    /// Everything in which a module is no plugin that `imports` are enough for; empty if it is one.
+    pub fn problems(interface: &Interface, imports: &Imports<T>) -> Vec<Problem> {
+        Checked::problems(interface, httpwasm::problems, httpwasm::offer, imports).1
     }
 
     /// The same handler for inputs whose records end otherwise than in a line feed.

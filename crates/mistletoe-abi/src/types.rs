@@ -5,7 +5,17 @@ use std::fmt;
 use std::sync::Arc;
 
 #[cfg(feature = "serde")]
-use serde::{Serialize, Serializer};
+use serde::{Serialize, Serializer, ser::SerializeMap};
+
+/// How many characters of a name are shown where it is a module's.
+const SHOWN_CHARS: usize = 100;
+/// How many types of a list are shown, and serialised.
+const SHOWN_TYPES: usize = 32;
+/// How many problems an error shows.
+const SHOWN_PROBLEMS: usize = 20;
+/// How many problems are serialised.
+#[cfg(feature = "serde")]
+const SERIALIZED_PROBLEMS: usize = 100;
 
 /// A value type.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -105,8 +115,10 @@ pub enum ExternType {
 #[cfg_attr(feature = "serde", derive(Serialize))]
 pub struct Import {
     /// Name of the module it is imported from.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "beginning"))]
     pub module: String,
     /// Its name in that module.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "beginning"))]
     pub name: String,
     /// Its type.
     #[cfg_attr(feature = "serde", serde(rename = "type"))]
@@ -118,6 +130,7 @@ pub struct Import {
 #[cfg_attr(feature = "serde", derive(Serialize))]
 pub struct Export {
     /// Its name.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "beginning"))]
     pub name: String,
     /// Its type.
     #[cfg_attr(feature = "serde", serde(rename = "type"))]
@@ -125,6 +138,8 @@ pub struct Export {
 }
 
 /// One way in which a module does not fit an interface.
+///
+/// Names and types are a module's, and can be very long. Where a problem is displayed or serialised, they are cut.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(Serialize))]
 #[cfg_attr(feature = "serde", serde(tag = "problem", rename_all = "kebab-case"))]
@@ -133,6 +148,7 @@ pub enum Problem {
     /// An export is missing.
     MissingExport {
         /// Its name.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "beginning"))]
         export: Cow<'static, str>,
         /// The type it should have.
         expected: ExternType,
@@ -140,6 +156,7 @@ pub enum Problem {
     /// An export is there, but has another type or is of another kind.
     MistypedExport {
         /// Its name.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "beginning"))]
         export: Cow<'static, str>,
         /// The type it should have.
         expected: ExternType,
@@ -149,8 +166,10 @@ pub enum Problem {
     /// Nothing offers an import.
     UnknownImport {
         /// Name of the module it is imported from.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "beginning"))]
         module: String,
         /// Its name in that module.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "beginning"))]
         name: String,
         /// The type it is imported with.
         found: ExternType,
@@ -158,8 +177,10 @@ pub enum Problem {
     /// An import is offered, but with another type.
     MistypedImport {
         /// Name of the module it is imported from.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "beginning"))]
         module: String,
         /// Its name in that module.
+        #[cfg_attr(feature = "serde", serde(serialize_with = "beginning"))]
         name: String,
         /// The type it is offered with.
         expected: ExternType,
@@ -172,19 +193,53 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MissingExport { export, expected } => {
-                write!(f, "the export `{export}` is missing, a {expected} is expected")
+                write!(f, "the export `{}` is missing, a {expected} is expected", Shown(export))
             }
             Self::MistypedExport { export, expected, found } => {
-                write!(f, "the export `{export}` is a {found}, a {expected} is expected")
+                write!(f, "the export `{}` is a {found}, a {expected} is expected", Shown(export))
             }
             Self::UnknownImport { module, name, found } => {
-                write!(f, "nothing offers the import `{}` `{}`, a {found}", module.escape_debug(), name.escape_debug())
+                write!(f, "nothing offers the import `{}` `{}`, a {found}", Shown(module), Shown(name))
             }
             Self::MistypedImport { module, name, expected, found } => {
-                let (module, name) = (module.escape_debug(), name.escape_debug());
+                let (module, name) = (Shown(module), Shown(name));
                 write!(f, "the import `{module}` `{name}` is a {found}, a {expected} is offered")
             }
         }
+    }
+}
+
+/// A name that a module or a guest chose, as an error shows it: on one line, and no more than its beginning.
+pub(crate) struct Shown<'a>(pub(crate) &'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let beginning = cut(self.0);
+        write!(f, "{}{}", beginning.escape_debug(), if beginning.len() < self.0.len() { "…" } else { "" })
+    }
+}
+
+/// The first characters of a name.
+fn cut(name: &str) -> &str {
+    name.char_indices().nth(SHOWN_CHARS).and_then(|(end, _)| name.get(..end)).unwrap_or(name)
+}
+
+/// The first of a list, and how many more there are.
+fn first<T>(list: &[T], most: usize) -> (&[T], usize) {
+    let shown = list.get(..most).unwrap_or(list);
+    (shown, list.len() - shown.len())
+}
+
+/// Problems in one line.
+pub(crate) struct Problems<'a>(pub(crate) &'a [Problem]);
+
+impl fmt::Display for Problems<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (shown, more) = first(self.0, SHOWN_PROBLEMS);
+        for (i, problem) in shown.iter().enumerate() {
+            write!(f, "{}{problem}", if i == 0 { "" } else { "; " })?;
+        }
+        if more > 0 { write!(f, "; and {more} more") } else { Ok(()) }
     }
 }
 
@@ -220,10 +275,11 @@ impl fmt::Display for FuncType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let list = |f: &mut fmt::Formatter<'_>, types: &[ValType]| {
             f.write_str("[")?;
-            for (i, ty) in types.iter().enumerate() {
+            let (shown, more) = first(types, SHOWN_TYPES);
+            for (i, ty) in shown.iter().enumerate() {
                 write!(f, "{}{ty}", if i == 0 { "" } else { ", " })?;
             }
-            f.write_str("]")
+            if more > 0 { write!(f, ", {more} more]") } else { f.write_str("]") }
         };
         list(f, &self.params)?;
         f.write_str(" -> ")?;
@@ -278,10 +334,76 @@ impl fmt::Display for ExternType {
     }
 }
 
-/// Types serialise as the text that `Display` gives.
+/// A type serialises as a map: its [kind](ExternType::kind), and what is known of it. The lists of a function's types end
+/// after 32; `more` says how many are left out.
 #[cfg(feature = "serde")]
 impl Serialize for ExternType {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_entry("kind", self.kind())?;
+        match self {
+            Self::Func(Some(ty)) => {
+                let (params, more_params) = first(&ty.params, SHOWN_TYPES);
+                let (results, more_results) = first(&ty.results, SHOWN_TYPES);
+                map.serialize_entry("params", params)?;
+                map.serialize_entry("results", results)?;
+                if more_params + more_results > 0 {
+                    map.serialize_entry("more", &(more_params + more_results))?;
+                }
+            }
+            Self::Memory(Some(MemoryType { minimum, maximum, shared, memory64 })) => {
+                map.serialize_entry("minimum", minimum)?;
+                if let Some(maximum) = maximum {
+                    map.serialize_entry("maximum", maximum)?;
+                }
+                map.serialize_entry("shared", shared)?;
+                map.serialize_entry("memory64", memory64)?;
+            }
+            Self::Table(Some(TableType { element, minimum, maximum })) => {
+                map.serialize_entry("element", element)?;
+                map.serialize_entry("minimum", minimum)?;
+                if let Some(maximum) = maximum {
+                    map.serialize_entry("maximum", maximum)?;
+                }
+            }
+            Self::Global(Some(GlobalType { content, mutable })) => {
+                map.serialize_entry("content", content)?;
+                map.serialize_entry("mutable", mutable)?;
+            }
+            Self::Func(None) | Self::Memory(None) | Self::Table(None) | Self::Global(None) | Self::Tag => {}
+        }
+        map.end()
+    }
+}
+
+/// As text: `I32`.
+#[cfg(feature = "serde")]
+impl Serialize for ValType {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
+}
+
+/// Serialises a name that a module chose, no more than its beginning.
+#[cfg(feature = "serde")]
+fn beginning<S: Serializer>(name: impl AsRef<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    let name = name.as_ref();
+    let beginning = cut(name);
+    if beginning.len() < name.len() {
+        serializer.collect_str(&format_args!("{beginning}…"))
+    } else {
+        serializer.serialize_str(name)
+    }
+}
+
+/// Serialises problems as the field `problems`, and as `more` how many are left out.
+#[cfg(feature = "serde")]
+pub(crate) fn problems<S: Serializer>(problems: &[Problem], serializer: S) -> Result<S::Ok, S::Error> {
+    let (shown, more) = first(problems, SERIALIZED_PROBLEMS);
+    let mut map = serializer.serialize_map(None)?;
+    map.serialize_entry("problems", shown)?;
+    if more > 0 {
+        map.serialize_entry("more", &more)?;
+    }
+    map.end()
 }

@@ -132,7 +132,7 @@ impl Account {
     pub(crate) fn in_time(&self) -> Result<()> {
         match (self.deadline(), self.timeout) {
             (Some(deadline), Some(timeout)) if Instant::now() >= deadline => {
-                Err(ErrorKind::TimedOut { limit: timeout }.into())
+                Err(ErrorKind::TimedOut { limit: timeout, export: None }.into())
             }
             _ => Ok(()),
         }
@@ -142,7 +142,7 @@ impl Account {
     fn tick(&mut self, left: i64) -> Result<i64> {
         let used = self.used(left);
         let more = match self.fuel {
-            Some(limit) => limit.checked_sub(used).ok_or(ErrorKind::OutOfFuel { limit, used })?,
+            Some(limit) => limit.checked_sub(used).ok_or(ErrorKind::OutOfFuel { limit, used, export: None })?,
             None => TURNS,
         };
         self.leave();
@@ -155,7 +155,7 @@ impl Account {
     fn overflow(&self, left: i64) -> Error {
         let limit = self.height;
         let height = u64::from(limit).saturating_add_signed(left.saturating_neg());
-        ErrorKind::TooDeep { limit, height: u32::try_from(height).unwrap_or(u32::MAX) }.into()
+        ErrorKind::TooDeep { limit, height: u32::try_from(height).unwrap_or(u32::MAX), export: None }.into()
     }
 }
 

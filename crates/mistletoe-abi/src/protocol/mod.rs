@@ -13,7 +13,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::module::Interface;
-use crate::types::{ExternType, FuncType, MemoryType, Problem};
+use crate::types::{ExternType, FuncType, MemoryType, Problem, Shown};
 
 pub mod command;
 pub mod httpwasm;
@@ -125,7 +125,7 @@ impl fmt::Display for Region {
             Self::Input => "the input",
             Self::Output => "the package's output",
             Self::Argument { function, argument } => {
-                return write!(f, "`{argument}` of the host function `{function}`");
+                return write!(f, "`{argument}` of the host function `{}`", Shown(function));
             }
         })
     }
