@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime};
 use mistletoe::cache::Cache;
 use mistletoe::{AnyBackend, Backend as _};
 
-use crate::cli::{CacheVerb, ErrorFormat};
-use crate::failure::{Failure, Level, note, printable};
+use crate::cli::CacheVerb;
+use crate::failure::Failure;
 use crate::print;
+use crate::stderr::{Level, note, printable};
 
 pub(crate) fn run(verb: &CacheVerb) -> Result<(), Failure> {
     let folder = folder().ok_or_else(|| Failure::usage("there is no home folder; say where in MISTLETOE_CACHE"))?;
@@ -49,13 +50,8 @@ fn age(age: Duration) -> String {
 }
 
 /// The backend with the user's cache, if its engine's code can be kept. Without a cache it compiles as ever.
-pub(crate) fn with(backend: AnyBackend, format: ErrorFormat) -> AnyBackend {
-    // An error as JSON stands alone.
-    let warn = move |text: &str| {
-        if format == ErrorFormat::Text {
-            note(Level::Warning, text);
-        }
-    };
+pub(crate) fn with(backend: AnyBackend) -> AnyBackend {
+    let warn = |text: &str| note(Level::Warning, text);
     let Some(folder) = folder().filter(|_| backend.artifacts().is_some()) else { return backend };
     match Cache::open(folder) {
         Ok(cache) => {

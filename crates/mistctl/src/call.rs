@@ -6,21 +6,24 @@ use std::path::Path;
 use mistletoe::Handler;
 use mistletoe::wasi::{self, Wasi};
 
-use crate::cli::{Call, ErrorFormat};
-use crate::failure::{Failure, Level, Stderr, note};
-use crate::{files, log, print_bytes};
+use crate::cli::Call;
+use crate::failure::{Failure, message};
+use crate::stderr::{self, Level, note};
+use crate::{deadline, files, log, print_bytes};
 
-pub(crate) fn run(arguments: &Call, format: ErrorFormat) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &Call) -> Result<(), Failure> {
     let input = files::bytes(arguments.stdin.as_deref().unwrap_or(Path::new("-")))?;
-    let wasm = files::package(&arguments.module)?;
+    let file = files::module(&arguments.module)?;
     let in_module = |error| Failure::library(&arguments.module, error);
 
-    let imports = wasi::imports::<Wasi>();
-    let limits = arguments.limits.get();
-    let handler = Handler::with_imports(&arguments.backend.start(format)?, &wasm, &imports, limits);
+    let handler = deadline::compiling(&arguments.module, &arguments.limits, || {
+        let wasm = files::assembled(&arguments.module, file)?;
+        let (imports, limits) = (wasi::imports::<Wasi>(), arguments.limits.get());
+        Handler::with_imports(&arguments.backend.start()?, &wasm, &imports, limits).map_err(in_module)
+    })?;
     let environment = arguments.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let handler = handler.map_err(in_module)?.delimiter(arguments.delimiter);
-    let mut session = handler.session_with(log::wasi(format).env(environment).build()).map_err(in_module)?;
+    let handler = handler.delimiter(arguments.delimiter);
+    let mut session = handler.session_with(log::wasi().env(environment).build()).map_err(in_module)?;
     let (output, result) = match session.run(&input) {
         Ok(output) => (output, Ok(())),
         // What came before the failure may say why.
@@ -31,11 +34,14 @@ pub(crate) fn run(arguments: &Call, format: ErrorFormat) -> Result<(), Failure> 
     drop(session);
     let printed = print_bytes(&output.stdout);
     // Standard error may be closed; that is no reason to fail.
-    let _ = Stderr.write_all(&output.stderr);
+    let _ = stderr::of_guest().write_all(&output.stderr);
     let result = result.and(printed);
     if let Some(fault) = fault.filter(|_| result.is_ok()) {
         let module = arguments.module.display();
-        note(Level::Warning, &format!("{module}: the answer is good, but freeing what it was given failed: {fault}"));
+        note(
+            Level::Warning,
+            &format!("{module}: the answer is good, but freeing what it was given failed: {}", message(&fault)),
+        );
     }
     result
 }

@@ -7,8 +7,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use mistletoe::protocol::httpwasm::Delimiter;
 use mistletoe::wasi::Access;
 
-use crate::failure::{Level, note};
 use crate::limit::{self, Limit};
+use crate::stderr::{Level, note};
 
 /// Runs WebAssembly packages: modules that take a YAML string and answer with one. And plugins, and programs.
 #[derive(Debug, Parser)]
@@ -22,9 +22,12 @@ use crate::limit::{self, Limit};
         `run` ends with the program's own status."
 )]
 pub(crate) struct Cli {
-    /// How errors are printed on standard error.
+    /// How errors, and all else on standard error, are printed.
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = ErrorFormat::Text)]
     pub(crate) error_format: ErrorFormat,
+    /// Show an engine's own words, too, where it led to an error.
+    #[arg(short, long, global = true)]
+    pub(crate) verbose: bool,
     #[command(subcommand)]
     pub(crate) verb: Verb,
 }
@@ -33,7 +36,7 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     /// Have a package answer an input, and print the files of its answer.
     Generate(Generate),
-    /// Show what a package says of itself, what it imports and exports, and what is wrong with it.
+    /// Show which interfaces a module speaks, what it says of itself, imports and exports, and what is wrong with it.
     Inspect(Inspect),
     /// Run a program: a WASI command.
     Run(Run),
@@ -99,15 +102,18 @@ pub(crate) struct Generate {
 
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  mistctl inspect namespace.wasm -o json\n\n\
-    Ends with status 3 if something is wrong with the package.")]
+    A module speaks the interface of packages, of plugins or of commands, or several. Where it speaks none, what is wrong\n\
+    is listed against the one that it is nearest to. Ends with status 3 if something is wrong.")]
 pub(crate) struct Inspect {
-    /// The package: a WebAssembly module in the binary or the text format.
+    /// The module, in the binary or the text format.
     pub(crate) package: PathBuf,
     /// How it is shown.
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = ListFormat::Yaml)]
     pub(crate) output: ListFormat,
     #[command(flatten)]
     pub(crate) backend: Backend,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
 }
 
 #[derive(Args, Debug)]
@@ -172,13 +178,13 @@ pub(crate) struct Grant {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Limits (`unlimited` for none)")]
 pub(crate) struct Limits {
-    /// How long the guest may take [default: 10s].
+    /// How long the guest may take [default: 10s], and before that the compilation [default: 1m].
     #[arg(long, value_name = "TIME", value_parser = limit::time)]
     timeout: Option<Limit<Duration>>,
     /// How much fuel it may use; about one unit an instruction [default: unlimited].
     #[arg(long, value_name = "UNITS", value_parser = limit::fuel)]
     fuel: Option<Limit<u64>>,
-    /// How much memory it may have [default: 256MiB].
+    /// How much memory it may have, 4GiB at most [default: 256MiB].
     #[arg(long, value_name = "SIZE", value_parser = limit::size)]
     max_memory: Option<Limit<u64>>,
     /// How high its stack may become, in units of a value [default: 65536].
@@ -190,6 +196,11 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    /// How long a module may take before it can run.
+    pub(crate) fn compilation(&self) -> Option<Duration> {
+        self.timeout.map_or(Some(COMPILATION), |Limit(timeout)| timeout)
+    }
+
     /// The library's, with what was said over them.
     pub(crate) fn get(&self) -> mistletoe::Limits {
         let mut limits = mistletoe::Limits::default();
@@ -211,6 +222,9 @@ impl Limits {
         limits
     }
 }
+
+/// How long a compilation may take unless told otherwise: a compiler needs half of it for 30 MB.
+const COMPILATION: Duration = Duration::from_secs(60);
 
 #[derive(Args, Debug)]
 pub(crate) struct Backend {
@@ -241,22 +255,21 @@ pub(crate) enum ListFormat {
 pub(crate) enum ErrorFormat {
     /// For people.
     Text,
-    /// One JSON object.
+    /// One JSON object a line.
     Json,
 }
 
 impl Backend {
     /// The backend that was named, or the default one, with the user's cache.
-    pub(crate) fn start(&self, format: ErrorFormat) -> mistletoe::Result<mistletoe::AnyBackend> {
+    pub(crate) fn start(&self) -> mistletoe::Result<mistletoe::AnyBackend> {
         let default = || mistletoe::backends().iter().find(|info| info.is_enabled()).map(|info| info.name());
         // Without any engine compiled in, naming the first says which feature adds it.
         let backend = mistletoe::backend(self.backend.as_deref().or_else(default).unwrap_or("wasmi"))?;
-        // An error as JSON stands alone.
-        if let (ErrorFormat::Text, Some(notice)) = (format, backend.notice()) {
+        if let Some(notice) = backend.notice() {
             note(Level::Warning, &notice);
         }
         #[cfg(feature = "cache")]
-        let backend = if self.no_cache { backend } else { crate::cache::with(backend, format) };
+        let backend = if self.no_cache { backend } else { crate::cache::with(backend) };
         Ok(backend)
     }
 }

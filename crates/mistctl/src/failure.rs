@@ -1,31 +1,39 @@
 //! How a verb fails: the exit status, and what is printed.
 
-use std::env;
-use std::error::Error as _;
-use std::fmt::{self, Write as _};
-use std::io::{self, IsTerminal as _, Write};
+use std::error::Error as StdError;
+use std::fmt;
+use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use anstyle::{AnsiColor, Style};
-use mistletoe::ErrorKind;
+use mistletoe::protocol::Region;
+use mistletoe::{Error, ErrorKind};
 use serde::Serialize;
 
-use crate::cli::ErrorFormat;
+use crate::stderr::{self, Excerpt, Level, MAX_MESSAGE, note};
+
+/// How many bytes of a cause are shown.
+const MAX_CAUSE: usize = 2_000;
+/// How many causes are shown.
+const MAX_CAUSES: usize = 20;
 
 /// Why a verb failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// The package answered `Err`, perhaps with a message.
     Package { message: Option<String> },
-    /// The command line makes no sense.
-    Usage { message: String },
+    /// The command line makes no sense: in one line, and in as many as are of help.
+    Usage { message: String, help: Option<String> },
     /// A file or stream cannot be used.
     File { file: String, action: &'static str, source: Cause },
+    /// What a package answered cannot become files.
+    Refused { package: String, problem: String },
     /// A package in text that cannot be assembled.
     Assembly { file: String, source: wat::Error },
+    /// A module took longer than it may before it could run.
+    Compilation { file: String, limit: Duration },
     /// The library's word.
-    Library { file: Option<String>, source: mistletoe::Error },
+    Library { file: Option<String>, source: Error },
 }
 
 /// Why a file cannot be used.
@@ -35,34 +43,10 @@ pub(crate) enum Cause {
     Other(String),
 }
 
-/// The beginning of a text: an assembler shows the line that it does not understand, however long that is.
-struct Excerpt(String);
-
-impl Excerpt {
-    /// In bytes.
-    const MAX: usize = 2_000;
-
-    fn of(text: &impl fmt::Display) -> String {
-        let mut excerpt = Self(String::new());
-        // What does not fit is an error, and the end.
-        if write!(excerpt, "{text}").is_err() {
-            excerpt.0.push('…');
-        }
-        excerpt.0
-    }
-}
-
-impl fmt::Write for Excerpt {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        let fits = text.floor_char_boundary(Self::MAX - self.0.len());
-        self.0.push_str(&text[..fits]);
-        if fits == text.len() { Ok(()) } else { Err(fmt::Error) }
-    }
-}
-
 /// The form of `--error-format json`.
 #[derive(Serialize)]
 struct Report<'a> {
+    level: Level,
     #[serde(flatten)]
     kind: Kind<'a>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -76,12 +60,20 @@ struct Report<'a> {
 #[serde(untagged)]
 enum Kind<'a> {
     Library(&'a ErrorKind),
+    Late { kind: &'static str, limit_ms: u64, export: Option<&'a str> },
     Own { kind: &'static str },
+}
+
+/// One of the things that led to an error.
+struct Reason {
+    text: String,
+    /// Whether these are an engine's own words, which no other engine has.
+    is_engines: bool,
 }
 
 impl Failure {
     pub(crate) fn usage(message: impl Into<String>) -> Self {
-        Self::Usage { message: message.into() }
+        Self::Usage { message: message.into(), help: None }
     }
 
     pub(crate) fn read(file: &Path, source: impl Into<Cause>) -> Self {
@@ -96,7 +88,11 @@ impl Failure {
         Self::File { file: shown(file), action: "granted", source: source.into() }
     }
 
-    pub(crate) fn library(file: &Path, source: mistletoe::Error) -> Self {
+    pub(crate) fn refused(package: &Path, problem: impl Into<String>) -> Self {
+        Self::Refused { package: shown(package), problem: problem.into() }
+    }
+
+    pub(crate) fn library(file: &Path, source: Error) -> Self {
         Self::Library { file: Some(shown(file)), source }
     }
 
@@ -104,26 +100,32 @@ impl Failure {
         match self {
             Self::Package { .. } => 1,
             Self::Usage { .. } => 2,
-            Self::File { .. } | Self::Assembly { .. } | Self::Library { .. } => 3,
+            _ => 3,
         }
     }
 
     /// Prints the failure to standard error.
-    pub(crate) fn report(&self, format: ErrorFormat) {
-        let causes = self.causes();
-        match format {
-            ErrorFormat::Text => {
-                note(Level::Error, &self.to_string());
-                for cause in causes {
-                    note(Level::Cause, &cause);
-                }
+    pub(crate) fn report(&self) {
+        let reasons = self.reasons();
+        if stderr::is_json() {
+            let causes = reasons.into_iter().map(|reason| reason.text).collect();
+            let (kind, file, message) = (self.kind(), self.file(), self.message());
+            return stderr::object(&Report { level: Level::Error, kind, file, message, causes });
+        }
+        if let Self::Usage { help: Some(help), .. } = self {
+            return stderr::plain(&Excerpt::of(help, MAX_MESSAGE));
+        }
+        let hidden = reasons.iter().any(|reason| reason.is_engines) && !stderr::is_verbose();
+        // Of a trap there is no more to say; of an engine's failure its words are all there is.
+        let hint = match self {
+            Self::Library { source, .. } if hidden && matches!(source.kind(), ErrorKind::Engine { .. }) => {
+                " (-v shows its words)"
             }
-            ErrorFormat::Json => {
-                let report = Report { kind: self.kind(), file: self.file(), message: self.message(), causes };
-                // The report holds nothing that JSON cannot say, and there is nowhere else to complain.
-                let text = serde_json::to_string(&report).unwrap_or_default();
-                write_line(&text);
-            }
+            _ => "",
+        };
+        note(Level::Error, &format!("{self}{hint}"));
+        for reason in reasons.into_iter().filter(|reason| !reason.is_engines || stderr::is_verbose()) {
+            note(Level::Cause, &reason.text);
         }
     }
 
@@ -131,15 +133,22 @@ impl Failure {
         match self {
             Self::Package { .. } => Kind::Own { kind: "package" },
             Self::Usage { .. } => Kind::Own { kind: "usage" },
-            Self::File { .. } => Kind::Own { kind: "file" },
+            Self::File { .. } | Self::Refused { .. } => Kind::Own { kind: "file" },
             Self::Assembly { .. } => Kind::Own { kind: "assembly" },
+            Self::Compilation { limit, .. } => {
+                let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
+                Kind::Late { kind: "timed-out", limit_ms, export: None }
+            }
             Self::Library { source, .. } => Kind::Library(source.kind()),
         }
     }
 
     fn file(&self) -> Option<&str> {
         match self {
-            Self::File { file, .. } | Self::Assembly { file, .. } => Some(file),
+            Self::File { file, .. }
+            | Self::Refused { package: file, .. }
+            | Self::Assembly { file, .. }
+            | Self::Compilation { file, .. } => Some(file),
             Self::Library { file, .. } => file.as_deref(),
             Self::Package { .. } | Self::Usage { .. } => None,
         }
@@ -148,30 +157,75 @@ impl Failure {
     /// What went wrong, without the file.
     fn message(&self) -> String {
         match self {
-            Self::Package { message: Some(message) } => message.clone(),
+            Self::Package { message: Some(message) } => Excerpt::of(message, MAX_MESSAGE),
             Self::Package { message: None } => "the package answered `Err` and did not say why".to_owned(),
-            Self::Usage { message } => message.clone(),
+            Self::Usage { message, .. } => Excerpt::of(message, MAX_MESSAGE),
             Self::File { action, .. } => format!("it cannot be {action}"),
+            Self::Refused { problem, .. } => problem.clone(),
             Self::Assembly { .. } => "the text is no WebAssembly module".to_owned(),
-            Self::Library { source, .. } => source.to_string(),
+            Self::Compilation { limit, .. } => {
+                let limit = match limit.subsec_millis() {
+                    0 => format!("{} s", limit.as_secs()),
+                    _ => format!("{} ms", limit.as_millis()),
+                };
+                format!("timed out after {limit} while compiling{}", raised_with("--timeout"))
+            }
+            Self::Library { source, .. } => message(source),
         }
     }
 
-    fn causes(&self) -> Vec<String> {
-        let mut cause = match self {
-            Self::Package { .. } | Self::Usage { .. } => None,
-            Self::File { source: Cause::Io(source), .. } => return vec![source.to_string()],
-            Self::File { source: Cause::Other(source), .. } => return vec![source.clone()],
-            Self::Assembly { source, .. } => return vec![Excerpt::of(source)],
-            Self::Library { source, .. } => source.source(),
-        };
-        let mut causes = Vec::new();
-        while let Some(error) = cause {
-            causes.push(error.to_string());
-            cause = error.source();
+    fn reasons(&self) -> Vec<Reason> {
+        let own = |text: String| vec![Reason { text, is_engines: false }];
+        match self {
+            Self::File { source: Cause::Io(source), .. } => own(source.to_string()),
+            Self::File { source: Cause::Other(source), .. } => own(Excerpt::of(source, MAX_CAUSE)),
+            Self::Assembly { source, .. } => own(Excerpt::of(source, MAX_CAUSE)),
+            Self::Library { source, .. } => reasons(source),
+            _ => Vec::new(),
         }
-        causes
     }
+}
+
+/// The library's word, and what a user can do about it.
+pub(crate) fn message(error: &Error) -> String {
+    let flag = flag(error.kind()).map(raised_with).unwrap_or_default();
+    format!("{error}{flag}")
+}
+
+/// What led to an error. Behind a trap or an engine's failure come the engine's own words.
+fn reasons(error: &Error) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    let mut is_engines = false;
+    let mut error: &(dyn StdError + 'static) = error;
+    while let Some(cause) = error.source().filter(|_| reasons.len() < MAX_CAUSES) {
+        let kind = error.downcast_ref::<Error>().map(Error::kind);
+        is_engines |= matches!(kind, Some(ErrorKind::Trap { .. } | ErrorKind::Engine { .. }));
+        reasons.push(Reason { text: Excerpt::of(cause, MAX_CAUSE), is_engines });
+        error = cause;
+    }
+    reasons
+}
+
+/// An error in one line, with what led to it; the same on every engine.
+pub(crate) fn in_one_line(error: &Error) -> String {
+    let reasons = reasons(error).into_iter().filter(|reason| !reason.is_engines).map(|reason| reason.text);
+    std::iter::once(message(error)).chain(reasons).collect::<Vec<_>>().join(": ")
+}
+
+/// The flag that raises the limit that was reached, if there is one.
+fn flag(kind: &ErrorKind) -> Option<&'static str> {
+    match kind {
+        ErrorKind::TimedOut { .. } => Some("--timeout"),
+        ErrorKind::OutOfFuel { .. } => Some("--fuel"),
+        ErrorKind::TooDeep { .. } => Some("--max-stack"),
+        ErrorKind::TooMuchMemory { .. } => Some("--max-memory"),
+        ErrorKind::TooLong { region: Region::Output | Region::Info, .. } => Some("--max-output"),
+        _ => None,
+    }
+}
+
+fn raised_with(flag: &str) -> String {
+    format!(" (raise it with {flag})")
 }
 
 impl fmt::Display for Failure {
@@ -196,106 +250,12 @@ impl From<&str> for Cause {
     }
 }
 
-impl From<mistletoe::Error> for Failure {
-    fn from(source: mistletoe::Error) -> Self {
+impl From<Error> for Failure {
+    fn from(source: Error) -> Self {
         Self::Library { file: None, source }
     }
 }
 
-/// What a line on standard error is.
-#[derive(Clone, Copy)]
-pub(crate) enum Level {
-    Error,
-    Cause,
-    Warning,
-    /// The package's own word.
-    Package,
-    /// What the package wrote beside its answer.
-    Log,
-    /// What a program tried to use without its having been granted.
-    Denied,
-}
-
-/// Prints a line to standard error, coloured where that is a terminal that wants colours.
-pub(crate) fn note(level: Level, text: &str) {
-    notes(level, [text.trim_end()]);
-}
-
-/// Prints several such lines.
-pub(crate) fn notes<'a>(level: Level, texts: impl IntoIterator<Item = &'a str>) {
-    let (label, color) = match level {
-        Level::Error => ("error:", AnsiColor::Red),
-        Level::Cause => ("  caused by:", AnsiColor::Red),
-        Level::Warning => ("warning:", AnsiColor::Yellow),
-        Level::Package => ("package:", AnsiColor::Cyan),
-        Level::Log => ("log:", AnsiColor::Cyan),
-        Level::Denied => ("denied:", AnsiColor::Yellow),
-    };
-    let style = if is_colored() { Style::new().bold().fg_color(Some(color.into())) } else { Style::new() };
-    let lines: Vec<_> = texts.into_iter().map(|text| format!("{style}{label}{style:#} {}", printable(text))).collect();
-    write_line(&lines.join("\n"));
-}
-
-/// Whether a program or plugin left a line on standard error without an end.
-static UNFINISHED: AtomicBool = AtomicBool::new(false);
-
-/// Standard error, for what programs and plugins write there themselves.
-pub(crate) struct Stderr;
-
-impl Write for Stderr {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = io::stderr().write(bytes)?;
-        if let Some(last) = bytes.get(..written).and_then(<[u8]>::last) {
-            UNFINISHED.store(*last != b'\n', Ordering::Relaxed);
-        }
-        Ok(written)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        io::stderr().flush()
-    }
-}
-
-/// Writes a line of its own to standard error, which may be closed; that is no reason to fail.
-fn write_line(line: &str) {
-    let before = if UNFINISHED.swap(false, Ordering::Relaxed) { "\n" } else { "" };
-    let _ = writeln!(io::stderr().lock(), "{before}{line}");
-}
-
-/// Whether standard error is to have colours: see <https://no-color.org> and <https://bixense.com/clicolors>.
-fn is_colored() -> bool {
-    let is = |name, meant: &str| env::var_os(name).is_some_and(|value| value == meant);
-    let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0");
-    let forced = set("CLICOLOR_FORCE");
-    let wanted = io::stderr().is_terminal() && !is("TERM", "dumb") && !is("CLICOLOR", "0");
-    // Any value of this one counts.
-    let refused = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    (forced || wanted) && !refused
-}
-
-/// A text that cannot steer a terminal, whoever wrote it: control characters are escaped, but for line ends and tabs.
-pub(crate) fn printable(text: &str) -> String {
-    let mut printable = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '\n' | '\t' => printable.push(c),
-            c if c.is_control() => printable.extend(c.escape_default()),
-            c => printable.push(c),
-        }
-    }
-    printable
-}
-
 fn shown(path: &Path) -> String {
     path.display().to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_package_cannot_steer_the_terminal() {
-        assert_eq!(printable("a\x1b[2Jb\r\u{9b}c\td\n"), "a\\u{1b}[2Jb\\r\\u{9b}c\td\n");
-    }
 }

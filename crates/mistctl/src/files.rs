@@ -11,10 +11,14 @@ use crate::failure::Failure;
 const MAX_PACKAGE: u64 = 256 << 20;
 const MAX_INPUT: u64 = 64 << 20;
 
-/// A package in the binary format. What starts like a module or a component is taken as it is, all other text is
+/// The file of a module, in the binary or the text format.
+pub(crate) fn module(path: &Path) -> Result<Vec<u8>, Failure> {
+    read(path, MAX_PACKAGE)
+}
+
+/// A module in the binary format. What starts like a module or a component is taken as it is, all other text is
 /// assembled; the file's ending does not matter.
-pub(crate) fn package(path: &Path) -> Result<Vec<u8>, Failure> {
-    let bytes = read(path, MAX_PACKAGE)?;
+pub(crate) fn assembled(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, Failure> {
     let assembled = match std::str::from_utf8(&bytes) {
         // The library says what is wrong with empty files.
         Ok(text) if !text.is_empty() && !bytes.starts_with(b"\0asm") => {

@@ -5,29 +5,31 @@ use mistletoe::documents::yaml::{self, Mapping, Value};
 use mistletoe::documents::{MistInput, MistResult};
 use mistletoe::wasi::{self, Wasi};
 
-use crate::cli::{ErrorFormat, Generate, Output};
-use crate::failure::{Failure, Level, note};
-use crate::{files, log, manifests, print, set, tree};
+use crate::cli::{Generate, Output};
+use crate::failure::{Failure, message};
+use crate::stderr::{Excerpt, Level, MAX_MESSAGE, note};
+use crate::{deadline, files, log, manifests, print, set, tree};
 
-pub(crate) fn run(arguments: &Generate, format: ErrorFormat) -> Result<(), Failure> {
+pub(crate) fn run(arguments: &Generate) -> Result<(), Failure> {
     let input = input(arguments)?.to_yaml();
-    let wasm = files::package(&arguments.package)?;
+    let file = files::module(&arguments.package)?;
     let in_package = |error| Failure::library(&arguments.package, error);
 
-    let backend = arguments.backend.start(format)?;
-    let limits = arguments.limits.get();
-    let package = AnyPackage::with_imports(&backend, &wasm, &wasi::imports::<Wasi>(), limits);
-    let session = package.map_err(in_package)?.session_with(log::wasi(format).build());
+    let package = deadline::compiling(&arguments.package, &arguments.limits, || {
+        let wasm = files::assembled(&arguments.package, file)?;
+        let (imports, limits) = (wasi::imports::<Wasi>(), arguments.limits.get());
+        AnyPackage::with_imports(&arguments.backend.start()?, &wasm, &imports, limits).map_err(in_package)
+    })?;
+    let session = package.session_with(log::wasi().build());
     let mut session = session.map_err(in_package)?;
     let answer = session.generate(&input);
     let fault = session.fault().cloned();
     // With it goes the log, which then is complete.
     drop(session);
     let result = deliver(arguments, &answer.map_err(in_package)?);
-    // An error as JSON stands alone.
-    if let Some(fault) = fault.filter(|_| result.is_ok() || format == ErrorFormat::Text) {
-        let package = arguments.package.display();
-        note(Level::Warning, &format!("{package}: the answer is good, but freeing it failed: {fault}"));
+    if let Some(fault) = fault {
+        let (package, why) = (arguments.package.display(), message(&fault));
+        note(Level::Warning, &format!("{package}: the answer could be read, but freeing it failed: {why}"));
     }
     result
 }
@@ -43,10 +45,10 @@ fn deliver(arguments: &Generate, answer: &str) -> Result<(), Failure> {
             match &arguments.output {
                 Output::Yaml => print(&manifests::stream(&files))?,
                 Output::Raw => {}
-                Output::Dir(root) => tree::write(root, &files)?,
+                Output::Dir(root) => tree::write(&arguments.package, root, &files)?,
             }
             if let Some(message) = message {
-                note(Level::Package, &message);
+                note(Level::Package, &Excerpt::of(message, MAX_MESSAGE));
             }
             Ok(())
         }

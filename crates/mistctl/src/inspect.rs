@@ -1,44 +1,68 @@
 //! `mistctl inspect`.
 
 use std::collections::HashSet;
-use std::error::Error as _;
 
+use mistletoe::documents::MistPackage;
 use mistletoe::documents::yaml::{self, Mapping, Value};
 use mistletoe::module::{self, Inspection, Interface};
-use mistletoe::types::{ExternType, Import};
+use mistletoe::types::{ExternType, Import, Problem};
 use mistletoe::wasi::{self, Wasi};
-use mistletoe::{AnyPackage, Error, ErrorKind, Imports, Limits};
+use mistletoe::{AnyBackend, AnyPackage, Command, Error, ErrorKind, Handler, Imports};
 use serde_json::json;
 
-use crate::cli::{ErrorFormat, Inspect, ListFormat};
-use crate::failure::Failure;
-use crate::{files, log, print};
+use crate::cli::{Inspect, ListFormat};
+use crate::failure::{Failure, in_one_line};
+use crate::stderr::Excerpt;
+use crate::{deadline, files, log, print};
 
-pub(crate) fn run(arguments: &Inspect, format: ErrorFormat) -> Result<(), Failure> {
-    let wasm = files::package(&arguments.package)?;
-    let Inspection { interface, invalid, .. } = module::inspect(&wasm);
-    let mut problems: Vec<String> = invalid.iter().map(with_causes).collect();
+/// How many imports, exports and problems are listed.
+const MAX_LISTED: usize = 1_000;
+/// How many bytes of a name are shown.
+const MAX_NAME: usize = 200;
+/// How many bytes of a string in a package's description are shown, and how many of its entries.
+const MAX_STRING: usize = 2_000;
+
+pub(crate) fn run(arguments: &Inspect) -> Result<(), Failure> {
+    let file = files::module(&arguments.package)?;
+    let failed = |error| Failure::library(&arguments.package, error);
+    let (wasm, Inspection { interface, invalid, .. }) =
+        deadline::compiling(&arguments.package, &arguments.limits, || {
+            let wasm = files::assembled(&arguments.package, file)?;
+            let inspection = module::inspect(&wasm);
+            Ok::<_, Failure>((wasm, inspection))
+        })?;
     // Of what is no module at all there is no interface to speak of.
     let is_module = !matches!(invalid.as_ref().map(Error::kind), Some(ErrorKind::NotAModule { .. }));
     let offered = wasi::imports::<Wasi>();
-    let interface_problems = if is_module { AnyPackage::problems(&interface, &offered) } else { Vec::new() };
-    problems.extend(interface_problems.iter().map(ToString::to_string));
+    let (spoken, missing) = if is_module { spoken(&interface, &offered) } else { (Vec::new(), Vec::new()) };
+    // A module that no engine gets speaks nothing.
+    let spoken = if invalid.is_none() { spoken } else { Vec::new() };
 
-    let info = if problems.is_empty() { info(arguments, &wasm, &offered, format) } else { Ok(None) };
-    problems.extend(info.as_ref().err().map(with_causes));
+    let info = match spoken.contains(&PACKAGE) {
+        true => Some(info(arguments, &wasm, &offered)?),
+        false => None,
+    };
+    let (shown, unfit) = match info {
+        None => (Value::Null, None),
+        Some(Err(error)) => (Value::Null, Some(error)),
+        Some(Ok(text)) => (description(&text), MistPackage::parse(&text).err()),
+    };
+    let problems = invalid.iter().map(in_one_line).chain(missing.iter().map(ToString::to_string));
+    let problems: Vec<String> = problems.chain(unfit.iter().map(in_one_line)).collect();
 
     let mut listing = Mapping::new();
-    listing.insert("info", info.as_ref().ok().cloned().flatten().unwrap_or(Value::Null));
+    listing.insert("info", shown);
     if is_module {
         listing.insert("type", "wasm".to_owned());
+        listing.insert("interfaces", Value::Sequence(spoken.iter().map(|name| Value::from(*name)).collect()));
     }
     listing.insert("size", Value::Int(wasm.len() as i128));
     if is_module {
-        listing.insert("imports", imports(&interface));
-        listing.insert("exports", exports(&interface));
+        listing.insert("imports", imports(&interface, arguments.output));
+        listing.insert("exports", exports(&interface, arguments.output));
     }
     if !problems.is_empty() {
-        listing.insert("problems", Value::Sequence(problems.into_iter().map(Value::String).collect()));
+        listing.insert("problems", listed(problems));
     }
     let listing = Value::Mapping(listing);
     match arguments.output {
@@ -46,79 +70,185 @@ pub(crate) fn run(arguments: &Inspect, format: ErrorFormat) -> Result<(), Failur
         ListFormat::Json => print(&format!("{:#}\n", to_json(&listing)))?,
     }
 
-    let failed = |error| Failure::library(&arguments.package, error);
-    match invalid {
-        Some(error) => Err(failed(error)),
-        None if !interface_problems.is_empty() => {
-            Err(failed(ErrorKind::Interface { problems: interface_problems }.into()))
-        }
-        None => info.map(drop).map_err(failed),
+    match (invalid, unfit) {
+        (Some(error), _) | (None, Some(error)) => Err(failed(error)),
+        (None, None) if !missing.is_empty() => Err(failed(ErrorKind::Interface { problems: missing }.into())),
+        (None, None) => Ok(()),
     }
 }
 
-/// The package's own description: a document where it is one, else the string.
-fn info(
-    arguments: &Inspect,
-    wasm: &[u8],
-    offered: &Imports<Wasi>,
-    format: ErrorFormat,
-) -> mistletoe::Result<Option<Value>> {
-    let backend = arguments.backend.start(format)?;
-    let package = AnyPackage::with_imports(&backend, wasm, offered, Limits::default())?;
-    let text = package.session_with(log::wasi(format).build())?.info()?;
-    Ok(Some(match yaml::parse(&text) {
-        Ok(document @ Value::Mapping(_)) => document,
-        _ => Value::String(text),
-    }))
+const PACKAGE: &str = "package";
+
+/// The interfaces that a module speaks, with what is offered to it; if there is none, what keeps it from the one that it is
+/// nearest to.
+fn spoken(interface: &Interface, offered: &Imports<Wasi>) -> (Vec<&'static str>, Vec<Problem>) {
+    let exports = |name: &str| interface.export(name).is_some();
+    let named = |prefix: &str| interface.exports.iter().any(|export| export.name.starts_with(prefix));
+    let imports_from = |module: &str| interface.imports.iter().any(|import| import.module == module);
+    // Whether there is something in it that is this interface's alone, and what is wrong.
+    let interfaces = [
+        (PACKAGE, named("__mistletoe_"), AnyPackage::problems(interface, offered)),
+        (
+            "plugin",
+            imports_from("httpwasm") || exports("run"),
+            Handler::<AnyBackend, Wasi>::problems(interface, offered),
+        ),
+        ("command", exports("_start"), Command::<AnyBackend, Wasi>::problems(interface, offered)),
+    ];
+    let spoken: Vec<_> = interfaces.iter().filter(|(_, _, problems)| problems.is_empty()).collect();
+    if !spoken.is_empty() {
+        return (spoken.into_iter().map(|(name, _, _)| *name).collect(), Vec::new());
+    }
+    let nearest = interfaces.into_iter().min_by_key(|(_, is_meant, problems)| (!is_meant, problems.len()));
+    (Vec::new(), nearest.map(|(_, _, problems)| problems).unwrap_or_default())
+}
+
+/// What a package says of itself.
+fn info(arguments: &Inspect, wasm: &[u8], offered: &Imports<Wasi>) -> Result<mistletoe::Result<String>, Failure> {
+    let backend = arguments.backend.start()?;
+    let limits = arguments.limits.get();
+    let package = deadline::compiling(&arguments.package, &arguments.limits, || {
+        AnyPackage::with_imports(&backend, wasm, offered, limits)
+    });
+    Ok(package.and_then(|package| package.session_with(log::wasi().build())?.info()))
+}
+
+/// A package's description: a document where it is one, else the string.
+fn description(text: &str) -> Value {
+    match yaml::parse(text) {
+        Ok(document @ Value::Mapping(_)) => bounded(&document, &mut { MAX_LISTED }),
+        _ => Value::String(Excerpt::of(text, MAX_STRING)),
+    }
+}
+
+/// A value with its strings cut, and of its entries so many; a `more` says how many there are besides.
+fn bounded(value: &Value, room: &mut usize) -> Value {
+    let cut = |value: &Value| match value {
+        Value::String(text) => Value::String(Excerpt::of(text, MAX_STRING)),
+        other => other.clone(),
+    };
+    match value {
+        Value::Sequence(items) => {
+            let mut shown = Vec::new();
+            for (i, item) in items.iter().enumerate() {
+                if *room == 0 {
+                    shown.push(Value::String(more(items.len() - i)));
+                    break;
+                }
+                *room -= 1;
+                shown.push(bounded(item, room));
+            }
+            Value::Sequence(shown)
+        }
+        Value::Mapping(entries) => {
+            let mut shown = Vec::new();
+            for (i, (key, value)) in entries.iter().enumerate() {
+                if *room == 0 {
+                    shown.push(("…".to_owned(), Value::String(more(entries.len() - i))));
+                    break;
+                }
+                *room -= 1;
+                shown.push((key_text(&cut(key)), bounded(value, room)));
+            }
+            shown.into_iter().collect::<Mapping>().into()
+        }
+        other => cut(other),
+    }
+}
+
+fn more(number: usize) -> String {
+    format!("and {number} more")
+}
+
+/// Texts as a list with an end.
+fn listed(mut texts: Vec<String>) -> Value {
+    let number = texts.len();
+    if number > MAX_LISTED {
+        texts.truncate(MAX_LISTED);
+        texts.push(more(number - MAX_LISTED));
+    }
+    Value::Sequence(texts.into_iter().map(Value::String).collect())
 }
 
 /// The kinds of imports and exports, as headings and as the types name them.
 const KINDS: [(&str, &str); 4] =
     [("functions", "func"), ("memories", "memory"), ("tables", "table"), ("globals", "global")];
 
-fn imports(interface: &Interface) -> Value {
+fn imports(interface: &Interface, format: ListFormat) -> Value {
+    let (listed, rest) = beginning(&interface.imports);
     let entry = |import: &Import| {
         let mut entry = Mapping::new();
-        entry.insert("module", import.module.clone());
-        entry.insert("name", import.name.clone());
-        entry.insert("type", signature(&import.ty));
+        entry.insert("module", Excerpt::of(&import.module, MAX_NAME));
+        entry.insert("name", Excerpt::of(&import.name, MAX_NAME));
+        entry.insert("type", described(&import.ty, format));
         Value::Mapping(entry)
     };
-    let mut groups = Mapping::new();
-    for (heading, kind) in KINDS {
-        let imports = interface.imports.iter().filter(|import| import.ty.kind() == kind);
-        groups.insert(heading, Value::Sequence(imports.map(entry).collect()));
-    }
-    Value::Mapping(groups)
+    let groups = KINDS.map(|(heading, kind)| {
+        (heading, Value::Sequence(listed.iter().filter(|import| import.ty.kind() == kind).map(entry).collect()))
+    });
+    grouped(groups, rest)
 }
 
-fn exports(interface: &Interface) -> Value {
-    let mut groups = Mapping::new();
-    for (heading, kind) in KINDS {
-        // A broken module may have a name twice. The names are hashed, since many long ones take long to compare.
+fn exports(interface: &Interface, format: ListFormat) -> Value {
+    let (listed, mut rest) = beginning(&interface.exports);
+    let groups = KINDS.map(|(heading, kind)| {
+        // A broken module may have a name twice, and two long ones may be shown alike.
         let mut seen = HashSet::new();
-        let exports = interface.exports.iter().filter(|export| export.ty.kind() == kind && seen.insert(&export.name));
-        let group = exports.map(|export| (export.name.clone(), Value::from(signature(&export.ty)))).collect();
-        groups.insert(heading, Value::Mapping(group));
-    }
-    Value::Mapping(groups)
+        let mut group = Vec::new();
+        for export in listed.iter().filter(|export| export.ty.kind() == kind) {
+            let name = Excerpt::of(&export.name, MAX_NAME);
+            if seen.insert(name.clone()) {
+                group.push((name, described(&export.ty, format)));
+            } else {
+                rest += 1;
+            }
+        }
+        (heading, Value::Mapping(group.into_iter().collect()))
+    });
+    grouped(groups, rest)
 }
 
-/// A type without its kind, which the heading says: `[I32] -> []`.
-fn signature(ty: &ExternType) -> String {
-    let text = ty.to_string();
-    text.strip_prefix(ty.kind()).unwrap_or(&text).trim_start().to_owned()
+/// What is listed, and how much is left out.
+fn beginning<T>(all: &[T]) -> (&[T], usize) {
+    let listed = all.get(..MAX_LISTED).unwrap_or(all);
+    (listed, all.len() - listed.len())
 }
 
-/// An error in one line, with what caused it.
-fn with_causes(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
+/// Groups under their headings, and how many entries they leave out.
+fn grouped(groups: [(&str, Value); 4], rest: usize) -> Value {
+    let mut mapping: Mapping = groups.into_iter().map(|(heading, group)| (heading.to_owned(), group)).collect();
+    if rest > 0 {
+        mapping.insert("more", Value::Int(rest as i128));
     }
-    text
+    Value::Mapping(mapping)
+}
+
+/// A type: for people as text without its kind, which the heading says, `[I32] -> []`; for programs in its parts.
+fn described(ty: &ExternType, format: ListFormat) -> Value {
+    match format {
+        ListFormat::Yaml => {
+            let text = ty.to_string();
+            Value::from(text.strip_prefix(ty.kind()).unwrap_or(&text).trim_start())
+        }
+        ListFormat::Json => serde_json::to_value(ty).map_or(Value::Null, from_json),
+    }
+}
+
+fn from_json(value: serde_json::Value) -> Value {
+    match value {
+        serde_json::Value::Null => Value::Null,
+        serde_json::Value::Bool(value) => Value::Bool(value),
+        serde_json::Value::Number(number) => number.as_i128().map_or(Value::Null, Value::Int),
+        serde_json::Value::String(text) => Value::String(text),
+        serde_json::Value::Array(items) => Value::Sequence(items.into_iter().map(from_json).collect()),
+        serde_json::Value::Object(fields) => {
+            Value::Mapping(fields.into_iter().map(|(name, value)| (name, from_json(value))).collect())
+        }
+    }
+}
+
+fn key_text(key: &Value) -> String {
+    key.as_str().map_or_else(|| key.to_text().trim_end().to_owned(), str::to_owned)
 }
 
 fn to_json(value: &Value) -> serde_json::Value {
@@ -135,8 +265,8 @@ fn to_json(value: &Value) -> serde_json::Value {
         Value::String(text) => json!(text),
         Value::Sequence(items) => items.iter().map(to_json).collect(),
         Value::Mapping(mapping) => {
-            let key = |key: &Value| key.as_str().map_or_else(|| key.to_text().trim_end().to_owned(), str::to_owned);
-            mapping.iter().map(|(name, value)| (key(name), to_json(value))).collect::<serde_json::Map<_, _>>().into()
+            let fields = mapping.iter().map(|(name, value)| (key_text(name), to_json(value)));
+            fields.collect::<serde_json::Map<_, _>>().into()
         }
     }
 }

@@ -8,6 +8,8 @@
 mod cache;
 mod call;
 mod cli;
+mod deadline;
+mod denials;
 mod failure;
 mod files;
 mod generate;
@@ -17,38 +19,61 @@ mod log;
 mod manifests;
 mod run;
 mod set;
+mod stderr;
 mod tree;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
+use mistctl_startup::stdout_is_open;
 
 use crate::cli::{Cli, ErrorFormat, Verb};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
-    let (format, result) = match Cli::try_parse() {
-        Ok(cli) => (cli.error_format, run(cli.verb, cli.error_format)),
-        // Help and versions are no errors, and clap prints its own errors better than as a message.
-        Err(error) if !error.use_stderr() || ErrorFormat::asked_for() == ErrorFormat::Text => error.exit(),
-        Err(error) => (ErrorFormat::Json, Err(Failure::usage(error.render().to_string().trim_end()))),
-    };
-    match result {
-        Ok(code) => code,
-        Err(failure) => {
-            failure.report(format);
-            ExitCode::from(failure.status())
+    let result = match Cli::try_parse() {
+        Ok(cli) => {
+            stderr::init(cli.error_format, cli.verbose);
+            run(cli.verb)
         }
-    }
+        Err(error) => {
+            stderr::init(ErrorFormat::asked_for(), false);
+            usage(&error)
+        }
+    };
+    result.unwrap_or_else(|failure| {
+        failure.report();
+        ExitCode::from(failure.status())
+    })
 }
 
-fn run(verb: Verb, format: ErrorFormat) -> Result<ExitCode, Failure> {
+/// What there is instead of a verb: help or the version, which are no errors, or wrong usage.
+fn usage(error: &clap::Error) -> Result<ExitCode, Failure> {
+    let text = error.render().to_string();
+    if !error.use_stderr() {
+        return print(&text).map(|()| ExitCode::SUCCESS);
+    }
+    let message = match error.kind() {
+        clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            "there is no verb; --help lists them".to_owned()
+        }
+        // The rest is how it is used.
+        _ => {
+            let first = text.split("\n\n").next().unwrap_or_default();
+            let words: Vec<&str> = first.trim_start_matches("error:").split_whitespace().collect();
+            words.join(" ")
+        }
+    };
+    Err(Failure::Usage { message, help: Some(text) })
+}
+
+fn run(verb: Verb) -> Result<ExitCode, Failure> {
     match verb {
-        Verb::Generate(arguments) => generate::run(&arguments, format),
-        Verb::Inspect(arguments) => inspect::run(&arguments, format),
-        Verb::Run(arguments) => return run::run(&arguments, format),
-        Verb::Call(arguments) => call::run(&arguments, format),
+        Verb::Generate(arguments) => generate::run(&arguments),
+        Verb::Inspect(arguments) => inspect::run(&arguments),
+        Verb::Run(arguments) => return run::run(&arguments),
+        Verb::Call(arguments) => call::run(&arguments),
         Verb::Backends => print(&backends()),
         #[cfg(feature = "cache")]
         Verb::Cache { verb } => cache::run(&verb),
@@ -82,6 +107,9 @@ fn print(text: &str) -> Result<(), Failure> {
 }
 
 fn print_bytes(bytes: &[u8]) -> Result<(), Failure> {
-    let mut out = io::stdout().lock();
-    out.write_all(bytes).and_then(|()| out.flush()).map_err(|error| Failure::write("standard output", error))
+    let write = || {
+        let mut out = io::stdout().lock();
+        out.write_all(bytes).and_then(|()| out.flush())
+    };
+    stdout_is_open().and_then(|()| write()).map_err(|error| Failure::write("standard output", error))
 }

@@ -1,33 +1,81 @@
 //! `mistctl run`.
 
-use std::io::{self, IsTerminal as _};
+use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use mistletoe::Command;
-use mistletoe::wasi::{self, Clock, Output, Random, Wasi};
+use mistletoe::wasi::{self, Clock, Errno, Output, Random, Wasi};
 
-use crate::cli::{ErrorFormat, Grant, Run};
-use crate::failure::{Failure, Level, Stderr, note};
-use crate::files;
+use crate::cli::{Grant, Run};
+use crate::denials::Denials;
+use crate::failure::Failure;
+use crate::stderr::Level;
+use crate::{deadline, files, stderr};
 
-pub(crate) fn run(arguments: &Run, format: ErrorFormat) -> Result<ExitCode, Failure> {
-    let wasm = files::package(&arguments.module)?;
+pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
+    let file = files::module(&arguments.module)?;
     let in_module = |error| Failure::library(&arguments.module, error);
     let limits = arguments.limits.get();
-    let command = Command::with_imports(&arguments.backend.start(format)?, &wasm, &wasi::imports::<Wasi>(), &limits);
-    let session = command.map_err(in_module)?.session_with(grants(arguments, limits.max_output, format)?);
+    let command = deadline::compiling(&arguments.module, &arguments.limits, || {
+        let wasm = files::assembled(&arguments.module, file)?;
+        Command::with_imports(&arguments.backend.start()?, &wasm, &wasi::imports::<Wasi>(), &limits).map_err(in_module)
+    })?;
+    let lost = Lost::default();
+    let session = command.session_with(grants(arguments, limits.max_output, &lost)?);
     let code = match session {
         Ok(session) => session.run().0,
         // A start function may end the program, too.
         Err(error) => error.exit_code().ok_or(error),
     };
     let code = code.map_err(in_module)?;
+    // The program was told, and may have made light of it.
+    if let Some(error) = lost.take().filter(|_| code == 0) {
+        return Err(Failure::write("standard output", error));
+    }
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
 }
 
-/// Standard output without a buffer, so that the program is told of what was written and what was not.
+/// Why a part of the standard output was lost, if it was.
+#[derive(Clone, Default)]
+struct Lost(Arc<Mutex<Option<io::Error>>>);
+
+impl Lost {
+    fn note(&self, error: io::Error) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+
+    fn take(&self) -> Option<io::Error> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A standard output that was closed when the process began.
+struct Closed(Lost);
+
+impl Write for Closed {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        mistctl_startup::stdout_is_open().map(|()| 0).inspect_err(|error| {
+            self.0.note(error.raw_os_error().map_or_else(|| error.kind().into(), io::Error::from_raw_os_error));
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Standard output for a program, without a buffer, so that the program is told of what was written and what was not.
+fn stdout(limit: u64, lost: &Lost) -> Result<Output, Failure> {
+    let lost = lost.clone();
+    if mistctl_startup::stdout_is_open().is_err() {
+        return Ok(Output::limited_stream(Closed(lost), limit));
+    }
+    Ok(open_stdout(limit)?.on_error(move |errno| lost.note(system_error(errno))))
+}
+
 #[cfg(unix)]
-fn stdout(limit: u64) -> Result<Output, Failure> {
+fn open_stdout(limit: u64) -> Result<Output, Failure> {
     use std::os::fd::AsFd;
     let stdout = io::stdout().as_fd().try_clone_to_owned();
     let stdout = stdout.map_err(|error| Failure::write("standard output", error))?;
@@ -35,41 +83,43 @@ fn stdout(limit: u64) -> Result<Output, Failure> {
 }
 
 #[cfg(not(unix))]
-fn stdout(limit: u64) -> Result<Output, Failure> {
+fn open_stdout(limit: u64) -> Result<Output, Failure> {
     Ok(Output::limited_stream(io::stdout(), limit).terminal(io::stdout().is_terminal()))
 }
 
-/// Says that a program wrote more than it may.
-fn full(stream: &'static str, limit: u64, format: ErrorFormat) -> impl FnOnce() + Send {
-    move || {
-        // An error as JSON stands alone.
-        if format == ErrorFormat::Text {
-            let text = format!("the standard {stream} is longer than {limit} bytes; --max-output raises the limit");
-            note(Level::Warning, &text);
-        }
+/// The system's word for what the program was told.
+fn system_error(errno: Errno) -> io::Error {
+    match errno {
+        Errno::NoSpc => io::ErrorKind::StorageFull.into(),
+        Errno::Pipe => io::ErrorKind::BrokenPipe.into(),
+        other => io::Error::other(other.to_string()),
     }
 }
 
-fn grants(arguments: &Run, max_output: u64, format: ErrorFormat) -> Result<Wasi, Failure> {
+/// Says that a program wrote more than it may.
+fn full(stream: &'static str, limit: u64) -> impl FnOnce() + Send {
+    move || {
+        let text = format!("the standard {stream} is longer than {limit} bytes; --max-output raises the limit");
+        stderr::note(Level::Warning, &text);
+    }
+}
+
+fn grants(arguments: &Run, max_output: u64, lost: &Lost) -> Result<Wasi, Failure> {
     let program = arguments.module.file_name().unwrap_or_default().to_string_lossy();
+    let mut denials = Denials::default();
     let mut builder = Wasi::builder()
         .args([&*program])
         .args(arguments.args.iter().map(String::as_str))
         .env(arguments.env.iter().map(|(name, value)| (name.as_str(), value.as_str())))
-        .stdout(stdout(max_output)?.on_full(full("output", max_output, format)))
+        .stdout(stdout(max_output, lost)?.on_full(full("output", max_output)))
         .stderr(
-            Output::limited_stream(Stderr, max_output)
+            Output::limited_stream(stderr::of_guest(), max_output)
                 .terminal(io::stderr().is_terminal())
-                .on_full(full("error", max_output, format)),
+                .on_full(full("error", max_output)),
         )
         .clock(Clock::System)
         .random(Random::System)
-        .on_denied(move |denied| {
-            // An error as JSON stands alone.
-            if format == ErrorFormat::Text {
-                note(Level::Denied, &denied.to_string());
-            }
-        });
+        .on_denied(move |denied| denials.hear(denied));
     builder = match &arguments.stdin {
         Some(path) if path.as_os_str() != "-" => builder.stdin_file(files::open(path)?),
         _ => builder.inherit_stdin(),

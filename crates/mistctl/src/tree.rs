@@ -1,129 +1,487 @@
-//! The files of an answer below a folder, and nowhere else.
+//! The files of an answer below a folder, and nowhere else: all of them or none.
+//!
+//! Each file is complete before the first one takes its place. Till then it is in a staging folder, inside the folder of
+//! its own that is there already: so moving it to its place is one step of one file system, whatever is mounted below the
+//! root, and a folder that cannot be written is found before anything is changed. What fails after that is taken back.
+//!
+//! A staging folder has a random name, which no package can know. A run that was killed leaves it behind, with a plan in
+//! it; the next run takes back what the plan says was half done, and removes it. A lock tells whether its run is alive.
 
-use std::fs;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::fs::{self, File, Metadata, TryLockError};
 use std::io;
 use std::path::{Component, Path, PathBuf};
-use std::process;
+use std::time::UNIX_EPOCH;
 
-use crate::failure::{Cause, Failure};
+use serde::{Deserialize, Serialize};
 
-/// Writes the files below `root`. All names are checked before anything is written, and every file is complete before
-/// the first one takes its place.
-pub(crate) fn write(root: &Path, files: &[(String, String)]) -> Result<(), Failure> {
-    let mut targets: Vec<(PathBuf, &str)> = Vec::with_capacity(files.len());
-    for (name, text) in files {
-        let target = relative(name).map_err(|problem| refused(root, name, problem))?;
-        targets.push((target, text));
+use crate::failure::Failure;
+use crate::stderr::Excerpt;
+
+/// How many files an answer may have.
+const MAX_FILES: usize = 10_000;
+/// How many folders they may be in.
+const MAX_FOLDERS: usize = 10_000;
+/// How many folders one may be inside of.
+const MAX_DEPTH: usize = 64;
+/// How many bytes of a name an error shows.
+const MAX_SHOWN: usize = 200;
+
+/// Writes the files below `root`, or nothing.
+pub(crate) fn write(package: &Path, root: &Path, files: &[(String, String)]) -> Result<(), Failure> {
+    let names = check(files).map_err(|problem| Failure::refused(package, problem))?;
+    // Before it is looked at what is there.
+    clean(root);
+    let plan = Plan::new(root, &names).map_err(|error| match error {
+        Unfit::Refused(problem) => Failure::refused(package, problem),
+        Unfit::Io(path, error) => Failure::write(path, error),
+    })?;
+    let created = Created::folders(root).map_err(|error| Failure::write(root, error))?;
+    clean(root);
+    let failed = |(path, error)| Failure::write(path, error);
+    let mut staging = Staging::new(root, plan).map_err(failed)?;
+    for (number, (_, text)) in files.iter().enumerate() {
+        staging.stage(number, text).map_err(failed)?;
     }
-    let mut sorted: Vec<&Path> = targets.iter().map(|(target, _)| target.as_path()).collect();
+    staging.place().map_err(failed)?;
+    created.keep();
+    Ok(())
+}
+
+/// The files' paths, if they are ones that can be written together.
+fn check(files: &[(String, String)]) -> Result<Vec<PathBuf>, String> {
+    if files.len() > MAX_FILES {
+        return Err(format!("its answer has {} files, {MAX_FILES} are allowed", files.len()));
+    }
+    let refused = |name: &str, problem: &str| {
+        format!("its file `{}` is refused: {problem}", Excerpt::of(name.escape_debug(), MAX_SHOWN))
+    };
+    let mut paths = Vec::with_capacity(files.len());
+    let mut folders = BTreeSet::new();
+    for (name, _) in files {
+        let path = relative(name).map_err(|problem| refused(name, &problem))?;
+        let parents = path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
+        folders.extend(parents.map(Path::to_owned));
+        if folders.len() > MAX_FOLDERS {
+            return Err(format!("its answer has more than {MAX_FOLDERS} folders"));
+        }
+        paths.push(path);
+    }
+    let mut sorted: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
     sorted.sort();
     // Sorted by their components, what lies below a path follows it at once.
     if let Some([first, second]) = sorted.array_windows().find(|[first, second]| second.starts_with(first)) {
-        return Err(refused(root, &second.to_string_lossy(), &format!("another file is called {}", first.display())));
+        let first = Excerpt::of(first.to_string_lossy().escape_debug(), MAX_SHOWN);
+        return Err(refused(&second.to_string_lossy(), &format!("another file is called `{first}`")));
     }
-    for target in &sorted {
-        check_links(root, target).map_err(|cause| refused_path(root, target, cause))?;
-    }
-
-    fs::create_dir_all(root).map_err(|error| Failure::write(root, error))?;
-    // Inside the folder, so that moving a file to its place is one step of the same file system.
-    let staging = Staging::new(root).map_err(|error| Failure::write(root, error))?;
-    for (target, text) in &targets {
-        let staged = staging.0.join(target);
-        create_parent(&staged)
-            .and_then(|()| fs::write(&staged, text))
-            .map_err(|error| Failure::write(root.join(target), error))?;
-    }
-    for (target, _) in &targets {
-        let place = root.join(target);
-        create_parent(&place)
-            .and_then(|()| fs::rename(staging.0.join(target), &place))
-            .map_err(|error| Failure::write(&place, error))?;
-    }
-    Ok(())
-}
-
-/// A folder for files that are not complete yet, which is gone in the end.
-struct Staging(PathBuf);
-
-impl Staging {
-    /// A new folder, whose name nothing else has.
-    fn new(root: &Path) -> io::Result<Self> {
-        let mut number = 0_u32;
-        loop {
-            let path = root.join(format!(".mistctl-{}-{number}", process::id()));
-            match fs::create_dir(&path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
-                result => return result.map(|()| Self(path)),
-            }
-        }
-    }
-}
-
-impl Drop for Staging {
-    fn drop(&mut self) {
-        // What cannot be removed is no reason to fail: the files are in their places, or there is an error already.
-        let _ = fs::remove_dir_all(&self.0);
-    }
+    Ok(paths)
 }
 
 /// A file's name as a path that cannot lead out of the folder it is joined to.
-fn relative(name: &str) -> Result<PathBuf, &'static str> {
+fn relative(name: &str) -> Result<PathBuf, String> {
     if name.is_empty() || name.ends_with(['/', '\\']) {
-        return Err("the name is empty");
+        return Err("the name is empty".into());
     }
     if name.contains('\0') {
-        return Err("the name has a NUL");
+        return Err("the name has a NUL".into());
     }
     // Whichever system's separators are meant.
     if name.split(['/', '\\']).any(|part| part == "..") {
-        return Err("the name has `..`");
+        return Err("the name has `..`".into());
     }
     let mut path = PathBuf::new();
-    for component in Path::new(name).components() {
+    for (depth, component) in Path::new(name).components().enumerate() {
         match component {
+            _ if depth > MAX_DEPTH => return Err(format!("it is in more than {MAX_DEPTH} folders")),
+            Component::Normal(part) if part.to_str().is_some_and(is_staging) => {
+                return Err("the name is one that staging folders have".into());
+            }
             Component::Normal(part) => path.push(part),
             Component::CurDir => {}
-            Component::ParentDir => return Err("the name has `..`"),
-            Component::RootDir | Component::Prefix(_) => return Err("the name is absolute"),
+            Component::ParentDir => return Err("the name has `..`".into()),
+            Component::RootDir | Component::Prefix(_) => return Err("the name is absolute".into()),
         }
     }
-    if path.as_os_str().is_empty() { Err("the name is empty") } else { Ok(path) }
+    if path.as_os_str().is_empty() { Err("the name is empty".into()) } else { Ok(path) }
 }
 
-/// Refuses a path with a symbolic link on its way or at its end, or with anything in the place of a folder or a file
-/// that is none.
-fn check_links(root: &Path, target: &Path) -> Result<(), Cause> {
-    let mut path = root.to_owned();
-    let mut parts = target.components().peekable();
-    while let Some(part) = parts.next() {
-        path.push(part);
-        match fs::symlink_metadata(&path) {
-            Ok(metadata) if metadata.is_symlink() => return Err("the name goes through a symbolic link".into()),
-            Ok(metadata) if parts.peek().is_some() && !metadata.is_dir() => return Err("a file is in the way".into()),
-            Ok(metadata) if parts.peek().is_none() && !metadata.is_file() => {
-                return Err("a folder is in the way".into());
+/// What is to be done, and, while it is done, what has to be known to take it back. Paths are relative to the root.
+#[derive(Debug, Deserialize, Serialize)]
+struct Plan {
+    /// Folders that are there already, and get something new: each has a staging folder.
+    stages: BTreeSet<PathBuf>,
+    /// Folders that are to be made, each behind the one that it is in.
+    folders: BTreeSet<PathBuf>,
+    files: Vec<Planned>,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct Planned {
+    path: PathBuf,
+    /// Where its staging folder is.
+    stage: PathBuf,
+    /// What the staged file is told by.
+    identity: Option<Identity>,
+}
+
+/// Tells a file from one that somebody else has put in its place, or written to.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+struct Identity {
+    inode: u64,
+    length: u64,
+    modified: Option<u128>,
+}
+
+/// What could not be done where.
+type Failed = (PathBuf, io::Error);
+
+/// Why something cannot be planned.
+enum Unfit {
+    Refused(String),
+    Io(PathBuf, io::Error),
+}
+
+impl Plan {
+    /// Looks at what is there. Refuses a path with a symbolic link on its way or at its end, or with anything in the place
+    /// of a folder or a file that is none.
+    fn new(root: &Path, paths: &[PathBuf]) -> Result<Self, Unfit> {
+        let refused = |path: &Path, problem: &str| {
+            let name = Excerpt::of(path.to_string_lossy().escape_debug(), MAX_SHOWN);
+            Unfit::Refused(format!("its file `{name}` is refused: {problem}"))
+        };
+        let look = |path: &Path| match fs::symlink_metadata(root.join(path)) {
+            Ok(metadata) => Ok(Some(metadata)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Unfit::Io(root.join(path), error)),
+        };
+        // For each folder the one above it, or itself, that is there.
+        let mut stages: BTreeMap<PathBuf, PathBuf> = BTreeMap::from([(PathBuf::new(), PathBuf::new())]);
+        let mut plan = Self { stages: BTreeSet::new(), folders: BTreeSet::new(), files: Vec::new() };
+        for path in paths {
+            let parents: Vec<&Path> = path.ancestors().skip(1).collect();
+            for folder in parents.iter().rev().copied() {
+                if stages.contains_key(folder) {
+                    continue;
+                }
+                let above = folder.parent().unwrap_or(Path::new(""));
+                let stage = match plan.folders.contains(above) {
+                    true => None,
+                    false => look(folder)?,
+                };
+                let stage = match stage {
+                    Some(found) if found.is_symlink() => {
+                        return Err(refused(path, "the name goes through a symbolic link"));
+                    }
+                    Some(found) if !found.is_dir() => return Err(refused(path, "a file is in the way")),
+                    Some(_) => folder.to_owned(),
+                    None => {
+                        plan.folders.insert(folder.to_owned());
+                        stages.get(above).cloned().unwrap_or_default()
+                    }
+                };
+                stages.insert(folder.to_owned(), stage);
             }
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(error.into()),
+            let parent = path.parent().unwrap_or(Path::new(""));
+            let found = if plan.folders.contains(parent) { None } else { look(path)? };
+            match found {
+                Some(found) if found.is_symlink() => {
+                    return Err(refused(path, "the name goes through a symbolic link"));
+                }
+                Some(found) if !found.is_file() => return Err(refused(path, "what is there is no file")),
+                _ => {}
+            }
+            let stage = stages.get(parent).cloned().unwrap_or_default();
+            plan.stages.insert(stage.clone());
+            plan.files.push(Planned { path: path.clone(), stage, identity: None });
+        }
+        Ok(plan)
+    }
+
+    /// Puts every file into its place.
+    fn place(&self, root: &Path, name: &str) -> Result<(), Failed> {
+        for folder in &self.folders {
+            let folder = root.join(folder);
+            match fs::create_dir(&folder) {
+                // Another run's, perhaps.
+                Err(_) if fs::symlink_metadata(&folder).is_ok_and(|found| found.is_dir()) => {}
+                result => result.map_err(|error| (folder, error))?,
+            }
+        }
+        let mut placed = HashSet::new();
+        for (number, file) in self.files.iter().enumerate() {
+            let place = root.join(&file.path);
+            file.place(&place, &root.join(&file.stage).join(name), number, &mut placed)
+                .map_err(|error| (place, error))?;
+        }
+        Ok(())
+    }
+
+    /// Takes back what was placed, as far as it is still what was placed.
+    fn take_back(&self, root: &Path, name: &str) {
+        for (number, file) in self.files.iter().enumerate().rev() {
+            file.take_back(&root.join(&file.path), &root.join(&file.stage).join(name), number);
+        }
+        for folder in self.folders.iter().rev() {
+            // One that is not empty holds somebody else's files.
+            let _ = fs::remove_dir(root.join(folder));
         }
     }
-    Ok(())
 }
 
-fn create_parent(path: &Path) -> io::Result<()> {
-    path.parent().map_or(Ok(()), fs::create_dir_all)
+impl Planned {
+    /// `placed` has what was placed before.
+    fn place(&self, place: &Path, stage: &Path, number: usize, placed: &mut HashSet<Identity>) -> io::Result<()> {
+        let (new, old) = (stage.join(new(number)), stage.join(old(number)));
+        match fs::symlink_metadata(place) {
+            // A file system may take two names of an answer for one. And what is there now may have come meanwhile.
+            Ok(found) if !found.is_file() || cfg!(unix) && placed.contains(&Identity::of(&found)) => {
+                return Err(io::ErrorKind::AlreadyExists.into());
+            }
+            // A second name for what is replaced, so that there is a file at any time; where there can be none, another one.
+            Ok(_) => fs::hard_link(place, &old).or_else(|_| fs::rename(place, &old))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        fs::rename(new, place)?;
+        placed.extend(self.identity);
+        Ok(())
+    }
+
+    fn take_back(&self, place: &Path, stage: &Path, number: usize) {
+        let found = fs::symlink_metadata(place).ok();
+        let is_placed = found.as_ref().is_some_and(|found| Some(Identity::of(found)) == self.identity);
+        let old = stage.join(old(number));
+        let replaced = fs::symlink_metadata(&old).is_ok();
+        // What cannot be taken back stays as it is: there is an error already.
+        if replaced && (is_placed || found.is_none()) {
+            let _ = fs::rename(old, place);
+        } else if is_placed {
+            let _ = fs::remove_file(place);
+        }
+    }
 }
 
-fn refused(root: &Path, name: &str, problem: &str) -> Failure {
-    Failure::write(root, &*format!("the package's file {name:?} is refused: {problem}"))
+impl Identity {
+    fn of(metadata: &Metadata) -> Self {
+        #[cfg(unix)]
+        let inode = std::os::unix::fs::MetadataExt::ino(metadata);
+        #[cfg(not(unix))]
+        let inode = 0;
+        let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+        Self { inode, length: metadata.len(), modified: modified.map(|time| time.as_nanos()) }
+    }
 }
 
-fn refused_path(root: &Path, target: &Path, cause: Cause) -> Failure {
-    match cause {
-        Cause::Other(problem) => refused(root, &target.to_string_lossy(), &problem),
-        Cause::Io(error) => Failure::write(root.join(target), error),
+/// A staged file's name: its number in the answer.
+fn new(number: usize) -> String {
+    number.to_string()
+}
+
+/// The name of a file that is replaced.
+fn old(number: usize) -> String {
+    format!("{number}.old")
+}
+
+/// Held by a run for as long as it lives.
+const LOCK: &str = "lock";
+/// The plan, before anything is placed.
+const PLAN: &str = "plan";
+/// The plan while files are placed: what is there then is to be taken back.
+const PLACING: &str = "placing";
+
+/// How many bytes a plan may have: each file's path twice, no longer than systems let it be.
+const MAX_PLAN: u64 = 128 << 20;
+
+/// Folders for files that are not complete yet, one in each folder that gets some. They are gone in the end.
+struct Staging<'a> {
+    root: &'a Path,
+    name: String,
+    plan: Plan,
+    _lock: File,
+}
+
+impl<'a> Staging<'a> {
+    fn new(root: &'a Path, plan: Plan) -> Result<Self, Failed> {
+        let (name, lock) = Self::begin(root).map_err(|error| (root.to_owned(), error))?;
+        let staging = Self { root, name, plan, _lock: lock };
+        staging.write_plan(PLAN)?;
+        for folder in staging.plan.stages.iter().filter(|folder| !folder.as_os_str().is_empty()) {
+            let folder = staging.root.join(folder);
+            fs::create_dir(folder.join(&staging.name)).map_err(|error| (folder, error))?;
+        }
+        Ok(staging)
+    }
+
+    /// A new folder in the root, and the lock in it.
+    fn begin(root: &Path) -> io::Result<(String, File)> {
+        loop {
+            let name = staging_name()?;
+            let stage = root.join(&name);
+            fs::create_dir(&stage)?;
+            let lock = match File::create_new(stage.join(LOCK)) {
+                Ok(lock) => lock,
+                // A run that cleans up may take the folder away as long as it is not locked.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => {
+                    let _ = fs::remove_dir(&stage);
+                    return Err(error);
+                }
+            };
+            // Where there are no locks, nobody takes away what a run leaves behind.
+            let is_taken = matches!(lock.try_lock(), Err(TryLockError::WouldBlock));
+            if !is_taken && stage.join(LOCK).exists() {
+                return Ok((name, lock));
+            }
+        }
+    }
+
+    fn write_plan(&self, name: &str) -> Result<(), Failed> {
+        let plan = serde_json::to_vec(&self.plan).map_err(io::Error::other);
+        let written = plan.and_then(|plan| fs::write(self.root.join(&self.name).join(name), plan));
+        written.map_err(|error| (self.root.to_owned(), error))
+    }
+
+    /// Writes a file where it is not in its place yet.
+    fn stage(&mut self, number: usize, text: &str) -> Result<(), Failed> {
+        let Some(file) = self.plan.files.get_mut(number) else { return Ok(()) };
+        let path = self.root.join(&file.stage).join(&self.name).join(new(number));
+        let written = fs::write(&path, text).and_then(|()| fs::symlink_metadata(&path));
+        let metadata = written.map_err(|error| (self.root.join(&file.path), error))?;
+        file.identity = Some(Identity::of(&metadata));
+        Ok(())
+    }
+
+    /// Moves all files to their places, or none.
+    fn place(self) -> Result<(), Failed> {
+        self.write_plan(PLACING)?;
+        let placed = self.plan.place(self.root, &self.name);
+        if placed.is_err() {
+            self.plan.take_back(self.root, &self.name);
+        }
+        // From here on nothing is taken back.
+        let _ = fs::remove_file(self.root.join(&self.name).join(PLACING));
+        placed
+    }
+}
+
+impl Drop for Staging<'_> {
+    fn drop(&mut self) {
+        remove(self.root, &self.name, &self.plan);
+    }
+}
+
+/// Removes staging folders. What cannot be removed is no reason to fail: the files are in their places, or there is an
+/// error already.
+fn remove(root: &Path, name: &str, plan: &Plan) {
+    for folder in plan.stages.iter().filter(|folder| !folder.as_os_str().is_empty()) {
+        let _ = fs::remove_dir_all(root.join(folder).join(name));
+    }
+    // The last one, since the plan is in it.
+    let _ = fs::remove_dir_all(root.join(name));
+}
+
+/// Takes away what runs left behind that were killed.
+fn clean(root: &Path) {
+    let Ok(entries) = fs::read_dir(root) else { return };
+    for entry in entries.flatten() {
+        let is_folder = entry.file_type().is_ok_and(|ty| ty.is_dir());
+        if let Some(name) = entry.file_name().to_str().filter(|name| is_folder && is_staging(name)) {
+            clean_one(root, name);
+        }
+    }
+}
+
+/// Nothing is touched that is not a killed run's.
+fn clean_one(root: &Path, name: &str) {
+    let stage = root.join(name);
+    let Ok(lock) = File::options().read(true).write(true).open(stage.join(LOCK)) else {
+        // Killed at once. A folder that is not empty stays.
+        let _ = fs::remove_dir(stage);
+        return;
+    };
+    // Its run is alive, or nobody can tell.
+    if let Err(TryLockError::WouldBlock | TryLockError::Error(_)) = lock.try_lock() {
+        return;
+    }
+    let read = |file: &str| {
+        let file = stage.join(file);
+        let is_plan = |found: Metadata| found.is_file() && found.len() <= MAX_PLAN;
+        let text = fs::symlink_metadata(&file).is_ok_and(is_plan).then(|| fs::read(&file).ok())??;
+        let plan: Plan = serde_json::from_slice(&text).ok()?;
+        plan.is_sound(root).then_some(plan)
+    };
+    let (placing, plan) = (read(PLACING), read(PLAN));
+    if let Some(plan) = &placing {
+        plan.take_back(root, name);
+    }
+    let nothing = Plan { stages: BTreeSet::new(), folders: BTreeSet::new(), files: Vec::new() };
+    remove(root, name, &placing.or(plan).unwrap_or(nothing));
+}
+
+impl Plan {
+    /// Whether the paths of a plan that was read stay below the root.
+    fn is_sound(&self, root: &Path) -> bool {
+        let files = self.files.iter().map(|file| &file.path);
+        let is_relative = |path: &PathBuf| {
+            path.components().all(|component| matches!(component, Component::Normal(_)))
+                && path.ancestors().skip(1).all(|parent| {
+                    let found = fs::symlink_metadata(root.join(parent));
+                    parent.as_os_str().is_empty() || !found.is_ok_and(|found| found.is_symlink())
+                })
+        };
+        let stages = self.files.iter().map(|file| &file.stage);
+        let is_folder = |path: &PathBuf| is_relative(&path.join("x"));
+        files.chain(&self.folders).all(is_relative) && stages.chain(&self.stages).all(is_folder)
+    }
+}
+
+const PREFIX: &str = ".mistctl-";
+const SUFFIX: &str = ".tmp";
+
+/// `.mistctl-`, 32 random digits, `.tmp`.
+fn staging_name() -> io::Result<String> {
+    let mut random = [0; 16];
+    getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
+    Ok(format!("{PREFIX}{:032x}{SUFFIX}", u128::from_ne_bytes(random)))
+}
+
+/// Whether a name is of that form, in small or in capital letters: some file systems do not tell them apart.
+fn is_staging(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let digits = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX));
+    digits.is_some_and(|digits| digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
+}
+
+/// Folders that were made for the root, from the outermost on, and are removed unless they are kept.
+struct Created(Vec<PathBuf>);
+
+impl Created {
+    fn folders(root: &Path) -> io::Result<Self> {
+        let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+        let missing: Vec<&Path> = root.ancestors().take_while(is_missing).collect();
+        let mut created = Self(Vec::new());
+        for folder in missing.into_iter().rev() {
+            match fs::create_dir(folder) {
+                Ok(()) => created.0.push(folder.to_owned()),
+                // `a/.`, or another run's.
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(created)
+    }
+
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Created {
+    fn drop(&mut self) {
+        for folder in self.0.iter().rev() {
+            // One that is not empty holds somebody else's files.
+            let _ = fs::remove_dir(folder);
+        }
     }
 }
 
@@ -154,7 +512,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let root = folder.path().join("new/out");
         for _ in 0..2 {
-            write(&root, &files(&["a.yaml", "b/c/d.yaml", "./e"])).expect("written");
+            write(Path::new("p.wasm"), &root, &files(&["a.yaml", "b/c/d.yaml", "./e"])).expect("written");
         }
         let expected = ["a.yaml", "b", "b/c", "b/c/d.yaml", "e"].map(|name| root.join(name));
         assert_eq!(below(&root), expected);
@@ -181,7 +539,7 @@ mod tests {
         ] {
             let folder = tempfile::tempdir().expect("a folder");
             let root = folder.path().join("out");
-            let failure = write(&root, &files(&["a.yaml", bad])).expect_err(bad);
+            let failure = write(Path::new("p.wasm"), &root, &files(&["a.yaml", bad])).expect_err(bad);
             assert_eq!(failure.status(), 3, "{bad}");
             let left: Vec<_> = below(folder.path()).into_iter().filter(|path| *path != root).collect();
             assert_eq!(left, [] as [PathBuf; 0], "{bad}");
@@ -198,9 +556,82 @@ mod tests {
         std::os::unix::fs::symlink(&outside, root.join("link")).expect("made");
         std::os::unix::fs::symlink(outside.join("new"), root.join("dangling")).expect("made");
         for name in ["link/x", "link", "dangling"] {
-            write(&root, &files(&["a.yaml", name])).expect_err(name);
+            write(Path::new("p.wasm"), &root, &files(&["a.yaml", name])).expect_err(name);
             assert_eq!(below(&outside), [] as [PathBuf; 0], "{name}");
             assert!(!root.join("a.yaml").exists(), "{name}");
         }
+    }
+
+    /// A root with something of the user's, and an answer that replaces some of it.
+    fn beginning() -> (tempfile::TempDir, Vec<(String, String)>) {
+        let folder = tempfile::tempdir().expect("a folder");
+        fs::create_dir_all(folder.path().join("there")).expect("made");
+        for name in ["a.yaml", "there/b.yaml", "mine"] {
+            fs::write(folder.path().join(name), "old").expect("written");
+        }
+        (folder, files(&["a.yaml", "there/b.yaml", "there/new/c.yaml", "new/d/e.yaml", "f.yaml"]))
+    }
+
+    fn contents(root: &Path) -> Vec<(PathBuf, Option<String>)> {
+        below(root).into_iter().map(|path| (path.clone(), fs::read_to_string(path).ok())).collect()
+    }
+
+    /// A run that is killed when so many files are in their places.
+    fn killed(root: &Path, files: &[(String, String)], placed: usize) {
+        let plan = Plan::new(root, &check(files).expect("good names")).ok().expect("a plan");
+        let mut staging = Staging::new(root, plan).expect("a staging folder");
+        for (number, (_, text)) in files.iter().enumerate() {
+            staging.stage(number, text).expect("staged");
+        }
+        staging.write_plan(PLACING).expect("written");
+        let Plan { folders, files, .. } = &staging.plan;
+        folders.iter().for_each(|folder| fs::create_dir(root.join(folder)).expect("made"));
+        for (number, file) in files.iter().enumerate().take(placed) {
+            let (place, stage) = (root.join(&file.path), root.join(&file.stage).join(&staging.name));
+            file.place(&place, &stage, number, &mut HashSet::new()).expect("placed");
+        }
+        // As the system does it.
+        staging._lock.unlock().expect("unlocked");
+        std::mem::forget(staging);
+    }
+
+    #[test]
+    fn what_a_killed_run_has_placed_is_taken_back() {
+        for placed in 0..=5 {
+            let (folder, files) = beginning();
+            let root = folder.path();
+            let before = contents(root);
+            killed(root, &files, placed);
+            assert_ne!(contents(root), before);
+            clean(root);
+            assert_eq!(contents(root), before, "{placed} were placed");
+        }
+    }
+
+    #[test]
+    fn the_next_run_writes_where_a_killed_one_had_begun() {
+        let (folder, files) = beginning();
+        killed(folder.path(), &files, 4);
+        let names = ["there/new/c.yaml", "new"].map(|name| (name.to_owned(), "next".to_owned()));
+        write(Path::new("p.wasm"), folder.path(), &names).expect("written");
+        let expected = ["a.yaml", "mine", "new", "there", "there/b.yaml", "there/new", "there/new/c.yaml"];
+        assert_eq!(below(folder.path()), expected.map(|name| folder.path().join(name)));
+    }
+
+    #[test]
+    fn what_somebody_changed_after_a_run_was_killed_stays() {
+        let (folder, files) = beginning();
+        let root = folder.path();
+        killed(root, &files, 5);
+        fs::write(root.join("a.yaml"), "changed in its place").expect("written");
+        fs::write(root.join("other"), "moved here").expect("written");
+        fs::rename(root.join("other"), root.join("f.yaml")).expect("renamed");
+        fs::write(root.join("new/d/mine"), "new").expect("written");
+        clean(root);
+        let kept = ["a.yaml", "f.yaml", "mine", "new", "new/d", "new/d/mine", "there", "there/b.yaml"];
+        assert_eq!(below(root), kept.map(|name| root.join(name)));
+        assert_eq!(fs::read_to_string(root.join("a.yaml")).expect("read"), "changed in its place");
+        assert_eq!(fs::read_to_string(root.join("f.yaml")).expect("read"), "moved here");
+        assert_eq!(fs::read_to_string(root.join("there/b.yaml")).expect("read"), "old");
     }
 }

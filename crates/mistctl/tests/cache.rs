@@ -77,9 +77,11 @@ fn a_broken_entry_is_a_warning_and_the_answer_is_good() {
         let warning = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(warning.starts_with("warning: ") && warning.contains("is not what was written"), "{warning}");
         assert_eq!(stdout(mistctl(&cache, &["generate", "--backend", backend])), good);
-        // As JSON there are errors alone.
         break_it();
-        assert_eq!(stdout(mistctl(&cache, &["generate", "--error-format", "json", "--backend", backend])), good);
+        let output = mistctl(&cache, &["generate", "--error-format", "json", "--backend", backend]);
+        assert_eq!(String::from_utf8_lossy(&output.stdout), good);
+        let warning: serde_json::Value = serde_json::from_slice(&output.stderr).expect("one object");
+        assert_eq!(warning["level"], "warning");
     }
 }
 

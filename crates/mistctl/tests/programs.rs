@@ -13,6 +13,7 @@ use rustix::fs::OFlags;
 use rustix::pty::{self, OpenptFlags};
 use serde_json::{Value, json};
 
+#[allow(dead_code, reason = "not every test needs all of it")]
 mod support;
 
 use support::{Scratch, answering, backends, command, escaped, example, fed, mistctl, result, text};
@@ -365,12 +366,12 @@ fn every_export_and_import_that_is_not_there_is_listed() {
           (import "wasi_snapshot_preview1" "proc_exit" (func (param i64))))"#;
     let module = scratch.file("p.wat", module);
     let imports = [
-        json!({"problem": "unknown-import", "module": "env", "name": "one", "found": "func [I32] -> []"}),
-        json!({"problem": "unknown-import", "module": "env", "name": "two", "found": "func [] -> [I64]"}),
+        json!({"problem": "unknown-import", "module": "env", "name": "one", "found": {"kind": "func", "params": ["I32"], "results": []}}),
+        json!({"problem": "unknown-import", "module": "env", "name": "two", "found": {"kind": "func", "params": [], "results": ["I64"]}}),
         json!({"problem": "unknown-import", "module": "wasi_snapshot_preview1", "name": "no_such",
-               "found": "func [] -> []"}),
+               "found": {"kind": "func", "params": [], "results": []}}),
         json!({"problem": "mistyped-import", "module": "wasi_snapshot_preview1", "name": "proc_exit",
-               "expected": "func [I32] -> []", "found": "func [I64] -> []"}),
+               "expected": {"kind": "func", "params": ["I32"], "results": []}, "found": {"kind": "func", "params": ["I64"], "results": []}}),
     ];
     for (verb, exports) in [("run", &["memory", "_start"][..]), ("call", &["memory", "malloc", "free", "run"])] {
         let report = report(&mistctl(&[verb, &module, "--error-format", "json"]));
@@ -1172,7 +1173,7 @@ fn what_a_package_writes_to_wasi_is_its_log_on_stderr_alone() {
         }
         let output = mistctl(&["inspect", &good, "-o", "json", "--backend", &backend]);
         let listing: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        assert_eq!((&listing["info"], output.status.code()), (&json!("info"), Some(0)), "{backend}");
+        assert_eq!((&listing["info"]["kind"], output.status.code()), (&json!("MistPackage"), Some(0)), "{backend}");
     }
 }
 
@@ -1207,8 +1208,9 @@ fn an_error_begins_a_line_of_its_own_and_is_the_guests_rather_than_the_outputs()
         assert!(text(&output.stderr).starts_with(&expected), "{}", text(&output.stderr));
         let output = command(&arguments).args(["--error-format", "json"]).output().expect("mistctl starts");
         let (wrote, error) = text(&output.stderr).split_once('\n').expect("two lines");
+        assert_eq!(wrote, r#"{"level":"stderr","message":"abc"}"#);
         let error: Value = serde_json::from_str(error).expect("JSON");
-        assert_eq!((wrote, &error["trap"], output.status.code()), ("abc", &json!("unreachable"), Some(3)));
+        assert_eq!((&error["trap"], output.status.code()), (&json!("unreachable"), Some(3)));
     }
 }
 
@@ -1231,22 +1233,34 @@ fn a_log_cannot_steer_the_terminal() {
 }
 
 #[test]
-fn an_error_as_json_stands_alone_without_a_log() {
+fn a_log_in_json_is_one_object_a_line_and_comes_before_the_error() {
     let scratch = Scratch::new();
     let good = scratch.file("good.wat", doing(LOG, &logging(), &result("  result: Ok\n  files: {a: 'a: 1'}\n")));
     let trap = logging() + "(unreachable)";
     let package = scratch.file("package.wat", doing(LOG, &trap, ""));
     let plugin = scratch.file("plugin.wat", plugin(LOG, &trap));
+    let log = [json!({"level": "log", "message": "to one"}), json!({"level": "log", "message": "to two"})];
+    let lines = |output: &Output| -> Vec<Value> {
+        text(&output.stderr).lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
+    };
     for backend in backends() {
         for arguments in [&["generate", "x", "-p", &package][..], &["inspect", &package], &["call", &plugin]] {
             let mut command = command(arguments);
             let output = command.args(["--backend", &backend, "--error-format", "json"]).output();
-            let report = report(&output.expect("mistctl starts"));
-            assert_eq!(report["kind"], "trap", "{arguments:?} on {backend}");
+            let mut lines = lines(&output.expect("mistctl starts"));
+            let error = lines.pop().expect("an error");
+            assert_eq!(
+                (&error["level"], &error["kind"]),
+                (&json!("error"), &json!("trap")),
+                "{arguments:?} on {backend}"
+            );
+            // The streams are two.
+            lines.sort_by_key(Value::to_string);
+            assert_eq!(lines, log, "{arguments:?} on {backend}");
         }
     }
     let output = mistctl(&["generate", "x", "-p", &good, "--error-format", "json"]);
-    assert_eq!(ended(&output), ("a: 1\n", "", Some(0)));
+    assert_eq!((text(&output.stdout), output.status.code(), lines(&output).len()), ("a: 1\n", Some(0), 2));
 }
 
 #[test]

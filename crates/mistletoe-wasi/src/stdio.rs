@@ -17,9 +17,11 @@ pub struct Output {
     sink: Sink,
     terminal: bool,
     on_full: Option<OnFull>,
+    on_error: Option<OnError>,
 }
 
 type OnFull = Box<dyn FnOnce() + Send>;
+type OnError = Box<dyn FnMut(Errno) + Send>;
 
 enum Sink {
     Captured { bytes: Vec<u8>, limit: usize },
@@ -71,13 +73,20 @@ impl Output {
     }
 
     fn new(sink: Sink) -> Self {
-        Self { sink, terminal: false, on_full: None }
+        Self { sink, terminal: false, on_full: None, on_error: None }
     }
 
     /// Hears of it when a guest first writes more than there is room for.
     #[must_use]
     pub fn on_full(mut self, hears: impl FnOnce() + Send + 'static) -> Self {
         self.on_full = Some(Box::new(hears));
+        self
+    }
+
+    /// Hears of it when what the guest writes cannot be written, which a guest may make light of.
+    #[must_use]
+    pub fn on_error(mut self, hears: impl FnMut(Errno) + Send + 'static) -> Self {
+        self.on_error = Some(Box::new(hears));
         self
     }
 
@@ -113,7 +122,11 @@ impl Output {
             Sink::Stream { room, .. } => usize::try_from(*room).unwrap_or(usize::MAX),
         };
         let fits = &bytes[..bytes.len().min(room)];
-        let written = self.sink.write(fits, work)?;
+        let written = self.sink.write(fits, work).inspect_err(|errno| {
+            if let Some(hears) = self.on_error.as_mut().filter(|_| *errno != Errno::TimedOut) {
+                hears(*errno);
+            }
+        })?;
         if written == bytes.len() || written < fits.len() {
             return Ok(written);
         }

@@ -10,8 +10,8 @@ use std::thread;
 pub(crate) const ANSWERING: &str = r#"
 (module
   (memory (export "memory") 1)
-  (data (i32.const 16) "\20\00\00\00\04\00\00\00")
-  (data (i32.const 32) "info")
+  (data (i32.const 16) "\00\80\00\00\49\00\00\00")
+  (data (i32.const 0x8000) "apiVersion: mistletoe.dev/v1alpha1\nkind: MistPackage\nmetadata: {name: n}\n")
   (data (i32.const 64) "ANSWER")
   (func (export "__mistletoe_info") (result i32) (i32.const 16))
   (func (export "__mistletoe_alloc") (param i32) (result i32) (i32.const 4096))
@@ -20,6 +20,15 @@ pub(crate) const ANSWERING: &str = r#"
     (i64.store (i32.const 8) (i64.const LENGTH_AND_ADDRESS))
     (i32.const 8)))
 "#;
+
+/// The same package with another description.
+pub(crate) fn describing(info: &str) -> String {
+    let fat = escaped([0x1_0000u32.to_le_bytes(), (info.len() as u32).to_le_bytes()].concat());
+    answering(&result("  result: Ok\n"))
+        .replace(r#"(memory (export "memory") 1)"#, r#"(memory (export "memory") 9)"#)
+        .replace(r#"\00\80\00\00\49\00\00\00"#, &fat)
+        .replacen("(memory", &format!(r#"(data (i32.const 0x10000) "{}") (memory"#, escaped(info)), 1)
+}
 
 /// A package in text that gives this answer to any input.
 pub(crate) fn answering(answer: &str) -> String {

@@ -1,0 +1,30 @@
+//! The end of what cannot be interrupted: a compilation.
+
+use std::path::Path;
+use std::process;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+
+use crate::cli::Limits;
+use crate::failure::Failure;
+
+/// Makes a module ready to run, within the time that there is for it. When that is over, the process ends: no engine can
+/// be told to stop.
+pub(crate) fn compiling<R>(module: &Path, limits: &Limits, compile: impl FnOnce() -> R) -> R {
+    let Some(limit) = limits.compilation() else { return compile() };
+    let (compiled, waiting) = mpsc::channel::<()>();
+    let late = Failure::Compilation { file: module.display().to_string(), limit };
+    let watch = move || {
+        if waiting.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            late.report();
+            process::exit(late.status().into());
+        }
+    };
+    // Compiling stays on the main thread, which has the larger stack. Without a second one there is no watch.
+    let watch = thread::Builder::new().spawn(watch).ok();
+    let result = compile();
+    drop(compiled);
+    // If the time is over already, this does not come back.
+    let _ = watch.map(thread::JoinHandle::join);
+    result
+}
