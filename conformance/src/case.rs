@@ -30,7 +30,7 @@ pub struct Case {
 }
 
 /// The `;;!` lines of a fixture. Of an expected error only the fields that are named count; `false` says that a field is
-/// absent.
+/// absent. The types of problems are written as text: `func [I32] -> []`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
