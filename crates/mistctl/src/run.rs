@@ -90,8 +90,10 @@ fn open_stdout(limit: u64) -> Result<Output, Failure> {
 /// The system's word for what the program was told.
 fn system_error(errno: Errno) -> io::Error {
     match errno {
-        Errno::NoSpc => io::ErrorKind::StorageFull.into(),
-        Errno::Pipe => io::ErrorKind::BrokenPipe.into(),
+        #[cfg(unix)]
+        Errno::NoSpc => io::Error::from_raw_os_error(libc::ENOSPC),
+        #[cfg(unix)]
+        Errno::Pipe => io::Error::from_raw_os_error(libc::EPIPE),
         other => io::Error::other(other.to_string()),
     }
 }
