@@ -4,16 +4,18 @@
 //!
 //! An argument selects the rows whose names contain it.
 
+#[path = "compile_cost/no_engine.rs"]
+mod no_engine;
+
 use std::hint::black_box;
 use std::path::Path;
 
-use mistletoe::host::{Data, HostFunc};
-use mistletoe::types::FuncType;
 use mistletoe::wasi::{Wasi, imports};
-use mistletoe::{AnyPackage, Backend, Instance, Limits, Package, Result, ValidModule};
+use mistletoe::{AnyPackage, Limits, Package};
 use mistletoe_benches::by_hand;
 use mistletoe_benches::by_hand::wasmtime::Settings;
 use mistletoe_benches::interleaved::Comparison;
+use no_engine::NoEngine;
 
 const ENGINES: [&str; 3] = ["wasmtime", "wasmer", "wasmi"];
 const INPUT: &str = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistInput\ndata:\n  name: my-namespace\n";
@@ -217,57 +219,5 @@ fn main() {
     }
     for (name, wasm) in packages().filter(|(name, _)| format!("preparation of {name}").contains(&filter)) {
         preparation(&name, &wasm);
-    }
-}
-
-/// What is left without an engine: the layer's own part of compiling.
-#[derive(Clone)]
-struct NoEngine;
-
-enum NoInstance {}
-
-impl Backend for NoEngine {
-    type Module = ();
-    type Instance = NoInstance;
-
-    fn name(&self) -> &'static str {
-        "none"
-    }
-
-    fn compile(&self, module: &ValidModule<'_>, _: &[HostFunc]) -> Result<()> {
-        black_box(module.bytes());
-        Ok(())
-    }
-
-    fn instantiate(&self, (): &(), _: Data) -> Result<NoInstance> {
-        unimplemented!("nothing is called")
-    }
-}
-
-impl Instance for NoInstance {
-    type Func = ();
-
-    fn func(&mut self, _: &str, _: &FuncType) -> Result<()> {
-        match *self {}
-    }
-
-    fn call(&mut self, (): &(), _: &mut [u64]) -> Result<()> {
-        match *self {}
-    }
-
-    fn memory(&self) -> &[u8] {
-        match *self {}
-    }
-
-    fn data(&self) -> &Data {
-        match *self {}
-    }
-
-    fn data_mut(&mut self) -> &mut Data {
-        match *self {}
-    }
-
-    fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
-        match *self {}
     }
 }
