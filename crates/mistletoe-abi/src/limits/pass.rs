@@ -50,6 +50,10 @@ const CALL_ROOM: u32 = 8;
 /// A loop that takes up no more bytes than this is unrolled, to so many turns.
 const SMALL_LOOP: usize = 96;
 const UNROLLED: u64 = 4;
+/// For a deadline alone: a place to tick around a loop is dear to compile, and so is a count that many loops hand on. A
+/// function has such places for so many loops, and for one more for each so many bytes.
+const FREE_LOOPS: usize = 2;
+const LOOP_BYTES: usize = 32;
 /// For a deadline alone: instructions, and units of what costs in proportion, that make up a turn, as powers of 2. The
 /// latter take their time on some engines.
 const TURN: u8 = 7;
@@ -198,6 +202,10 @@ pub(crate) struct Body {
     pub(crate) refers: bool,
     /// How many loops with a place to tick around them are open.
     around: u32,
+    /// How many loops have begun.
+    loops: usize,
+    /// They are too many for such places around all of them.
+    dense: bool,
 }
 
 impl Body {
@@ -209,6 +217,7 @@ impl Body {
         self.frames.clear();
         (self.dead, self.calls, self.bulk, self.around) = (false, false, false, 0);
         (self.straight, self.headed) = (true, false);
+        (self.loops, self.dense) = (0, false);
         self.open(op::BLOCK);
         self.start_run(offset, Check::None);
         // The engine has to clear the locals.
@@ -246,9 +255,12 @@ impl Body {
             op::BLOCK => self.open(opcode),
             op::LOOP => {
                 self.headed |= straight && !self.dead;
+                self.loops += 1;
+                let sparse = self.plan.fuel || self.loops <= FREE_LOOPS + (range.start - self.code) / LOOP_BYTES;
+                self.dense |= !sparse;
                 // One byte: a loop without parameters (core 2.0, section 5.4.1).
                 let check = match *operands {
-                    [ty] if ty >= op::EMPTY && self.plan.ticks && !self.dead => {
+                    [ty] if ty >= op::EMPTY && self.plan.ticks && !self.dead && sparse => {
                         self.edit(range.start, Edit::Loop { ty });
                         self.around += 1;
                         Check::Around
@@ -492,7 +504,7 @@ impl Body {
         let runs = |edits: &[(u32, Edit)]| edits.iter().any(|(_, edit)| edit.charge(plan).is_some());
         // What is counted once, at the beginning, needs no local; and for the deadline alone, there is less to count than
         // there is to bring back before calls.
-        let kept = (plan.fuel || leaf) && (bulk || runs(self.edits.get(1..).unwrap_or_default()));
+        let kept = (plan.fuel || leaf && !self.dense) && (bulk || runs(self.edits.get(1..).unwrap_or_default()));
         let counts = kept || bulk || runs(&self.edits);
         let frame = frame.saturating_add(FRAME);
         let height = Height { at, local: locals + 1, frame: frame.into() };
