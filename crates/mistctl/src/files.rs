@@ -9,6 +9,8 @@ use crate::failure::Failure;
 
 /// The largest package and the largest input, in bytes: the library's limits, where a file could be longer.
 const MAX_PACKAGE: u64 = 256 << 20;
+/// The longest package in the text format, in bytes: assembling one was seen to take 91 times its length in memory.
+const MAX_TEXT: usize = 16 << 20;
 const MAX_INPUT: u64 = 64 << 20;
 
 /// The file of a module, in the binary or the text format.
@@ -22,6 +24,10 @@ pub(crate) fn assembled(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, Failure>
     let assembled = match std::str::from_utf8(&bytes) {
         // The library says what is wrong with empty files.
         Ok(text) if !text.is_empty() && !bytes.starts_with(b"\0asm") => {
+            if text.len() > MAX_TEXT {
+                let cause = format!("it is text, and longer than {} MiB: assemble it first", MAX_TEXT >> 20);
+                return Err(Failure::read(path, &*cause));
+            }
             wat::parse_str(text.trim_start_matches('\u{feff}'))
         }
         _ => return Ok(bytes),
