@@ -69,6 +69,13 @@ pub enum ErrorKind {
         /// How many there may be.
         limit: u64,
     },
+    /// The module would be dearer to compile than a module of its length may be.
+    TooCostly {
+        /// What there is too much of.
+        cost: Cost,
+        /// How much there may be in this module.
+        limit: u64,
+    },
     /// The module has more bytes than the [limit](crate::Limits::max_module) says.
     TooLarge {
         /// How many bytes it may have.
@@ -272,20 +279,58 @@ pub enum Item {
     Exports,
     /// Types.
     Types,
+    /// Parameters and results of all types.
+    TypeValues,
+    /// Parameters of a type.
+    Parameters,
+    /// Results of a type.
+    Results,
+    /// What imports and exports count: 1 each, a function 2 and its parameters and results.
+    InterfaceValues,
+    /// Bytes in the name of an import, an export or a section.
+    NameBytes,
     /// Functions.
     Functions,
     /// Bytes in the body of a function, with what limits put into it.
     FunctionBytes,
+    /// Labels of a `br_table`, the default among them.
+    BranchTargets,
+    /// Branches to the loops of a function.
+    LoopBranches,
+    /// Loops in each other.
+    NestedLoops,
     /// Globals.
     Globals,
     /// Tables.
     Tables,
     /// Elements that a table holds from the start.
     TableElements,
+    /// Elements of all element segments.
+    Elements,
+    /// Elements that are expressions, of all element segments.
+    ElementExpressions,
+    /// Element segments.
+    ElementSegments,
+    /// Data segments.
+    DataSegments,
     /// Values that a function holds at once.
     FrameValues,
     /// Units of stack that a function takes, by what `docs/metering.md` counts.
     FrameUnits,
+}
+
+/// What makes a module dear to compile; `docs/compile-cost.md` defines how it is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum Cost {
+    /// Values that blocks, branches, calls and functions take and give.
+    MovedValues,
+    /// Values that a function holds where a block begins, a branch leads, or a call is made.
+    HeldValues,
+    /// Values of a function's locals that are merged where several ways lead to one place.
+    MergedValues,
 }
 
 /// What an engine was asked for when it failed.
@@ -463,6 +508,9 @@ impl fmt::Display for ErrorKind {
                  use another backend"
             ),
             Self::TooMany { item, limit } => write!(f, "the module has too many {item}: {limit} are allowed"),
+            Self::TooCostly { cost, limit } => {
+                write!(f, "the module would be too dear to compile: {cost}, more than {limit} in all")
+            }
             Self::TooLarge { limit, length } => {
                 write!(f, "the module is too long: {length} bytes, {limit} are allowed")
             }
@@ -580,13 +628,35 @@ impl fmt::Display for Item {
             Self::Imports => "imports",
             Self::Exports => "exports",
             Self::Types => "types",
+            Self::TypeValues => "parameters and results in its types",
             Self::Functions => "functions",
             Self::FunctionBytes => "bytes in a function, with what limits put into it",
+            Self::Parameters => "parameters in a type",
+            Self::Results => "results in a type",
+            Self::InterfaceValues => "imports and exports, with their parameters and results",
+            Self::NameBytes => "bytes in a name",
+            Self::BranchTargets => "labels in a `br_table`",
+            Self::LoopBranches => "branches to a function's loops",
+            Self::NestedLoops => "loops in each other",
             Self::Globals => "globals",
             Self::Tables => "tables",
             Self::TableElements => "elements in a table",
+            Self::Elements => "elements in its element segments",
+            Self::ElementExpressions => "expressions in its element segments",
+            Self::ElementSegments => "element segments",
+            Self::DataSegments => "data segments",
             Self::FrameValues => "values in a function's frame",
             Self::FrameUnits => "units of stack in a function's frame",
+        })
+    }
+}
+
+impl fmt::Display for Cost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::MovedValues => "its blocks, branches, calls and functions move too many values",
+            Self::HeldValues => "its functions hold too many values across blocks, branches and calls",
+            Self::MergedValues => "a function's blocks and loops merge too many values of its locals",
         })
     }
 }

@@ -4,6 +4,7 @@
 //! error, and `mistctl inspect` lists what a package offers without asking an engine.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -16,6 +17,7 @@ use wasmparser::{
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Found, Item, Result};
 use crate::limits::PAGE;
+use crate::limits::budget::Budget;
 use crate::limits::pass::{Body, Indices, MAX_FRAME_HEIGHT, Plan};
 use crate::prepare::{Bounds, Hidden, ROOM, prepare};
 use crate::protocol::{INITIALIZE, MEMORY, START};
@@ -108,12 +110,26 @@ pub const MAX_IMPORTS: usize = 1_000;
 pub const MAX_EXPORTS: usize = 10_000;
 /// How many types a module may declare.
 pub const MAX_TYPES: usize = 500_000;
+/// How many parameters and results a module's types may have in all.
+pub const MAX_TYPE_VALUES: u64 = 1_000_000;
 /// How many functions a module may have, imported ones among them.
 pub const MAX_FUNCTIONS: usize = 500_000;
 /// How many globals a module may have, imported ones among them.
 pub const MAX_GLOBALS: usize = 500_000;
 /// How many bytes a function's body may take up, with what limits put into it.
 pub const MAX_BODY: usize = 7_654_321;
+/// How many labels a `br_table` may have, the default among them.
+pub const MAX_BRANCH_TARGETS: u64 = 65_520;
+/// How many loops may stand in each other.
+pub const MAX_NESTED_LOOPS: u64 = 100;
+/// How many branches, and labels of a `br_table`, may lead to a function's loops.
+pub const MAX_LOOP_BRANCHES: u64 = 32_768;
+/// How many elements a module's element segments may have in all.
+pub const MAX_ELEMENTS: usize = 1_000_000;
+/// How many of those may be expressions instead of the indices of functions.
+pub const MAX_ELEMENT_EXPRESSIONS: usize = 10_000;
+/// How many element segments a module may have, and how many data segments.
+pub const MAX_SEGMENTS: usize = 100_000;
 /// How many tables a module may have.
 pub const MAX_TABLES: usize = 16;
 /// How many elements a table may ever hold: what it starts with, and what `table.grow` makes of it.
@@ -246,11 +262,12 @@ fn list(bytes: &[u8], plan: Plan) -> (Listing, Vec<u8>, Option<Error>) {
     }
     let mut reading = Reading { listing: Some(&mut listing), plan, ..Reading::default() };
     let end = reading.read(bytes, ALLOWED);
-    let Reading { code, invalid, frame, body, height, .. } = reading;
-    let invalid = match invalid {
+    let Reading { code, invalid, refused, frame, body, height, .. } = reading;
+    let invalid = match (invalid, refused) {
         // The validator's word comes first: where it stopped, the rest was only listed.
-        Some(error) => Some(explain(bytes, error)),
-        None => end.err().map(|end| match end {
+        (Some(error), _) => Some(explain(bytes, error)),
+        (None, Some(refused)) => Some(refused.into()),
+        (None, None) => end.err().map(|end| match end {
             End::Truncated { offset, missing } => ErrorKind::Truncated { offset, missing }.into(),
             End::Malformed(error) => explain(bytes, error),
         }),
@@ -315,6 +332,10 @@ struct Reading<'a> {
     code: Vec<u8>,
     /// Why the module is not valid.
     invalid: Option<wasmparser::Error>,
+    /// What it may cost to compile.
+    budget: Budget,
+    /// Why it is not read any further, valid or not.
+    refused: Option<ErrorKind>,
     /// The module is known to be valid: there is no need to validate it, nor to read its code.
     is_known: bool,
     /// The largest number of values that a function holds at once.
@@ -366,7 +387,10 @@ impl Reading<'_> {
                 Payload::CodeSectionEntry(_) => bodies = bodies.saturating_sub(1),
                 _ => {}
             }
-            if self.invalid.is_none() && !self.is_known {
+            if self.refused.is_none() && !self.is_known {
+                self.refused = self.budget.section(&payload, bytes).err();
+            }
+            if self.invalid.is_none() && self.refused.is_none() && !self.is_known {
                 let valid = validator.payload(&payload).and_then(|valid| match valid {
                     ValidPayload::Func(function, body) => {
                         let mut function = function.into_validator(std::mem::take(&mut allocations));
@@ -378,7 +402,9 @@ impl Reading<'_> {
                 });
                 self.invalid = valid.err();
             }
-            if let Some(listing) = &mut self.listing
+            // What is too much is not listed, but for imports and exports, as many as there may be.
+            let is_interface = matches!(payload, Payload::ImportSection(_) | Payload::ExportSection(_));
+            if let Some(listing) = self.listing.as_mut().filter(|_| self.refused.is_none() || is_interface)
                 && let Err(error) = listing.add(&payload, offset as usize..parser.offset() as usize)
             {
                 // What a valid section lists can be read, so this one is known to be invalid already.
@@ -420,9 +446,14 @@ impl Reading<'_> {
             }
             _ => None,
         };
+        self.refused = self.budget.function(function, declared, body.range().len()).err();
         let mut operands = 0;
         while !reader.eof() {
             let offset = reader.original_position();
+            if let Err(refused) = self.budget.instruction(function, bytes.get(offset..).unwrap_or_default()) {
+                self.refused = Some(refused);
+                return Ok(());
+            }
             reader.visit_operator(&mut function.visitor(offset))??;
             operands = operands.max(function.operand_stack_height());
             if let Some(listing) = metered {
@@ -476,10 +507,21 @@ pub(crate) fn supported(bytes: &[u8], backend: &impl Backend) -> Result<()> {
     Err(Error::with_source(kind, error))
 }
 
-/// Turns a validation error into a kind: a feature outside the set, or simply invalid.
+/// What the validator has limits of its own for, by its words, and what they are. The specification has none.
+const OWN_LIMITS: [(&str, Item, u64); 4] = [
+    ("string size out of bounds", Item::NameBytes, 100_000),
+    ("function params size is out of bounds", Item::Parameters, 1_000),
+    ("function returns size is out of bounds", Item::Results, 1_000),
+    ("effective type size exceeds the limit", Item::InterfaceValues, 999_998),
+];
+
+/// Turns a validation error into a kind: too much of something, a feature outside the set, or simply invalid.
 #[cold]
 fn explain(bytes: &[u8], error: wasmparser::Error) -> Error {
     let offset = error.offset() as u64;
+    if let Some((_, item, limit)) = OWN_LIMITS.iter().find(|(words, ..)| error.message().contains(words)) {
+        return Error::with_source(ErrorKind::TooMany { item: *item, limit: *limit }, error);
+    }
     let feature = error.missing_wasm_feature().and_then(refused);
     let kind = match feature.or_else(|| feature_by_trial(bytes, error.offset())) {
         Some(feature) => ErrorKind::UnsupportedFeature { feature: feature.into(), offset, backend: None },
@@ -557,15 +599,21 @@ impl Listing {
         }
         match payload {
             Payload::TypeSection(section) => {
+                // One of those that are the same is enough: each takes up many times what it does in the module.
+                let mut known = HashSet::new();
                 for group in section.clone() {
                     for ty in group?.into_types() {
-                        self.types.push(match ty.composite_type.inner {
-                            CompositeInnerType::Func(ty) => Some(Arc::new(FuncType {
-                                params: ty.params().iter().map(val_type).collect(),
-                                results: ty.results().iter().map(val_type).collect(),
-                            })),
-                            _ => None,
-                        });
+                        let CompositeInnerType::Func(ty) = ty.composite_type.inner else {
+                            self.types.push(None);
+                            continue;
+                        };
+                        let ty = FuncType {
+                            params: ty.params().iter().map(val_type).collect(),
+                            results: ty.results().iter().map(val_type).collect(),
+                        };
+                        let ty = known.get(&ty).cloned().unwrap_or_else(|| Arc::new(ty));
+                        known.insert(ty.clone());
+                        self.types.push(Some(ty));
                     }
                 }
             }

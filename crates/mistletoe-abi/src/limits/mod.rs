@@ -1,7 +1,9 @@
 //! What a host allows a guest.
 
 pub(crate) mod account;
+pub(crate) mod budget;
 pub(crate) mod code;
+mod merges;
 pub(crate) mod pass;
 
 use std::time::Duration;

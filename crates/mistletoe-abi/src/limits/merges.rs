@@ -1,0 +1,103 @@
+//! How often a compiler has to merge the values of a function's locals, where several ways lead to one place: engines
+//! were seen to take time in proportion to the square of that.
+
+/// Counts, while a function is read, what a compiler that turns locals into values would count: where a local is used,
+/// one merge for each structured instruction that it was set in and that has ended since, and one for each loop that has
+/// begun since; and where a loop ends, those of the locals that its next turn begins with.
+#[derive(Debug, Default)]
+pub(super) struct Merges {
+    locals: Vec<Local>,
+    frames: Vec<Frame>,
+    /// What loops begin with: a local, and the next one of the same loop behind 1 more than its index here, or 0.
+    carried: Vec<(u32, u32)>,
+    /// How many frames were opened.
+    opened: u32,
+    used: u64,
+}
+
+/// Where a local was last set or used.
+#[derive(Clone, Copy, Debug, Default)]
+struct Local {
+    /// How many frames were open around the innermost one, and which it was.
+    depth: u32,
+    frame: u32,
+    /// Merges of values that it had before.
+    pending: u32,
+}
+
+/// A structured instruction that is open.
+#[derive(Clone, Copy, Debug, Default)]
+struct Frame {
+    /// How many frames were opened before it.
+    number: u32,
+    /// How many of those that are open are loops, itself among them.
+    loops: u32,
+    is_loop: bool,
+    /// The first of what it begins with, as in [`Merges::carried`].
+    carried: u32,
+}
+
+impl Merges {
+    /// A function begins with so many parameters and locals.
+    pub(super) fn begin(&mut self, locals: usize) {
+        self.locals.clear();
+        self.locals.resize(locals, Local::default());
+        self.frames.clear();
+        self.carried.clear();
+        (self.opened, self.used) = (0, 0);
+        self.open(false);
+    }
+
+    /// How many merges there were so far.
+    pub(super) fn used(&self) -> u64 {
+        self.used
+    }
+
+    pub(super) fn open(&mut self, is_loop: bool) {
+        let loops = self.frames.last().map_or(0, |frame| frame.loops) + u32::from(is_loop);
+        self.frames.push(Frame { number: self.opened, loops, is_loop, carried: 0 });
+        self.opened += 1;
+    }
+
+    pub(super) fn end(&mut self) {
+        let Some(frame) = self.frames.last().copied() else { return };
+        let mut next = frame.carried;
+        while let Some((local, behind)) = (next as usize).checked_sub(1).and_then(|i| self.carried.get(i)).copied() {
+            next = behind;
+            self.get(local);
+        }
+        self.frames.pop();
+    }
+
+    #[inline]
+    pub(super) fn set(&mut self, local: u32) {
+        let (Some(top), Some(state)) = (self.frames.last(), self.locals.get_mut(local as usize)) else { return };
+        if state.frame != top.number {
+            let common = common(&self.frames, state.frame);
+            state.pending = state.pending.saturating_add(state.depth - common as u32);
+            (state.depth, state.frame) = (self.frames.len() as u32 - 1, top.number);
+        }
+    }
+
+    #[inline]
+    pub(super) fn get(&mut self, local: u32) {
+        let (Some(top), Some(state)) = (self.frames.last(), self.locals.get_mut(local as usize)) else { return };
+        if state.frame != top.number || state.pending != 0 {
+            let common = common(&self.frames, state.frame);
+            let begun = top.loops - self.frames.get(common).map_or(0, |frame| frame.loops);
+            self.used += u64::from(state.pending) + u64::from(state.depth - common as u32) + u64::from(begun);
+            *state = Local { depth: self.frames.len() as u32 - 1, frame: top.number, pending: 0 };
+            if begun != 0 {
+                for frame in self.frames.iter_mut().skip(common + 1).filter(|frame| frame.is_loop) {
+                    self.carried.push((local, frame.carried));
+                    frame.carried = self.carried.len() as u32;
+                }
+            }
+        }
+    }
+}
+
+/// The innermost of the open frames that was open already when this one was opened.
+fn common(frames: &[Frame], number: u32) -> usize {
+    frames.partition_point(|frame| frame.number <= number).saturating_sub(1)
+}
