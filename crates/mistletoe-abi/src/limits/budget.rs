@@ -510,7 +510,8 @@ mod tests {
             let sets: Vec<u8> = (0..locals).flat_map(|i| [CONST.to_vec(), each(op::LOCAL_SET)(i)].concat()).collect();
             let uses: Vec<u8> = (0..locals).flat_map(|i| [each(op::LOCAL_GET)(i), vec![0x1a]].concat()).collect();
             let ifs = [[0x41, 0, op::IF, op::EMPTY].repeat(20), sets, vec![op::END; 20]].concat();
-            [ifs, if used { uses } else { Vec::new() }].concat()
+            // Long enough to be counted.
+            [ifs, if used { uses } else { Vec::new() }, vec![op::NOP; SHORT]].concat()
         };
         let module = |locals: usize, used: bool| {
             let body = [vec![1], number(locals as u64), vec![I32], code(locals, used), vec![op::END]].concat();
@@ -522,7 +523,7 @@ mod tests {
         let (locals, cost) = largest(1_500, |locals| module(locals, true));
         assert_eq!(cost, Some(Cost::MergedValues));
         let squares = |locals: usize| (20 * locals as u64).pow(2);
-        let limit = |locals: usize| 4_000_000 + 8_000 * (code(locals, true).len() as u64 + 10);
+        let limit = |locals: usize| 4_000_000 + 8_000 * (code(locals, true).len() as u64 + 8);
         assert!(squares(locals) <= limit(locals) && squares(locals + 1) > limit(locals), "{locals}");
         // Where they are not used there is nothing to merge.
         assert_eq!(dear(&module(1_500, false)), None);
