@@ -450,7 +450,7 @@ impl Reading<'_> {
         let mut operands = 0;
         while !reader.eof() {
             let offset = reader.original_position();
-            if let Err(refused) = self.budget.instruction(function, bytes.get(offset..).unwrap_or_default()) {
+            if let Err(refused) = self.budget.instruction(function, bytes, offset) {
                 self.refused = Some(refused);
                 return Ok(());
             }

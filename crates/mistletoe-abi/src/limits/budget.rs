@@ -200,23 +200,29 @@ impl Budget {
         self.moved.add(2 * arity.both() + u64::from(declared), Cost::MovedValues)
     }
 
-    /// The next instruction begins here, if there is any.
-    #[inline]
-    pub(crate) fn instruction(&mut self, function: &Validated, rest: &[u8]) -> Result<(), ErrorKind> {
-        match rest.split_first() {
-            Some((opcode @ op::BLOCK..=op::CALL_INDIRECT, operands)) => self.control(function, *opcode, operands),
-            Some((opcode @ op::LOCAL_GET..=op::LOCAL_TEE, operands)) => match &mut self.merges {
-                Some(merges) if *opcode == op::LOCAL_GET => {
-                    merges.get(number(operands).0);
-                    self.merged()
-                }
-                Some(merges) => {
-                    merges.set(number(operands).0);
-                    Ok(())
-                }
-                None => Ok(()),
-            },
-            _ => Ok(()),
+    /// The next instruction begins at this place in the module, if there is any.
+    #[inline(always)]
+    pub(crate) fn instruction(&mut self, function: &Validated, bytes: &[u8], at: usize) -> Result<(), ErrorKind> {
+        let opcode = bytes.get(at).copied().unwrap_or(op::NOP);
+        // Most are none of these.
+        if opcode > op::LOCAL_TEE || opcode < op::BLOCK || (opcode > op::CALL_INDIRECT && opcode < op::LOCAL_GET) {
+            return Ok(());
+        }
+        if opcode < op::LOCAL_GET {
+            return self.control(function, opcode, bytes.get(at + 1..).unwrap_or_default());
+        }
+        let Some(merges) = &mut self.merges else { return Ok(()) };
+        let local = match bytes.get(at + 1) {
+            Some(byte @ ..0x80) => u32::from(*byte),
+            _ => number(bytes.get(at + 1..).unwrap_or_default()).0,
+        };
+        if opcode != op::LOCAL_GET {
+            merges.set(local);
+            Ok(())
+        } else if merges.get(local) {
+            self.merged()
+        } else {
+            Ok(())
         }
     }
 
@@ -231,6 +237,12 @@ impl Budget {
 
     /// The same for one that goes elsewhere or begins a label.
     fn control(&mut self, function: &Validated, opcode: u8, operands: &[u8]) -> Result<(), ErrorKind> {
+        if opcode == op::END {
+            let is_loop = function.get_control_frame(0).is_some_and(|frame| frame.kind == FrameKind::Loop);
+            self.loops -= u64::from(is_loop).min(self.loops);
+            self.merges.iter_mut().for_each(Merges::end);
+            return self.merged();
+        }
         let (index, length) = number(operands);
         let (moved, times) = match opcode {
             op::BLOCK | op::LOOP | op::IF => {
@@ -263,12 +275,6 @@ impl Budget {
             op::RETURN => (self.label(function, function.control_stack_height().saturating_sub(1)), 0),
             op::CALL => (self.functions.get(index as usize).map_or(0, |ty| self.arity(*ty).both()), 1),
             op::CALL_INDIRECT => (self.arity(index).both(), 1),
-            op::END => {
-                let is_loop = function.get_control_frame(0).is_some_and(|frame| frame.kind == FrameKind::Loop);
-                self.loops -= u64::from(is_loop).min(self.loops);
-                self.merges.iter_mut().for_each(Merges::end);
-                return self.merged();
-            }
             _ => return Ok(()),
         };
         if matches!(opcode, op::BLOCK | op::LOOP | op::IF) {

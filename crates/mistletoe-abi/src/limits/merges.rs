@@ -79,10 +79,12 @@ impl Merges {
         }
     }
 
+    /// Whether there were any.
     #[inline]
-    pub(super) fn get(&mut self, local: u32) {
-        let (Some(top), Some(state)) = (self.frames.last(), self.locals.get_mut(local as usize)) else { return };
-        if state.frame != top.number || state.pending != 0 {
+    pub(super) fn get(&mut self, local: u32) -> bool {
+        let (Some(top), Some(state)) = (self.frames.last(), self.locals.get_mut(local as usize)) else { return false };
+        let merges = state.frame != top.number || state.pending != 0;
+        if merges {
             let common = common(&self.frames, state.frame);
             let begun = top.loops - self.frames.get(common).map_or(0, |frame| frame.loops);
             self.used += u64::from(state.pending) + u64::from(state.depth - common as u32) + u64::from(begun);
@@ -94,6 +96,7 @@ impl Merges {
                 }
             }
         }
+        merges
     }
 }
 
