@@ -73,7 +73,7 @@ impl Merges {
     pub(super) fn set(&mut self, local: u32) {
         let (Some(top), Some(state)) = (self.frames.last(), self.locals.get_mut(local as usize)) else { return };
         if state.frame != top.number {
-            let common = common(&self.frames, state.frame);
+            let common = common(&self.frames, state);
             state.pending = state.pending.saturating_add(state.depth - common as u32);
             (state.depth, state.frame) = (self.frames.len() as u32 - 1, top.number);
         }
@@ -85,7 +85,7 @@ impl Merges {
         let (Some(top), Some(state)) = (self.frames.last(), self.locals.get_mut(local as usize)) else { return false };
         let merges = state.frame != top.number || state.pending != 0;
         if merges {
-            let common = common(&self.frames, state.frame);
+            let common = common(&self.frames, state);
             let begun = top.loops - self.frames.get(common).map_or(0, |frame| frame.loops);
             self.used += u64::from(state.pending) + u64::from(state.depth - common as u32) + u64::from(begun);
             *state = Local { depth: self.frames.len() as u32 - 1, frame: top.number, pending: 0 };
@@ -100,7 +100,15 @@ impl Merges {
     }
 }
 
-/// The innermost of the open frames that was open already when this one was opened.
-fn common(frames: &[Frame], number: u32) -> usize {
-    frames.partition_point(|frame| frame.number <= number).saturating_sub(1)
+/// The innermost of the open frames that was open already where a local was last set or used.
+fn common(frames: &[Frame], local: &Local) -> usize {
+    let opened = |frame: &Frame| frame.number <= local.frame;
+    // No deeper than it was there, and mostly not much less deep.
+    let most = (local.depth as usize).min(frames.len().saturating_sub(1));
+    for depth in (most.saturating_sub(3)..=most).rev() {
+        if frames.get(depth).is_some_and(opened) {
+            return depth;
+        }
+    }
+    frames.get(..most).unwrap_or_default().partition_point(opened).saturating_sub(1)
 }
