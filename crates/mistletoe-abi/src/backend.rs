@@ -176,8 +176,8 @@ pub trait Instance {
     /// [`Operation::Call`]. After any of them the layer poisons the instance.
     fn call(&mut self, func: &Self::Func, slots: &mut [u64]) -> Result<()>;
 
-    /// Runs `call`, which calls functions of instances, on a stack with room for them: for an engine whose code runs on the
-    /// stack of its caller, and so that several calls need one change of stacks.
+    /// Runs `call`, which makes several calls of functions, on a stack with room for them: so that an engine which would
+    /// change stacks for each does so once. A call that is made elsewhere has to find its room itself.
     ///
     /// # Errors
     ///

@@ -128,8 +128,7 @@ impl<I: Instance> Guest<I> {
     pub(crate) fn steps<R>(&mut self, steps: impl FnOnce(&mut Steps<'_, I>) -> Result<R>) -> Result<R> {
         // What a panic leaves half done is the guest's, which is poisoned, and the session's state, which is its owner's.
         // One landing place for several calls, since each is some 30 instructions in the way of an answer.
-        catch_unwind(AssertUnwindSafe(|| I::with_room(|| steps(&mut Steps(self)))?))
-            .unwrap_or_else(|payload| Err(self.panicked(payload)))
+        catch_unwind(AssertUnwindSafe(|| steps(&mut Steps(self)))).unwrap_or_else(|payload| Err(self.panicked(payload)))
     }
 
     #[cold]

@@ -326,6 +326,15 @@ impl Context for &mut Caller<'_, Host> {
     }
 }
 
+impl<S: Context> WasmtimeInstance<S> {
+    /// Makes a call on another stack.
+    #[cold]
+    #[inline(never)]
+    fn call_elsewhere(&mut self, func: &WasmtimeFunc, slots: &mut [u64]) -> Result<()> {
+        stack::with_room(|| self.call(func, slots))?
+    }
+}
+
 impl<S: Context> Instance for WasmtimeInstance<S> {
     type Func = WasmtimeFunc;
 
@@ -347,15 +356,17 @@ impl<S: Context> Instance for WasmtimeInstance<S> {
         if func.slots != slots.len() {
             return Err(Error::engine(Operation::Call, "a function was called with other slots than it has"));
         }
+        // From inside of a call there is the stack of that call.
+        if !S::IS_LENT && !stack::has_room() {
+            return self.call_elsewhere(func, slots);
+        }
         let (store, func) = (&mut self.store, &func.func);
-        let call = || match slots.len() {
+        match slots.len() {
             // What protocols call.
             0..=2 => call_with(store, func, slots, &mut [ValRaw::u64(0); 2]),
             _ => call_with_more(store, func, slots),
-        };
-        // From inside of a call there is the stack of that call.
-        let called = if S::IS_LENT { call() } else { stack::with_room(call)? };
-        called.map_err(|error| failed(Operation::Call, error))
+        }
+        .map_err(|error| failed(Operation::Call, error))
     }
 
     #[inline(always)]

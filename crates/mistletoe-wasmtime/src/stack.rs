@@ -23,13 +23,19 @@ thread_local! {
     static KEPT: RefCell<Option<DefaultStack>> = const { RefCell::new(None) };
 }
 
-/// Runs `call` where there is room for a guest.
+/// Whether there is room for a guest here.
 #[inline(always)]
-pub(crate) fn with_room<R>(call: impl FnOnce() -> R) -> Result<R> {
+pub(crate) fn has_room() -> bool {
     let here = 0_u8;
     // On another stack than the one in use, this is a number out of the range.
     let left = (&raw const here).addr().wrapping_sub(LIMIT.get());
-    if (ENGINE_STACK + HOST..=SIZE).contains(&left) { Ok(call()) } else { switched(call) }
+    (ENGINE_STACK + HOST..=SIZE).contains(&left)
+}
+
+/// Runs `call` where there is room for a guest.
+#[inline(always)]
+pub(crate) fn with_room<R>(call: impl FnOnce() -> R) -> Result<R> {
+    if has_room() { Ok(call()) } else { switched(call) }
 }
 
 /// Runs `call` on the stack that the thread keeps, or on another where that one is in use.

@@ -195,6 +195,11 @@ impl<I: Instance> HttpInstance<I> {
 
     /// Answers one request (rules 2 to 5). What was written before a failure stays for `take_output`.
     pub(crate) fn run(&mut self, input: &[u8]) -> Result<()> {
+        // All of it at once, since an engine may have to change stacks.
+        I::with_room(|| self.run_here(input))?
+    }
+
+    fn run_here(&mut self, input: &[u8]) -> Result<()> {
         let exchange = self.exchange();
         exchange.limits.input(input.len())?;
         (exchange.output, exchange.given) = Default::default();
