@@ -11,14 +11,14 @@ use serde::Deserialize;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Fail where the layer takes more than 1.05 times the instructions of the host by hand
+    /// Fail where the layer takes more than 1.05 times the instructions of the host by hand, 1.13 times on wasmtime
     #[arg(long)]
     check: bool,
 }
 
-/// What the layer may take, of what the host by hand does.
-const MOST: f64 = 1.05;
-const ENGINES: [&str; 3] = ["wasmtime", "wasmer", "wasmi"];
+/// The engines, and what the layer may take there, of what the host by hand does. Guests of wasmtime have a stack of the
+/// layer's own, which the host by hand does not make.
+const ENGINES: [(&str, f64); 3] = [("wasmtime", 1.13), ("wasmer", 1.05), ("wasmi", 1.05)];
 /// Above a kilobyte the allocator does more or less, as its heap happens to be.
 const SIZES: [(&str, u32); 2] = [("64 B", 64), ("1,000 B", 1_000)];
 /// The host that others are compared with, and those that are held to the line.
@@ -32,13 +32,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     println!("|---|---|---|--:|--:|");
     let mut above = false;
     for (size, bytes) in SIZES {
-        for engine in ENGINES {
+        for (engine, most) in ENGINES {
             let mut base = None;
             for host in HOSTS {
                 let count = instructions(&program, engine, host, bytes)?;
                 let ratio = count / *base.get_or_insert(count);
                 println!("| {size} | {engine} | {host} | {count:.0} | {ratio:.3} |");
-                above |= ratio > MOST;
+                above |= ratio > most;
             }
         }
     }
