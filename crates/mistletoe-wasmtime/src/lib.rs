@@ -326,13 +326,15 @@ impl Context for &mut Caller<'_, Host> {
     }
 }
 
-impl<S: Context> WasmtimeInstance<S> {
-    /// Makes a call on another stack.
-    #[cold]
-    #[inline(never)]
-    fn call_elsewhere(&mut self, func: &WasmtimeFunc, slots: &mut [u64]) -> Result<()> {
-        stack::with_room(|| self.call(func, slots))?
-    }
+/// Makes a call on another stack.
+#[cold]
+#[inline(never)]
+fn call_elsewhere(
+    instance: &mut impl Instance<Func = WasmtimeFunc>,
+    func: &WasmtimeFunc,
+    slots: &mut [u64],
+) -> Result<()> {
+    stack::with_room(|| instance.call(func, slots))?
 }
 
 impl<S: Context> Instance for WasmtimeInstance<S> {
@@ -358,7 +360,7 @@ impl<S: Context> Instance for WasmtimeInstance<S> {
         }
         // From inside of a call there is the stack of that call.
         if !S::IS_LENT && !stack::has_room() {
-            return self.call_elsewhere(func, slots);
+            return call_elsewhere(self, func, slots);
         }
         let (store, func) = (&mut self.store, &func.func);
         match slots.len() {
