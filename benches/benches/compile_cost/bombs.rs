@@ -2,7 +2,7 @@
 
 /// A module, while it is put together. All values are of type `i32`.
 #[derive(Default)]
-pub struct Module {
+pub(crate) struct Module {
     types: Vec<(usize, usize)>,
     functions: Vec<(usize, Vec<u8>)>,
     elements: Vec<Vec<u8>>,
@@ -13,26 +13,26 @@ pub struct Module {
 
 /// Opcodes (core 2.0, section 5.4).
 mod op {
-    pub const UNREACHABLE: u8 = 0x00;
-    pub const BLOCK: u8 = 0x02;
-    pub const LOOP: u8 = 0x03;
-    pub const IF: u8 = 0x04;
-    pub const ELSE: u8 = 0x05;
-    pub const END: u8 = 0x0b;
-    pub const BR_IF: u8 = 0x0d;
-    pub const BR_TABLE: u8 = 0x0e;
-    pub const RETURN: u8 = 0x0f;
-    pub const CALL: u8 = 0x10;
-    pub const CALL_INDIRECT: u8 = 0x11;
-    pub const DROP: u8 = 0x1a;
-    pub const LOCAL_GET: u8 = 0x20;
-    pub const LOCAL_SET: u8 = 0x21;
-    pub const GLOBAL_GET: u8 = 0x23;
-    pub const I32_CONST: u8 = 0x41;
-    pub const I32_ADD: u8 = 0x6a;
-    pub const EMPTY: u8 = 0x40;
-    pub const I32: u8 = 0x7f;
-    pub const FUNCREF: u8 = 0x70;
+    pub(super) const UNREACHABLE: u8 = 0x00;
+    pub(super) const BLOCK: u8 = 0x02;
+    pub(super) const LOOP: u8 = 0x03;
+    pub(super) const IF: u8 = 0x04;
+    pub(super) const ELSE: u8 = 0x05;
+    pub(super) const END: u8 = 0x0b;
+    pub(super) const BR_IF: u8 = 0x0d;
+    pub(super) const BR_TABLE: u8 = 0x0e;
+    pub(super) const RETURN: u8 = 0x0f;
+    pub(super) const CALL: u8 = 0x10;
+    pub(super) const CALL_INDIRECT: u8 = 0x11;
+    pub(super) const DROP: u8 = 0x1a;
+    pub(super) const LOCAL_GET: u8 = 0x20;
+    pub(super) const LOCAL_SET: u8 = 0x21;
+    pub(super) const GLOBAL_GET: u8 = 0x23;
+    pub(super) const I32_CONST: u8 = 0x41;
+    pub(super) const I32_ADD: u8 = 0x6a;
+    pub(super) const EMPTY: u8 = 0x40;
+    pub(super) const I32: u8 = 0x7f;
+    pub(super) const FUNCREF: u8 = 0x70;
 }
 
 /// Appends a number (core 2.0, section 5.2.2). As an index of a type or a constant it is small enough to be positive.
@@ -117,13 +117,8 @@ impl Module {
         self.function(ty, 0, Vec::new())
     }
 
-    /// The length of the functions' bodies.
-    fn code(&self) -> usize {
-        self.functions.iter().map(|(_, body)| body.len() + if body.len() < 128 { 2 } else { 4 }).sum()
-    }
-
     /// The binary format, as long as `length`, as far as plain functions can make it so.
-    pub fn finish(mut self, length: usize) -> Vec<u8> {
+    pub(crate) fn finish(mut self, length: usize) -> Vec<u8> {
         let ty = self.ty(2, 1);
         let others = self.encode().len();
         let plain = [op::LOCAL_GET, 0, op::LOCAL_GET, 1, op::I32_ADD, op::LOCAL_SET, 0].repeat(40);
@@ -182,15 +177,15 @@ impl Module {
 }
 
 /// A family of modules, each with so many bytes of what is dear.
-pub struct Family {
-    pub name: &'static str,
-    pub make: fn(usize) -> Module,
+pub(crate) struct Family {
+    pub(crate) name: &'static str,
+    pub(crate) make: fn(usize) -> Module,
 }
 
 macro_rules! families {
     ($($name:literal: $make:expr,)*) => {
         /// All of them.
-        pub const FAMILIES: &[Family] = &[$(Family { name: $name, make: $make }),*];
+        pub(crate) const FAMILIES: &[Family] = &[$(Family { name: $name, make: $make }),*];
     };
 }
 
@@ -259,37 +254,37 @@ families! {
     "functions of 1000 parameters and results": |dose| {
         let mut module = Module::new();
         let ty = module.ty(MOST, MOST);
-        (0..dose / 4).for_each(|_| drop(module.function(ty, 0, vec![op::UNREACHABLE])));
+        (0..dose / 4).for_each(|_| { let _ = module.function(ty, 0, vec![op::UNREACHABLE]); });
         module
     },
     "functions of 1000 parameters": |dose| {
         let mut module = Module::new();
         let ty = module.ty(MOST, 0);
-        (0..dose / 4).for_each(|_| drop(module.function(ty, 0, Vec::new())));
+        (0..dose / 4).for_each(|_| { let _ = module.function(ty, 0, Vec::new()); });
         module
     },
     "functions of 19000 locals": |dose| {
         let mut module = Module::new();
         let ty = module.ty(0, 0);
-        (0..dose / 8).for_each(|_| drop(module.function(ty, 19_000, Vec::new())));
+        (0..dose / 8).for_each(|_| { let _ = module.function(ty, 19_000, Vec::new()); });
         module
     },
     "a function of 19000 locals that calls": |dose| {
         let mut module = Module::new();
         let ty = module.ty(0, 0);
-        (0..dose / 10).for_each(|_| drop(module.function(ty, 19_000, with(op::CALL, 4))));
+        (0..dose / 10).for_each(|_| { let _ = module.function(ty, 19_000, with(op::CALL, 4)); });
         module
     },
     "empty functions": |dose| {
         let mut module = Module::new();
         let ty = module.ty(0, 0);
-        (0..dose / 4).for_each(|_| drop(module.function(ty, 0, Vec::new())));
+        (0..dose / 4).for_each(|_| { let _ = module.function(ty, 0, Vec::new()); });
         module
     },
     "exported functions of 400 parameters": |dose| {
         let mut module = Module::new();
         let ty = module.ty(400, 0);
-        (0..dose / 11).for_each(|_| drop(module.function(ty, 0, Vec::new())));
+        (0..dose / 11).for_each(|_| { let _ = module.function(ty, 0, Vec::new()); });
         module.exports = (dose / 11).min(9_990);
         module
     },
@@ -326,7 +321,7 @@ families! {
         let mut module = Module::new();
         let ty = module.ty(1, 0);
         let code = [op::LOOP, op::EMPTY, op::END].repeat(100);
-        (0..dose / 300).for_each(|_| drop(module.function(ty, 0, code.clone())));
+        (0..dose / 300).for_each(|_| { let _ = module.function(ty, 0, code.clone()); });
         module
     },
     "blocks one after the other": |dose| plain([op::BLOCK, op::EMPTY, op::END].repeat(dose / 3)),
@@ -675,6 +670,6 @@ fn operands(dose: usize, blocks: &[u8]) -> Module {
 }
 
 /// A package that does nothing.
-pub fn smallest() -> Vec<u8> {
+pub(crate) fn smallest() -> Vec<u8> {
     Module::new().encode()
 }

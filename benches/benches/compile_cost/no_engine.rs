@@ -8,9 +8,9 @@ use mistletoe::{Backend, Instance, Result, ValidModule};
 
 /// What is left without an engine: the layer's own part of compiling.
 #[derive(Clone)]
-pub struct NoEngine;
+pub(crate) struct NoEngine;
 
-pub enum NoInstance {}
+pub(crate) enum NoInstance {}
 
 impl Backend for NoEngine {
     type Module = ();

@@ -325,6 +325,9 @@ fn not_encoded(error: reencode::Error<Infallible>) -> Reason {
     format!("cannot be rewritten: {error}").into()
 }
 
+/// Says what an import gets, whose type is given where it is a function's.
+type Provide<'a> = dyn FnMut(&Import<'_>, Option<&FuncType>) -> Result<Provided, Reason> + 'a;
+
 /// Makes a guest of a module.
 pub(super) fn link(
     wasm: &[u8],
@@ -338,12 +341,7 @@ pub(super) fn link(
     Ok(guest)
 }
 
-fn linked(
-    wasm: &[u8],
-    listing: &Listing,
-    provide: &mut dyn FnMut(&Import<'_>, Option<&FuncType>) -> Result<Provided, Reason>,
-    with_functions: bool,
-) -> Result<Guest, Reason> {
+fn linked(wasm: &[u8], listing: &Listing, provide: &mut Provide<'_>, with_functions: bool) -> Result<Guest, Reason> {
     let mut types = TypeSection::new();
     let (mut imports, mut funcs, mut tables) = (ImportSection::new(), FunctionSection::new(), TableSection::new());
     let (mut memories, mut globals, mut exports) = (MemorySection::new(), GlobalSection::new(), ExportSection::new());

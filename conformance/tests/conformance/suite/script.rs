@@ -16,6 +16,7 @@ use super::link::{Constant, Entry, Guest, Provided, exported, imports_memory, li
 use super::value::{Slot, arguments, results};
 
 /// A file of the suite.
+#[derive(Default)]
 pub(super) struct Script {
     pub(super) guests: Vec<Driven>,
     pub(super) steps: Vec<Step>,
@@ -99,12 +100,6 @@ struct Reader<'a> {
     names: HashMap<String, usize>,
     registered: HashMap<String, usize>,
     line: (usize, usize),
-}
-
-impl Default for Script {
-    fn default() -> Self {
-        Self { guests: Vec::new(), steps: Vec::new() }
-    }
 }
 
 impl Reader<'_> {

@@ -205,7 +205,7 @@ impl Budget {
     pub(crate) fn instruction(&mut self, function: &Validated, bytes: &[u8], at: usize) -> Result<(), ErrorKind> {
         let opcode = bytes.get(at).copied().unwrap_or(op::NOP);
         // Most are none of these.
-        if opcode > op::LOCAL_TEE || opcode < op::BLOCK || (opcode > op::CALL_INDIRECT && opcode < op::LOCAL_GET) {
+        if !matches!(opcode, op::BLOCK..=op::CALL_INDIRECT | op::LOCAL_GET..=op::LOCAL_TEE) {
             return Ok(());
         }
         if opcode < op::LOCAL_GET {
