@@ -187,7 +187,7 @@ pub(crate) struct Limits {
     /// How much memory it may have, 4GiB at most [default: 256MiB].
     #[arg(long, value_name = "SIZE", value_parser = limit::size)]
     max_memory: Option<Limit<u64>>,
-    /// How high its stack may become, in units of a value [default: 65536].
+    /// How high its stack may become, in units of a value [default: 2097152].
     #[arg(long, value_name = "UNITS", value_parser = limit::stack)]
     max_stack: Option<Limit<u32>>,
     /// How long an answer may be, and each stream of a program's output [default: 64MiB].

@@ -285,3 +285,23 @@ fn completions_and_help_are_there() {
     assert_eq!(output.status.code(), Some(0));
     assert!(text(&output.stdout).contains("kubectl apply -f -"));
 }
+
+#[test]
+fn the_help_names_the_limits_that_are_there_by_default() {
+    let limits = mistletoe::Limits::default();
+    let mib = |bytes: u64| format!("{}MiB", bytes >> 20);
+    let defaults = [
+        ("--timeout", limits.timeout.map(|timeout| format!("{}s", timeout.as_secs()))),
+        ("--max-memory", limits.memory.map(mib)),
+        ("--max-stack", limits.stack.map(|units| units.to_string())),
+        ("--max-output", Some(mib(limits.max_output))),
+    ];
+    let output = mistctl(&["generate", "--help"]);
+    let help = String::from_utf8_lossy(&output.stdout).into_owned();
+    for (flag, default) in defaults {
+        let about = help.split(&format!("{flag} <")).nth(1).expect("a flag");
+        let about = about.split("\n      --").next().unwrap_or_default();
+        let default = format!("[default: {}]", default.expect("a limit"));
+        assert!(about.contains(&default), "{flag}: {default}: {about}");
+    }
+}
