@@ -23,10 +23,10 @@ use crate::prepare::{Bounds, Hidden, ROOM, prepare};
 use crate::protocol::{INITIALIZE, MEMORY, START};
 use crate::types::{Export, ExternType, FuncType, GlobalType, Import, MemoryType, TableType, ValType};
 
-/// The WebAssembly features that every engine runs, by the names of their proposals. All else is refused.
+/// The WebAssembly features that guests may use, by the names of their proposals. All else is refused.
 ///
 /// These are WebAssembly 2.0, whole, and extended constant expressions of 3.0. A backend may lack some of them: see
-/// [`Backend::missing_features`](crate::Backend::missing_features).
+/// [`Backend::supports`].
 pub const FEATURES: [&str; 8] = [
     "mutable-global",
     "nontrapping-float-to-int-conversions",
@@ -49,7 +49,7 @@ const ALLOWED: WasmFeatures = WasmFeatures::MVP
     .union(WasmFeatures::SIMD)
     .union(WasmFeatures::EXTENDED_CONST);
 
-/// A part of [`FEATURES`] that an engine may lack: see [`Backend::supports`](crate::Backend::supports).
+/// A part of [`FEATURES`] that an engine may lack: see [`Backend::supports`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Feature {
