@@ -44,8 +44,9 @@ pub const ENGINE_STACK: usize = 16 * (STACK as usize + MAX_FRAME_HEIGHT as usize
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
-    /// Bytes that the memory may have, in whole pages of 64 KiB; 256 MiB by default. More than 4 GiB mean 4 GiB. A module that starts with more is
-    /// refused with [`TooMuchMemory`](crate::ErrorKind::TooMuchMemory), and `memory.grow` beyond answers -1.
+    /// Bytes that the memory may have, in whole pages of 64 KiB; 256 MiB by default. More than 4 GiB mean 4 GiB. A module
+    /// that starts with more is refused with [`TooMuchMemory`](crate::ErrorKind::TooMuchMemory), and `memory.grow` beyond
+    /// answers -1.
     pub memory: Option<u64>,
     /// How long a call may take; 10 seconds by default. Then the guest is ended with
     /// [`TimedOut`](crate::ErrorKind::TimedOut). Opening a session is a call of its own.
