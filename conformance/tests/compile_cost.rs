@@ -56,11 +56,11 @@ fn every_backend_takes_as_many_labels_as_a_table_of_branches_may_have() {
 
 #[test]
 fn every_backend_takes_what_is_at_the_edge() {
-    let code = format!("{}{}", "(loop ".repeat(100), ")".repeat(100));
+    let code = format!("{}{}", "(loop ".repeat(50), ")".repeat(50));
     answers("loops in each other", &package(&code, ""));
     answers("loops one after the other", &package(&"(loop)".repeat(3_000), ""));
-    let nulls = "(ref.null func) ".repeat(10_000);
-    let elements = format!("(table 10000 funcref) (elem (table 0) (i32.const 0) funcref {nulls})");
+    let nulls = "(ref.null func) ".repeat(1_000);
+    let elements = format!("(table 1000 funcref) (elem (table 0) (i32.const 0) funcref {nulls})");
     answers("elements", &package("", &elements));
     let code = format!("{}{}", "i32.const 0 ".repeat(1_000), "block end ".repeat(100));
     answers("values held across blocks", &package(&format!("{code}{}", "drop ".repeat(1_000)), ""));
@@ -79,7 +79,7 @@ fn reading_a_module_takes_memory_in_proportion_to_its_length() {
         ("distinct types", distinct),
         ("types that are the same", "(type (func (param i32 i32)))".repeat(100_000)),
         ("empty types", "(type (func))".repeat(100_000)),
-        ("functions", "(func)".repeat(50_000)),
+        ("functions", format!("(func {})", "nop ".repeat(32)).repeat(20_000)),
         ("globals", "(global i32 (i32.const 0))".repeat(50_000)),
         ("exports", (0..9_000).map(|i| format!("(export \"{i}\" (memory 0))")).collect()),
         ("segments", format!("(func $f) {}", "(elem declare func $f)".repeat(90_000))),

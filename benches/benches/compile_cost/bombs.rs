@@ -308,8 +308,8 @@ families! {
         let code = [[op::LOOP, op::EMPTY].repeat(30), vec![op::END; 30]].concat();
         plain(code.repeat(dose / code.len()))
     },
-    "loops nested in 100": |dose| {
-        let code = [[op::LOOP, op::EMPTY].repeat(100), vec![op::END; 100]].concat();
+    "loops nested in 50": |dose| {
+        let code = [[op::LOOP, op::EMPTY].repeat(50), vec![op::END; 50]].concat();
         plain(code.repeat(dose / code.len()))
     },
     "loops one after the other": |dose| plain([op::LOOP, op::EMPTY, op::END].repeat(dose / 3)),
@@ -367,7 +367,7 @@ families! {
     "locals used in nested blocks": |dose| held(dose, &[op::BLOCK, op::EMPTY, op::LOCAL_GET, 0, op::BR_IF, 0], &[op::END]),
     "locals used in nested ifs": |dose| held(dose, &[op::LOCAL_GET, 0, op::IF, op::EMPTY], &[op::END]),
     "locals changed in loops nested in 30": |dose| changed_in(30, dose),
-    "locals changed in loops nested in 100": |dose| changed_in(100, dose),
+    "locals changed in loops nested in 50": |dose| changed_in(50, dose),
     "locals changed in ifs and used behind": |dose| {
         let mut module = changed(dose - dose / 4, &[op::LOCAL_GET, 0, op::IF, op::EMPTY], &[op::END]);
         let sink = module.sink(MOST);
@@ -395,7 +395,7 @@ families! {
         module.function(ty, count, code);
         module
     },
-    "locals used in loops nested in 100": |dose| used_in(100, dose),
+    "locals used in loops nested in 50": |dose| used_in(50, dose),
     "locals changed in nested ifs": |dose| changed(dose, &[op::LOCAL_GET, 0, op::IF, op::EMPTY], &[op::END]),
     "operands held over ifs": |dose| {
         let blocks = [op::LOCAL_GET, 0, op::IF, op::EMPTY, op::END];
@@ -512,6 +512,70 @@ families! {
     "table.get": |dose| plain([op::LOCAL_GET, 0, 0x25, 0, op::DROP].repeat(dose / 5)),
     "table.set": |dose| plain([op::LOCAL_GET, 0, 0xd0, op::FUNCREF, 0x26, 0].repeat(dose / 6)),
     "memory.fill": |dose| plain([op::LOCAL_GET, 0, op::LOCAL_GET, 0, op::LOCAL_GET, 0, 0xfc, 11, 0].repeat(dose / 9)),
+    "call_indirect": |dose| {
+        let mut module = Module::new();
+        let (ty, callee) = (module.ty(1, 0), module.ty(0, 0));
+        let call = [vec![op::LOCAL_GET, 0], with(op::CALL_INDIRECT, callee), vec![0]].concat();
+        module.function(ty, 0, call.repeat(dose / call.len()));
+        module
+    },
+    "table.grow": |dose| plain([0xd0, op::FUNCREF, op::LOCAL_GET, 0, 0xfc, 15, 0, op::DROP].repeat(dose / 8)),
+    "table.fill": |dose| {
+        plain([op::LOCAL_GET, 0, 0xd0, op::FUNCREF, op::LOCAL_GET, 0, 0xfc, 17, 0].repeat(dose / 9))
+    },
+    "table.copy": |dose| plain([&[op::LOCAL_GET, 0].repeat(3)[..], &[0xfc, 14, 0, 0]].concat().repeat(dose / 10)),
+    "table.init": |dose| {
+        let mut module = plain([&[op::LOCAL_GET, 0].repeat(3)[..], &[0xfc, 12, 0, 0]].concat().repeat(dose / 10));
+        module.elements.push(vec![1, 0, 1, 4]);
+        module
+    },
+    "elem.drop": |dose| {
+        let mut module = plain([0xfc, 13, 0].repeat(dose / 3));
+        module.elements.push(vec![1, 0, 1, 4]);
+        module
+    },
+    "memory.copy": |dose| plain([&[op::LOCAL_GET, 0].repeat(3)[..], &[0xfc, 10, 0, 0]].concat().repeat(dose / 10)),
+    "globals changed": |dose| {
+        let mut module = Module::new();
+        let (_, ty) = (module.source(1), module.ty(1, 0));
+        module.function(ty, 0, [op::LOCAL_GET, 0, 0x24, 0].repeat(dose / 4));
+        module
+    },
+    "stores": |dose| plain([op::LOCAL_GET, 0, op::LOCAL_GET, 0, 0x36, 0, 0].repeat(dose / 7)),
+    "numbers of bits": |dose| plain([vec![op::LOCAL_GET, 0], vec![0x69; dose], vec![op::LOCAL_SET, 0]].concat()),
+    "integers divided": |dose| {
+        plain([vec![op::LOCAL_GET, 0], [op::LOCAL_GET, 0, 0x6d].repeat(dose / 3), vec![op::LOCAL_SET, 0]].concat())
+    },
+    "f32.nearest": |dose| {
+        plain([vec![op::LOCAL_GET, 0, 0xb2], vec![0x90; dose], vec![0xa8, op::LOCAL_SET, 0]].concat())
+    },
+    "f32.min": |dose| {
+        let again = [op::LOCAL_GET, 0, 0xb2, 0x96].repeat(dose / 4);
+        plain([vec![op::LOCAL_GET, 0, 0xb2], again, vec![0xa8, op::LOCAL_SET, 0]].concat())
+    },
+    "f64.convert_i64_u": |dose| {
+        let again = [0xba, 0xb0].repeat(dose / 2);
+        plain([vec![op::LOCAL_GET, 0, 0xad], again, vec![0xa7, op::LOCAL_SET, 0]].concat())
+    },
+    "i64.trunc_sat_f64_u": |dose| {
+        let again = [0xba, 0xfc, 7].repeat(dose / 3);
+        plain([vec![op::LOCAL_GET, 0, 0xad], again, vec![0xa7, op::LOCAL_SET, 0]].concat())
+    },
+    "f32x4.sqrt": |dose| vectors(&[0xfd, 0xe3, 0x01], dose),
+    "f32x4.div": |dose| vectors(&[op::LOCAL_GET, 0, 0xfd, 17, 0xfd, 0xe7, 0x01], dose),
+    "f64x2.nearest": |dose| vectors(&[0xfd, 0x94, 0x01], dose),
+    "f32x4.min": |dose| vectors(&[op::LOCAL_GET, 0, 0xfd, 17, 0xfd, 0xe8, 0x01], dose),
+    "i32x4.trunc_sat_f32x4_u": |dose| vectors(&[0xfd, 0xf9, 0x01], dose),
+    "f32x4.convert_i32x4_u": |dose| vectors(&[0xfd, 0xfb, 0x01], dose),
+    "i64x2.mul": |dose| vectors(&[op::LOCAL_GET, 0, 0xfd, 17, 0xfd, 0xd5, 0x01], dose),
+    "i8x16.shl": |dose| vectors(&[op::LOCAL_GET, 0, 0xfd, 0x6b], dose),
+    "i8x16.popcnt": |dose| vectors(&[0xfd, 0x62], dose),
+    "i8x16.swizzle": |dose| vectors(&[op::LOCAL_GET, 0, 0xfd, 17, 0xfd, 14], dose),
+    "i8x16.shuffle": |dose| {
+        let lanes: Vec<u8> = (0..16).map(|lane| lane * 7 % 32).collect();
+        vectors(&[vec![op::LOCAL_GET, 0, 0xfd, 17, 0xfd, 13], lanes].concat(), dose)
+    },
+    "v128.const": |dose| vectors(&[vec![0xfd, 12], vec![0xa5; 16], vec![0xfd, 0x4e]].concat(), dose),
     "ref.func": |dose| {
         let mut module = plain([0xd2, 4, op::DROP].repeat(dose / 3));
         module.elements.push(vec![3, 0, 1, 4]);
@@ -546,6 +610,12 @@ families! {
 }
 
 /// A function with one parameter that has this code.
+/// Takes a vector from instruction to instruction.
+fn vectors(again: &[u8], dose: usize) -> Module {
+    let (first, last) = ([op::LOCAL_GET, 0, 0xfd, 17], [0xfd, 27, 0, op::LOCAL_SET, 0]);
+    plain([&first[..], &again.repeat(dose / again.len()), &last].concat())
+}
+
 fn plain(code: Vec<u8>) -> Module {
     let mut module = Module::new();
     let ty = module.ty(1, 0);

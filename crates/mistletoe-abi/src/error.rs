@@ -307,8 +307,6 @@ pub enum Item {
     TableElements,
     /// Elements of all element segments.
     Elements,
-    /// Elements that are expressions, of all element segments.
-    ElementExpressions,
     /// Element segments.
     ElementSegments,
     /// Data segments.
@@ -642,7 +640,6 @@ impl fmt::Display for Item {
             Self::Tables => "tables",
             Self::TableElements => "elements in a table",
             Self::Elements => "elements in its element segments",
-            Self::ElementExpressions => "expressions in its element segments",
             Self::ElementSegments => "element segments",
             Self::DataSegments => "data segments",
             Self::FrameValues => "values in a function's frame",

@@ -121,13 +121,11 @@ pub const MAX_BODY: usize = 7_654_321;
 /// How many labels a `br_table` may have, the default among them.
 pub const MAX_BRANCH_TARGETS: u64 = 65_520;
 /// How many loops may stand in each other.
-pub const MAX_NESTED_LOOPS: u64 = 100;
+pub const MAX_NESTED_LOOPS: u64 = 50;
 /// How many branches, and labels of a `br_table`, may lead to a function's loops.
 pub const MAX_LOOP_BRANCHES: u64 = 32_768;
 /// How many elements a module's element segments may have in all.
 pub const MAX_ELEMENTS: usize = 1_000_000;
-/// How many of those may be expressions instead of the indices of functions.
-pub const MAX_ELEMENT_EXPRESSIONS: usize = 10_000;
 /// How many element segments a module may have, and how many data segments.
 pub const MAX_SEGMENTS: usize = 100_000;
 /// How many tables a module may have.
@@ -446,12 +444,15 @@ impl Reading<'_> {
             }
             _ => None,
         };
-        self.refused = self.budget.function(function, declared, body.range().len()).err();
+        if let Err(excess) = self.budget.function(function, declared, body.range().len()) {
+            self.refused = Some(self.budget.error(excess));
+            return Ok(());
+        }
         let mut operands = 0;
         while !reader.eof() {
             let offset = reader.original_position();
-            if let Err(refused) = self.budget.instruction(function, bytes, offset) {
-                self.refused = Some(refused);
+            if let Err(excess) = self.budget.instruction(function, bytes, offset) {
+                self.refused = Some(self.budget.error(excess));
                 return Ok(());
             }
             reader.visit_operator(&mut function.visitor(offset))??;
@@ -902,7 +903,8 @@ mod tests {
             wasm.extend(section(1, types, &[0x60, 0, 0]));
             wasm.extend(section(3, functions, &[0]));
             wasm.extend(section(6, globals, &[0x7f, 0, 0x41, 0, 0x0b]));
-            wasm.extend(section(10, functions, &[2, 0, 0x0b]));
+            // Each has so much code that they are not too dear.
+            wasm.extend(section(10, functions, &[&[32, 0][..], &[0x01; 30], &[0x0b]].concat()));
             wasm
         };
         let all = Bounds { plan: Plan { fuel: true, ticks: true, height: true }, height: 1, ..Bounds::default() };

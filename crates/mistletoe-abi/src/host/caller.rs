@@ -39,9 +39,11 @@ pub struct GuestFunc<P, R> {
 }
 
 impl<'a, T: 'static> Caller<'a, T> {
-    pub(crate) fn new(instance: &'a mut dyn DynInstance, name: &'a Arc<Name>) -> Self {
-        instance.data_mut().account.leave();
-        Self { instance, name, fault: None, state: PhantomData }
+    /// The guest calls a host function, where it still has time to.
+    #[inline]
+    pub(crate) fn new(instance: &'a mut dyn DynInstance, name: &'a Arc<Name>) -> Result<Self> {
+        instance.data_mut().account.host_call()?;
+        Ok(Self { instance, name, fault: None, state: PhantomData })
     }
 
     /// The host function has returned.

@@ -145,13 +145,13 @@ impl<T: 'static, P: 'static, R: 'static, F: HostFn<T, P, R>> Code for Closure<F,
 impl<T: 'static, P: 'static, R: 'static, F: HostFn<T, P, R>> Closure<F, fn(T, P) -> R> {
     #[inline(always)]
     fn enter(&self, instance: &mut dyn DynInstance, slots: &mut [u64]) -> Result<()> {
-        let mut caller = Caller::new(instance, &self.name);
+        let mut caller = Caller::new(instance, &self.name)?;
         let result = self.func.call(&mut caller, slots);
         match (caller.into_fault(), result) {
             // The guest is poisoned, so it does not go on, even if the closure would have it so.
             (Some(fault), Ok(())) => Err(fault),
             (_, Err(error)) => Err(failed(&self.name, error)),
-            (None, Ok(())) => instance.data_mut().account.come_back(),
+            (None, Ok(())) => Ok(()),
         }
     }
 }

@@ -15,9 +15,9 @@ use crate::types::{FuncType, ValType};
 /// and so much is left out of the count at most where a guest traps.
 const SLICE: u64 = 100_000;
 
-/// Host functions that return before the clock is looked at: at first, and at most, since reading it is dear beside a short
-/// one.
-const RETURNS: [u32; 2] = [4, 256];
+/// How many calls of host functions there are at most between two looks at the clock, since one is dear beside a short
+/// function.
+const CALLS: u32 = 256;
 /// Where so many took no longer than this, twice as many may the next time; else one.
 const QUICK: Duration = Duration::from_micros(500);
 
@@ -40,8 +40,8 @@ pub(crate) struct Account {
     granted: u64,
     /// Fuel that was used before the current call.
     before: u64,
-    /// How many host functions may return until the clock is looked at, how many could the last time, and when that was.
-    returns: u32,
+    /// How many host functions may be called until the clock is looked at, how many could the last time, and when that was.
+    calls: u32,
     between: u32,
     looked: Option<Instant>,
 }
@@ -56,8 +56,8 @@ impl Account {
             clock: Clock::Unread,
             granted: 0,
             before: 0,
-            returns: RETURNS[0],
-            between: RETURNS[0],
+            calls: 0,
+            between: 0,
             looked: None,
         }
     }
@@ -70,12 +70,12 @@ impl Account {
     pub(crate) fn begin(&mut self, left: i64) {
         self.before = self.spent(left);
         self.clock = Clock::Unread;
+        self.calls = 0;
     }
 
-    /// The guest leaves its own code. Where it does for the first time in a call, the call's time begins: it has used no more
-    /// than a slice of fuel till then.
-    #[inline]
-    pub(crate) fn leave(&mut self) {
+    /// The guest has left its own code. Where it does for the first time in a call, the call's time begins: it has used no
+    /// more than a slice of fuel till then.
+    fn leave(&mut self) {
         if matches!(self.clock, Clock::Unread) {
             self.looked = self.timeout.map(|_| Instant::now());
             // A time that is never reached is no limit.
@@ -84,13 +84,13 @@ impl Account {
         }
     }
 
-    /// A host function returns to the guest. How long it took is not known: a guest that calls such as take their time is
-    /// not to go on for long when its own is over.
+    /// The guest calls a host function. How long the last one took is not known: a guest that calls such as take their time
+    /// is not to go on for long when its own is over.
     #[inline]
-    pub(crate) fn come_back(&mut self) -> Result<()> {
-        match self.returns.checked_sub(1) {
+    pub(crate) fn host_call(&mut self) -> Result<()> {
+        match self.calls.checked_sub(1) {
             Some(left) => {
-                self.returns = left;
+                self.calls = left;
                 Ok(())
             }
             None => self.look(),
@@ -99,6 +99,11 @@ impl Account {
 
     #[cold]
     fn look(&mut self) -> Result<()> {
+        if matches!(self.clock, Clock::Unread) {
+            self.leave();
+            self.calls = self.between;
+            return Ok(());
+        }
         let quick = match (self.timeout, self.looked) {
             (Some(_), Some(before)) => {
                 let now = Instant::now();
@@ -107,8 +112,8 @@ impl Account {
             }
             _ => true,
         };
-        self.between = if quick { (self.between * 2).clamp(1, RETURNS[1]) } else { 0 };
-        self.returns = self.between;
+        self.between = if quick { (self.between * 2).clamp(1, CALLS) } else { 0 };
+        self.calls = self.between;
         self.in_time()
     }
 

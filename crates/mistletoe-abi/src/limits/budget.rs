@@ -7,12 +7,16 @@ use crate::error::{Cost, ErrorKind, Item};
 use crate::limits::code::{number, op};
 use crate::limits::merges::Merges;
 use crate::module::{
-    MAX_BODY, MAX_BRANCH_TARGETS, MAX_ELEMENT_EXPRESSIONS, MAX_ELEMENTS, MAX_EXPORTS, MAX_FUNCTIONS, MAX_GLOBALS,
-    MAX_IMPORTS, MAX_LOOP_BRANCHES, MAX_NESTED_LOOPS, MAX_SEGMENTS, MAX_TABLES, MAX_TYPE_VALUES, MAX_TYPES,
+    MAX_BODY, MAX_BRANCH_TARGETS, MAX_ELEMENTS, MAX_EXPORTS, MAX_FUNCTIONS, MAX_GLOBALS, MAX_IMPORTS,
+    MAX_LOOP_BRANCHES, MAX_NESTED_LOOPS, MAX_SEGMENTS, MAX_TABLES, MAX_TYPE_VALUES, MAX_TYPES,
 };
 
 /// How many values a module may move: so many, and so many more for each byte of its code.
 const MOVED: (u64, u64) = (25_000, 1);
+/// How many values a function counts as, besides its own: engines compile ways in and out of it, and write down what it is.
+const FUNCTION: u64 = 24;
+/// How many an element counts as that is an expression: engines compile code that evaluates it.
+const EXPRESSION: u64 = 16;
 /// How many values it may hold where labels and calls are, in the same way.
 const HELD: (u64, u64) = (100_000, 32);
 
@@ -37,7 +41,7 @@ impl Arity {
 }
 
 /// What was counted so far.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Budget {
     types: Vec<Arity>,
     /// The functions' types, by their index.
@@ -46,6 +50,8 @@ pub(crate) struct Budget {
     held: Count,
     /// Parameters and locals of the function that is read.
     locals: u64,
+    /// How many values it gives back.
+    results: u64,
     /// How many of its loops are open.
     loops: u64,
     /// How many branches lead to its loops.
@@ -59,16 +65,50 @@ pub(crate) struct Budget {
     room: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 struct Count {
     used: u64,
     limit: u64,
 }
 
 impl Count {
-    fn add(&mut self, more: u64, cost: Cost) -> Result<(), ErrorKind> {
+    /// Nothing so far, of as much as a module without code may have.
+    const fn new((limit, _): (u64, u64)) -> Self {
+        Self { used: 0, limit }
+    }
+
+    fn add(&mut self, more: u64, cost: Cost) -> Result<(), Excess> {
         self.used = self.used.saturating_add(more);
-        if self.used > self.limit { Err(ErrorKind::TooCostly { cost, limit: self.limit }) } else { Ok(()) }
+        if self.used > self.limit { Err(Excess::Cost(cost)) } else { Ok(()) }
+    }
+}
+
+/// What a function has too much of: [`Budget::error`] says how much there may be. Small, since it is asked for each
+/// instruction.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Excess {
+    LoopBranches,
+    BranchTargets,
+    NestedLoops,
+    Cost(Cost),
+}
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self {
+            types: Vec::new(),
+            functions: Vec::new(),
+            moved: Count::new(MOVED),
+            held: Count::new(HELD),
+            locals: 0,
+            results: 0,
+            loops: 0,
+            turns: 0,
+            merges: None,
+            spare: Merges::default(),
+            merged: Count::new(MERGED),
+            room: 0,
+        }
     }
 }
 
@@ -104,27 +144,30 @@ impl Budget {
             Payload::ExportSection(section) => few(Item::Exports, section.count(), MAX_EXPORTS)?,
             Payload::ElementSection(section) => {
                 few(Item::ElementSegments, section.count(), MAX_SEGMENTS)?;
-                let (mut elements, mut expressions) = (0_u32, 0_u32);
+                let mut elements = 0_u32;
                 for element in section.clone().into_iter().map_while(Result::ok) {
                     let more = match element.items {
                         ElementItems::Functions(functions) => functions.count(),
                         ElementItems::Expressions(_, items) => {
-                            expressions = expressions.saturating_add(items.count());
+                            self.moved.used += EXPRESSION * u64::from(items.count());
                             items.count()
                         }
                     };
                     elements = elements.saturating_add(more);
                     few(Item::Elements, elements, MAX_ELEMENTS)?;
-                    few(Item::ElementExpressions, expressions, MAX_ELEMENT_EXPRESSIONS)?;
                 }
             }
             Payload::DataCountSection { count, .. } => few(Item::DataSegments, *count, MAX_SEGMENTS)?,
             Payload::DataSection(section) => few(Item::DataSegments, section.count(), MAX_SEGMENTS)?,
             Payload::CodeSectionStart { size, .. } => {
-                let limit = |(base, each): (u64, u64)| base + each * u64::from(*size);
-                (self.moved.limit, self.held.limit, self.merged.limit) = (limit(MOVED), limit(HELD), limit(MERGED));
+                for (count, (_, each)) in [(&mut self.moved, MOVED), (&mut self.held, HELD), (&mut self.merged, MERGED)]
+                {
+                    count.limit += each * u64::from(*size);
+                }
             }
             Payload::CodeSectionEntry(body) => few(Item::FunctionBytes, body.range().len() as u32, MAX_BODY)?,
+            // Sections before the code add to what it is not known yet how much there may be of.
+            Payload::End(_) => self.moved.add(0, Cost::MovedValues).map_err(|excess| self.error(excess))?,
             _ => {}
         }
         Ok(())
@@ -142,8 +185,8 @@ impl Budget {
                 return Err(too_many(Item::TypeValues, MAX_TYPE_VALUES));
             }
             let count = |values| u16::try_from(values).unwrap_or(u16::MAX);
-            // An engine compiles a way in and out for each type. How much there may be is not known yet.
-            self.moved.used = values;
+            // An engine compiles a way in and a way out for each type.
+            self.moved.used = 2 * values;
             self.types.push(Arity { params: count(params), results: count(results) });
             rest = types;
         }
@@ -162,26 +205,26 @@ impl Budget {
         }
     }
 
-    /// How many values a branch to a label carries.
-    fn label(&self, function: &Validated, label: u32) -> u64 {
-        let Some(frame) = function.get_control_frame(label as usize) else { return 0 };
+    /// Notes a branch to a label, and says how many values it carries.
+    fn branch(&mut self, function: &Validated, label: u32) -> Result<u64, Excess> {
+        let Some(frame) = function.get_control_frame(label as usize) else { return Ok(0) };
         let arity = self.block(frame.block_type);
-        if frame.kind == FrameKind::Loop { arity.params.into() } else { arity.results.into() }
-    }
-
-    /// Notes branches to this label.
-    fn branch(&mut self, function: &Validated, label: u32) -> Result<(), ErrorKind> {
-        let to_loop = function.get_control_frame(label as usize).is_some_and(|frame| frame.kind == FrameKind::Loop);
-        self.turns += u64::from(to_loop);
-        if self.turns > MAX_LOOP_BRANCHES { Err(too_many(Item::LoopBranches, MAX_LOOP_BRANCHES)) } else { Ok(()) }
+        if frame.kind != FrameKind::Loop {
+            return Ok(arity.results.into());
+        }
+        self.turns += 1;
+        if self.turns > MAX_LOOP_BRANCHES {
+            return Err(Excess::LoopBranches);
+        }
+        Ok(arity.params.into())
     }
 
     /// A function begins that declares so many locals, and whose body has so many bytes.
-    pub(crate) fn function(&mut self, function: &Validated, declared: u32, length: usize) -> Result<(), ErrorKind> {
+    pub(crate) fn function(&mut self, function: &Validated, declared: u32, length: usize) -> Result<(), Excess> {
         let ty = self.functions.get(function.index() as usize).copied().unwrap_or_default();
         let arity = self.arity(ty);
         self.locals = u64::from(arity.params) + u64::from(declared);
-        (self.loops, self.turns) = (0, 0);
+        (self.results, self.loops, self.turns) = (arity.results.into(), 0, 0);
         let mut merges = match self.merges.take() {
             Some(merges) => {
                 self.merged.used = self.merged.used.saturating_add(merges.used().saturating_pow(2));
@@ -196,22 +239,33 @@ impl Budget {
             self.merges = Some(merges);
             self.room = self.merged.limit.saturating_sub(self.merged.used).isqrt();
         }
-        // Engines compile two ways into a function: one from other functions, and one from the host.
-        self.moved.add(2 * arity.both() + u64::from(declared), Cost::MovedValues)
+        // There are two ways into a function: one from other functions, and one from the host.
+        self.moved.add(FUNCTION + 2 * arity.both() + u64::from(declared), Cost::MovedValues)
     }
 
     /// The next instruction begins at this place in the module, if there is any.
     #[inline(always)]
-    pub(crate) fn instruction(&mut self, function: &Validated, bytes: &[u8], at: usize) -> Result<(), ErrorKind> {
+    pub(crate) fn instruction(&mut self, function: &Validated, bytes: &[u8], at: usize) -> Result<(), Excess> {
         let opcode = bytes.get(at).copied().unwrap_or(op::NOP);
         // Most are none of these.
-        if !matches!(opcode, op::BLOCK..=op::CALL_INDIRECT | op::LOCAL_GET..=op::LOCAL_TEE) {
+        if !matches!(opcode, op::BLOCK..=op::CALL_INDIRECT | op::LOCAL_GET..=op::LOCAL_TEE | op::TABLE_GET | op::PREFIX)
+        {
             return Ok(());
         }
         if opcode < op::LOCAL_GET {
             return self.control(function, opcode, bytes.get(at + 1..).unwrap_or_default());
         }
         let Some(merges) = &mut self.merges else { return Ok(()) };
+        if opcode > op::LOCAL_TEE {
+            // `table.init`, `table.copy`, `table.grow` and `table.fill`: core 2.0, section 5.4.6.
+            let accesses = match opcode {
+                op::TABLE_GET => 1,
+                _ if matches!(number(bytes.get(at + 1..).unwrap_or_default()).0, 12 | 14 | 15 | 17) => 2,
+                _ => return Ok(()),
+            };
+            merges.access_table(accesses);
+            return self.merged();
+        }
         let local = match bytes.get(at + 1) {
             Some(byte @ ..0x80) => u32::from(*byte),
             _ => number(bytes.get(at + 1..).unwrap_or_default()).0,
@@ -226,21 +280,34 @@ impl Budget {
         }
     }
 
-    fn merged(&self) -> Result<(), ErrorKind> {
+    fn merged(&self) -> Result<(), Excess> {
         match &self.merges {
-            Some(merges) if merges.used() > self.room => {
-                Err(ErrorKind::TooCostly { cost: Cost::MergedValues, limit: self.merged.limit })
-            }
+            Some(merges) if merges.used() > self.room => Err(Excess::Cost(Cost::MergedValues)),
             _ => Ok(()),
         }
     }
 
+    /// The error that says so.
+    pub(crate) fn error(&self, excess: Excess) -> ErrorKind {
+        let dear = |cost, count: Count| ErrorKind::TooCostly { cost, limit: count.limit };
+        match excess {
+            Excess::LoopBranches => too_many(Item::LoopBranches, MAX_LOOP_BRANCHES),
+            Excess::BranchTargets => too_many(Item::BranchTargets, MAX_BRANCH_TARGETS),
+            Excess::NestedLoops => too_many(Item::NestedLoops, MAX_NESTED_LOOPS),
+            Excess::Cost(cost @ Cost::MovedValues) => dear(cost, self.moved),
+            Excess::Cost(cost @ Cost::HeldValues) => dear(cost, self.held),
+            Excess::Cost(cost @ Cost::MergedValues) => dear(cost, self.merged),
+        }
+    }
+
     /// The same for one that goes elsewhere or begins a label.
-    fn control(&mut self, function: &Validated, opcode: u8, operands: &[u8]) -> Result<(), ErrorKind> {
+    fn control(&mut self, function: &Validated, opcode: u8, operands: &[u8]) -> Result<(), Excess> {
         if opcode == op::END {
-            let is_loop = function.get_control_frame(0).is_some_and(|frame| frame.kind == FrameKind::Loop);
-            self.loops -= u64::from(is_loop).min(self.loops);
-            self.merges.iter_mut().for_each(Merges::end);
+            if self.loops != 0 && function.get_control_frame(0).is_some_and(|frame| frame.kind == FrameKind::Loop) {
+                self.loops -= 1;
+            }
+            let Some(merges) = &mut self.merges else { return Ok(()) };
+            merges.end();
             return self.merged();
         }
         let (index, length) = number(operands);
@@ -253,37 +320,39 @@ impl Budget {
                 };
                 (ty.both(), 1)
             }
-            op::BR | op::BR_IF => {
-                self.branch(function, index)?;
-                (self.label(function, index), 1)
-            }
+            op::BR | op::BR_IF => (self.branch(function, index)?, 1),
             op::BR_TABLE => {
                 let labels = u64::from(index) + 1;
                 if labels > MAX_BRANCH_TARGETS {
-                    return Err(too_many(Item::BranchTargets, MAX_BRANCH_TARGETS));
+                    return Err(Excess::BranchTargets);
                 }
                 let mut rest = operands.get(length..).unwrap_or_default();
+                let mut carried = 0;
                 for _ in 0..labels {
                     let (label, length) = number(rest);
-                    self.branch(function, label)?;
+                    carried += self.branch(function, label)?;
                     rest = rest.get(length..).unwrap_or_default();
                 }
-                // All have to carry as many as the first.
-                let first = number(operands.get(length..).unwrap_or_default()).0;
-                (labels * self.label(function, first), labels)
+                (carried, labels)
             }
-            op::RETURN => (self.label(function, function.control_stack_height().saturating_sub(1)), 0),
+            op::RETURN => (self.results, 0),
             op::CALL => (self.functions.get(index as usize).map_or(0, |ty| self.arity(*ty).both()), 1),
-            op::CALL_INDIRECT => (self.arity(index).both(), 1),
+            op::CALL_INDIRECT => {
+                if let Some(merges) = &mut self.merges {
+                    merges.access_table(1);
+                    self.merged()?;
+                }
+                (self.arity(index).both(), 1)
+            }
             _ => return Ok(()),
         };
-        if matches!(opcode, op::BLOCK | op::LOOP | op::IF) {
-            self.merges.iter_mut().for_each(|merges| merges.open(opcode == op::LOOP));
+        if let (op::BLOCK | op::LOOP | op::IF, Some(merges)) = (opcode, &mut self.merges) {
+            merges.open(opcode == op::LOOP);
         }
         if opcode == op::LOOP {
             self.loops += 1;
             if self.loops > MAX_NESTED_LOOPS {
-                return Err(too_many(Item::NestedLoops, MAX_NESTED_LOOPS));
+                return Err(Excess::NestedLoops);
             }
         }
         self.moved.add(moved, Cost::MovedValues)?;
@@ -367,8 +436,11 @@ mod tests {
         edge(Item::Parameters, 1000, |count| module(&[section(1, 1, &ty(count, 0))]));
         edge(Item::Results, 1000, |count| module(&[section(1, 1, &ty(0, count))]));
         edge(Item::TypeValues, 1_000_000, |count| {
-            let types = [ty(1000, 0).repeat(count / 1000), ty(0, count % 1000)].concat();
-            module(&[section(1, count / 1000 + 1, &types)])
+            let types = [ty(0, count % 1000), ty(1000, 0).repeat(count / 1000)].concat();
+            // So much code that they are not too dear.
+            let mut bodies = Vec::new();
+            body(&mut bodies, &[vec![0], vec![op::NOP; 2_000_000], vec![op::END]].concat());
+            module(&[section(1, count / 1000 + 1, &types), section(3, 1, &[0]), section(10, 1, &bodies)])
         });
         edge(Item::Elements, 1_000_000, |count| {
             let declared = |count: usize| [vec![3, 0], number(count as u64), vec![0; count]].concat();
@@ -461,8 +533,8 @@ mod tests {
             assert_eq!(cost, Some(Cost::MovedValues), "{again:?}");
             // The function's size stands in two bytes, its declaration of locals in one, and its end in one.
             let limit = |times| limit(&above(100, &again.repeat(times)));
-            // The types have 200 themselves.
-            let moved = |times: usize| 200 + times as u64 * moves;
+            // The types count as 400, and the function.
+            let moved = |times: usize| 400 + FUNCTION + times as u64 * moves;
             assert!(moved(times) <= limit(times) && moved(times + 1) > limit(times + 1), "{again:?}: {times}");
         };
         edge(&[op::BLOCK, 1, op::END], 200);
@@ -494,8 +566,8 @@ mod tests {
         // 25,000 by 198.
         assert_eq!((times / 10, cost), (12, Some(Cost::MovedValues)));
         let many = |count: usize| functions(&types, &vec![(1, vec![0x00]); count]);
-        // 25,000 by 396.
-        assert_eq!(largest(10_000, many), (62, Some(Cost::MovedValues)));
+        // 25,000 by 420.
+        assert_eq!(largest(10_000, many), (58, Some(Cost::MovedValues)));
     }
 
     #[test]
@@ -539,11 +611,44 @@ mod tests {
     }
 
     #[test]
-    fn a_function_has_no_more_loops_in_each_other_than_a_hundred() {
+    fn accesses_to_tables_count_as_merges() {
+        let (get, drop) = ([0x41, 0, op::TABLE_GET, 0], 0x1a);
+        let null = [0xd0, 0x70];
+        for (merges, again) in [
+            (2, vec![0x41, 0, op::CALL_INDIRECT, 0, 0]),
+            (2, [&get[..], &[drop]].concat()),
+            (4, [&CONST.repeat(3)[..], &[op::PREFIX, 12, 0, 0]].concat()),
+            (4, [&CONST.repeat(3)[..], &[op::PREFIX, 14, 0, 0]].concat()),
+            (4, [&null[..], &CONST, &[op::PREFIX, 15, 0, drop]].concat()),
+            (4, [&CONST[..], &null, &CONST, &[op::PREFIX, 17, 0]].concat()),
+        ] {
+            let code = |times: usize| [vec![op::NOP; 20_000], again.repeat(times)].concat();
+            let module = |times: usize| {
+                let mut bodies = Vec::new();
+                body(&mut bodies, &[vec![0], code(times), vec![op::END]].concat());
+                module(&[
+                    section(1, 1, &ty(0, 0)),
+                    section(3, 1, &[0]),
+                    section(4, 1, &[0x70, 0, 0]),
+                    section(9, 1, &[5, 0x70, 1, 0xd0, 0x70, op::END]),
+                    section(10, 1, &bodies),
+                ])
+            };
+            let (times, cost) = largest(60_000, module);
+            assert_eq!(cost, Some(Cost::MergedValues), "{again:?}");
+            // The number of functions, the body's length, and its first and last byte.
+            let limit = |times: usize| MERGED.0 + MERGED.1 * (code(times).len() as u64 + 6);
+            let squares = |times: usize| (merges * times as u64).pow(2);
+            assert!(squares(times) <= limit(times) && squares(times + 1) > limit(times + 1), "{again:?}: {times}");
+        }
+    }
+
+    #[test]
+    fn a_function_has_no_more_loops_in_each_other_than_fifty() {
         let nested = |depth: usize| [[op::LOOP, op::EMPTY].repeat(depth), vec![op::END; depth]].concat();
-        edge(Item::NestedLoops, 100, |depth| functions(&[(0, 0)], &[(0, nested(depth))]));
+        edge(Item::NestedLoops, 50, |depth| functions(&[(0, 0)], &[(0, nested(depth))]));
         // As many as one likes one after the other, and blocks in each other.
-        assert_eq!(refused(&functions(&[(0, 0)], &[(0, nested(100).repeat(100))])), None);
+        assert_eq!(refused(&functions(&[(0, 0)], &[(0, nested(50).repeat(100))])), None);
         let blocks = [[op::BLOCK, op::EMPTY].repeat(10_000), vec![op::END; 10_000]].concat();
         assert_eq!(refused(&functions(&[(0, 0)], &[(0, blocks)])), None);
     }
@@ -560,11 +665,14 @@ mod tests {
     }
 
     #[test]
-    fn elements_that_are_expressions_are_few() {
-        edge(Item::ElementExpressions, 10_000, |count| {
-            let nulls =
-                |count: usize| [vec![5, 0x70], number(count as u64), [0xd0, 0x70, op::END].repeat(count)].concat();
-            module(&[section(9, 2, &[nulls(1), nulls(count - 1)].concat())])
-        });
+    fn functions_and_elements_that_are_expressions_count_by_themselves() {
+        let functions = |count: usize| functions(&[(0, 0)], &vec![(0, Vec::new()); count]);
+        // Each has three bytes of code; their number stands in two.
+        let (most, cost) = largest(2_000, functions);
+        assert_eq!((most as u64, cost), ((MOVED.0 + 2) / (FUNCTION - 3), Some(Cost::MovedValues)));
+        let nulls = |count: usize| [vec![5, 0x70], number(count as u64), [0xd0, 0x70, op::END].repeat(count)].concat();
+        let elements = |count: usize| module(&[section(9, 2, &[nulls(1), nulls(count - 1)].concat())]);
+        let (most, cost) = largest(10_000, elements);
+        assert_eq!((most as u64, cost), (MOVED.0 / EXPRESSION, Some(Cost::MovedValues)));
     }
 }

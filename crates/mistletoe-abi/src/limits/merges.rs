@@ -8,6 +8,8 @@
 pub(super) struct Merges {
     locals: Vec<Local>,
     frames: Vec<Frame>,
+    /// The innermost frame's number.
+    top: u32,
     /// What loops begin with: a local, and the next one of the same loop behind 1 more than its index here, or 0.
     carried: Vec<(u32, u32)>,
     /// How many frames were opened.
@@ -56,6 +58,7 @@ impl Merges {
     pub(super) fn open(&mut self, is_loop: bool) {
         let loops = self.frames.last().map_or(0, |frame| frame.loops) + u32::from(is_loop);
         self.frames.push(Frame { number: self.opened, loops, is_loop, carried: 0 });
+        self.top = self.opened;
         self.opened += 1;
     }
 
@@ -67,36 +70,50 @@ impl Merges {
             self.get(local);
         }
         self.frames.pop();
+        self.top = self.frames.last().map_or(0, |frame| frame.number);
     }
 
     #[inline]
     pub(super) fn set(&mut self, local: u32) {
-        let (Some(top), Some(state)) = (self.frames.last(), self.locals.get_mut(local as usize)) else { return };
-        if state.frame != top.number {
+        if let Some(state) = self.locals.get_mut(local as usize)
+            && state.frame != self.top
+        {
             let common = common(&self.frames, state);
             state.pending = state.pending.saturating_add(state.depth - common as u32);
-            (state.depth, state.frame) = (self.frames.len() as u32 - 1, top.number);
+            (state.depth, state.frame) = (self.frames.len() as u32 - 1, self.top);
         }
     }
 
     /// Whether there were any.
     #[inline]
     pub(super) fn get(&mut self, local: u32) -> bool {
-        let (Some(top), Some(state)) = (self.frames.last(), self.locals.get_mut(local as usize)) else { return false };
-        let merges = state.frame != top.number || state.pending != 0;
-        if merges {
-            let common = common(&self.frames, state);
-            let begun = top.loops - self.frames.get(common).map_or(0, |frame| frame.loops);
-            self.used += u64::from(state.pending) + u64::from(state.depth - common as u32) + u64::from(begun);
-            *state = Local { depth: self.frames.len() as u32 - 1, frame: top.number, pending: 0 };
-            if begun != 0 {
-                for frame in self.frames.iter_mut().skip(common + 1).filter(|frame| frame.is_loop) {
-                    self.carried.push((local, frame.carried));
-                    frame.carried = self.carried.len() as u32;
-                }
+        match self.locals.get(local as usize) {
+            Some(state) if state.frame != self.top || state.pending != 0 => {
+                self.merge(local);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// An instruction accesses a table so many times: where elements are made when they are first read, there are two ways
+    /// to each. Two merges are what an access was measured to cost.
+    pub(super) fn access_table(&mut self, times: u64) {
+        self.used += 2 * times;
+    }
+
+    fn merge(&mut self, local: u32) {
+        let (Some(top), Some(state)) = (self.frames.last(), self.locals.get_mut(local as usize)) else { return };
+        let common = common(&self.frames, state);
+        let begun = top.loops - self.frames.get(common).map_or(0, |frame| frame.loops);
+        self.used += u64::from(state.pending) + u64::from(state.depth - common as u32) + u64::from(begun);
+        *state = Local { depth: self.frames.len() as u32 - 1, frame: top.number, pending: 0 };
+        if begun != 0 {
+            for frame in self.frames.iter_mut().skip(common + 1).filter(|frame| frame.is_loop) {
+                self.carried.push((local, frame.carried));
+                frame.carried = self.carried.len() as u32;
             }
         }
-        merges
     }
 }
 
