@@ -134,57 +134,57 @@ fn back(imports: &mut Imports<State>) {
     imports
         // Calls the guest's `again` with one less; resolves it at every call.
         .func("test", "again", |caller: At<'_, '_>, left: u32| -> Result<u32> {
-            let again = caller.func::<(u32,), u32>("again")?;
+            let again = caller.get_func::<(u32,), u32>("again")?;
             caller.call(&again, (left.wrapping_sub(1),))
         })
         // The same, and keeps the function in the session's state.
         .func("test", "again_kept", |caller: At<'_, '_>, left: u32| -> Result<u32> {
             let again = match caller.state().memo.again.clone() {
                 Some(again) => again,
-                None => caller.func("again")?,
+                None => caller.get_func("again")?,
             };
             caller.state_mut().memo.again = Some(again.clone());
             caller.call(&again, (left.wrapping_sub(1),))
         })
         // Calls the guest's `convert`, which has a type of its own.
         .func("test", "convert", |caller: At<'_, '_>, a: u64, b: f64| -> Result<f32> {
-            let convert = caller.func::<(u64, f64, u32), f32>("convert")?;
+            let convert = caller.get_func::<(u64, f64, u32), f32>("convert")?;
             caller.call(&convert, (a, b, 7))
         })
         .func("test", "pair", |caller: At<'_, '_>| -> Result<u64> {
-            let pair = caller.func::<(), (u64, u32)>("pair")?;
+            let pair = caller.get_func::<(), (u64, u32)>("pair")?;
             let (a, b) = caller.call(&pair, ())?;
             Ok(a * 100 + u64::from(b))
         })
         // Asks for a function that is not there, or not with that type.
-        .func("test", "unknown", |caller: At<'_, '_>| -> Result<()> { caller.func::<(), ()>("nowhere").map(drop) })
-        .func("test", "mistyped", |caller: At<'_, '_>| -> Result<()> { caller.func::<(), u64>("again").map(drop) })
+        .func("test", "unknown", |caller: At<'_, '_>| -> Result<()> { caller.get_func::<(), ()>("nowhere").map(drop) })
+        .func("test", "mistyped", |caller: At<'_, '_>| -> Result<()> { caller.get_func::<(), u64>("again").map(drop) })
         // Calls the guest's `attempt`, and makes light of its failing: 1.
         .func("test", "try", |caller: At<'_, '_>| -> Result<u32> {
-            let attempt = caller.func::<(), ()>("attempt")?;
+            let attempt = caller.get_func::<(), ()>("attempt")?;
             Ok(u32::from(caller.call(&attempt, ()).is_err()))
         })
         // The same, and tries again.
         .func("test", "try_twice", |caller: At<'_, '_>| -> Result<()> {
-            let attempt = caller.func::<(), ()>("attempt")?;
+            let attempt = caller.get_func::<(), ()>("attempt")?;
             let _ = caller.call(&attempt, ());
             caller.call(&attempt, ())
         })
         // Calls the guest's `attempt`, and fails in its own way where that fails.
         .func("test", "instead", |caller: At<'_, '_>| -> Result<(), Box<dyn StdError + Send + Sync>> {
-            let attempt = caller.func::<(), ()>("attempt")?;
+            let attempt = caller.get_func::<(), ()>("attempt")?;
             caller.call(&attempt, ()).map_err(|_| OwnError { code: 99 }.into())
         })
         // Has the guest grow its memory, and writes into the new page.
         .func("test", "grow", |caller: At<'_, '_>| -> Result<u32> {
-            let grow = caller.func::<(), u32>("grow")?;
+            let grow = caller.get_func::<(), u32>("grow")?;
             let page = caller.call(&grow, ())?;
             caller.bytes_mut("page", page * 65536, 5)?.copy_from_slice(b"grown");
             Ok(page * 65536)
         })
         // Hands a text to the guest through its own allocator: address and length in one.
         .func("test", "give", |caller: At<'_, '_>, times: u32| -> Result<u64> {
-            let alloc = caller.func("__mistletoe_alloc")?;
+            let alloc = caller.get_func("__mistletoe_alloc")?;
             let (address, length) = caller.give(&alloc, "given ".repeat(times as usize).as_bytes())?;
             Ok(pack(address, length))
         });

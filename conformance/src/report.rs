@@ -137,7 +137,7 @@ impl Case {
         let Some(lacks) = &known.lacks else { return true };
         let error = host.load(&self.wasm, &self.header.setup()).err();
         error.is_some_and(|error| match error.kind() {
-            ErrorKind::UnsupportedFeature { feature, backend, .. } => feature == lacks && backend.is_some(),
+            ErrorKind::UnsupportedFeature { feature, .. } => feature == lacks,
             _ => false,
         })
     }

@@ -76,7 +76,7 @@ pub(crate) fn add_to(imports: &mut Imports<State>) {
         })
         // Calls the guest's `step-N`, though not without end: how deep such calls are.
         .func("fuzz", "back", |caller: At<'_, '_>, step: u32| -> Result<u32> {
-            let Ok(step) = caller.func::<(), ()>(&format!("step-{}", step % STEPS)) else { return Ok(0) };
+            let Ok(step) = caller.get_func::<(), ()>(&format!("step-{}", step % STEPS)) else { return Ok(0) };
             let (calls, depth) = CALLS_BACK;
             let watch = watch(caller);
             if watch.back == calls || watch.depth == depth {

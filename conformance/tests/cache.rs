@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use mistletoe::cache::{Cache, Cached};
-use mistletoe::host::{Data, HostFunc};
-use mistletoe::{AnyBackend, Artifact, Backend, ErrorKind, Imports, Limits, Package, Result, ValidModule};
+use mistletoe::host::{HostFunc, StoreData};
+use mistletoe::{AnyBackend, Artifact, Backend, ErrorKind, Imports, Limits, ModuleSource, Package, Result};
 use mistletoe_conformance::{Report, cases};
 use tempfile::TempDir;
 
@@ -40,25 +40,25 @@ impl Backend for Counting {
         self.backend.name()
     }
 
-    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<Self::Module> {
+    fn compile(&self, source: &ModuleSource<'_>, imports: &[HostFunc]) -> Result<Self::Module> {
         self.compiled.fetch_add(1, Ordering::Relaxed);
-        self.backend.compile(module, imports)
+        self.backend.compile(source, imports)
     }
 
-    fn instantiate(&self, module: &Self::Module, data: Data) -> Result<Self::Instance> {
+    fn instantiate(&self, module: &Self::Module, data: StoreData) -> Result<Self::Instance> {
         self.backend.instantiate(module, data)
     }
 
-    fn artifacts(&self) -> Option<String> {
-        self.backend.artifacts()
+    fn compatibility_key(&self) -> Option<String> {
+        self.backend.compatibility_key()
     }
 
-    fn save(&self, module: &Self::Module) -> Result<Vec<u8>> {
-        self.backend.save(module)
+    fn serialize(&self, module: &Self::Module) -> Result<Vec<u8>> {
+        self.backend.serialize(module)
     }
 
-    fn load(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<Self::Module> {
-        let module = self.backend.load(artifact, imports)?;
+    fn deserialize(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<Self::Module> {
+        let module = self.backend.deserialize(artifact, imports)?;
         self.loaded.fetch_add(1, Ordering::Relaxed);
         Ok(module)
     }
@@ -67,7 +67,7 @@ impl Backend for Counting {
 /// Those whose engines can save what they compile.
 fn backends() -> impl Iterator<Item = Counting> {
     let all = mistletoe::backends().iter().map(|info| mistletoe::backend(info.name()).expect("a backend"));
-    all.filter(|backend| backend.artifacts().is_some()).map(Counting::new)
+    all.filter(|backend| backend.compatibility_key().is_some()).map(Counting::new)
 }
 
 /// Answers with its input and so many exclamation marks. It has a start function, a table and an import that a limit

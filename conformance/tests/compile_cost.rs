@@ -3,8 +3,8 @@
 
 use std::fmt::Write as _;
 
-use mistletoe::module::inspect;
-use mistletoe::{AnyPackage, ErrorKind, Imports, Limits, backend, backends};
+use mistletoe::module::{ErrorKind, inspect};
+use mistletoe::{AnyPackage, Imports, Limits, backend, backends};
 
 /// A package with this in it, besides.
 fn package(code: &str, fields: &str) -> Vec<u8> {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use mistletoe::error::Item;
+use mistletoe::module::{self, DeclaredItem};
 use mistletoe::{AnyBackend, AnyPackage, Caller, ErrorKind, Imports, Limits, Result};
 
 /// For the input `f` a loop without an end, for others the input.
@@ -190,7 +190,7 @@ fn a_function_takes_at_most_so_many_units_of_stack() {
         assert_eq!(answer.expect("an answer"), "", "{}", backend.name());
         assert_eq!(
             kind(package(&too_high).map(drop)),
-            ErrorKind::TooMany { item: Item::FrameUnits, limit: 262_144 },
+            ErrorKind::Module(module::ErrorKind::TooMany { item: DeclaredItem::FrameUnits, limit: 262_144 }),
             "{}",
             backend.name()
         );

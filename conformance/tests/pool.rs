@@ -6,11 +6,11 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use mistletoe::host::{Data, HostFunc};
+use mistletoe::host::{HostFunc, StoreData};
 use mistletoe::pool::Mode;
 use mistletoe::types::FuncType;
 use mistletoe::{
-    Backend, ErrorKind, Imports, Instance, Limits, Package, Pool, PooledSession, Result, Session, Trap, ValidModule,
+    Backend, ErrorKind, Imports, Instance, Limits, ModuleSource, Package, Pool, PooledSession, Result, Session, Trap,
     Wasmer, Wasmi, Wasmtime,
 };
 
@@ -465,11 +465,11 @@ impl Backend for Panicking {
         "panicking"
     }
 
-    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<Self::Module> {
-        self.0.compile(module, imports)
+    fn compile(&self, source: &ModuleSource<'_>, imports: &[HostFunc]) -> Result<Self::Module> {
+        self.0.compile(source, imports)
     }
 
-    fn instantiate(&self, module: &Self::Module, data: Data) -> Result<PanickingInstance> {
+    fn instantiate(&self, module: &Self::Module, data: StoreData) -> Result<PanickingInstance> {
         self.0.instantiate(module, data).map(PanickingInstance)
     }
 }
@@ -477,8 +477,8 @@ impl Backend for Panicking {
 impl Instance for PanickingInstance {
     type Func = <<Wasmi as Backend>::Instance as Instance>::Func;
 
-    fn func(&mut self, name: &str, ty: &FuncType) -> Result<Self::Func> {
-        self.0.func(name, ty)
+    fn get_func(&mut self, name: &str, ty: &FuncType) -> Result<Self::Func> {
+        self.0.get_func(name, ty)
     }
 
     fn call(&mut self, func: &Self::Func, slots: &mut [u64]) -> Result<()> {
@@ -492,15 +492,15 @@ impl Instance for PanickingInstance {
         self.0.memory()
     }
 
-    fn data(&self) -> &Data {
+    fn data(&self) -> &StoreData {
         self.0.data()
     }
 
-    fn data_mut(&mut self) -> &mut Data {
+    fn data_mut(&mut self) -> &mut StoreData {
         self.0.data_mut()
     }
 
-    fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
+    fn memory_and_data(&mut self) -> (&mut [u8], &mut StoreData) {
         self.0.memory_and_data()
     }
 }

@@ -148,7 +148,7 @@ fn height(backend: &str, wasm: &[u8]) -> Result<u32, Error> {
             imports.func("host", i.to_string(), |_: &mut Caller<'_, ()>| Ok::<_, Error>(()));
         }
         imports.func("host", "again", |caller: &mut Caller<'_, ()>, left: u32| {
-            let again = caller.func::<(u32,), ()>("again")?;
+            let again = caller.get_func::<(u32,), ()>("again")?;
             caller.call(&again, (left,))
         });
         let backend = mistletoe::backend(backend).expect("a backend");

@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
-use mistletoe::host::{Data, HostFunc};
-use mistletoe::{AnyBackend, Backend, Error, Operation, Package, Result, Tiered, ValidModule, Wasmi, Wasmtime};
+use mistletoe::host::{HostFunc, StoreData};
+use mistletoe::{AnyBackend, Backend, Error, ModuleSource, Operation, Package, Result, Tiered, Wasmi, Wasmtime};
 use mistletoe_conformance::{Report, cases};
 
 /// What the peak does when it is to compile.
@@ -60,7 +60,7 @@ impl Backend for Peak {
         "peak"
     }
 
-    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<Self::Module> {
+    fn compile(&self, source: &ModuleSource<'_>, imports: &[HostFunc]) -> Result<Self::Module> {
         let mut gate = self.gate.0.lock().expect("no panic");
         gate.1 += 1;
         self.gate.1.notify_all();
@@ -68,11 +68,11 @@ impl Backend for Peak {
         match gate {
             Gate::Fails => Err(Error::engine(Operation::Compile, "as it was told")),
             Gate::Panics => panic!("as it was told"),
-            _ => self.backend.compile(module, imports),
+            _ => self.backend.compile(source, imports),
         }
     }
 
-    fn instantiate(&self, module: &Self::Module, data: Data) -> Result<Self::Instance> {
+    fn instantiate(&self, module: &Self::Module, data: StoreData) -> Result<Self::Instance> {
         self.instances.fetch_add(1, Ordering::Relaxed);
         self.backend.instantiate(module, data)
     }

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use bombs::{FAMILIES, Family};
 use mistletoe::wasi::{Wasi, imports};
-use mistletoe::{Backend, Command, Error, ErrorKind, Limits, Package, ValidModule};
+use mistletoe::{Backend, Command, Error, ErrorKind, Limits, ModuleSource, Package, module};
 use no_engine::NoEngine;
 
 const ENGINES: [&str; 6] = ["wasmi", "wasmi-lazy", "wasmtime", "wasmtime-winch", "wasmtime-pulley", "wasmer"];
@@ -117,7 +117,7 @@ fn dose(family: &Family, size: usize, limits_name: &str, refused: bool) -> Optio
         let package = Package::with_imports(&NoEngine, wasm, &imports::<Wasi>(), limits(limits_name));
         match package.map_err(|error| error.kind().clone()) {
             Ok(_) => true,
-            Err(ErrorKind::TooMany { .. } | ErrorKind::TooCostly { .. }) => false,
+            Err(ErrorKind::Module(module::ErrorKind::TooMany { .. } | module::ErrorKind::TooCostly { .. })) => false,
             Err(error) => panic!("{}: {error}", family.name),
         }
     };
@@ -220,7 +220,7 @@ fn compiled(backend: &impl Backend, wasm: &[u8], limits_name: &str) -> mistletoe
     if limits_name != "none" {
         return command;
     }
-    match backend.compile(&ValidModule::new(wasm)?, &[]) {
+    match backend.compile(&ModuleSource::new(wasm, module::Config::default()), &[]) {
         Err(error) if matches!(error.kind(), ErrorKind::Engine { .. }) => Ok(()),
         compiled => compiled.map(drop),
     }

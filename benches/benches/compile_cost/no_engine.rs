@@ -2,9 +2,9 @@
 
 use std::hint::black_box;
 
-use mistletoe::host::{Data, HostFunc};
+use mistletoe::host::{HostFunc, StoreData};
 use mistletoe::types::FuncType;
-use mistletoe::{Backend, Instance, Result, ValidModule};
+use mistletoe::{Backend, Instance, ModuleSource, Result};
 
 /// What is left without an engine: the layer's own part of compiling.
 #[derive(Clone)]
@@ -20,12 +20,12 @@ impl Backend for NoEngine {
         "none"
     }
 
-    fn compile(&self, module: &ValidModule<'_>, _: &[HostFunc]) -> Result<()> {
-        black_box(module.bytes());
+    fn compile(&self, source: &ModuleSource<'_>, _: &[HostFunc]) -> Result<()> {
+        black_box(source.validate(self)?.bytes());
         Ok(())
     }
 
-    fn instantiate(&self, (): &(), _: Data) -> Result<NoInstance> {
+    fn instantiate(&self, (): &(), _: StoreData) -> Result<NoInstance> {
         unimplemented!("nothing is called")
     }
 }
@@ -33,7 +33,7 @@ impl Backend for NoEngine {
 impl Instance for NoInstance {
     type Func = ();
 
-    fn func(&mut self, _: &str, _: &FuncType) -> Result<()> {
+    fn get_func(&mut self, _: &str, _: &FuncType) -> Result<()> {
         match *self {}
     }
 
@@ -45,15 +45,15 @@ impl Instance for NoInstance {
         match *self {}
     }
 
-    fn data(&self) -> &Data {
+    fn data(&self) -> &StoreData {
         match *self {}
     }
 
-    fn data_mut(&mut self) -> &mut Data {
+    fn data_mut(&mut self) -> &mut StoreData {
         match *self {}
     }
 
-    fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
+    fn memory_and_data(&mut self) -> (&mut [u8], &mut StoreData) {
         match *self {}
     }
 }

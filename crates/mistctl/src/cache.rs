@@ -52,7 +52,7 @@ fn age(age: Duration) -> String {
 /// The backend with the user's cache, if its engine's code can be kept. Without a cache it compiles as ever.
 pub(crate) fn with(backend: AnyBackend) -> AnyBackend {
     let warn = |text: &str| note(Level::Warning, text);
-    let Some(folder) = folder().filter(|_| backend.artifacts().is_some()) else { return backend };
+    let Some(folder) = folder().filter(|_| backend.compatibility_key().is_some()) else { return backend };
     match Cache::open(folder) {
         Ok(cache) => {
             let cache = cache.on_problem(move |problem| warn(&format!("{problem}: {}", problem.source)));

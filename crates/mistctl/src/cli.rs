@@ -265,8 +265,8 @@ impl Backend {
         let default = || mistletoe::backends().iter().find(|info| info.is_enabled()).map(|info| info.name());
         // Without any engine compiled in, naming the first says which feature adds it.
         let backend = mistletoe::backend(self.backend.as_deref().or_else(default).unwrap_or("wasmi"))?;
-        if let Some(notice) = backend.notice() {
-            note(Level::Warning, &notice);
+        if let Some(warning) = backend.warning() {
+            note(Level::Warning, &warning);
         }
         #[cfg(feature = "cache")]
         let backend = if self.no_cache { backend } else { crate::cache::with(backend) };

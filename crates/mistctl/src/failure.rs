@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use mistletoe::protocol::Region;
-use mistletoe::{Error, ErrorKind};
+use mistletoe::{Error, ErrorKind, module};
 use serde::Serialize;
 
 use crate::stderr::{self, Excerpt, Level, MAX_MESSAGE, note};
@@ -218,7 +218,7 @@ fn flag(kind: &ErrorKind) -> Option<&'static str> {
         ErrorKind::TimedOut { .. } => Some("--timeout"),
         ErrorKind::OutOfFuel { .. } => Some("--fuel"),
         ErrorKind::TooDeep { .. } => Some("--max-stack"),
-        ErrorKind::TooMuchMemory { .. } => Some("--max-memory"),
+        ErrorKind::Module(module::ErrorKind::TooMuchMemory { .. }) => Some("--max-memory"),
         ErrorKind::TooLong { region: Region::Output | Region::Info, .. } => Some("--max-output"),
         _ => None,
     }

@@ -32,7 +32,9 @@ pub(crate) fn run(arguments: &Inspect) -> Result<(), Failure> {
             Ok::<_, Failure>((wasm, inspection))
         })?;
     // Of what is no module at all there is no interface to speak of.
-    let is_module = !matches!(invalid.as_ref().map(Error::kind), Some(ErrorKind::NotAModule { .. }));
+    let invalid = invalid.map(Error::from);
+    let not_a_module = |error: &Error| matches!(error.kind(), ErrorKind::Module(module::ErrorKind::NotAModule { .. }));
+    let is_module = !invalid.as_ref().is_some_and(not_a_module);
     let offered = wasi::imports::<Wasi>();
     let (spoken, missing) = if is_module { spoken(&interface, &offered) } else { (Vec::new(), Vec::new()) };
     // A module that no engine gets speaks nothing.

@@ -13,14 +13,14 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::backend::{Artifact, Backend, Instance};
+use crate::backend::{Artifact, Backend, Instance, Keep};
 #[cfg(feature = "cache")]
-use crate::cache::Cache;
+use crate::cache::{Cache, Cached};
 use crate::erased::{AnyFunc, DynInstance};
 use crate::error::{Error, Result};
-use crate::host::{Data, HostFunc, Imports};
+use crate::host::{HostFunc, Imports, StoreData};
 use crate::limits::Limits;
-use crate::module::{Feature, Interface, ValidModule};
+use crate::module::{Feature, Interface, ModuleSource};
 use crate::package::{Package, Session};
 use crate::program::Checked;
 use crate::protocol::package::problems;
@@ -30,8 +30,6 @@ use crate::types::{FuncType, Problem};
 #[derive(Clone)]
 pub struct AnyBackend {
     backend: Arc<dyn DynBackend>,
-    #[cfg(feature = "cache")]
-    cache: Option<Cache>,
 }
 
 /// A module compiled for any backend.
@@ -58,17 +56,20 @@ pub struct AnySession<T = ()> {
 
 trait DynBackend: Send + Sync {
     fn name(&self) -> &'static str;
-    fn notice(&self) -> Option<String>;
+    fn warning(&self) -> Option<String>;
     fn supports(&self, feature: Feature) -> bool;
-    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<AnyModule>;
+    fn compile(&self, source: &ModuleSource<'_>, imports: &[HostFunc]) -> Result<AnyModule>;
     fn package(&self, checked: Checked<'_>) -> Result<Arc<dyn DynPackage>>;
-    fn artifacts(&self) -> Option<String>;
-    fn load(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<AnyModule>;
+    fn compatibility_key(&self) -> Option<String>;
+    fn deserialize(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<AnyModule>;
+    #[cfg(feature = "cache")]
+    fn cached(&self, cache: Cache) -> AnyBackend;
 }
 
 trait DynModule: Send + Sync {
-    fn save(&self) -> Result<Vec<u8>>;
-    fn instantiate(&self, data: Data) -> Result<AnyInstance>;
+    fn serialize(&self) -> Result<Vec<u8>>;
+    fn serialize_later(&self, keep: Keep);
+    fn instantiate(&self, data: StoreData) -> Result<AnyInstance>;
 }
 
 /// Without the type of the state: [`AnyPackage`] has it.
@@ -84,8 +85,8 @@ trait DynSession {
     fn generate_with(&mut self, input: &str, read: &mut dyn FnMut(&str)) -> Result<()>;
     fn fault(&self) -> Option<&Error>;
     fn fuel_used(&mut self) -> Result<Option<u64>>;
-    fn data(&self) -> &Data;
-    fn data_mut(&mut self) -> &mut Data;
+    fn data(&self) -> &StoreData;
+    fn data_mut(&mut self) -> &mut StoreData;
 }
 
 /// A backend with a module that it compiled.
@@ -99,37 +100,49 @@ impl<B: Backend> DynBackend for B {
         Backend::name(self)
     }
 
-    fn notice(&self) -> Option<String> {
-        Backend::notice(self)
+    fn warning(&self) -> Option<String> {
+        Backend::warning(self)
     }
 
     fn supports(&self, feature: Feature) -> bool {
         Backend::supports(self, feature)
     }
 
-    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<AnyModule> {
-        Ok(AnyModule(Arc::new(Compiled { module: Backend::compile(self, module, imports)?, backend: self.clone() })))
+    fn compile(&self, source: &ModuleSource<'_>, imports: &[HostFunc]) -> Result<AnyModule> {
+        Ok(AnyModule(Arc::new(Compiled { module: Backend::compile(self, source, imports)?, backend: self.clone() })))
     }
 
     fn package(&self, checked: Checked<'_>) -> Result<Arc<dyn DynPackage>> {
         Ok(Arc::new(Package::<B>::compile(self, checked)?))
     }
 
-    fn artifacts(&self) -> Option<String> {
-        Backend::artifacts(self)
+    fn compatibility_key(&self) -> Option<String> {
+        Backend::compatibility_key(self)
     }
 
-    fn load(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<AnyModule> {
-        Ok(AnyModule(Arc::new(Compiled { module: Backend::load(self, artifact, imports)?, backend: self.clone() })))
+    fn deserialize(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<AnyModule> {
+        Ok(AnyModule(Arc::new(Compiled {
+            module: Backend::deserialize(self, artifact, imports)?,
+            backend: self.clone(),
+        })))
+    }
+
+    #[cfg(feature = "cache")]
+    fn cached(&self, cache: Cache) -> AnyBackend {
+        AnyBackend::new(Cached::new(self.clone(), cache))
     }
 }
 
 impl<B: Backend> DynModule for Compiled<B> {
-    fn save(&self) -> Result<Vec<u8>> {
-        self.backend.save(&self.module)
+    fn serialize(&self) -> Result<Vec<u8>> {
+        self.backend.serialize(&self.module)
     }
 
-    fn instantiate(&self, data: Data) -> Result<AnyInstance> {
+    fn serialize_later(&self, keep: Keep) {
+        self.backend.serialize_later(&self.module, keep);
+    }
+
+    fn instantiate(&self, data: StoreData) -> Result<AnyInstance> {
         Ok(AnyInstance(Box::new(self.backend.instantiate(&self.module, data)?)))
     }
 }
@@ -169,11 +182,11 @@ impl<B: Backend> DynSession for Session<B> {
         self.fuel_used()
     }
 
-    fn data(&self) -> &Data {
+    fn data(&self) -> &StoreData {
         self.data()
     }
 
-    fn data_mut(&mut self) -> &mut Data {
+    fn data_mut(&mut self) -> &mut StoreData {
         self.data_mut()
     }
 }
@@ -181,11 +194,7 @@ impl<B: Backend> DynSession for Session<B> {
 impl AnyBackend {
     /// Erases the type of a backend.
     pub fn new(backend: impl Backend) -> Self {
-        Self {
-            #[cfg(feature = "cache")]
-            cache: backend.cache().cloned(),
-            backend: Arc::new(backend),
-        }
+        Self { backend: Arc::new(backend) }
     }
 
     /// See [`Backend::name`].
@@ -193,18 +202,19 @@ impl AnyBackend {
         self.backend.name()
     }
 
-    /// See [`Backend::notice`].
-    pub fn notice(&self) -> Option<String> {
-        self.backend.notice()
+    /// See [`Backend::warning`].
+    pub fn warning(&self) -> Option<String> {
+        self.backend.warning()
     }
 
-    /// The same backend with a cache, as [`Cached`](crate::cache::Cached) is.
+    /// The same backend as [`Cached`], whose type is erased once.
     #[cfg(feature = "cache")]
     pub fn cached(&self, cache: Cache) -> Self {
-        Self { cache: Some(cache), ..self.clone() }
+        self.backend.cached(cache)
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl Backend for AnyBackend {
     type Module = AnyModule;
     type Instance = AnyInstance;
@@ -213,49 +223,54 @@ impl Backend for AnyBackend {
         self.backend.name()
     }
 
-    fn notice(&self) -> Option<String> {
-        self.backend.notice()
+    fn warning(&self) -> Option<String> {
+        self.backend.warning()
     }
 
     fn supports(&self, feature: Feature) -> bool {
         self.backend.supports(feature)
     }
 
-    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<AnyModule> {
-        self.backend.compile(module, imports)
+    fn compile(&self, source: &ModuleSource<'_>, imports: &[HostFunc]) -> Result<AnyModule> {
+        self.backend.compile(source, imports)
     }
 
-    fn instantiate(&self, module: &AnyModule, data: Data) -> Result<AnyInstance> {
+    fn instantiate(&self, module: &AnyModule, data: StoreData) -> Result<AnyInstance> {
         module.0.instantiate(data)
     }
 
-    fn artifacts(&self) -> Option<String> {
-        self.backend.artifacts()
+    fn compatibility_key(&self) -> Option<String> {
+        self.backend.compatibility_key()
     }
 
-    fn save(&self, module: &AnyModule) -> Result<Vec<u8>> {
-        module.0.save()
+    fn serialize(&self, module: &AnyModule) -> Result<Vec<u8>> {
+        module.0.serialize()
     }
 
-    fn load(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<AnyModule> {
-        self.backend.load(artifact, imports)
+    fn serialize_later(&self, module: &AnyModule, keep: Keep) {
+        module.0.serialize_later(keep);
     }
 
-    #[cfg(feature = "cache")]
-    fn cache(&self) -> Option<&Cache> {
-        self.cache.as_ref()
+    fn deserialize(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<AnyModule> {
+        self.backend.deserialize(artifact, imports)
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl Instance for AnyInstance {
     type Func = AnyInstanceFunc;
 
-    fn func(&mut self, name: &str, ty: &FuncType) -> Result<AnyInstanceFunc> {
-        self.0.func(name, ty).map(AnyInstanceFunc)
+    fn get_func(&mut self, name: &str, ty: &FuncType) -> Result<AnyInstanceFunc> {
+        self.0.get_func(name, ty).map(AnyInstanceFunc)
     }
 
     fn call(&mut self, func: &AnyInstanceFunc, slots: &mut [u64]) -> Result<()> {
         self.0.call(&*func.0, slots)
+    }
+
+    /// Which engine's room that would be is not known here: each call finds its own.
+    fn with_room<R>(call: impl FnOnce() -> R) -> Result<R> {
+        Ok(call())
     }
 
     fn memory_mut(&mut self) -> &mut [u8] {
@@ -266,15 +281,15 @@ impl Instance for AnyInstance {
         self.0.memory()
     }
 
-    fn data(&self) -> &Data {
+    fn data(&self) -> &StoreData {
         self.0.data()
     }
 
-    fn data_mut(&mut self) -> &mut Data {
+    fn data_mut(&mut self) -> &mut StoreData {
         self.0.data_mut()
     }
 
-    fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
+    fn memory_and_data(&mut self) -> (&mut [u8], &mut StoreData) {
         self.0.memory_and_data()
     }
 }
@@ -297,7 +312,7 @@ impl<T: Send + 'static> AnyPackage<T> {
     ///
     /// As [`Package::with_imports`].
     pub fn with_imports(backend: &AnyBackend, wasm: &[u8], imports: &Imports<T>, limits: Limits) -> Result<Self> {
-        let package = backend.backend.package(Checked::new(backend, wasm, problems, |_| (), imports, &limits)?)?;
+        let package = backend.backend.package(Checked::new(wasm, problems, |_| (), imports, &limits)?)?;
         Ok(Self { package, state: PhantomData })
     }
 

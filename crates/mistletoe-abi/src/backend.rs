@@ -3,11 +3,9 @@
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 
-#[cfg(feature = "cache")]
-use crate::cache::Cache;
 use crate::error::{Error, Operation, Result};
-use crate::host::{Data, HostFunc};
-use crate::module::{Feature, ValidModule};
+use crate::host::{HostFunc, StoreData};
+use crate::module::{Feature, ModuleSource};
 use crate::types::FuncType;
 
 /// A WebAssembly engine in one configuration: it compiles modules and instantiates them.
@@ -17,7 +15,7 @@ use crate::types::FuncType;
 ///
 /// # What the layer has done before
 ///
-/// The bytes are [valid within the feature set](ValidModule), the exports that will be resolved are there with the
+/// The bytes are [valid within the feature set](ModuleSource::validate), the exports that will be resolved are there with the
 /// types they will be resolved with, there is an exported, unshared 32-bit memory, every import has its host function,
 /// and there is no start function: the layer calls it itself, as any other. Where an engine fails all the same, that
 /// is [`ErrorKind::Engine`](crate::ErrorKind::Engine), with the engine's error as its source.
@@ -42,7 +40,7 @@ pub trait Backend: Clone + Send + Sync + 'static {
     fn name(&self) -> &'static str;
 
     /// What this machine has not let the engine have, for whoever wonders why it is slow. `None` where all is as it should be.
-    fn notice(&self) -> Option<String> {
+    fn warning(&self) -> Option<String> {
         None
     }
 
@@ -53,13 +51,13 @@ pub trait Backend: Clone + Send + Sync + 'static {
         true
     }
 
-    /// Compiles a module, to be linked with `imports`: one host function for each function that it imports, without
+    /// Compiles a module, which [`ModuleSource::validate`] gives as the engine is to have it, to be linked with `imports`: one host function for each function that it imports, without
     /// duplicates. An engine whose functions belong to a store keeps them for [`instantiate`](Backend::instantiate).
     ///
     /// # Errors
     ///
-    /// [`Error::engine`] with [`Operation::Compile`].
-    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<Self::Module>;
+    /// Those of [`ModuleSource::validate`], and [`Error::engine`] with [`Operation::Compile`].
+    fn compile(&self, source: &ModuleSource<'_>, imports: &[HostFunc]) -> Result<Self::Module>;
 
     /// Makes an instance with memory, tables and globals of its own. `data` goes into its store, where
     /// [`Instance::data`] finds it.
@@ -68,40 +66,42 @@ pub trait Backend: Clone + Send + Sync + 'static {
     ///
     /// [`Error::trap`] where an active segment trapped, else
     /// [`Error::engine`] with [`Operation::Instantiate`].
-    fn instantiate(&self, module: &Self::Module, data: Data) -> Result<Self::Instance>;
+    fn instantiate(&self, module: &Self::Module, data: StoreData) -> Result<Self::Instance>;
 
     /// All that compiled code depends on beside the module: the engine, its version, every setting, the target. Code is
     /// loaded only where this is the same as where it was saved. `None` where the engine's code cannot be saved.
-    fn artifacts(&self) -> Option<String> {
+    fn compatibility_key(&self) -> Option<String> {
         None
     }
 
-    /// A compiled module as bytes, for [`load`](Backend::load).
+    /// A compiled module as bytes, for [`deserialize`](Backend::deserialize).
     ///
     /// # Errors
     ///
-    /// [`Error::engine`] with [`Operation::Save`].
-    fn save(&self, _module: &Self::Module) -> Result<Vec<u8>> {
-        Err(Error::engine(Operation::Save, "the engine cannot save compiled code"))
+    /// [`Error::engine`] with [`Operation::Serialize`].
+    fn serialize(&self, _module: &Self::Module) -> Result<Vec<u8>> {
+        Err(Error::engine(Operation::Serialize, "the engine cannot save compiled code"))
     }
 
-    /// The module that was [saved](Backend::save), linked as [`compile`](Backend::compile) does.
+    /// The module that was [serialized](Backend::serialize), linked as [`compile`](Backend::compile) does.
     ///
     /// # Errors
     ///
-    /// [`Error::engine`] with [`Operation::Load`].
-    fn load(&self, _artifact: &Artifact, _imports: &[HostFunc]) -> Result<Self::Module> {
-        Err(Error::engine(Operation::Load, "the engine cannot load compiled code"))
+    /// [`Error::engine`] with [`Operation::Deserialize`].
+    fn deserialize(&self, _artifact: &Artifact, _imports: &[HostFunc]) -> Result<Self::Module> {
+        Err(Error::engine(Operation::Deserialize, "the engine cannot load compiled code"))
     }
 
-    /// Where the layer keeps what this backend compiles, if anywhere: see [`Cached`](crate::cache::Cached).
-    #[cfg(feature = "cache")]
-    fn cache(&self) -> Option<&Cache> {
-        None
+    /// Hands a compiled module's bytes to `keep`, as soon as there are any: now, unless the backend is still compiling.
+    fn serialize_later(&self, module: &Self::Module, keep: Keep) {
+        keep(self.serialize(module));
     }
 }
 
-/// Compiled code that a backend whose [`artifacts`](Backend::artifacts) are the same has [saved](Backend::save), byte for
+/// Takes the bytes of a compiled module, or the reason why there are none: see [`Backend::serialize_later`].
+pub type Keep = Box<dyn FnOnce(Result<Vec<u8>>) + Send>;
+
+/// Compiled code that a backend whose [`compatibility_key`](Backend::compatibility_key) are the same has [serialized](Backend::serialize), byte for
 /// byte: only the cache (feature `cache`) makes one, having compared its digest. That is what a backend's call of an
 /// engine's `unsafe` function stands on.
 #[derive(Debug)]
@@ -165,7 +165,7 @@ pub trait Instance {
     ///
     /// [`Error::engine`] with [`Operation::Resolve`] where there is no
     /// such function.
-    fn func(&mut self, name: &str, ty: &FuncType) -> Result<Self::Func>;
+    fn get_func(&mut self, name: &str, ty: &FuncType) -> Result<Self::Func>;
 
     /// Calls a function with the parameters in `slots`, and leaves its results there, from the first slot on.
     ///
@@ -199,11 +199,11 @@ pub trait Instance {
     }
 
     /// What the layer gave to [`Backend::instantiate`].
-    fn data(&self) -> &Data;
+    fn data(&self) -> &StoreData;
 
     /// The same, to be changed.
-    fn data_mut(&mut self) -> &mut Data;
+    fn data_mut(&mut self) -> &mut StoreData;
 
     /// The memory and the data at once, both to be changed.
-    fn memory_and_data(&mut self) -> (&mut [u8], &mut Data);
+    fn memory_and_data(&mut self) -> (&mut [u8], &mut StoreData);
 }

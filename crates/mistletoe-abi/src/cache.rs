@@ -11,15 +11,15 @@
 //! # }
 //! ```
 //!
-//! An entry is two files: compiled code as the engine saved it, and its digest. It is named by a digest of all that the
+//! An entry is two files: compiled code as the engine serialized it, and its digest. It is named by a digest of all that the
 //! code depends on: the module, the limits that are put into it, the layer's own source, and what
-//! [`Backend::artifacts`] says of engine, version, settings and target. Both files come to their place complete, and are
+//! [`Backend::compatibility_key`] says of engine, version, settings and target. Both files come to their place complete, and are
 //! never changed there; so any number of processes can use a cache at once.
 //!
 //! # Why it is sound
 //!
 //! Engines run what they load without a look at it. So they are given nothing but what an engine of the same name and
-//! settings has saved: the folder is this user's, and nobody else can write there; and the digest of every byte, together
+//! settings has serialized: the folder is this user's, and nobody else can write there; and the digest of every byte, together
 //! with the entry's name, is compared before an engine sees the first one. What is cut off, flipped, renamed or another's
 //! is ignored, reported, and replaced. Left is a program of the same user that changes a file while it is in use: such a
 //! one can change this process as well.
@@ -34,10 +34,10 @@ use std::time::{Duration, SystemTime};
 
 use blake3::{Hash, Hasher};
 
-use crate::backend::{Artifact, Backend};
+use crate::backend::{Artifact, Backend, Keep};
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::{Data, HostFunc};
-use crate::module::{Feature, ValidModule};
+use crate::host::{HostFunc, StoreData};
+use crate::module::{Feature, ModuleSource};
 
 /// How much a cache holds unless told otherwise.
 const MAX_BYTES: u64 = 1 << 30;
@@ -81,7 +81,7 @@ pub struct Problem {
 pub struct Entry {
     /// Its name: 64 hexadecimal digits.
     pub name: String,
-    /// What compiled it, as [`Backend::artifacts`] says it. Whatever stands in the file: it is not to be trusted.
+    /// What compiled it, as [`Backend::compatibility_key`] says it. Whatever stands in the file: it is not to be trusted.
     pub compiler: String,
     /// Length of the compiled code in bytes.
     pub bytes: u64,
@@ -355,15 +355,15 @@ fn digest(key: &Key, code: &[u8]) -> Hash {
 }
 
 impl Key {
-    /// `bounds` is what is put into the module.
-    pub(crate) fn new(wasm: &[u8], bounds: &impl fmt::Debug, compiler: String) -> Self {
+    fn new(module: &ModuleSource<'_>, compiler: String) -> Self {
         let mut hasher = Hasher::new();
+        let config = format!("{:?}", module.config());
         // Each with its length, so that no two are the same put together.
-        for part in [env!("MISTLETOE_SOURCE"), &format!("{bounds:?}"), &compiler] {
+        for part in [mistletoe_module::SOURCE, env!("MISTLETOE_SOURCE"), &config, &compiler] {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
         }
-        hasher.update(wasm);
+        hasher.update(module.wasm());
         Self { name: hasher.finalize(), compiler }
     }
 }
@@ -375,6 +375,7 @@ impl<B> Cached<B> {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl<B: Backend> Backend for Cached<B> {
     type Module = B::Module;
     type Instance = B::Instance;
@@ -383,36 +384,51 @@ impl<B: Backend> Backend for Cached<B> {
         self.backend.name()
     }
 
-    fn notice(&self) -> Option<String> {
-        self.backend.notice()
+    fn warning(&self) -> Option<String> {
+        self.backend.warning()
     }
 
     fn supports(&self, feature: Feature) -> bool {
         self.backend.supports(feature)
     }
 
-    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<B::Module> {
-        self.backend.compile(module, imports)
+    fn compile(&self, source: &ModuleSource<'_>, imports: &[HostFunc]) -> Result<B::Module> {
+        let Some(key) = self.backend.compatibility_key() else { return self.backend.compile(source, imports) };
+        let key = Key::new(source, format!("{} {key}", self.backend.name()));
+        if let Some(artifact) = self.cache.load(&key) {
+            match self.backend.deserialize(&artifact, imports) {
+                Ok(module) => return Ok(module),
+                Err(error) => self.cache.discard(&key, error),
+            }
+        }
+        let compiled = self.backend.compile(source, imports)?;
+        let cache = self.cache.clone();
+        let keep = move |code: Result<Vec<u8>>| match code {
+            Ok(code) => cache.store(&key, &code),
+            Err(error) => cache.discard(&key, error),
+        };
+        self.backend.serialize_later(&compiled, Box::new(keep));
+        Ok(compiled)
     }
 
-    fn instantiate(&self, module: &B::Module, data: Data) -> Result<B::Instance> {
+    fn instantiate(&self, module: &B::Module, data: StoreData) -> Result<B::Instance> {
         self.backend.instantiate(module, data)
     }
 
-    fn artifacts(&self) -> Option<String> {
-        self.backend.artifacts()
+    fn compatibility_key(&self) -> Option<String> {
+        self.backend.compatibility_key()
     }
 
-    fn save(&self, module: &B::Module) -> Result<Vec<u8>> {
-        self.backend.save(module)
+    fn serialize(&self, module: &B::Module) -> Result<Vec<u8>> {
+        self.backend.serialize(module)
     }
 
-    fn load(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<B::Module> {
-        self.backend.load(artifact, imports)
+    fn serialize_later(&self, module: &B::Module, keep: Keep) {
+        self.backend.serialize_later(module, keep);
     }
 
-    fn cache(&self) -> Option<&Cache> {
-        Some(&self.cache)
+    fn deserialize(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<B::Module> {
+        self.backend.deserialize(artifact, imports)
     }
 }
 

@@ -6,26 +6,26 @@ use std::sync::Arc;
 
 use crate::backend::Instance;
 use crate::error::{Error, Operation, Result};
-use crate::host::Data;
+use crate::host::StoreData;
 use crate::types::FuncType;
 
 /// Any [`Instance`]. Its functions are [`Instance::Func`]s of the engine's, erased.
 pub(crate) trait DynInstance {
-    fn func(&mut self, name: &str, ty: &FuncType) -> Result<AnyFunc>;
+    fn get_func(&mut self, name: &str, ty: &FuncType) -> Result<AnyFunc>;
     fn call(&mut self, func: &(dyn Any + Send + Sync), slots: &mut [u64]) -> Result<()>;
     fn memory(&self) -> &[u8];
     fn memory_mut(&mut self) -> &mut [u8];
-    fn data(&self) -> &Data;
-    fn data_mut(&mut self) -> &mut Data;
-    fn memory_and_data(&mut self) -> (&mut [u8], &mut Data);
+    fn data(&self) -> &StoreData;
+    fn data_mut(&mut self) -> &mut StoreData;
+    fn memory_and_data(&mut self) -> (&mut [u8], &mut StoreData);
 }
 
 /// Any [`Instance::Func`].
 pub(crate) type AnyFunc = Arc<dyn Any + Send + Sync>;
 
 impl<I: Instance> DynInstance for I {
-    fn func(&mut self, name: &str, ty: &FuncType) -> Result<AnyFunc> {
-        Ok(Arc::new(Instance::func(self, name, ty)?))
+    fn get_func(&mut self, name: &str, ty: &FuncType) -> Result<AnyFunc> {
+        Ok(Arc::new(Instance::get_func(self, name, ty)?))
     }
 
     fn call(&mut self, func: &(dyn Any + Send + Sync), slots: &mut [u64]) -> Result<()> {
@@ -43,15 +43,15 @@ impl<I: Instance> DynInstance for I {
         Instance::memory_mut(self)
     }
 
-    fn data(&self) -> &Data {
+    fn data(&self) -> &StoreData {
         Instance::data(self)
     }
 
-    fn data_mut(&mut self) -> &mut Data {
+    fn data_mut(&mut self) -> &mut StoreData {
         Instance::data_mut(self)
     }
 
-    fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
+    fn memory_and_data(&mut self) -> (&mut [u8], &mut StoreData) {
         Instance::memory_and_data(self)
     }
 }

@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use crate::host::Name;
 use crate::protocol::Region;
-use crate::types::{Problem, Problems, Shown};
+use mistletoe_module::display::Shown;
+use mistletoe_module::interface::{Problem, Problems};
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -34,59 +35,23 @@ struct Inner {
 #[cfg_attr(feature = "serde", serde(tag = "kind", rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The bytes are no core WebAssembly module at all.
-    NotAModule {
-        /// What they look like instead.
-        found: Found,
-    },
-    /// The module ends before it is complete.
-    Truncated {
-        /// Offset in bytes of the section or function body that is cut off.
-        offset: u64,
-        /// How many bytes are missing at least.
-        missing: u64,
-    },
-    /// The module is invalid by the WebAssembly specification; the source says why.
-    Malformed {
-        /// Offset in bytes from the start of the module.
-        offset: u64,
-    },
-    /// The module uses a WebAssembly feature outside [the set that every engine runs](crate::FEATURES).
+    /// The module uses a part of [the feature set](crate::FEATURES) which the backend lacks: see
+    /// [`Backend::supports`](crate::Backend::supports).
     UnsupportedFeature {
-        /// The proposal's name, as in the WebAssembly proposals' repository.
-        feature: Cow<'static, str>,
+        /// The feature's name.
+        feature: &'static str,
         /// Offset in bytes of the first use.
         offset: u64,
-        /// The backend that lacks it, where it is in the set all the same: see
-        /// [`Backend::supports`](crate::Backend::supports).
-        #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none"))]
-        backend: Option<Cow<'static, str>>,
-    },
-    /// The module declares more of something than a host should have to carry.
-    TooMany {
-        /// What there is too much of.
-        item: Item,
-        /// How many there may be.
-        limit: u64,
-    },
-    /// The module would be dearer to compile than a module of its length may be.
-    TooCostly {
-        /// What there is too much of.
-        cost: Cost,
-        /// How much there may be in this module.
-        limit: u64,
-    },
-    /// The module has more bytes than the [limit](crate::Limits::max_module) says.
-    TooLarge {
-        /// How many bytes it may have.
-        limit: u64,
-        /// How many it has.
-        length: u64,
+        /// The backend.
+        backend: &'static str,
     },
     /// The module is valid, but does not offer or asks for more than the interface says. All problems are listed.
     Interface {
         /// At least one problem.
-        #[cfg_attr(feature = "serde", serde(flatten, serialize_with = "crate::types::problems"))]
+        #[cfg_attr(
+            feature = "serde",
+            serde(flatten, serialize_with = "mistletoe_module::interface::serialize_problems")
+        )]
         problems: Vec<Problem>,
     },
     /// The engine failed where neither the guest's code nor the interface is to blame; the source says how.
@@ -190,13 +155,6 @@ pub enum ErrorKind {
         /// The export that was called; `None` while instantiating.
         export: Option<Cow<'static, str>>,
     },
-    /// The module starts with more memory than the [limit](crate::Limits::memory).
-    TooMuchMemory {
-        /// How many bytes there may be, in whole pages.
-        limit: u64,
-        /// With how many bytes it starts.
-        memory: u64,
-    },
     /// Sessions cannot have another [limit](crate::Limits) of this kind than what their package was compiled with.
     FixedLimit {
         /// Its name, as a field of [`Limits`](crate::Limits).
@@ -242,93 +200,14 @@ pub enum ErrorKind {
         /// What is wrong there.
         problem: String,
     },
+    /// The module is refused, whatever the engine.
+    #[cfg_attr(feature = "serde", serde(untagged))]
+    Module(mistletoe_module::ErrorKind),
 }
 
 #[cfg(feature = "serde")]
 fn milliseconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
-}
-
-/// What bytes that are no module look like.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
-#[non_exhaustive]
-pub enum Found {
-    /// Nothing at all.
-    Empty,
-    /// Text, perhaps WebAssembly's text format.
-    Text,
-    /// A component of the component model.
-    Component,
-    /// A module of another version of the binary format.
-    Version,
-    /// Anything else.
-    Unknown,
-}
-
-/// What a module can declare too much of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
-#[non_exhaustive]
-pub enum Item {
-    /// Imports.
-    Imports,
-    /// Exports.
-    Exports,
-    /// Types.
-    Types,
-    /// Parameters and results of all types.
-    TypeValues,
-    /// Parameters of a type.
-    Parameters,
-    /// Results of a type.
-    Results,
-    /// What imports and exports count: 1 each, a function 2 and its parameters and results.
-    InterfaceValues,
-    /// Bytes in the name of an import, an export or a section.
-    NameBytes,
-    /// Functions.
-    Functions,
-    /// Bytes in the body of a function, with what limits put into it.
-    FunctionBytes,
-    /// Labels of a `br_table`, the default among them.
-    BranchTargets,
-    /// Branches to the loops of a function.
-    LoopBranches,
-    /// Loops in each other.
-    NestedLoops,
-    /// Globals.
-    Globals,
-    /// Tables.
-    Tables,
-    /// Elements that a table holds from the start.
-    TableElements,
-    /// Elements of all element segments.
-    Elements,
-    /// Element segments.
-    ElementSegments,
-    /// Data segments.
-    DataSegments,
-    /// Values that a function holds at once.
-    FrameValues,
-    /// Units of stack that a function takes, by what `docs/metering.md` counts.
-    FrameUnits,
-}
-
-/// What makes a module dear to compile; `docs/compile-cost.md` defines how it is counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize))]
-#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
-#[non_exhaustive]
-pub enum Cost {
-    /// Values that blocks, branches, calls and functions take and give.
-    MovedValues,
-    /// Values that a function holds where a block begins, a branch leads, or a call is made.
-    HeldValues,
-    /// Values of a function's locals that are merged where several ways lead to one place.
-    MergedValues,
 }
 
 /// What an engine was asked for when it failed.
@@ -344,9 +223,9 @@ pub enum Operation {
     /// Instantiate a module.
     Instantiate,
     /// Turn compiled code into bytes.
-    Save,
+    Serialize,
     /// Turn such bytes into compiled code.
-    Load,
+    Deserialize,
     /// Resolve an export.
     Resolve,
     /// Call a function.
@@ -477,6 +356,18 @@ impl StdError for Error {
     }
 }
 
+impl From<mistletoe_module::Error> for Error {
+    #[cold]
+    fn from(error: mistletoe_module::Error) -> Self {
+        let (kind, source) = error.into_parts();
+        let kind = ErrorKind::Module(kind);
+        match source {
+            Some(source) => Self::with_source(kind, source),
+            None => Self::new(kind),
+        }
+    }
+}
+
 impl From<ErrorKind> for Error {
     #[cold]
     fn from(kind: ErrorKind) -> Self {
@@ -487,31 +378,12 @@ impl From<ErrorKind> for Error {
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotAModule { found } => write!(f, "not a WebAssembly module: {found}"),
-            Self::Truncated { offset, missing } => {
-                write!(
-                    f,
-                    "the module is cut off: at least {missing} bytes are missing from what starts at offset {offset:#x}"
-                )
-            }
-            Self::Malformed { offset } => write!(f, "the module is invalid at offset {offset:#x}"),
-            Self::UnsupportedFeature { feature, offset, backend: None } => write!(
-                f,
-                "the module uses the WebAssembly feature `{feature}` at offset {offset:#x}; \
-                 supported are WebAssembly 2.0 and extended constant expressions"
-            ),
-            Self::UnsupportedFeature { feature, offset, backend: Some(backend) } => write!(
+            Self::UnsupportedFeature { feature, offset, backend } => write!(
                 f,
                 "the module uses the WebAssembly feature `{feature}` at offset {offset:#x}, which `{backend}` lacks; \
                  use another backend"
             ),
-            Self::TooMany { item, limit } => write!(f, "the module has too many {item}: {limit} are allowed"),
-            Self::TooCostly { cost, limit } => {
-                write!(f, "the module would be too dear to compile: {cost}, more than {limit} in all")
-            }
-            Self::TooLarge { limit, length } => {
-                write!(f, "the module is too long: {length} bytes, {limit} are allowed")
-            }
+            Self::Module(kind) => kind.fmt(f),
             Self::Interface { problems } => {
                 write!(f, "the module does not fit the interface: {}", Problems(problems))
             }
@@ -532,9 +404,6 @@ impl fmt::Display for ErrorKind {
             Self::TooDeep { limit, height, export } => {
                 let during = During(export.as_deref());
                 write!(f, "the stack became too high {during}: {height} units, {limit} are allowed")
-            }
-            Self::TooMuchMemory { limit, memory } => {
-                write!(f, "the module starts with too much memory: {memory} bytes, {limit} are allowed")
             }
             Self::FixedLimit { limit } => {
                 write!(f, "the limit `{limit}` is in the compiled code: compile the package with another one")
@@ -608,64 +477,14 @@ impl fmt::Display for Time {
     }
 }
 
-impl fmt::Display for Found {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Empty => "the file is empty",
-            Self::Text => "it is text; if it is WebAssembly text, assemble it first (wat2wasm)",
-            Self::Component => "it is a component; build a core module instead (without the component step)",
-            Self::Version => "it is of another version of the binary format than 1",
-            Self::Unknown => "it does not start with the bytes `\\0asm`",
-        })
-    }
-}
-
-impl fmt::Display for Item {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Imports => "imports",
-            Self::Exports => "exports",
-            Self::Types => "types",
-            Self::TypeValues => "parameters and results in its types",
-            Self::Functions => "functions",
-            Self::FunctionBytes => "bytes in a function, with what limits put into it",
-            Self::Parameters => "parameters in a type",
-            Self::Results => "results in a type",
-            Self::InterfaceValues => "imports and exports, with their parameters and results",
-            Self::NameBytes => "bytes in a name",
-            Self::BranchTargets => "labels in a `br_table`",
-            Self::LoopBranches => "branches to a function's loops",
-            Self::NestedLoops => "loops in each other",
-            Self::Globals => "globals",
-            Self::Tables => "tables",
-            Self::TableElements => "elements in a table",
-            Self::Elements => "elements in its element segments",
-            Self::ElementSegments => "element segments",
-            Self::DataSegments => "data segments",
-            Self::FrameValues => "values in a function's frame",
-            Self::FrameUnits => "units of stack in a function's frame",
-        })
-    }
-}
-
-impl fmt::Display for Cost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::MovedValues => "its blocks, branches, calls and functions move too many values",
-            Self::HeldValues => "its functions hold too many values across blocks, branches and calls",
-            Self::MergedValues => "a function's blocks and loops merge too many values of its locals",
-        })
-    }
-}
-
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Configure => "start",
             Self::Compile => "compile the module",
             Self::Instantiate => "instantiate the module",
-            Self::Save => "save compiled code",
-            Self::Load => "load compiled code",
+            Self::Serialize => "serialize compiled code",
+            Self::Deserialize => "deserialize compiled code",
             Self::Resolve => "resolve an export",
             Self::Call => "carry out a call",
         })

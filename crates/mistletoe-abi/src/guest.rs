@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use crate::backend::Instance;
 use crate::erased::DynInstance;
 use crate::error::{Error, ErrorKind, Operation, Result};
-use crate::host::Data;
+use crate::host::StoreData;
 use crate::protocol::{ExportedFunc, Region, START};
 use crate::types::{FuncType, ValType};
 
@@ -42,27 +42,27 @@ pub(crate) struct Span {
 impl<I: Instance> Guest<I> {
     /// `fuel` is the export that answers with the fuel at hand, where fuel is counted.
     pub(crate) fn new(mut instance: I, fuel: Option<&str>) -> Result<Self> {
-        let fuel = fuel.map(|name| instance.func(name, &FuncType::new(&[], &[ValType::I64]))).transpose()?;
-        let limited = fuel.is_some() || instance.data().account.is_timed();
+        let fuel = fuel.map(|name| instance.get_func(name, &FuncType::new(&[], &[ValType::I64]))).transpose()?;
+        let limited = fuel.is_some() || instance.data().budget.is_timed();
         Ok(Self { instance, fault: None, fuel, limited })
     }
 
     /// What follows is one call, as limits see it.
     #[inline(always)]
     pub(crate) fn begin(&mut self) -> Result<()> {
-        if self.limited && self.fault.is_none() { self.begin_account() } else { Ok(()) }
+        if self.limited && self.fault.is_none() { self.begin_budget() } else { Ok(()) }
     }
 
-    fn begin_account(&mut self) -> Result<()> {
+    fn begin_budget(&mut self) -> Result<()> {
         let left = self.fuel_left()?.unwrap_or_default();
-        self.instance.data_mut().account.begin(left);
+        self.instance.data_mut().budget.begin(left);
         Ok(())
     }
 
     /// How much fuel the call that was begun last has used so far, if fuel is counted.
     pub(crate) fn fuel_used(&mut self) -> Result<Option<u64>> {
         let left = self.fuel_left()?;
-        Ok(left.map(|left| self.instance.data().account.used(left)))
+        Ok(left.map(|left| self.instance.data().budget.used(left)))
     }
 
     #[inline]
@@ -77,13 +77,13 @@ impl<I: Instance> Guest<I> {
         &mut self,
         export: &ExportedFunc<P, R>,
     ) -> Result<Func<I::Func, P, R>> {
-        let func = self.instance.func(export.name, &export.ty)?;
+        let func = self.instance.get_func(export.name, &export.ty)?;
         Ok(Func { func, name: export.name })
     }
 
     /// Calls a function that is no export of the guest's own, such as the module's start function: a trap in it names none.
     pub(crate) fn start(&mut self, name: &str) -> Result<()> {
-        let func = self.instance.func(name, &FuncType::new(&[], &[]))?;
+        let func = self.instance.get_func(name, &FuncType::new(&[], &[]))?;
         self.steps(|steps| Instance::call(&mut steps.0.instance, &func, &mut []))
     }
 
@@ -105,11 +105,11 @@ impl<I: Instance> Guest<I> {
         self.fault.as_ref()
     }
 
-    pub(crate) fn data(&self) -> &Data {
+    pub(crate) fn data(&self) -> &StoreData {
         self.instance.data()
     }
 
-    pub(crate) fn data_mut(&mut self) -> &mut Data {
+    pub(crate) fn data_mut(&mut self) -> &mut StoreData {
         self.instance.data_mut()
     }
 

@@ -2,7 +2,7 @@
 //! whatever the engine.
 //!
 //! ```text
-//!  bytes ──► module::ValidModule ──► Backend::compile ──► Package ──► Backend::instantiate ──► Session
+//!  bytes ──► module::ModuleSource ──► Backend::compile ──► Package ──► Backend::instantiate ──► Session
 //!            one reading, one set     an engine, linked    cheap to     an engine's Instance    the protocol's steps
 //!            of features, one error   with host::Imports   share                                on one live instance
 //! ```
@@ -52,7 +52,6 @@ mod limits;
 pub mod module;
 pub mod package;
 pub mod pool;
-mod prepare;
 mod program;
 pub mod protocol;
 mod tiered;
@@ -65,7 +64,7 @@ pub use error::{Error, ErrorKind, Operation, Result, Trap};
 pub use handler::{Handler, HandlerSession};
 pub use host::{Caller, Imports};
 pub use limits::{ENGINE_STACK, Limits};
-pub use module::{FEATURES, Feature, ValidModule};
+pub use module::{Config, FEATURES, Feature, ModuleSource};
 pub use package::{Package, Session};
 pub use pool::{Fresh, Pool, PooledSession, Reused};
 pub use tiered::{Tiered, TieredInstance, TieredModule};

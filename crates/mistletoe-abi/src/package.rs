@@ -7,7 +7,7 @@ use std::marker::PhantomData;
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::host::{Data, Imports};
+use crate::host::{Imports, StoreData};
 use crate::limits::Limits;
 use crate::module::Interface;
 use crate::program::{Checked, Program};
@@ -37,11 +37,11 @@ impl<B: Backend, T: Send + 'static> Package<B, T> {
     ///
     /// # Errors
     ///
-    /// Those of [`ValidModule::new`](crate::ValidModule::new), [`TooMuchMemory`](crate::ErrorKind::TooMuchMemory),
+    /// Those of [`ModuleSource::validate`](crate::ModuleSource::validate),
     /// [`Interface`](crate::ErrorKind::Interface) where it is no package or imports what is not offered, and
     /// [`Engine`](crate::ErrorKind::Engine).
     pub fn with_imports(backend: &B, wasm: &[u8], imports: &Imports<T>, limits: Limits) -> Result<Self> {
-        Self::compile(backend, Checked::new(backend, wasm, problems, |_| (), imports, &limits)?)
+        Self::compile(backend, Checked::new(wasm, problems, |_| (), imports, &limits)?)
     }
 
     pub(crate) fn compile(backend: &B, checked: Checked<'_>) -> Result<Self> {
@@ -180,11 +180,11 @@ impl<B: Backend, T: 'static> Session<B, T> {
         self.data_mut().state_mut()
     }
 
-    pub(crate) fn data(&self) -> &Data {
+    pub(crate) fn data(&self) -> &StoreData {
         self.package.guest().data()
     }
 
-    pub(crate) fn data_mut(&mut self) -> &mut Data {
+    pub(crate) fn data_mut(&mut self) -> &mut StoreData {
         self.package.guest_mut().data_mut()
     }
 }

@@ -4,14 +4,14 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::backend::{Backend, Instance};
+use crate::backend::{Artifact, Backend, Instance, Keep};
 use crate::error::{Error, Operation, Result};
-use crate::host::{Data, HostFunc};
-use crate::module::{Feature, ValidModule};
+use crate::host::{HostFunc, StoreData};
+use crate::module::{Feature, ModuleSource};
 use crate::types::FuncType;
 
 /// For so long the second engine leaves the processors to the first one's first answer: its compiler takes all of them.
@@ -33,7 +33,7 @@ const GRACE: Duration = Duration::from_millis(2);
 /// The second engine compiles one module after the other, and begins 2 ms after it got one at the earliest: so the first
 /// answer has the processors to itself, unless another module is being compiled. What nobody has any more by then it does
 /// not compile; what it has begun, it goes on with until it is done or the process ends. Where it fails to compile a
-/// module, the first engine goes on; where there is no thread for it, [`notice`](Backend::notice) says so.
+/// module, the first engine goes on; where there is no thread for it, [`warning`](Backend::warning) says so.
 #[derive(Clone, Debug)]
 pub struct Tiered<F, P> {
     fast: F,
@@ -47,7 +47,8 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// A module on one engine, and soon on the other.
 pub struct TieredModule<F: Backend, P: Backend> {
-    fast: F::Module,
+    /// Not there where the second engine's code was compiled before.
+    fast: Option<F::Module>,
     peak: Arc<Peak<P::Module>>,
     /// How many instances there were.
     instances: Arc<AtomicUsize>,
@@ -59,6 +60,8 @@ struct Peak<M> {
     module: OnceLock<Option<M>>,
     /// Has it begin at once.
     hurry: Sender<()>,
+    /// Who wants its code, when there is any.
+    wanted: Mutex<Vec<Keep>>,
 }
 
 /// An instance on one of two engines.
@@ -86,6 +89,7 @@ impl<F, P> Tiered<F, P> {
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl<F: Backend, P: Backend> Backend for Tiered<F, P> {
     type Module = TieredModule<F, P>;
     type Instance = TieredInstance<F::Instance, P::Instance>;
@@ -94,23 +98,23 @@ impl<F: Backend, P: Backend> Backend for Tiered<F, P> {
         "tiered"
     }
 
-    fn notice(&self) -> Option<String> {
+    fn warning(&self) -> Option<String> {
         let alone = || self.compiler.is_none().then(|| format!("{} has no thread to compile in", self.peak.name()));
-        self.fast.notice().or_else(|| self.peak.notice()).or_else(alone)
+        self.fast.warning().or_else(|| self.peak.warning()).or_else(alone)
     }
 
-    /// What both support: a module runs on either.
+    /// What the first engine supports: where the second lacks a feature that a module uses, the first goes on.
     fn supports(&self, feature: Feature) -> bool {
-        self.fast.supports(feature) && self.peak.supports(feature)
+        self.fast.supports(feature)
     }
 
-    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<TieredModule<F, P>> {
-        let fast = self.fast.compile(module, imports)?;
+    fn compile(&self, source: &ModuleSource<'_>, imports: &[HostFunc]) -> Result<TieredModule<F, P>> {
+        let fast = self.fast.compile(source, imports)?;
         let (hurry, hurried) = mpsc::channel();
-        let peak = Arc::new(Peak { module: OnceLock::new(), hurry });
+        let peak = Arc::new(Peak { module: OnceLock::new(), hurry, wanted: Mutex::default() });
         let begin = Instant::now() + GRACE;
         let (backend, wanted) = (self.peak.clone(), Arc::downgrade(&peak));
-        let (module, imports) = (module.clone().into_owned(), imports.to_vec());
+        let (source, imports) = (source.clone().into_owned(), imports.to_vec());
         let job = move || {
             if hurried.recv_timeout(begin.saturating_duration_since(Instant::now()))
                 == Err(RecvTimeoutError::Disconnected)
@@ -118,42 +122,94 @@ impl<F: Backend, P: Backend> Backend for Tiered<F, P> {
                 return;
             }
             // An engine that panics has failed, too, and nobody is to wait for it.
-            let compile = AssertUnwindSafe(|| backend.compile(&module, &imports).ok());
+            let compile = AssertUnwindSafe(|| backend.compile(&source, &imports).ok());
             let compiled = catch_unwind(compile).unwrap_or_default();
             if let Some(peak) = wanted.upgrade() {
                 let _ = peak.module.set(compiled);
+                peak.hand_out(&backend);
             }
         };
         if self.compiler.as_ref().is_none_or(|compiler| compiler.send(Box::new(job)).is_err()) {
             let _ = peak.module.set(None);
         }
-        Ok(TieredModule { fast, peak, instances: Arc::default() })
+        Ok(TieredModule { fast: Some(fast), peak, instances: Arc::default() })
     }
 
-    fn instantiate(&self, module: &TieredModule<F, P>, data: Data) -> Result<Self::Instance> {
+    fn instantiate(&self, module: &TieredModule<F, P>, data: StoreData) -> Result<Self::Instance> {
+        let Some(fast) = &module.fast else {
+            // There is a module in any case: it was deserialized.
+            let Some(peak) = module.peak.module.get().and_then(Option::as_ref) else {
+                return Err(Error::engine(Operation::Instantiate, "a module of no engine"));
+            };
+            return self.peak.instantiate(peak, data).map(TieredInstance::Peak);
+        };
         let peak = match self.patience {
-            None => module.peak.module.get(),
+            None => module.peak.module.get().and_then(Option::as_ref),
             Some(patience) if module.instances.fetch_add(1, Ordering::Relaxed) < patience => None,
-            Some(_) => {
-                // Nobody is there to be told where it is compiled already.
-                let _ = module.peak.hurry.send(());
-                Some(module.peak.module.wait())
-            }
+            Some(_) => module.peak.wait(),
         };
         match peak {
-            Some(Some(peak)) => self.peak.instantiate(peak, data).map(TieredInstance::Peak),
-            _ => self.fast.instantiate(&module.fast, data).map(TieredInstance::Fast),
+            Some(peak) => self.peak.instantiate(peak, data).map(TieredInstance::Peak),
+            None => self.fast.instantiate(fast, data).map(TieredInstance::Fast),
+        }
+    }
+
+    /// That of the second engine, whose code is what is kept.
+    fn compatibility_key(&self) -> Option<String> {
+        self.peak.compatibility_key().map(|key| format!("{} {key}", self.peak.name()))
+    }
+
+    /// Waits until the second engine has compiled.
+    fn serialize(&self, module: &TieredModule<F, P>) -> Result<Vec<u8>> {
+        match module.peak.wait() {
+            Some(peak) => self.peak.serialize(peak),
+            None => Err(Error::engine(Operation::Serialize, "the second engine has not compiled the module")),
+        }
+    }
+
+    fn serialize_later(&self, module: &TieredModule<F, P>, keep: Keep) {
+        module.peak.wanted.lock().unwrap_or_else(PoisonError::into_inner).push(keep);
+        if module.peak.module.get().is_some() {
+            module.peak.hand_out(&self.peak);
+        }
+    }
+
+    /// The second engine's module: the first is not needed.
+    fn deserialize(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<TieredModule<F, P>> {
+        let peak = Peak {
+            module: Some(self.peak.deserialize(artifact, imports)?).into(),
+            hurry: mpsc::channel().0,
+            wanted: Mutex::default(),
+        };
+        Ok(TieredModule { fast: None, peak: Arc::new(peak), instances: Arc::default() })
+    }
+}
+
+impl<M> Peak<M> {
+    /// What the second engine has compiled, if it could.
+    fn wait(&self) -> Option<&M> {
+        // Nobody is there to be told where it is compiled already.
+        let _ = self.hurry.send(());
+        self.module.wait().as_ref()
+    }
+
+    /// Hands the code to those who want it. Where the engine failed there is none, which is no fault of a cache's.
+    fn hand_out<P: Backend<Module = M>>(&self, backend: &P) {
+        let wanted = std::mem::take(&mut *self.wanted.lock().unwrap_or_else(PoisonError::into_inner));
+        if let Some(Some(module)) = self.module.get() {
+            wanted.into_iter().for_each(|keep| keep(backend.serialize(module)));
         }
     }
 }
 
+#[deny(clippy::missing_trait_methods)]
 impl<F: Instance, P: Instance> Instance for TieredInstance<F, P> {
     type Func = TieredInstance<F::Func, P::Func>;
 
-    fn func(&mut self, name: &str, ty: &FuncType) -> Result<Self::Func> {
+    fn get_func(&mut self, name: &str, ty: &FuncType) -> Result<Self::Func> {
         match self {
-            Self::Fast(instance) => instance.func(name, ty).map(TieredInstance::Fast),
-            Self::Peak(instance) => instance.func(name, ty).map(TieredInstance::Peak),
+            Self::Fast(instance) => instance.get_func(name, ty).map(TieredInstance::Fast),
+            Self::Peak(instance) => instance.get_func(name, ty).map(TieredInstance::Peak),
         }
     }
 
@@ -170,6 +226,13 @@ impl<F: Instance, P: Instance> Instance for TieredInstance<F, P> {
         F::with_room(|| P::with_room(call))?
     }
 
+    fn memory_mut(&mut self) -> &mut [u8] {
+        match self {
+            Self::Fast(instance) => instance.memory_mut(),
+            Self::Peak(instance) => instance.memory_mut(),
+        }
+    }
+
     fn memory(&self) -> &[u8] {
         match self {
             Self::Fast(instance) => instance.memory(),
@@ -177,21 +240,21 @@ impl<F: Instance, P: Instance> Instance for TieredInstance<F, P> {
         }
     }
 
-    fn data(&self) -> &Data {
+    fn data(&self) -> &StoreData {
         match self {
             Self::Fast(instance) => instance.data(),
             Self::Peak(instance) => instance.data(),
         }
     }
 
-    fn data_mut(&mut self) -> &mut Data {
+    fn data_mut(&mut self) -> &mut StoreData {
         match self {
             Self::Fast(instance) => instance.data_mut(),
             Self::Peak(instance) => instance.data_mut(),
         }
     }
 
-    fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
+    fn memory_and_data(&mut self) -> (&mut [u8], &mut StoreData) {
         match self {
             Self::Fast(instance) => instance.memory_and_data(),
             Self::Peak(instance) => instance.memory_and_data(),

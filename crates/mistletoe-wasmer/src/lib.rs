@@ -6,11 +6,11 @@ use std::env::consts::{ARCH, OS};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use mistletoe_abi::host::{Data, HostFunc, WasmResults as _, WasmTy as _};
+use mistletoe_abi::host::{HostFunc, StoreData, WasmResults as _, WasmTy as _};
 use mistletoe_abi::protocol::MEMORY;
 use mistletoe_abi::types::{FuncType, ValType};
 use mistletoe_abi::{
-    Artifact, Backend, ENGINE_STACK, Error, Instance, Operation, Result, Trap, ValidModule, by_signature,
+    Artifact, Backend, ENGINE_STACK, Error, Instance, ModuleSource, Operation, Result, Trap, by_signature,
 };
 use wasmer::sys::vm::{TrapCode, VERSION, get_stack_size, set_stack_size};
 use wasmer::sys::{CpuFeature, Cranelift, EngineBuilder, Features};
@@ -52,7 +52,7 @@ pub struct Owned {
 /// What a store holds: the layer's data, and where host functions find the instance.
 #[derive(Debug)]
 pub struct Host {
-    data: Data,
+    data: StoreData,
     exports: Option<Exports>,
 }
 
@@ -131,38 +131,38 @@ impl Backend for Wasmer {
         "wasmer"
     }
 
-    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<WasmerModule> {
-        let module = Module::from_binary(&self.engine, module.bytes())
+    fn compile(&self, source: &ModuleSource<'_>, imports: &[HostFunc]) -> Result<WasmerModule> {
+        let module = Module::from_binary(&self.engine, source.validate(self)?.bytes())
             .map_err(|error| Error::engine(Operation::Compile, error))?;
         Ok(WasmerModule { module, imports: imports.into() })
     }
 
     /// The compiler's settings are in its identifier; it compiles for the processor that it runs on.
-    fn artifacts(&self) -> Option<String> {
+    fn compatibility_key(&self) -> Option<String> {
         let (compiler, processor) = (self.engine.deterministic_id(), CpuFeature::for_host());
         Some(format!("{VERSION} {compiler} {ARCH} {OS} {processor:?}"))
     }
 
-    fn save(&self, module: &WasmerModule) -> Result<Vec<u8>> {
-        let bytes = module.module.serialize().map_err(|error| Error::engine(Operation::Save, error))?;
+    fn serialize(&self, module: &WasmerModule) -> Result<Vec<u8>> {
+        let bytes = module.module.serialize().map_err(|error| Error::engine(Operation::Serialize, error))?;
         Ok(bytes.to_vec())
     }
 
-    fn load(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<WasmerModule> {
+    fn deserialize(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<WasmerModule> {
         let module = match mapped(&self.engine, artifact) {
             Some(module) => module,
             None => {
-                let bytes = artifact.bytes().map_err(|error| Error::engine(Operation::Load, error))?;
+                let bytes = artifact.bytes().map_err(|error| Error::engine(Operation::Deserialize, error))?;
                 // SAFETY: an artifact is what `save` gave, byte for byte.
                 #[allow(unsafe_code)]
                 let module = unsafe { Module::deserialize(&self.engine, bytes) };
-                module.map_err(|error| Error::engine(Operation::Load, error))?
+                module.map_err(|error| Error::engine(Operation::Deserialize, error))?
             }
         };
         Ok(WasmerModule { module, imports: imports.into() })
     }
 
-    fn instantiate(&self, module: &WasmerModule, data: Data) -> Result<WasmerInstance> {
+    fn instantiate(&self, module: &WasmerModule, data: StoreData) -> Result<WasmerInstance> {
         // A store keeps all that was ever made in it until it is dropped, so each instance has one of its own.
         let mut store = Store::new(self.engine.clone());
         let host = FunctionEnv::new(&mut store, Host { data, exports: None });
@@ -294,7 +294,7 @@ impl<'a> Context for &mut FunctionEnvMut<'a, Host> {
 impl<S: Context> Instance for WasmerInstance<S> {
     type Func = WasmerFunc;
 
-    fn func(&mut self, name: &str, ty: &FuncType) -> Result<WasmerFunc> {
+    fn get_func(&mut self, name: &str, ty: &FuncType) -> Result<WasmerFunc> {
         let missing = || Error::engine(Operation::Resolve, "the instance is not there yet");
         let exports = &self.store.exports().ok_or_else(missing)?.instance.exports;
         let func = exports.get_function(name).map_err(|error| Error::engine(Operation::Resolve, error))?;
@@ -350,16 +350,16 @@ impl<S: Context> Instance for WasmerInstance<S> {
         }
     }
 
-    fn data(&self) -> &Data {
+    fn data(&self) -> &StoreData {
         &self.store.host().data
     }
 
     #[inline]
-    fn data_mut(&mut self) -> &mut Data {
+    fn data_mut(&mut self) -> &mut StoreData {
         &mut self.store.host_mut().data
     }
 
-    fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
+    fn memory_and_data(&mut self) -> (&mut [u8], &mut StoreData) {
         let (start, size) = self.store.extent();
         // SAFETY: as in `memory_mut`. The data lies elsewhere, in the host's own memory.
         #[allow(unsafe_code)]

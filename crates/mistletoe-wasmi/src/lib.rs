@@ -9,10 +9,10 @@ mod mended;
 use std::fmt;
 use std::sync::Arc;
 
-use mistletoe_abi::host::{Data, HostFunc, WasmResults as _, WasmTy as _};
+use mistletoe_abi::host::{HostFunc, StoreData, WasmResults as _, WasmTy as _};
 use mistletoe_abi::protocol::MEMORY;
 use mistletoe_abi::types::{FuncType, ValType};
-use mistletoe_abi::{Backend, ENGINE_STACK, Error, Instance, Operation, Result, Trap, ValidModule, by_signature};
+use mistletoe_abi::{Backend, ENGINE_STACK, Error, Instance, ModuleSource, Operation, Result, Trap, by_signature};
 use wasmi::errors::{ErrorKind, HostError, InstantiationError, LinkerError};
 use wasmi::{
     AsContext as _, AsContextMut, Caller, CompilationMode, Config, Engine, F32, F64, Func, Linker, Memory, Module, Ref,
@@ -46,7 +46,7 @@ pub struct WasmiInstance<S = Box<Store<Host>>> {
 /// What a store holds: the layer's data, and where host functions find the instance.
 #[derive(Debug)]
 pub struct Host {
-    data: Data,
+    data: StoreData,
     exports: Option<Exports>,
 }
 
@@ -120,15 +120,15 @@ impl Backend for Wasmi {
         self.name
     }
 
-    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<WasmiModule> {
+    fn compile(&self, source: &ModuleSource<'_>, imports: &[HostFunc]) -> Result<WasmiModule> {
         dispatch::is_sound()?;
-        let Mended { bytes, growth } = mended(module.bytes());
+        let Mended { bytes, growth } = mended(source.validate(self)?.bytes());
         // Checking it a second time takes wasmi a seventh of what it takes to load a module. With debug assertions, as all
         // tests are built, it does, so that a mistake in what is put into modules is seen there.
         let module = if cfg!(debug_assertions) {
             Module::new(&self.engine, bytes)
         } else {
-            // SAFETY: a `ValidModule` is valid within `FEATURES`, which are what `config` allows, by the validator that
+            // SAFETY: a validated module is valid within `FEATURES`, which are what `config` allows, by the validator that
             // wasmi itself uses. What the layer puts into one, and `mended`, keep to instructions of the same types at
             // places where the operand stack allows them; the tests hold them to it on every fixture, on every package, and
             // on modules that are generated.
@@ -145,7 +145,7 @@ impl Backend for Wasmi {
         Ok(WasmiModule { module, linker: Arc::new(linker), growth: growth.map(Arc::new) })
     }
 
-    fn instantiate(&self, module: &WasmiModule, data: Data) -> Result<WasmiInstance> {
+    fn instantiate(&self, module: &WasmiModule, data: StoreData) -> Result<WasmiInstance> {
         let mut store = Box::new(Store::new(&self.engine, Host { data, exports: None }));
         let instance = module
             .linker
@@ -290,7 +290,7 @@ impl<'a> Context for &mut Caller<'a, Host> {
 impl<S: Context> Instance for WasmiInstance<S> {
     type Func = WasmiFunc;
 
-    fn func(&mut self, name: &str, ty: &FuncType) -> Result<WasmiFunc> {
+    fn get_func(&mut self, name: &str, ty: &FuncType) -> Result<WasmiFunc> {
         let func = (self.store.host().exports)
             .and_then(|exports| exports.instance.get_func(self.store.store(), name))
             .ok_or_else(|| Error::engine(Operation::Resolve, "the exported function was not found"))?;
@@ -331,17 +331,17 @@ impl<S: Context> Instance for WasmiInstance<S> {
         }
     }
 
-    fn data(&self) -> &Data {
+    fn data(&self) -> &StoreData {
         &self.store.host().data
     }
 
     #[inline]
-    fn data_mut(&mut self) -> &mut Data {
+    fn data_mut(&mut self) -> &mut StoreData {
         &mut self.store.host_mut().data
     }
 
     #[inline]
-    fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
+    fn memory_and_data(&mut self) -> (&mut [u8], &mut StoreData) {
         match self.store.host().exports {
             Some(exports) => {
                 let (memory, host) = exports.memory.data_and_store_mut(self.store.store_mut().as_context_mut());

@@ -9,11 +9,11 @@ mod stack;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::mem::MaybeUninit;
 
-use mistletoe_abi::host::{Data, HostFunc, WasmResults as _, WasmTy as _};
+use mistletoe_abi::host::{HostFunc, StoreData, WasmResults as _, WasmTy as _};
 use mistletoe_abi::protocol::MEMORY;
 use mistletoe_abi::types::{FuncType, ValType};
 use mistletoe_abi::{
-    Artifact, Backend, ENGINE_STACK, Error, Feature, Instance, Operation, Result, Trap, ValidModule, by_signature,
+    Artifact, Backend, ENGINE_STACK, Error, Feature, Instance, ModuleSource, Operation, Result, Trap, by_signature,
 };
 use wasmtime::{
     AsContextMut, Caller, Collector, Config, Func, InstancePre, Linker, Memory, Module, Store, Strategy, ValRaw,
@@ -49,7 +49,7 @@ pub struct WasmtimeInstance<S = Store<Host>> {
 /// What a store holds: the layer's data, and where host functions find the instance.
 #[derive(Debug)]
 pub struct Host {
-    data: Data,
+    data: StoreData,
     exports: Option<Exports>,
 }
 
@@ -150,7 +150,7 @@ impl Backend for Wasmtime {
         self.name
     }
 
-    fn notice(&self) -> Option<String> {
+    fn warning(&self) -> Option<String> {
         let reason = self.engines.without_pool()?;
         Some(format!("{} has no pool for instances, which makes new ones slower: {reason}", self.name))
     }
@@ -160,13 +160,13 @@ impl Backend for Wasmtime {
         feature != Feature::Externref || !self.is_winch
     }
 
-    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<WasmtimeModule> {
-        let module = Module::from_binary(self.engines.first(), module.bytes());
+    fn compile(&self, source: &ModuleSource<'_>, imports: &[HostFunc]) -> Result<WasmtimeModule> {
+        let module = Module::from_binary(self.engines.first(), source.validate(self)?.bytes());
         let module = module.and_then(|module| Pooled::new(&module, imports));
         module.map(WasmtimeModule).map_err(|error| Error::engine(Operation::Compile, error))
     }
 
-    fn instantiate(&self, WasmtimeModule(module): &WasmtimeModule, data: Data) -> Result<WasmtimeInstance> {
+    fn instantiate(&self, WasmtimeModule(module): &WasmtimeModule, data: StoreData) -> Result<WasmtimeInstance> {
         let failed = |error| failed(Operation::Instantiate, error);
         let mut store = Store::new(self.engines.first(), Host { data, exports: None });
         match instantiate(&module.first, &mut store) {
@@ -182,18 +182,18 @@ impl Backend for Wasmtime {
     }
 
     /// The engine's own digest has its version, its features and the target in it, but not every setting of its compiler.
-    fn artifacts(&self) -> Option<String> {
+    fn compatibility_key(&self) -> Option<String> {
         let mut hasher = DefaultHasher::new();
         self.engines.first().precompile_compatibility_hash().hash(&mut hasher);
         format!("{:?}", self.engines.config()).hash(&mut hasher);
         Some(format!("{:016x}", hasher.finish()))
     }
 
-    fn save(&self, WasmtimeModule(module): &WasmtimeModule) -> Result<Vec<u8>> {
-        module.first.module().serialize().map_err(|error| Error::engine(Operation::Save, error))
+    fn serialize(&self, WasmtimeModule(module): &WasmtimeModule) -> Result<Vec<u8>> {
+        module.first.module().serialize().map_err(|error| Error::engine(Operation::Serialize, error))
     }
 
-    fn load(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<WasmtimeModule> {
+    fn deserialize(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<WasmtimeModule> {
         let engine = self.engines.first();
         let mapped = || {
             // SAFETY: an artifact is what `save` gave, byte for byte, in a file that nobody changes.
@@ -211,7 +211,7 @@ impl Backend for Wasmtime {
         };
         // Some file systems do not let code in their files be executed.
         let module = mapped().or_else(|_| copied()).and_then(|module| Pooled::new(&module, imports));
-        module.map(WasmtimeModule).map_err(|error| Error::engine(Operation::Load, error))
+        module.map(WasmtimeModule).map_err(|error| Error::engine(Operation::Deserialize, error))
     }
 }
 
@@ -340,7 +340,7 @@ fn call_elsewhere(
 impl<S: Context> Instance for WasmtimeInstance<S> {
     type Func = WasmtimeFunc;
 
-    fn func(&mut self, name: &str, _: &FuncType) -> Result<WasmtimeFunc> {
+    fn get_func(&mut self, name: &str, _: &FuncType) -> Result<WasmtimeFunc> {
         let exports = self.store.host().exports;
         let func = exports.and_then(|exports| exports.instance.get_func(&mut self.store, name));
         let func = func.ok_or_else(|| Error::engine(Operation::Resolve, "the exported function was not found"))?;
@@ -384,17 +384,17 @@ impl<S: Context> Instance for WasmtimeInstance<S> {
         }
     }
 
-    fn data(&self) -> &Data {
+    fn data(&self) -> &StoreData {
         &self.store.host().data
     }
 
     #[inline]
-    fn data_mut(&mut self) -> &mut Data {
+    fn data_mut(&mut self) -> &mut StoreData {
         &mut self.store.host_mut().data
     }
 
     #[inline]
-    fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
+    fn memory_and_data(&mut self) -> (&mut [u8], &mut StoreData) {
         match self.store.host().exports {
             Some(exports) => {
                 let (memory, host) = exports.memory.data_and_store_mut(&mut self.store);

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 
 use mistletoe_abi::host::HostFunc;
-use mistletoe_abi::module::{MAX_TABLE_ELEMENTS, MAX_TABLES};
+use mistletoe_abi::module::declared::{MAX_TABLE_ELEMENTS, MAX_TABLES};
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, InstancePre, Module, PoolConcurrencyLimitError,
     PoolingAllocationConfig,

@@ -9,9 +9,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use mistletoe_abi::host::{Data, HostFunc};
+use mistletoe_abi::host::{HostFunc, StoreData};
 use mistletoe_abi::types::{FuncType, ValType};
-use mistletoe_abi::{Backend, Error, Instance, Operation, Result, Trap, ValidModule};
+use mistletoe_abi::{Backend, Error, Instance, ModuleSource, Operation, Result, Trap};
 use tinywasm::engine::{Config, StackConfig};
 use tinywasm::parser::{Parser, ParserOptions};
 use tinywasm::types::{MemoryType, WasmType, WasmValue};
@@ -56,7 +56,7 @@ struct Shared {
     /// Where the engine looks for the memory.
     memory: SharedMemory,
     /// Where a host function finds the data.
-    data: RefCell<Option<Data>>,
+    data: RefCell<Option<StoreData>>,
     /// What a host function failed with: the engine's own errors have no room for it.
     failure: RefCell<Option<Error>>,
     instance: OnceCell<ModuleInstance>,
@@ -66,7 +66,7 @@ struct Shared {
 #[derive(Default)]
 struct Held {
     memory: Vec<u8>,
-    data: Option<Data>,
+    data: Option<StoreData>,
 }
 
 impl Shared {
@@ -94,15 +94,15 @@ impl Backend for Tinywasm {
         "tinywasm"
     }
 
-    fn compile(&self, module: &ValidModule<'_>, imports: &[HostFunc]) -> Result<TinywasmModule> {
+    fn compile(&self, source: &ModuleSource<'_>, imports: &[HostFunc]) -> Result<TinywasmModule> {
+        let bytes = source.validate(self)?.bytes();
         // The host reads and writes the memory of every package, so it has to be there even where the code uses none.
         let options = ParserOptions::default().with_local_memory_allocation_optimization(false);
-        let module =
-            guarded(Operation::Compile, || Ok(Parser::with_options(options).parse_module_bytes(module.bytes())?))?;
+        let module = guarded(Operation::Compile, || Ok(Parser::with_options(options).parse_module_bytes(bytes)?))?;
         Ok(TinywasmModule { module, imports: imports.into() })
     }
 
-    fn instantiate(&self, module: &TinywasmModule, data: Data) -> Result<TinywasmInstance> {
+    fn instantiate(&self, module: &TinywasmModule, data: StoreData) -> Result<TinywasmInstance> {
         let shared = Rc::new(Shared::default());
         let made = shared.memory.clone();
         let backend = MemoryBackend::custom(move |ty: MemoryType| {
@@ -177,7 +177,7 @@ impl Call for FuncContext<'_> {
 impl<E: Call> Instance for TinywasmInstance<E> {
     type Func = TinywasmFunc;
 
-    fn func(&mut self, name: &str, ty: &FuncType) -> Result<TinywasmFunc> {
+    fn get_func(&mut self, name: &str, ty: &FuncType) -> Result<TinywasmFunc> {
         let missing = || Error::engine(Operation::Resolve, "the instance is not there yet");
         let instance = self.shared.instance.get().ok_or_else(missing)?;
         let func = instance.func_untyped(self.engine.store(), name);
@@ -203,18 +203,18 @@ impl<E: Call> Instance for TinywasmInstance<E> {
         &self.held.memory
     }
 
-    fn data(&self) -> &Data {
+    fn data(&self) -> &StoreData {
         match &self.held.data {
             Some(data) => data,
             None => unreachable!("the data is held while the guest does not run"),
         }
     }
 
-    fn data_mut(&mut self) -> &mut Data {
+    fn data_mut(&mut self) -> &mut StoreData {
         self.memory_and_data().1
     }
 
-    fn memory_and_data(&mut self) -> (&mut [u8], &mut Data) {
+    fn memory_and_data(&mut self) -> (&mut [u8], &mut StoreData) {
         match &mut self.held {
             Held { memory, data: Some(data) } => (memory, data),
             Held { data: None, .. } => unreachable!("the data is held while the guest does not run"),

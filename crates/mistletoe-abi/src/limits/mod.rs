@@ -1,21 +1,13 @@
 //! What a host allows a guest.
 
-pub(crate) mod account;
 pub(crate) mod budget;
-pub(crate) mod code;
-mod merges;
-pub(crate) mod pass;
 
 use std::time::Duration;
 
 use crate::error::{ErrorKind, Result};
-use crate::limits::pass::{MAX_FRAME_HEIGHT, Plan};
-use crate::module::MAX_TABLE_ELEMENTS;
-use crate::prepare::Bounds;
+use crate::module::Config;
+use crate::module::declared::{MAX_FRAME_HEIGHT, MAX_TABLE_ELEMENTS, PAGE};
 use crate::protocol::Region;
-
-/// Bytes in a page of WebAssembly's memory.
-pub(crate) const PAGE: u64 = 65_536;
 
 /// Pages that a memory with addresses of 32 bits can have.
 const MAX_PAGES: u64 = 65_536;
@@ -137,12 +129,12 @@ impl Limits {
         self
     }
 
-    /// Refuses limits that code does not keep which was made for `compiled`, and has in it what `plan` says.
-    pub(crate) fn fit(&self, compiled: &Self, plan: Plan) -> Result<()> {
+    /// Refuses limits that code does not keep which was made for `compiled`.
+    pub(crate) fn fit(&self, compiled: &Self) -> Result<()> {
         let fixed = [
             ("memory", self.memory == compiled.memory),
-            ("timeout", self.timeout.is_none() || plan.ticks),
-            ("fuel", self.fuel.is_none() || plan.fuel),
+            ("timeout", self.timeout.is_none() || compiled.timeout.is_some() || compiled.fuel.is_some()),
+            ("fuel", self.fuel.is_none() || compiled.fuel.is_some()),
             ("stack", self.stack == compiled.stack),
             ("table_elements", self.table_elements == compiled.table_elements),
             ("max_module", self.max_module == compiled.max_module),
@@ -160,19 +152,15 @@ impl Limits {
         if length > limit { Err(ErrorKind::TooLong { region: Region::Input, length, limit }.into()) } else { Ok(()) }
     }
 
-    /// What is done to a module so that it keeps them.
-    pub(crate) fn bounds(&self) -> Bounds {
-        Bounds {
-            plan: Plan {
-                fuel: self.fuel.is_some(),
-                ticks: self.fuel.is_some() || self.timeout.is_some(),
-                height: self.stack.is_some(),
-            },
-            pages: self.memory.map(|bytes| (bytes / PAGE).min(MAX_PAGES)),
-            elements: self.table_elements.min(MAX_TABLE_ELEMENTS),
-            length: self.max_module,
-            height: self.stack.unwrap_or_default(),
-        }
+    /// What is put into a module so that it keeps them.
+    pub(crate) fn config(&self) -> Config {
+        Config::default()
+            .fuel(self.fuel.is_some())
+            .deadline(self.timeout.is_some())
+            .stack(self.stack)
+            .memory_pages(self.memory.map(|bytes| (bytes / PAGE).min(MAX_PAGES)))
+            .table_elements(self.table_elements)
+            .max_length(self.max_module)
     }
 }
 

@@ -122,7 +122,7 @@ pub(crate) fn offer<T: Send + 'static>(imports: &mut Imports<T>) {
         let malloc = match exchange.malloc.clone() {
             Some(malloc) => malloc,
             None => {
-                let malloc = caller.func(MALLOC.name)?;
+                let malloc = caller.get_func(MALLOC.name)?;
                 caller.protocol_mut::<Exchange>().malloc = Some(malloc.clone());
                 malloc
             }

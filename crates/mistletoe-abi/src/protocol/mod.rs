@@ -12,15 +12,15 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
+pub use mistletoe_module::interface::MEMORY;
+
 use crate::module::Interface;
-use crate::types::{ExternType, FuncType, MemoryType, Problem, Shown};
+use crate::types::{ExternType, FuncType, MemoryType, Problem};
+use mistletoe_module::display::Shown;
 
 pub mod command;
 pub mod httpwasm;
 pub mod package;
-
-/// The exported memory that all addresses point into; backends find it by this name.
-pub const MEMORY: &str = "memory";
 
 /// Called once before anything else, where it is exported: what compilers for WASI reactors add.
 pub(crate) const INITIALIZE: ExportedFunc<0, 0> = ExportedFunc::new("_initialize", FuncType::new(&[], &[]));

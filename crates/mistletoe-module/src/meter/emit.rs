@@ -1,53 +1,16 @@
 //! The instructions that the pass puts in.
 
-use crate::limits::pass::{Check, Indices, Plan};
-use crate::prepare::leb128;
+use crate::binary::{leb128, op, signed};
+use crate::config::Metering;
+use crate::listing::Indices;
 
-/// The opcodes that matter here (core 2.0, section 5.4).
-pub(super) mod op {
-    pub(in crate::limits) const UNREACHABLE: u8 = 0x00;
-    pub(in crate::limits) const NOP: u8 = 0x01;
-    pub(in crate::limits) const BLOCK: u8 = 0x02;
-    pub(in crate::limits) const LOOP: u8 = 0x03;
-    pub(in crate::limits) const IF: u8 = 0x04;
-    pub(in crate::limits) const ELSE: u8 = 0x05;
-    pub(in crate::limits) const END: u8 = 0x0b;
-    pub(in crate::limits) const BR: u8 = 0x0c;
-    pub(in crate::limits) const BR_IF: u8 = 0x0d;
-    pub(in crate::limits) const BR_TABLE: u8 = 0x0e;
-    pub(in crate::limits) const RETURN: u8 = 0x0f;
-    pub(in crate::limits) const CALL: u8 = 0x10;
-    pub(in crate::limits) const CALL_INDIRECT: u8 = 0x11;
-    pub(in crate::limits) const DROP: u8 = 0x1a;
-    pub(in crate::limits) const SELECT: u8 = 0x1b;
-    pub(in crate::limits) const SELECT_T: u8 = 0x1c;
-    pub(in crate::limits) const LOCAL_GET: u8 = 0x20;
-    pub(in crate::limits) const LOCAL_SET: u8 = 0x21;
-    pub(in crate::limits) const LOCAL_TEE: u8 = 0x22;
-    pub(in crate::limits) const GLOBAL_GET: u8 = 0x23;
-    pub(in crate::limits) const GLOBAL_SET: u8 = 0x24;
-    pub(in crate::limits) const TABLE_GET: u8 = 0x25;
-    pub(in crate::limits) const TABLE_SET: u8 = 0x26;
-    pub(in crate::limits) const MEMORY_SIZE: u8 = 0x3f;
-    pub(in crate::limits) const MEMORY_GROW: u8 = 0x40;
-    pub(in crate::limits) const I32_CONST: u8 = 0x41;
-    pub(in crate::limits) const I64_CONST: u8 = 0x42;
-    pub(in crate::limits) const I32_NE: u8 = 0x47;
-    pub(in crate::limits) const I64_LT_S: u8 = 0x53;
-    pub(in crate::limits) const I32_MUL: u8 = 0x6c;
-    pub(in crate::limits) const I64_ADD: u8 = 0x7c;
-    pub(in crate::limits) const I64_SUB: u8 = 0x7d;
-    pub(in crate::limits) const I64_OR: u8 = 0x84;
-    pub(in crate::limits) const I64_SHL: u8 = 0x86;
-    pub(in crate::limits) const I64_SHR_U: u8 = 0x88;
-    pub(in crate::limits) const I64_EXTEND_I32_U: u8 = 0xad;
-    pub(in crate::limits) const REF_IS_NULL: u8 = 0xd1;
-    pub(in crate::limits) const REF_FUNC: u8 = 0xd2;
-    pub(in crate::limits) const PREFIX: u8 = 0xfc;
-    pub(in crate::limits) const VECTOR: u8 = 0xfd;
-    pub(in crate::limits) const EMPTY: u8 = 0x40;
-    pub(in crate::limits) const I32: u8 = 0x7f;
-    pub(in crate::limits) const I64: u8 = 0x7e;
+/// Where a run that begins looks at what is left of the fuel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Check {
+    None,
+    Here,
+    /// At the end of the [`Edit::Loop`] around it.
+    Around,
 }
 
 /// How many structured instructions are put around a loop.
@@ -274,10 +237,10 @@ pub(crate) fn slow(at: Indices) -> Vec<u8> {
 
 /// The body of a function that calls another, with the same parameters and results: what the host calls in its place. It
 /// leaves the height as it was, whatever the other does, and asks for fuel if more was used than there was.
-pub(crate) fn wrapper(plan: Plan, at: Indices, index: u32, params: u32) -> Vec<u8> {
+pub(crate) fn wrapper(metering: Metering, at: Indices, index: u32, params: u32) -> Vec<u8> {
     let mut out = vec![1, 1, op::I64];
     let height = Height { at, local: params, frame: 0 };
-    if plan.height {
+    if metering.height {
         height.enter(&mut out);
         out.push(op::DROP);
     }
@@ -285,12 +248,12 @@ pub(crate) fn wrapper(plan: Plan, at: Indices, index: u32, params: u32) -> Vec<u
         get(&mut out, op::LOCAL_GET, param);
     }
     get(&mut out, op::CALL, at.func(index));
-    if plan.fuel {
+    if metering.fuel {
         let counter = Counter { kept: false, at, local: params };
         counter.get(&mut out);
         counter.check(&mut out);
     }
-    if plan.height {
+    if metering.height {
         height.flush(&mut out);
     }
     out.push(op::END);
@@ -327,29 +290,4 @@ pub(super) fn i32_const(out: &mut Vec<u8>, value: i32) {
 fn i64_const(out: &mut Vec<u8>, value: i64) {
     out.push(op::I64_CONST);
     signed(out, value);
-}
-
-/// Appends a number as the binary format writes signed ones (core 2.0, section 5.2.2).
-pub(crate) fn signed(out: &mut Vec<u8>, mut number: i64) {
-    loop {
-        let byte = (number & 0x7f) as u8;
-        number >>= 7;
-        if number == 0 && byte & 0x40 == 0 || number == -1 && byte & 0x40 != 0 {
-            out.push(byte);
-            return;
-        }
-        out.push(byte | 0x80);
-    }
-}
-
-/// An unsigned number of up to 32 bits and how many bytes it takes up. It is valid.
-pub(crate) fn number(bytes: &[u8]) -> (u32, usize) {
-    let mut number = 0_u32;
-    for (i, byte) in bytes.iter().take(5).enumerate() {
-        number |= u32::from(byte & 0x7f) << (7 * i);
-        if byte & 0x80 == 0 {
-            return (number, i + 1);
-        }
-    }
-    (number, bytes.len().min(5))
 }

@@ -4,10 +4,11 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use crate::limits::code::{self, number, signed};
-use crate::limits::pass::{Indices, Plan};
-use crate::module::{Listing, MAX_TABLE_ELEMENTS};
-use crate::protocol::MEMORY as MEMORY_EXPORT;
+use crate::binary::{ROOM, body, fill, leb128, number, signed};
+use crate::config::Config;
+use crate::interface::MEMORY as MEMORY_EXPORT;
+use crate::listing::{Indices, Listing};
+use crate::meter::emit;
 use crate::types::{ExternType, ValType};
 
 /// Where sections stand, by their numbers (core 2.0, section 5.5.16): the one that counts data segments comes before the
@@ -27,49 +28,29 @@ const CODE: u8 = 10;
 
 /// The module that the injected functions are imported from. A guest that imports from it is refused, since no host
 /// offers anything there.
-pub(crate) const MODULE: &str = "mistletoe limits";
+pub const MODULE: &str = "mistletoe limits";
 /// Called with the fuel at hand when it is below 0; answers with what is at hand now.
-pub(crate) const TICK: &str = "tick";
+pub const TICK: &str = "tick";
 /// Called when the stack is too high.
-pub(crate) const OVERFLOW: &str = "overflow";
-
-/// What is done to a module before an engine gets it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Bounds {
-    pub(crate) plan: Plan,
-    /// How many pages its memory can have.
-    pub(crate) pages: Option<u64>,
-    /// How many elements each of its tables can have; at most [`MAX_TABLE_ELEMENTS`].
-    pub(crate) elements: u64,
-    /// How many bytes it can have.
-    pub(crate) length: u64,
-    /// How high its stack can be.
-    pub(crate) height: u32,
-}
-
-impl Default for Bounds {
-    fn default() -> Self {
-        Self { plan: Plan::default(), pages: None, elements: MAX_TABLE_ELEMENTS, length: u64::MAX, height: 0 }
-    }
-}
+pub const OVERFLOW: &str = "overflow";
 
 /// Exports that the layer adds for itself, under names that the module does not use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Hidden {
+pub struct InternalExports {
     /// The start function.
-    pub(crate) start: Option<String>,
+    pub start: Option<String>,
     /// Answers with the fuel at hand.
-    pub(crate) fuel: Option<String>,
+    pub fuel: Option<String>,
     /// Has all of the stack left again: for a guest whose `_start` exits, which leaves its functions without their ends.
-    pub(crate) unwind: Option<String>,
+    pub unwind: Option<String>,
 }
 
-impl Hidden {
-    pub(crate) fn new(listing: &Listing, bounds: &Bounds) -> Self {
+impl InternalExports {
+    pub(crate) fn new(listing: &Listing, config: &Config) -> Self {
         Self {
             start: listing.start.map(|_| listing.unused_export("start function")),
-            fuel: bounds.plan.fuel.then(|| listing.unused_export("fuel")),
-            unwind: (bounds.plan.height && listing.interface.starts_by_itself())
+            fuel: config.fuel.then(|| listing.unused_export("fuel")),
+            unwind: (config.stack.is_some() && listing.interface.is_initialised_by_start())
                 .then(|| listing.unused_export("unwind")),
         }
     }
@@ -77,42 +58,42 @@ impl Hidden {
 
 /// The module, and what it exports besides. `code` is its bodies after the pass, where there was one, behind room for
 /// their number.
-pub(crate) fn prepare<'a>(
+pub(crate) fn rewrite<'a>(
     bytes: &'a [u8],
     listing: &Listing,
-    bounds: &Bounds,
+    config: &Config,
     code: Vec<u8>,
-) -> (Cow<'a, [u8]>, Hidden) {
-    let hidden = Hidden::new(listing, bounds);
-    let module = Module { bytes, listing, bounds, at: listing.indices(), metered: bounds.plan.is_anything() };
+) -> (Cow<'a, [u8]>, InternalExports) {
+    let internal = InternalExports::new(listing, config);
+    let module = Module { bytes, listing, config, at: listing.indices(), metered: config.is_metered() };
     let mut changed = BTreeMap::new();
     let mut change =
         |id, content: Option<Vec<u8>>| changed.extend(content.map(|content| (position(id), (id, content))));
     change(TABLE, module.content(TABLE).map(|_| module.tables()));
     let imported = listing.imported_memory.is_some();
-    if imported || bounds.pages.is_some() && module.content(MEMORY).is_some() {
-        change(MEMORY, Some(module.memories(bounds.pages)));
+    if imported || config.memory_pages.is_some() && module.content(MEMORY).is_some() {
+        change(MEMORY, Some(module.memories(config.memory_pages)));
     }
     if module.metered {
         let wrapped = module.wrapped();
         change(TYPE, Some(module.types()));
         change(IMPORT, Some(module.imports()));
-        change(FUNCTION, Some(module.functions(&wrapped, &hidden)));
+        change(FUNCTION, Some(module.functions(&wrapped, &internal)));
         change(GLOBAL, Some(module.globals()));
-        change(EXPORT, Some(module.exports(&wrapped, &hidden)));
+        change(EXPORT, Some(module.exports(&wrapped, &internal)));
         let declared = if listing.refers { wrapped.as_slice() } else { &[] };
         change(ELEMENT, module.elements(declared));
-        change(CODE, Some(module.code(code, &wrapped, &hidden)));
+        change(CODE, Some(module.code(code, &wrapped, &internal)));
     } else {
         if imported {
             change(IMPORT, Some(module.imports()));
         }
-        if hidden.start.is_some() || listing.exports_memory {
-            change(EXPORT, Some(module.exports(&[], &hidden)));
+        if internal.start.is_some() || listing.exports_memory {
+            change(EXPORT, Some(module.exports(&[], &internal)));
         }
     }
-    if changed.is_empty() && hidden.start.is_none() {
-        return (bytes.into(), hidden);
+    if changed.is_empty() && internal.start.is_none() {
+        return (bytes.into(), internal);
     }
     let mut out =
         Vec::with_capacity(bytes.len() + changed.values().map(|(_, content)| content.len() + 8).sum::<usize>());
@@ -138,13 +119,13 @@ pub(crate) fn prepare<'a>(
     for (id, content) in changed.into_values() {
         section(&mut out, id, &content);
     }
-    (out.into(), hidden)
+    (out.into(), internal)
 }
 
 struct Module<'a> {
     bytes: &'a [u8],
     listing: &'a Listing,
-    bounds: &'a Bounds,
+    config: &'a Config,
     at: Indices,
     /// Whether functions are injected.
     metered: bool,
@@ -178,7 +159,10 @@ impl Module<'_> {
         for table in tables {
             out.extend([if table.element == ValType::FuncRef { 0x70 } else { 0x6f }, 1]);
             leb128(&mut out, table.minimum);
-            leb128(&mut out, table.maximum.map_or(self.bounds.elements, |maximum| maximum.min(self.bounds.elements)));
+            leb128(
+                &mut out,
+                table.maximum.map_or(self.config.table_elements, |maximum| maximum.min(self.config.table_elements)),
+            );
         }
         out
     }
@@ -201,7 +185,7 @@ impl Module<'_> {
 
     /// The functions that are exported, each once: hosts call a wrapper in their place.
     fn wrapped(&self) -> Vec<u32> {
-        if !self.bounds.plan.height && !self.bounds.plan.fuel {
+        if !self.config.stack.is_some() && !self.config.fuel {
             return Vec::new();
         }
         let mut wrapped: Vec<u32> = self.exports_of_functions().map(|at| self.index(at).0).collect();
@@ -270,18 +254,18 @@ impl Module<'_> {
         out
     }
 
-    fn functions(&self, wrapped: &[u32], hidden: &Hidden) -> Vec<u8> {
+    fn functions(&self, wrapped: &[u32], internal: &InternalExports) -> Vec<u8> {
         let mut out = Vec::new();
-        leb128(&mut out, self.number(wrapped, hidden) as u64);
+        leb128(&mut out, self.number(wrapped, internal) as u64);
         out.extend_from_slice(self.items(FUNCTION));
         leb128(&mut out, self.ty(1));
         for index in wrapped {
             leb128(&mut out, self.listing.functions.get(*index as usize).copied().unwrap_or_default().into());
         }
-        if hidden.fuel.is_some() {
+        if internal.fuel.is_some() {
             leb128(&mut out, self.ty(2));
         }
-        if hidden.unwind.is_some() {
+        if internal.unwind.is_some() {
             leb128(&mut out, self.ty(3));
         }
         out
@@ -333,14 +317,14 @@ impl Module<'_> {
         // Core 2.0, section 5.5.9: a type, whether it is mutable, and an expression.
         out.extend([0x7e, 1, 0x42, 0, 0x0b]);
         out.extend([0x7e, 1, 0x42]);
-        signed(&mut out, self.bounds.height.into());
+        signed(&mut out, self.config.height().into());
         out.push(0x0b);
         out
     }
 
-    fn exports(&self, wrapped: &[u32], hidden: &Hidden) -> Vec<u8> {
+    fn exports(&self, wrapped: &[u32], internal: &InternalExports) -> Vec<u8> {
         // Core 2.0, section 5.5.10: a vector of exports, each its name, its kind (0: function, 2: memory) and its index.
-        let added = [&hidden.start, &hidden.fuel, &hidden.unwind].into_iter().flatten().count();
+        let added = [&internal.start, &internal.fuel, &internal.unwind].into_iter().flatten().count();
         let mut out = Vec::new();
         leb128(&mut out, (self.listing.interface.exports.len() + added) as u64);
         if let Some(content) = self.content(EXPORT) {
@@ -357,13 +341,13 @@ impl Module<'_> {
             name(&mut out, MEMORY_EXPORT);
             out.extend([2, 0]);
         }
-        if let (Some(start), Some(index)) = (&hidden.start, self.listing.start) {
+        if let (Some(start), Some(index)) = (&internal.start, self.listing.start) {
             name(&mut out, start);
             out.push(0);
             leb128(&mut out, self.exported(wrapped, index).into());
         }
         let behind = u64::from(self.at.slow()) + 1 + wrapped.len() as u64;
-        for (index, added) in (behind..).zip([&hidden.fuel, &hidden.unwind].into_iter().flatten()) {
+        for (index, added) in (behind..).zip([&internal.fuel, &internal.unwind].into_iter().flatten()) {
             name(&mut out, added);
             out.push(0);
             leb128(&mut out, index);
@@ -372,28 +356,28 @@ impl Module<'_> {
     }
 
     /// How many functions the module has itself, with what is injected.
-    fn number(&self, wrapped: &[u32], hidden: &Hidden) -> usize {
+    fn number(&self, wrapped: &[u32], internal: &InternalExports) -> usize {
         let own = self.listing.functions.len() - self.at.imported as usize;
-        own + 1 + wrapped.len() + [&hidden.fuel, &hidden.unwind].into_iter().flatten().count()
+        own + 1 + wrapped.len() + [&internal.fuel, &internal.unwind].into_iter().flatten().count()
     }
 
     /// The bodies with those of what is injected behind them.
-    fn code(&self, mut out: Vec<u8>, wrapped: &[u32], hidden: &Hidden) -> Vec<u8> {
+    fn code(&self, mut out: Vec<u8>, wrapped: &[u32], internal: &InternalExports) -> Vec<u8> {
         if out.is_empty() {
             out.extend(ROOM);
         }
-        fill(&mut out, self.number(wrapped, hidden));
-        body(&mut out, &code::slow(self.at));
+        fill(&mut out, self.number(wrapped, internal));
+        body(&mut out, &emit::slow(self.at));
         for index in wrapped {
             let ty = self.listing.functions.get(*index as usize).and_then(|ty| self.listing.func_type(*ty));
             let params = ty.map_or(0, |ty| ty.params.len() as u32);
-            body(&mut out, &code::wrapper(self.bounds.plan, self.at, *index, params));
+            body(&mut out, &emit::wrapper(self.config.metering(), self.at, *index, params));
         }
-        if hidden.fuel.is_some() {
-            body(&mut out, &code::fuel(self.at));
+        if internal.fuel.is_some() {
+            body(&mut out, &emit::fuel(self.at));
         }
-        if hidden.unwind.is_some() {
-            body(&mut out, &code::unwind(self.at, self.bounds.height));
+        if internal.unwind.is_some() {
+            body(&mut out, &emit::unwind(self.at, self.config.height()));
         }
         out
     }
@@ -409,32 +393,6 @@ fn section(out: &mut Vec<u8>, id: u8, content: &[u8]) {
     body(out, content);
 }
 
-/// Bytes with their length in front of them: a section's content, or a function's body.
-pub(crate) fn body(out: &mut Vec<u8>, content: &[u8]) {
-    leb128(out, content.len() as u64);
-    out.extend_from_slice(content);
-}
-
 fn name(out: &mut Vec<u8>, name: &str) {
     body(out, name.as_bytes());
-}
-
-/// Room for a number below 2^32 that is not known before what is behind it.
-pub(crate) const ROOM: [u8; 5] = [0; 5];
-
-/// Writes such a number, with as many zeros in front as there is room for.
-pub(crate) fn fill(out: &mut [u8], number: usize) {
-    for (i, byte) in out.iter_mut().take(ROOM.len()).enumerate() {
-        let more = if i + 1 < ROOM.len() { 0x80 } else { 0 };
-        *byte = (number >> (7 * i)) as u8 & 0x7f | more;
-    }
-}
-
-/// Appends a number as the binary format writes unsigned ones (core 2.0, section 5.2.2).
-pub(crate) fn leb128(out: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        out.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    out.push(number as u8);
 }

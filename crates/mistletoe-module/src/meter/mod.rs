@@ -14,37 +14,17 @@
 
 use std::ops::Range;
 
-use crate::limits::code::{AROUND, Counter, Height, get, i32_const, number, op};
-use crate::module::Listing;
-use crate::prepare::{ROOM, fill, leb128};
+use crate::binary::{ROOM, fill, leb128, number, op};
+use crate::config::Metering;
+use crate::listing::{Indices, Listing};
+use emit::{AROUND, Check, Counter, Height, get, i32_const};
 
-/// What is to be counted.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Plan {
-    /// Every instruction. Without it, loops and calls are counted for the deadline alone.
-    pub(crate) fuel: bool,
-    /// Something ends a guest that does not end by itself: `fuel`, or a deadline.
-    pub(crate) ticks: bool,
-    /// The height of the stack.
-    pub(crate) height: bool,
-}
+pub(crate) mod emit;
 
-impl Plan {
-    /// Whether anything is counted.
-    pub(crate) fn is_anything(self) -> bool {
-        self.ticks || self.height
-    }
-}
-
-/// How many functions are put behind those that a module imports.
-pub(crate) const IMPORTS: u32 = 2;
 /// What the height of a function's frame is, beside the values in it.
 const FRAME: u32 = 8;
 /// A function without calls and with a frame no higher than this, beside [`FRAME`], does not look at the height.
 const SMALL_FRAME: u32 = 64;
-/// The highest frame that a function may have, where the stack is limited: engines take it from their own stack before the
-/// function looks.
-pub(crate) const MAX_FRAME_HEIGHT: u32 = 262_144;
 /// So many parameters and results of a call have room in the rest of a frame: [`FRAME`], and registers.
 const CALL_ROOM: u32 = 8;
 /// A loop that takes up no more bytes than this is unrolled, to so many turns.
@@ -59,53 +39,13 @@ const LOOP_BYTES: usize = 32;
 const TURN: u8 = 7;
 const BULK_TURN: i8 = 3;
 /// How many turns are handed out at once, where only the deadline is looked after: a turn is up to 128 instructions.
-pub(crate) const TURNS: u64 = 10_000;
+pub const TURNS: u64 = 10_000;
 /// No more instructions than these wait for somebody else's look at the deadline: those of a function that calls none, or
 /// those around the loop that it begins with.
 const SMALL: u64 = 64;
 /// What a call counts as for a deadline alone: less than those, since most calls that a function has are not made each
 /// time, and most functions count themselves.
 const CALL: u64 = 16;
-
-/// Where the injected items are in the index spaces.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Indices {
-    /// How many functions the module imports itself: `tick` comes next, then `overflow`.
-    pub(crate) imported: u32,
-    /// How many it has, imported ones among them: behind them is what is called where something is spent.
-    pub(crate) functions: u32,
-    /// How many globals it has, imported ones among them: the fuel at hand comes next, then the height that is left.
-    pub(crate) globals: u32,
-    /// How many of them are its own.
-    pub(crate) own_globals: u32,
-}
-
-impl Indices {
-    pub(crate) fn tick(self) -> u32 {
-        self.imported
-    }
-
-    pub(crate) fn overflow(self) -> u32 {
-        self.imported + 1
-    }
-
-    pub(crate) fn slow(self) -> u32 {
-        self.func(self.functions)
-    }
-
-    pub(crate) fn fuel(self) -> u32 {
-        self.globals
-    }
-
-    pub(crate) fn height(self) -> u32 {
-        self.globals + 1
-    }
-
-    /// Where a function of the module's own has gone.
-    pub(crate) fn func(self, index: u32) -> u32 {
-        if index < self.imported { index } else { index.saturating_add(IMPORTS) }
-    }
-}
 
 /// What is put in, or changed, at a place in a function's body.
 #[derive(Clone, Copy, Debug)]
@@ -136,9 +76,9 @@ enum Edit {
 impl Edit {
     /// What is charged here, if it is a run that is counted. For the deadline alone those are that look, and they are charged
     /// a turn, and another one for as many instructions as make up one: most of them are not reached each time.
-    fn charge(&self, plan: Plan) -> Option<u64> {
+    fn charge(&self, metering: Metering) -> Option<u64> {
         match *self {
-            Self::Run { cost, check, .. } if plan.fuel => (cost != 0 || check != Check::None).then_some(cost),
+            Self::Run { cost, check, .. } if metering.fuel => (cost != 0 || check != Check::None).then_some(cost),
             Self::Run { cost, check, end } => {
                 let times = if end.is_some() { UNROLLED } else { 1 };
                 // What begins again once there are more turns needs no more of them than are handed out.
@@ -147,15 +87,6 @@ impl Edit {
             _ => None,
         }
     }
-}
-
-/// Where a run that begins looks at what is left of the fuel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Check {
-    None,
-    Here,
-    /// At the end of the [`Edit::Loop`] around it.
-    Around,
 }
 
 /// A structured instruction that is open.
@@ -179,7 +110,7 @@ struct Frame {
 /// A function's body, while it is read.
 #[derive(Debug, Default)]
 pub(crate) struct Body {
-    plan: Plan,
+    metering: Metering,
     at: Indices,
     /// Where its instructions begin.
     code: usize,
@@ -210,8 +141,8 @@ pub(crate) struct Body {
 
 impl Body {
     /// Begins a body whose first instruction is at `offset`, and which declares so many locals.
-    pub(crate) fn begin(&mut self, plan: Plan, at: Indices, offset: usize, locals: u32) {
-        (self.plan, self.at, self.code) = (plan, at, offset);
+    pub(crate) fn begin(&mut self, metering: Metering, at: Indices, offset: usize, locals: u32) {
+        (self.metering, self.at, self.code) = (metering, at, offset);
         (self.computed, self.passed) = (0, 0);
         self.edits.clear();
         self.frames.clear();
@@ -256,11 +187,11 @@ impl Body {
             op::LOOP => {
                 self.headed |= straight && !self.dead;
                 self.loops += 1;
-                let sparse = self.plan.fuel || self.loops <= FREE_LOOPS + (range.start - self.code) / LOOP_BYTES;
+                let sparse = self.metering.fuel || self.loops <= FREE_LOOPS + (range.start - self.code) / LOOP_BYTES;
                 self.dense |= !sparse;
                 // One byte: a loop without parameters (core 2.0, section 5.4.1).
                 let check = match *operands {
-                    [ty] if ty >= op::EMPTY && self.plan.ticks && !self.dead && sparse => {
+                    [ty] if ty >= op::EMPTY && self.metering.ticks && !self.dead && sparse => {
                         self.edit(range.start, Edit::Loop { ty });
                         self.around += 1;
                         Check::Around
@@ -271,7 +202,7 @@ impl Body {
                 if let Some(frame) = self.frames.last_mut().filter(|_| check == Check::Around) {
                     frame.around = u32::try_from(self.edits.len()).ok();
                 }
-                if !self.dead && self.plan.ticks {
+                if !self.dead && self.metering.ticks {
                     self.start_run(range.end, check);
                 }
             }
@@ -309,7 +240,7 @@ impl Body {
             }
             op::RETURN | op::UNREACHABLE => {
                 // Where it traps, the count is still asked for.
-                if !self.dead && (opcode == op::RETURN || self.plan.fuel) {
+                if !self.dead && (opcode == op::RETURN || self.metering.fuel) {
                     self.edit(range.start, Edit::Exit);
                 }
                 if opcode == op::RETURN {
@@ -323,7 +254,7 @@ impl Body {
                 let ty = if opcode == op::CALL { functions.type_of(index) } else { Some(index) };
                 self.passed = self.passed.max(ty.map_or(0, |ty| functions.passed(ty)));
                 if !self.dead {
-                    if !self.plan.fuel {
+                    if !self.metering.fuel {
                         // What is called may be small and count nothing.
                         self.cost(CALL);
                     }
@@ -400,7 +331,7 @@ impl Body {
 
     /// Control may come to `offset` without having come to what is before, or the other way round.
     fn split(&mut self, offset: usize) {
-        if self.plan.fuel && !self.dead {
+        if self.metering.fuel && !self.dead {
             self.start_run(offset, Check::None);
         }
     }
@@ -449,7 +380,7 @@ impl Body {
             outer.reach = outer.reach.min(frame.reach);
         }
         match frame.opcode {
-            op::LOOP if through || !self.plan.fuel => self.run = frame.outer,
+            op::LOOP if through || !self.metering.fuel => self.run = frame.outer,
             op::LOOP => {}
             op::BLOCK if !frame.targeted => {}
             // The end of an `if` without `else` is reached where the condition is false.
@@ -474,7 +405,7 @@ impl Body {
             return;
         };
         let plain = |(_, edit): &(u32, Edit)| matches!(edit, Edit::Label { .. } | Edit::Exit | Edit::Func { .. });
-        if !self.plan.fuel && offset - *begin as usize <= SMALL_LOOP && edits.iter().all(plain) {
+        if !self.metering.fuel && offset - *begin as usize <= SMALL_LOOP && edits.iter().all(plain) {
             *to = u32::try_from(end).ok();
         }
     }
@@ -490,26 +421,26 @@ impl Body {
         operands: u32,
         out: &mut Vec<u8>,
     ) -> (usize, u32) {
-        let (plan, at, code) = (self.plan, self.at, self.code);
+        let (metering, at, code) = (self.metering, self.at, self.code);
         let leaf = !self.calls;
         let passed = self.passed.saturating_sub(CALL_ROOM);
         let frame = [operands, self.computed / 2, passed].into_iter().fold(locals, u32::saturating_add);
-        let tall = plan.height && (!leaf || frame > SMALL_FRAME);
+        let tall = metering.height && (!leaf || frame > SMALL_FRAME);
         if let Some((_, Edit::Run { cost, check, .. })) = self.edits.first_mut() {
             // Who calls a leaf looks soon, and so does a loop.
-            let soon = (leaf || self.headed) && (plan.fuel || *cost <= SMALL);
-            *check = if soon || !plan.ticks { Check::None } else { Check::Here };
+            let soon = (leaf || self.headed) && (metering.fuel || *cost <= SMALL);
+            *check = if soon || !metering.ticks { Check::None } else { Check::Here };
         }
-        let bulk = self.bulk && plan.ticks;
-        let runs = |edits: &[(u32, Edit)]| edits.iter().any(|(_, edit)| edit.charge(plan).is_some());
+        let bulk = self.bulk && metering.ticks;
+        let runs = |edits: &[(u32, Edit)]| edits.iter().any(|(_, edit)| edit.charge(metering).is_some());
         // What is counted once, at the beginning, needs no local; and for the deadline alone, there is less to count than
         // there is to bring back before calls.
-        let kept = (plan.fuel || leaf && !self.dense) && (bulk || runs(self.edits.get(1..).unwrap_or_default()));
+        let kept = (metering.fuel || leaf && !self.dense) && (bulk || runs(self.edits.get(1..).unwrap_or_default()));
         let counts = kept || bulk || runs(&self.edits);
         let frame = frame.saturating_add(FRAME);
         let height = Height { at, local: locals + 1, frame: frame.into() };
         let mut writer = Writer {
-            plan,
+            metering,
             at,
             bytes,
             counter: Counter { kept, at, local: locals },
@@ -539,13 +470,13 @@ impl Body {
             match edit {
                 // A function begins with a run.
                 Edit::Run { check, .. } if i == 0 => {
-                    let charge = edit.charge(plan).unwrap_or_default();
+                    let charge = edit.charge(metering).unwrap_or_default();
                     writer.counter.enter(writer.out, charge, *check, writer.height);
                 }
                 Edit::LoopEnd { run } => {
-                    let charge = edits.get(*run as usize).and_then(|(_, run)| run.charge(plan));
+                    let charge = edits.get(*run as usize).and_then(|(_, run)| run.charge(metering));
                     writer.copy(*offset as usize);
-                    writer.counter.around_end(writer.out, charge.filter(|_| plan.fuel).unwrap_or_default());
+                    writer.counter.around_end(writer.out, charge.filter(|_| metering.fuel).unwrap_or_default());
                 }
                 _ => writer.write(*offset, edit, 0),
             }
@@ -556,13 +487,13 @@ impl Body {
         writer.copy(body.end);
         let length = writer.out.len() - begin - ROOM.len();
         fill(writer.out.get_mut(begin..).unwrap_or_default(), length);
-        (length, if plan.height { frame } else { 0 })
+        (length, if metering.height { frame } else { 0 })
     }
 }
 
 /// Writes a function's body with what is put in.
 struct Writer<'a> {
-    plan: Plan,
+    metering: Metering,
     at: Indices,
     bytes: &'a [u8],
     counter: Counter,
@@ -582,12 +513,12 @@ impl Writer<'_> {
     /// Copies as far as `offset` and makes a change there, so many blocks further in than the module had it.
     fn write(&mut self, offset: u32, edit: &Edit, inside: u64) {
         self.copy(offset as usize);
-        let shift = |units: i8| if self.plan.fuel { units } else { units - BULK_TURN };
+        let shift = |units: i8| if self.metering.fuel { units } else { units - BULK_TURN };
         let (counter, out) = (self.counter, &mut *self.out);
         // Free in every function that has bulk operations.
         let (number_local, result_local) = (counter.local + 2, counter.local + 3);
         match *edit {
-            Edit::Run { check, .. } => counter.run(out, edit.charge(self.plan).unwrap_or_default(), check),
+            Edit::Run { check, .. } => counter.run(out, edit.charge(self.metering).unwrap_or_default(), check),
             Edit::Loop { ty } => counter.around(out, ty),
             Edit::Label { label, bytes, loops } => {
                 leb128(out, u64::from(label) + u64::from(loops) * AROUND + inside);

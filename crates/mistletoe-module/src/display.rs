@@ -1,0 +1,42 @@
+//! How names and lists of a module's are shown: on one line, and to an end.
+
+use std::fmt;
+
+#[cfg(feature = "serde")]
+use serde::Serializer;
+
+/// How many characters of a name are shown.
+const SHOWN_CHARS: usize = 100;
+
+/// A name that a module or a guest chose, as an error shows it: on one line, and no more than its beginning.
+pub struct Shown<'a>(pub &'a str);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let beginning = cut(self.0);
+        write!(f, "{}{}", beginning.escape_debug(), if beginning.len() < self.0.len() { "…" } else { "" })
+    }
+}
+
+/// The first characters of a name.
+pub(crate) fn cut(name: &str) -> &str {
+    name.char_indices().nth(SHOWN_CHARS).and_then(|(end, _)| name.get(..end)).unwrap_or(name)
+}
+
+/// The first of a list, and how many more there are.
+pub(crate) fn first<T>(list: &[T], most: usize) -> (&[T], usize) {
+    let shown = list.get(..most).unwrap_or(list);
+    (shown, list.len() - shown.len())
+}
+
+/// Serialises a name that a module chose, no more than its beginning.
+#[cfg(feature = "serde")]
+pub(crate) fn beginning<S: Serializer>(name: impl AsRef<str>, serializer: S) -> Result<S::Ok, S::Error> {
+    let name = name.as_ref();
+    let beginning = cut(name);
+    if beginning.len() < name.len() {
+        serializer.collect_str(&format_args!("{beginning}…"))
+    } else {
+        serializer.serialize_str(name)
+    }
+}

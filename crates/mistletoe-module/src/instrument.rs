@@ -1,0 +1,283 @@
+//! From a module's bytes to those that an engine gets.
+
+use std::borrow::Cow;
+
+use crate::check::list;
+use crate::config::Config;
+use crate::declared::PAGE;
+use crate::error::{DeclaredItem, ErrorKind, Result};
+use crate::features::ALLOWED;
+use crate::interface::Interface;
+use crate::listing::Listing;
+use crate::read::Reading;
+use crate::rewrite::{InternalExports, rewrite};
+
+/// A core module that is valid by the WebAssembly specification within [`FEATURES`](crate::FEATURES), with what a
+/// [`Config`] puts into it. Only [`instrument`] makes one.
+#[derive(Clone, Debug)]
+pub struct Instrumented<'a> {
+    bytes: Cow<'a, [u8]>,
+    interface: Interface,
+    internal: InternalExports,
+}
+
+/// Reads and validates a module, and puts into it what `config` says.
+///
+/// In any case its tables get maxima, so that `table.grow` answers -1 where a table is full; a start function becomes an
+/// export; and a memory that is imported becomes the module's own. What is metered is counted in globals that the guest
+/// cannot reach.
+///
+/// The host instantiates [`bytes`](Instrumented::bytes) with the module's own imports and, where the configuration
+/// [meters](Config::is_metered), with two functions of the module [`MODULE`](crate::MODULE):
+///
+/// - [`TICK`](crate::TICK), `[i64] -> [i64]`: what is at hand (fuel, or turns of code for a deadline) is spent. The
+///   parameter is what is at hand, below 0. The function answers with what there is to use next, or traps. At the
+///   beginning nothing is at hand, so that the first thing a guest does is to ask.
+/// - [`OVERFLOW`](crate::OVERFLOW), `[i64] -> []`: the stack is too high. The parameter is what is left of it, below 0. The
+///   function traps.
+///
+/// Then it calls [`InternalExports::start`], where there is one.
+///
+/// # Errors
+///
+/// All kinds of [`ErrorKind`].
+pub fn instrument<'a>(bytes: &'a [u8], config: &Config) -> Result<Instrumented<'a>> {
+    let length = bytes.len() as u64;
+    if length > config.max_length {
+        return Err(ErrorKind::TooLarge { limit: config.max_length, length }.into());
+    }
+    let (listing, code, invalid) = list(bytes, config.metering());
+    if let Some(error) = invalid {
+        return Err(error);
+    }
+    if listing.tables.iter().any(|table| table.minimum > config.table_elements) {
+        return Err(ErrorKind::TooMany { item: DeclaredItem::TableElements, limit: config.table_elements }.into());
+    }
+    if let (Some(pages), Some(memory)) = (config.memory_pages, listing.memories.first())
+        && memory.minimum > pages
+    {
+        return Err(ErrorKind::TooMuchMemory { limit: pages * PAGE, memory: memory.minimum * PAGE }.into());
+    }
+    let (bytes, internal) = rewrite(bytes, &listing, config, code);
+    Ok(Instrumented { bytes, interface: listing.interface, internal })
+}
+
+/// What [`instrument`] would say of a module's [interface](Instrumented::interface) and
+/// [internal exports](Instrumented::internal_exports), without a look at its code and data: for a module that was
+/// instrumented before with the same configuration. Nothing is validated. `None` where the sections cannot be read, or
+/// declare too much.
+pub fn skim(bytes: &[u8], config: &Config) -> Option<(Interface, InternalExports)> {
+    if bytes.len() as u64 > config.max_length {
+        return None;
+    }
+    let mut listing = Listing::default();
+    let mut reading = Reading { listing: Some(&mut listing), skims: true, ..Reading::default() };
+    let complete = reading.read(bytes, ALLOWED).is_ok() && reading.invalid.is_none() && reading.refused.is_none();
+    if !complete || listing.excess.is_some() {
+        return None;
+    }
+    listing.own_memory();
+    let internal = InternalExports::new(&listing, config);
+    Some((listing.interface, internal))
+}
+
+impl Instrumented<'_> {
+    /// The module in the binary format, for an engine to compile.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// What it imports and exports, without what was put in.
+    pub fn interface(&self) -> &Interface {
+        &self.interface
+    }
+
+    /// What it exports besides.
+    pub fn internal_exports(&self) -> &InternalExports {
+        &self.internal
+    }
+
+    /// The same with bytes of its own.
+    pub fn into_owned(self) -> Instrumented<'static> {
+        Instrumented { bytes: Cow::Owned(self.bytes.into_owned()), interface: self.interface, internal: self.internal }
+    }
+
+    /// The interface, and what is exported besides.
+    pub fn into_parts(self) -> (Interface, InternalExports) {
+        (self.interface, self.internal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::binary::{body, leb128};
+    use crate::config::Metering;
+    use crate::declared::{MAX_BODY, MAX_EXPORTS, MAX_FUNCTIONS, MAX_GLOBALS, MAX_TYPES};
+    use crate::inspect;
+
+    fn check(wasm: &[u8]) -> Result<Instrumented<'_>> {
+        instrument(wasm, &Config::default())
+    }
+
+    #[test]
+    fn every_table_gets_a_maximum_and_the_rest_of_the_module_stays() {
+        let wasm = wat::parse_str(
+            r#"(module (memory 1) (table 0 funcref) (table 1 externref) (table 200 300 funcref) (table 1 0xffffffff funcref)
+                (func (export "f")) (elem (i32.const 2) func 0) (data (i32.const 0) "x"))"#,
+        );
+        let wasm = wasm.expect("a module");
+        let module = check(&wasm).expect("valid");
+        let read_back = check(module.bytes()).expect("still valid");
+        assert_eq!(read_back.bytes(), module.bytes(), "bounding twice changes nothing");
+        let (listing, _, invalid) = list(module.bytes(), Metering::default());
+        assert!(invalid.is_none());
+        let maxima: Vec<_> = listing.tables.iter().map(|table| table.maximum).collect();
+        assert_eq!(maxima, [Some(1_000_000), Some(1_000_000), Some(300), Some(1_000_000)]);
+        let without_tables = |bytes: &[u8]| {
+            let sections = list(bytes, Metering::default()).0.sections;
+            let others = sections.into_iter().filter(|section| section.0 != 4);
+            others.map(|(id, _, content)| (id, bytes[content].to_vec())).collect::<Vec<_>>()
+        };
+        assert_eq!(without_tables(module.bytes()), without_tables(&wasm));
+    }
+
+    /// Every combination of what can be counted.
+    fn configs() -> impl Iterator<Item = Config> {
+        (1..8).map(|bits: u32| {
+            let stack = (bits & 4 != 0).then_some(1000);
+            Config::default().fuel(bits & 1 != 0).deadline(bits & 2 != 0).stack(stack).memory_pages(65536)
+        })
+    }
+
+    #[test]
+    fn whatever_is_put_in_leaves_a_valid_module_with_the_same_interface() {
+        let fixtures = ["features", "host", "interface", "lifecycle", "protocol", "traps", "wasi", "memory"];
+        let mut modules = 0;
+        for folder in fixtures {
+            let folder = format!("{}/../../conformance/fixtures/{folder}", env!("CARGO_MANIFEST_DIR"));
+            for file in std::fs::read_dir(folder).expect("fixtures") {
+                let path = file.expect("a file").path();
+                let Ok(wasm) = wat::parse_file(&path) else { continue };
+                let Ok(plain) = check(&wasm) else { continue };
+                for config in configs() {
+                    let module = instrument(&wasm, &config).expect("valid before");
+                    assert_eq!(module.interface(), plain.interface());
+                    match check(module.bytes()).map_err(|error| error.kind().clone()) {
+                        // What is full already takes the few more.
+                        Ok(_) | Err(ErrorKind::TooMany { .. }) => {}
+                        Err(error) => panic!("{} {config:?}: {error:?}", path.display()),
+                    }
+                }
+                modules += 1;
+            }
+        }
+        assert!(modules > 200, "{modules}");
+    }
+
+    #[test]
+    fn more_exports_than_a_host_carries_are_refused() {
+        let module = |exports: usize| {
+            let exports: String = (0..exports).map(|i| format!("(export \"{i}\" (memory 0))")).collect();
+            wat::parse_str(format!("(module (memory 1) {exports})")).expect("a module")
+        };
+        assert!(check(&module(MAX_EXPORTS)).is_ok());
+        let error = check(&module(MAX_EXPORTS + 1)).expect_err("one too many");
+        assert_eq!(*error.kind(), ErrorKind::TooMany { item: DeclaredItem::Exports, limit: MAX_EXPORTS as u64 });
+    }
+
+    #[test]
+    fn more_functions_types_and_globals_than_a_host_carries_are_refused() {
+        // A section with so many of the same.
+        let section = |id: u8, count: usize, item: &[u8]| {
+            let mut content = Vec::new();
+            leb128(&mut content, count as u64);
+            (0..count).for_each(|_| content.extend_from_slice(item));
+            let mut section = vec![id];
+            body(&mut section, &content);
+            section
+        };
+        let module = |types: usize, functions: usize, globals: usize| {
+            let mut wasm = b"\0asm\x01\0\0\0".to_vec();
+            wasm.extend(section(1, types, &[0x60, 0, 0]));
+            wasm.extend(section(3, functions, &[0]));
+            wasm.extend(section(6, globals, &[0x7f, 0, 0x41, 0, 0x0b]));
+            // Each has so much code that they are not too dear.
+            wasm.extend(section(10, functions, &[&[32, 0][..], &[0x01; 30], &[0x0b]].concat()));
+            wasm
+        };
+        let all = Config::default().fuel(true).deadline(true).stack(1);
+        let wasm = module(MAX_TYPES, MAX_FUNCTIONS, MAX_GLOBALS);
+        let full = instrument(&wasm, &all).expect("as many as are allowed");
+        wasmparser::Validator::new_with_features(ALLOWED).validate_all(full.bytes()).expect("still valid");
+        for (wasm, item) in [
+            (module(MAX_TYPES + 1, 1, 1), DeclaredItem::Types),
+            (module(1, MAX_FUNCTIONS + 1, 1), DeclaredItem::Functions),
+            (module(1, 1, MAX_GLOBALS + 1), DeclaredItem::Globals),
+        ] {
+            let error = check(&wasm).map(drop).expect_err("one too many");
+            assert_eq!(*error.kind(), ErrorKind::TooMany { item, limit: 500_000 });
+        }
+    }
+
+    #[test]
+    fn a_function_that_outgrows_what_engines_take_is_refused() {
+        // Calls of itself, which are the instructions with the most to put around them.
+        let module = |calls: usize| {
+            let mut calling = vec![0];
+            (0..calls).for_each(|_| calling.extend([0x10, 0]));
+            calling.push(0x0b);
+            let mut code = vec![1];
+            body(&mut code, &calling);
+            let mut wasm = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x0a".to_vec();
+            body(&mut wasm, &code);
+            wasm
+        };
+        let all = Config::default().fuel(true).deadline(true).stack(1);
+        let refused = |calls, config: &Config| instrument(&module(calls), config).err();
+        assert!(refused(1_500_000, &Config::default()).is_none());
+        assert!(refused(1_000_000, &all).is_none());
+        let error = refused(1_500_000, &all).expect("too long by then");
+        assert_eq!(*error.kind(), ErrorKind::TooMany { item: DeclaredItem::FunctionBytes, limit: MAX_BODY as u64 });
+    }
+
+    #[test]
+    fn any_prefix_and_any_flipped_bit_is_refused_or_read_without_a_panic() {
+        let wasm = wat::parse_str(include_str!("../../../conformance/fixtures/interface/everything-wrong.wat"));
+        let wasm = wasm.expect("a module");
+        for end in 0..wasm.len() {
+            // A module may end between two sections, when those behind are not needed.
+            if let Err(error) = check(&wasm[..end]) {
+                assert!(!matches!(error.kind(), ErrorKind::UnsupportedFeature { .. }), "{error}");
+            }
+        }
+        for bit in 0..wasm.len() * 8 {
+            let mut wasm = wasm.clone();
+            wasm[bit / 8] ^= 1 << (bit % 8);
+            let _ = inspect(&wasm);
+        }
+    }
+
+    #[test]
+    fn with_any_flipped_bit_what_is_still_valid_stays_so_with_limits() {
+        let mut valid = 0;
+        for text in [
+            include_str!("../../../conformance/fixtures/features/bulk-tables.wat"),
+            include_str!("../../../conformance/fixtures/features/multi-value.wat"),
+            include_str!("../../../conformance/fixtures/features/reference-functions.wat"),
+            include_str!("../../../conformance/fixtures/limits/fuel-of-each-way-out.wat"),
+            include_str!("../../../conformance/fixtures/limits/time-loop-br-table.wat"),
+        ] {
+            let wasm = wat::parse_str(text).expect("a module");
+            for (bit, config) in (0..wasm.len() * 8).flat_map(|bit| configs().map(move |config| (bit, config))) {
+                let mut wasm = wasm.clone();
+                wasm[bit / 8] ^= 1 << (bit % 8);
+                let Ok(module) = instrument(&wasm, &config) else { continue };
+                let still = wasmparser::Validator::new_with_features(ALLOWED).validate_all(module.bytes()).map(drop);
+                assert!(still.is_ok(), "bit {bit}, {config:?}: {still:?}");
+                valid += 1;
+            }
+        }
+        assert!(valid > 10_000, "{valid}");
+    }
+}

@@ -1,0 +1,61 @@
+//! Reads, validates and meters WebAssembly modules, for any engine.
+//!
+//! [`instrument`] takes a module's bytes and gives those that an engine compiles: valid within one set of
+//! [features](FEATURES), bounded in what they declare and in what compiling them can cost, and with the limits of a
+//! [`Config`] put into the code: fuel, a look at a deadline, the height of the stack, the size of memory and tables. So a
+//! guest is limited alike on every engine, and uses as much fuel on one as on another. [`inspect`] lists what a module
+//! imports and exports, also of a broken one.
+//!
+//! ```text
+//!  bytes ──► read ──────────────────────────────► rewrite ──► bytes for an engine
+//!            validates, lists (listing), counts    sections: limits, start,
+//!            what compiling costs (cost), and      memory, exports, the
+//!            meters functions' bodies (meter)      metered bodies
+//! ```
+//!
+//! # Example
+//!
+//! A guest that counts, and is ended when it has used too much fuel. `examples/meter.rs` runs it on an engine.
+//!
+//! ```
+//! use mistletoe_module::{Config, instrument};
+//!
+//! let wasm = wat::parse_str("(module (func (export \"run\") (loop (br 0))))")?;
+//! let module = instrument(&wasm, &Config::default().fuel(true))?;
+//! assert_eq!(module.interface().exports.len(), 1);
+//! // Larger by what counts, and with an export that answers how much fuel is left.
+//! assert!(module.bytes().len() > wasm.len());
+//! assert!(module.internal_exports().fuel.is_some());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+#![forbid(unsafe_code)]
+
+mod binary;
+mod check;
+mod config;
+mod cost;
+pub mod declared;
+pub mod display;
+mod error;
+mod features;
+mod instrument;
+pub mod interface;
+mod listing;
+mod meter;
+mod read;
+mod rewrite;
+pub mod types;
+
+pub use check::{Inspection, inspect, without};
+pub use config::Config;
+pub use error::{CompileCost, DeclaredItem, Error, ErrorKind, NotWasm, Result};
+pub use features::{FEATURES, Feature};
+pub use instrument::{Instrumented, instrument, skim};
+pub use interface::Interface;
+pub use meter::TURNS;
+pub use rewrite::{InternalExports, MODULE, OVERFLOW, TICK};
+
+/// Names this very version of the crate's source. Code that was compiled from an instrumented module is of use only as
+/// long as this is the same.
+pub const SOURCE: &str = env!("MISTLETOE_SOURCE");

@@ -1,0 +1,310 @@
+//! What a module declares, gathered section by section.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+
+use wasmparser::{
+    CompositeInnerType, ConstExpr, ElementItems, ExternalKind, Operator, Payload, SectionLimited, TypeRef,
+};
+
+use crate::declared::{MAX_EXPORTS, MAX_IMPORTS};
+use crate::error::DeclaredItem;
+use crate::interface::{Interface, MEMORY};
+use crate::types::{Export, ExternType, FuncType, GlobalType, Import, MemoryType, TableType, ValType};
+
+/// How many functions are put behind those that a module imports.
+const INJECTED_IMPORTS: u32 = 2;
+
+/// Gathers the [`Interface`] from the sections as they come by, trusting none of them: an index may point nowhere.
+#[derive(Default)]
+pub(crate) struct Listing {
+    pub(crate) interface: Interface,
+    pub(crate) types: Vec<Option<Arc<FuncType>>>,
+    /// The functions' types, by their index.
+    pub(crate) functions: Vec<u32>,
+    pub(crate) tables: Vec<TableType>,
+    pub(crate) memories: Vec<MemoryType>,
+    pub(crate) globals: Vec<GlobalType>,
+    /// Index of the start function.
+    pub(crate) start: Option<u32>,
+    /// The sections in their order: what each is, where it begins, and its content.
+    pub(crate) sections: Vec<(u8, usize, Range<usize>)>,
+    /// Where element segments and globals mention functions.
+    pub(crate) mentions: Vec<usize>,
+    /// Whether code refers to functions, where it was read for that.
+    pub(crate) refers: bool,
+    /// Where the exports of functions begin.
+    pub(crate) exported: Vec<usize>,
+    /// Where the memory is imported, if it is.
+    pub(crate) imported_memory: Option<Range<usize>>,
+    /// Whether such a memory is exported by the layer.
+    pub(crate) exports_memory: bool,
+    pub(crate) excess: Option<(DeclaredItem, u64)>,
+}
+
+impl Listing {
+    /// Lists a section, which takes up `range` of the module's bytes, header and all.
+    pub(crate) fn add(&mut self, payload: &Payload<'_>, range: Range<usize>) -> wasmparser::Result<()> {
+        if let Some((id, content)) = payload.as_section() {
+            self.sections.push((id, range.start, content));
+        }
+        match payload {
+            Payload::TypeSection(section) => {
+                // One of those that are the same is enough: each takes up many times what it does in the module.
+                let mut known = HashSet::new();
+                for group in section.clone() {
+                    for ty in group?.into_types() {
+                        let CompositeInnerType::Func(ty) = ty.composite_type.inner else {
+                            self.types.push(None);
+                            continue;
+                        };
+                        let ty = FuncType {
+                            params: ty.params().iter().map(val_type).collect(),
+                            results: ty.results().iter().map(val_type).collect(),
+                        };
+                        let ty = known.get(&ty).cloned().unwrap_or_else(|| Arc::new(ty));
+                        known.insert(ty.clone());
+                        self.types.push(Some(ty));
+                    }
+                }
+            }
+            Payload::ImportSection(section) => {
+                let mut memory = None;
+                for import in section.clone().into_imports_with_offsets() {
+                    let (offset, import) = import?;
+                    if let Some(begin) = memory.take() {
+                        self.imported_memory = Some(begin..offset);
+                    }
+                    let ty = match import.ty {
+                        TypeRef::Func(index) | TypeRef::FuncExact(index) => {
+                            self.functions.push(index);
+                            ExternType::Func(self.func_type(index))
+                        }
+                        TypeRef::Table(ty) => {
+                            self.tables.push(table_type(&ty));
+                            ExternType::Table(Some(table_type(&ty)))
+                        }
+                        TypeRef::Memory(ty) => {
+                            memory = Some(offset);
+                            self.memories.push(memory_type(&ty));
+                            ExternType::Memory(Some(memory_type(&ty)))
+                        }
+                        TypeRef::Global(ty) => {
+                            self.globals.push(global_type(&ty));
+                            ExternType::Global(Some(global_type(&ty)))
+                        }
+                        TypeRef::Tag(_) => ExternType::Tag,
+                    };
+                    let (module, name) = (import.module.to_owned(), import.name.to_owned());
+                    if self.interface.imports.len() == MAX_IMPORTS {
+                        self.excess = Some((DeclaredItem::Imports, MAX_IMPORTS as u64));
+                        break;
+                    }
+                    self.interface.imports.push(Import { module, name, ty });
+                }
+                if let Some(begin) = memory {
+                    self.imported_memory = Some(begin..section.range().end);
+                }
+            }
+            Payload::FunctionSection(section) => extend(&mut self.functions, section, |index| index)?,
+            Payload::TableSection(section) => {
+                extend(&mut self.tables, section, |table| table_type(&table.ty))?;
+            }
+            Payload::MemorySection(section) => extend(&mut self.memories, section, |ty| memory_type(&ty))?,
+            Payload::GlobalSection(section) => {
+                for global in section.clone() {
+                    let global = global?;
+                    self.globals.push(global_type(&global.ty));
+                    self.mentioned(&global.init_expr)?;
+                }
+            }
+            Payload::ElementSection(section) => {
+                for element in section.clone() {
+                    match element?.items {
+                        ElementItems::Functions(functions) => {
+                            for function in functions.into_iter_with_offsets() {
+                                self.mentions.push(function?.0);
+                            }
+                        }
+                        ElementItems::Expressions(_, expressions) => {
+                            for expression in expressions {
+                                self.mentioned(&expression?)?;
+                            }
+                        }
+                    }
+                }
+            }
+            Payload::StartSection { func, .. } => {
+                self.start = Some(*func);
+            }
+            Payload::ExportSection(section) => {
+                for export in section.clone().into_iter_with_offsets() {
+                    let (offset, export) = export?;
+                    let index = export.index as usize;
+                    let ty = match export.kind {
+                        ExternalKind::Func | ExternalKind::FuncExact => {
+                            self.exported.push(offset);
+                            ExternType::Func(self.functions.get(index).and_then(|ty| self.func_type(*ty)))
+                        }
+                        ExternalKind::Table => ExternType::Table(self.tables.get(index).cloned()),
+                        ExternalKind::Memory => ExternType::Memory(self.memories.get(index).cloned()),
+                        ExternalKind::Global => ExternType::Global(self.globals.get(index).cloned()),
+                        ExternalKind::Tag => ExternType::Tag,
+                    };
+                    if self.interface.exports.len() == MAX_EXPORTS {
+                        self.excess = Some((DeclaredItem::Exports, MAX_EXPORTS as u64));
+                        break;
+                    }
+                    self.interface.exports.push(Export { name: export.name.to_owned(), ty });
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Notes where an expression mentions functions.
+    fn mentioned(&mut self, expression: &ConstExpr<'_>) -> wasmparser::Result<()> {
+        let mut operators = expression.get_operators_reader();
+        while !operators.eof() {
+            let offset = operators.original_position();
+            if let Operator::RefFunc { .. } = operators.read()? {
+                // Behind the opcode.
+                self.mentions.push(offset + 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes an imported memory the module's own, exported as guests export theirs. A valid module has no other one, since it
+    /// has one at most.
+    pub(crate) fn own_memory(&mut self) {
+        if self.imported_memory.is_none() {
+            return;
+        }
+        let Interface { imports, exports } = &mut self.interface;
+        imports.retain(|import| !matches!(import.ty, ExternType::Memory(_)));
+        if !exports.iter().any(|export| export.name == MEMORY) {
+            let ty = ExternType::Memory(self.memories.first().cloned());
+            exports.push(Export { name: MEMORY.to_owned(), ty });
+            self.exports_memory = true;
+        }
+    }
+
+    /// Where what is injected will be in the index spaces.
+    pub(crate) fn indices(&self) -> Indices {
+        let (mut imported, mut globals) = (0, 0);
+        for import in &self.interface.imports {
+            imported += u32::from(matches!(import.ty, ExternType::Func(_)));
+            globals += u32::from(matches!(import.ty, ExternType::Global(_)));
+        }
+        let all = self.globals.len() as u32;
+        Indices {
+            imported,
+            functions: self.functions.len() as u32,
+            globals: all,
+            own_globals: all.saturating_sub(globals),
+        }
+    }
+
+    /// A name that no export has: longer than all that begin like it.
+    pub(crate) fn unused_export(&self, stem: &str) -> String {
+        let taken = self.interface.exports.iter().map(|export| &export.name).filter(|name| name.starts_with(stem));
+        let longest = taken.map(String::len).max();
+        format!("{stem}{}", "'".repeat(longest.map_or(0, |longest| longest - stem.len() + 1)))
+    }
+
+    /// The type of a function, by both their indices.
+    pub(crate) fn type_of(&self, function: u32) -> Option<u32> {
+        self.functions.get(function as usize).copied()
+    }
+
+    /// How many parameters and results a type has.
+    pub(crate) fn passed(&self, ty: u32) -> u32 {
+        let ty = self.types.get(ty as usize).and_then(Option::as_ref);
+        ty.map_or(0, |ty| ty.params.len().saturating_add(ty.results.len()) as u32)
+    }
+
+    pub(crate) fn func_type(&self, index: u32) -> Option<Arc<FuncType>> {
+        self.types.get(index as usize).cloned().flatten()
+    }
+}
+
+/// Appends what a section declares to an index space.
+fn extend<'a, T: wasmparser::FromReader<'a>, U>(
+    space: &mut Vec<U>,
+    section: &SectionLimited<'a, T>,
+    convert: impl Fn(T) -> U,
+) -> wasmparser::Result<()> {
+    for item in section.clone() {
+        space.push(convert(item?));
+    }
+    Ok(())
+}
+
+fn val_type(ty: &wasmparser::ValType) -> ValType {
+    match *ty {
+        wasmparser::ValType::I32 => ValType::I32,
+        wasmparser::ValType::I64 => ValType::I64,
+        wasmparser::ValType::F32 => ValType::F32,
+        wasmparser::ValType::F64 => ValType::F64,
+        wasmparser::ValType::V128 => ValType::V128,
+        wasmparser::ValType::FUNCREF => ValType::FuncRef,
+        wasmparser::ValType::EXTERNREF => ValType::ExternRef,
+        wasmparser::ValType::Ref(ty) => ValType::Other(ty.to_string().into()),
+    }
+}
+
+fn memory_type(ty: &wasmparser::MemoryType) -> MemoryType {
+    MemoryType { minimum: ty.initial, maximum: ty.maximum, shared: ty.shared, memory64: ty.memory64 }
+}
+
+fn table_type(ty: &wasmparser::TableType) -> TableType {
+    let element = val_type(&wasmparser::ValType::Ref(ty.element_type));
+    TableType { element, minimum: ty.initial, maximum: ty.maximum }
+}
+
+fn global_type(ty: &wasmparser::GlobalType) -> GlobalType {
+    GlobalType { content: val_type(&ty.content_type), mutable: ty.mutable }
+}
+
+/// Where the injected items are in the index spaces.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Indices {
+    /// How many functions the module imports itself: `tick` comes next, then `overflow`.
+    pub(crate) imported: u32,
+    /// How many it has, imported ones among them: behind them is what is called where something is spent.
+    pub(crate) functions: u32,
+    /// How many globals it has, imported ones among them: the fuel at hand comes next, then the height that is left.
+    pub(crate) globals: u32,
+    /// How many of them are its own.
+    pub(crate) own_globals: u32,
+}
+
+impl Indices {
+    pub(crate) fn tick(self) -> u32 {
+        self.imported
+    }
+
+    pub(crate) fn overflow(self) -> u32 {
+        self.imported + 1
+    }
+
+    pub(crate) fn slow(self) -> u32 {
+        self.func(self.functions)
+    }
+
+    pub(crate) fn fuel(self) -> u32 {
+        self.globals
+    }
+
+    pub(crate) fn height(self) -> u32 {
+        self.globals + 1
+    }
+
+    /// Where a function of the module's own has gone.
+    pub(crate) fn func(self, index: u32) -> u32 {
+        if index < self.imported { index } else { index.saturating_add(INJECTED_IMPORTS) }
+    }
+}

@@ -1,0 +1,181 @@
+//! One walk through a module's bytes: it validates, lists, counts what compiling may cost, and meters functions' bodies.
+
+use wasmparser::{
+    Chunk, FuncValidator, FuncValidatorAllocations, FunctionBody, Parser, Payload, ValidPayload, Validator,
+    ValidatorResources, WasmFeatures,
+};
+
+use crate::binary::ROOM;
+use crate::config::Metering;
+use crate::cost::Budget;
+use crate::declared::MAX_FRAME;
+use crate::error::ErrorKind;
+use crate::listing::{Indices, Listing};
+use crate::meter::Body;
+
+/// Why the reading of the sections ended early.
+pub(crate) enum End {
+    Truncated { offset: u64, missing: u64 },
+    Malformed(wasmparser::Error),
+}
+
+/// What is made of a module while it is read.
+#[derive(Default)]
+pub(crate) struct Reading<'a> {
+    /// What there is to list, where that is asked for.
+    pub(crate) listing: Option<&'a mut Listing>,
+    /// What is put into functions, where anything is.
+    pub(crate) metering: Metering,
+    /// Where that is in the index spaces.
+    pub(crate) at: Option<Indices>,
+    /// The functions' bodies with it.
+    pub(crate) code: Vec<u8>,
+    /// Why the module is not valid.
+    pub(crate) invalid: Option<wasmparser::Error>,
+    /// What it may cost to compile.
+    pub(crate) budget: Budget,
+    /// Why it is not read any further, valid or not.
+    pub(crate) refused: Option<ErrorKind>,
+    /// Only the sections are read, without the code, and nothing is validated.
+    pub(crate) skims: bool,
+    /// The largest number of values that a function holds at once.
+    pub(crate) frame: u32,
+    /// The length of the longest body with what was put in.
+    pub(crate) body: usize,
+    /// The height of the highest function, where that is counted.
+    pub(crate) height: u32,
+}
+
+impl Reading<'_> {
+    /// Walks through the sections and validates them. After the first invalid one the walk goes on without the validator,
+    /// for what else there is to list.
+    pub(crate) fn read(&mut self, bytes: &[u8], features: WasmFeatures) -> Result<(), End> {
+        let mut parser = Parser::new(0);
+        parser.set_features(features);
+        let mut validator = Validator::new_with_features(features);
+        let mut allocations = FuncValidatorAllocations::default();
+        let mut scratch = Body::default();
+        let mut rest = bytes;
+        let mut bodies = 0;
+        loop {
+            let offset = parser.offset();
+            let parsed = match parser.parse(rest, false) {
+                // At the end of the bytes the parser has its say, but for function bodies that are still to come.
+                Ok(Chunk::NeedMoreData(_)) if rest.is_empty() && bodies == 0 => parser.parse(rest, true),
+                other => other,
+            };
+            let (consumed, payload) = match parsed {
+                Ok(Chunk::Parsed { consumed, payload }) => (consumed, payload),
+                Ok(Chunk::NeedMoreData(missing)) => return Err(End::Truncated { offset, missing }),
+                Err(error) => return Err(End::Malformed(error)),
+            };
+            rest = rest.get(consumed..).unwrap_or_default();
+            match payload {
+                Payload::CodeSectionStart { count, size, .. } => {
+                    if self.skims {
+                        parser.skip_section();
+                        rest = rest.get(size as usize..).unwrap_or_default();
+                        continue;
+                    }
+                    bodies = count;
+                    if self.metering.is_anything() {
+                        // What is put in takes up a fifth, mostly.
+                        self.code.reserve(rest.len().min(size as usize) / 4 * 5);
+                        self.code.extend(ROOM);
+                    }
+                }
+                Payload::CodeSectionEntry(_) => bodies = bodies.saturating_sub(1),
+                _ => {}
+            }
+            // What was not read cannot be said to be too little for what is there.
+            if self.refused.is_none() && !(self.skims && matches!(payload, Payload::End(_))) {
+                self.refused = self.budget.section(&payload, bytes).err();
+            }
+            if self.invalid.is_none() && self.refused.is_none() && !self.skims {
+                let valid = validator.payload(&payload).and_then(|valid| match valid {
+                    ValidPayload::Func(function, body) => {
+                        let mut function = function.into_validator(std::mem::take(&mut allocations));
+                        let result = self.function(&mut function, &body, bytes, features, &mut scratch);
+                        allocations = function.into_allocations();
+                        result
+                    }
+                    _ => Ok(()),
+                });
+                self.invalid = valid.err();
+            }
+            // What is too much is not listed, but for imports and exports, as many as there may be.
+            let is_interface = matches!(payload, Payload::ImportSection(_) | Payload::ExportSection(_));
+            if let Some(listing) = self.listing.as_mut().filter(|_| self.refused.is_none() || is_interface)
+                && let Err(error) = listing.add(&payload, offset as usize..parser.offset() as usize)
+            {
+                // What a valid section lists can be read, so this one is known to be invalid already.
+                self.invalid.get_or_insert(error);
+            }
+            if matches!(payload, Payload::End(_)) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Validates a function's body, notes how many values it holds at once, and puts in what is to be put in.
+    fn function(
+        &mut self,
+        function: &mut FuncValidator<ValidatorResources>,
+        body: &FunctionBody<'_>,
+        bytes: &[u8],
+        features: WasmFeatures,
+        scratch: &mut Body,
+    ) -> wasmparser::Result<()> {
+        // The validator has a limit of its own, beyond ours, and calls what exceeds it invalid, which it is not.
+        let mut declared: u32 = 0;
+        for locals in body.get_locals_reader()? {
+            declared = declared.saturating_add(locals?.0);
+        }
+        if declared > MAX_FRAME {
+            self.frame = self.frame.max(declared);
+            return Ok(());
+        }
+        let mut reader = body.get_binary_reader();
+        function.read_locals(&mut reader)?;
+        reader.set_features(features);
+        let metered = match &self.listing {
+            Some(listing) if self.metering.is_anything() => {
+                // Nothing that it depends on comes behind the first function's body.
+                let at = *self.at.get_or_insert_with(|| listing.indices());
+                scratch.begin(self.metering, at, reader.original_position(), declared);
+                Some(&**listing)
+            }
+            _ => None,
+        };
+        if let Err(excess) = self.budget.function(function, declared, body.range().len()) {
+            self.refused = Some(self.budget.error(excess));
+            return Ok(());
+        }
+        let mut operands = 0;
+        while !reader.eof() {
+            let offset = reader.original_position();
+            if let Err(excess) = self.budget.instruction(function, bytes, offset) {
+                self.refused = Some(self.budget.error(excess));
+                return Ok(());
+            }
+            reader.visit_operator(&mut function.visitor(offset))??;
+            operands = operands.max(function.operand_stack_height());
+            if let Some(listing) = metered {
+                scratch.instruction(bytes, offset..reader.original_position(), listing);
+            }
+        }
+        // Locals include the parameters.
+        let locals = function.len_locals();
+        self.frame = self.frame.max(locals.saturating_add(operands));
+        let offset = reader.original_position();
+        reader.finish_expression(&function.visitor(offset))?;
+        if metered.is_some() {
+            if let Some(listing) = &mut self.listing {
+                listing.refers |= scratch.refers;
+            }
+            let (length, height) = scratch.finish(bytes, body.range(), locals, operands, &mut self.code);
+            (self.body, self.height) = (self.body.max(length), self.height.max(height));
+        }
+        Ok(())
+    }
+}
