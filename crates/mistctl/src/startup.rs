@@ -4,6 +4,7 @@
 //! From then on, writing to it succeeds, and what is written is lost. So this looks at the stream before, in a function
 //! that the system's loader calls.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 
 use std::io;

@@ -33,6 +33,7 @@
 //! A guest is hostile. No address, length, text or trap of a guest's makes this crate panic or read outside the
 //! guest's memory.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 #[cfg(not(target_pointer_width = "64"))]

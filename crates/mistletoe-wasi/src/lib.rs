@@ -84,6 +84,7 @@
 //! - The rights that `path_open` asks for decide between reading and writing, and are otherwise not looked at.
 //! - Appending is done at the end that the file has at that moment; other processes can append in between.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 // The specification's functions have as many as they have.
 #![allow(clippy::too_many_arguments)]

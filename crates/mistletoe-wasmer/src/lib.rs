@@ -1,5 +1,6 @@
 //! [wasmer](https://docs.rs/wasmer) as a backend: a compiler with small instances that start quickly.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 
 use std::env::consts::{ARCH, OS};

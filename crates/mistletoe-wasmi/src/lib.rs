@@ -1,6 +1,7 @@
 //! [wasmi](https://docs.rs/wasmi) as a backend: an interpreter without `unsafe` code generation, small, quick to build
 //! and to start.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 
 mod dispatch;

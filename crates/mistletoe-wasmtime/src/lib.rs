@@ -1,6 +1,7 @@
 //! [wasmtime](https://docs.rs/wasmtime) as a backend: the fastest at its peak, and the one with a security process and
 //! long-term support.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
 
 mod pool;

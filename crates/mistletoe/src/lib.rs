@@ -72,6 +72,7 @@
 //! Everything of [`mistletoe_abi`] is re-exported here; with the feature `documents` there are the documents that
 //! packages exchange.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 mod backends;
