@@ -10,7 +10,7 @@ use std::process::{Command, Output};
 const COMPILERS: [&str; 2] = ["wasmtime", "wasmer"];
 
 fn mistctl(cache: &Path, arguments: &[&str]) -> Output {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/packages/namespace.wat");
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/namespace.wat");
     let mut command = Command::new(env!("CARGO_BIN_EXE_mistctl"));
     command.env("MISTLETOE_CACHE", cache).args(arguments);
     if arguments.first() == Some(&"generate") {

@@ -129,7 +129,7 @@ fn dir_writes_the_tree_or_nothing() {
 #[test]
 fn the_input_is_the_file_then_the_settings_then_the_name() {
     let scratch = Scratch::new();
-    let echo = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../conformance/fixtures/protocol/echo.wat");
+    let echo = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/echo.wat");
     let values = scratch.file("values.yaml", "\u{feff}a: {b: 1, c: yes}\nname: other\n");
     let echo = echo.display().to_string();
     let arguments =

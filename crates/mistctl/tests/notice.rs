@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 
 /// Runs wasmtime on a package with so many KiB of address space.
 fn within(kibibytes: &str, arguments: &str) -> Output {
-    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/packages/namespace.wat");
+    let package = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/namespace.wat");
     let script = format!("ulimit -v {kibibytes} && exec \"$0\" generate web --backend wasmtime -p \"$1\" {arguments}");
     let mut command = Command::new("sh");
     command.args(["-c", &script, env!("CARGO_BIN_EXE_mistctl")]).arg(package);

@@ -9,7 +9,7 @@
 //! # #[cfg(feature = "wasmi")] {
 //! use mistletoe::{Package, Wasmi};
 //!
-//! # let wasm = wat::parse_str(include_str!("../../../examples/packages/namespace.wat"))?;
+//! # let wasm = wat::parse_str(include_str!("../tests/data/namespace.wat"))?;
 //! let package = Package::new(&Wasmi::new(), &wasm)?;
 //! let mut session = package.session()?;
 //! let answer = session.generate("data:\n  name: web\n")?;
@@ -24,7 +24,7 @@
 //! # #[cfg(feature = "wasmi")] {
 //! use mistletoe::AnyPackage;
 //!
-//! # let wasm = wat::parse_str(include_str!("../../../examples/packages/namespace.wat"))?;
+//! # let wasm = wat::parse_str(include_str!("../tests/data/namespace.wat"))?;
 //! let backend = mistletoe::backend("wasmi")?;
 //! let package = AnyPackage::new(&backend, &wasm)?;
 //! let answer = package.generate("data:\n  name: web\n")?;
@@ -41,7 +41,7 @@
 //!
 //! use mistletoe::{Package, Pool, Wasmi};
 //!
-//! # let wasm = wat::parse_str(include_str!("../../../examples/packages/namespace.wat"))?;
+//! # let wasm = wat::parse_str(include_str!("../tests/data/namespace.wat"))?;
 //! let package = Package::new(&Wasmi::new(), &wasm)?;
 //! let pool = Pool::new(&package, 8).wait(Duration::from_secs(1)).reused();
 //! let answer = pool.generate("data:\n  name: web\n")?;
@@ -58,7 +58,7 @@
 //! use mistletoe::wasi::{self, Wasi};
 //! use mistletoe::{Limits, Package, Wasmi};
 //!
-//! # let wasm = wat::parse_str(include_str!("../../../examples/packages/namespace.wat"))?;
+//! # let wasm = wat::parse_str(include_str!("../tests/data/namespace.wat"))?;
 //! let package = Package::with_imports(&Wasmi::new(), &wasm, &wasi::imports::<Wasi>(), Limits::default())?;
 //! let mut session = package.session()?;
 //! let answer = session.generate("data:\n  name: web\n")?;

@@ -68,7 +68,7 @@ pub(crate) fn fed(command: &mut Command, input: &[u8]) -> Output {
 }
 
 pub(crate) fn example(name: &str) -> String {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../examples/packages").join(name).display().to_string()
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name).display().to_string()
 }
 
 pub(crate) fn text(bytes: &[u8]) -> &str {

@@ -1,0 +1,57 @@
+//! Whatever is put into a module leaves it valid, with the same interface: tried on the module of every case, with every
+//! combination of what can be counted.
+
+use std::sync::Mutex;
+
+use mistletoe::module::{Config, ErrorKind, instrument};
+use mistletoe::{Error, Operation, Result};
+use mistletoe_conformance::cases;
+use mistletoe_conformance::host::{Host, HostPackage};
+use mistletoe_conformance::setup::Setup;
+
+/// Instruments each module, and opens no session. Counts those that are valid.
+#[derive(Default)]
+struct Instrumenting(Mutex<u32>);
+
+impl Host for Instrumenting {
+    fn name(&self) -> &str {
+        "instrumenting"
+    }
+
+    fn load(&self, wasm: &[u8], _: &Setup) -> Result<Box<dyn HostPackage>> {
+        let plain = instrument(wasm, &Config::default())?;
+        for config in configs() {
+            let module = instrument(wasm, &config).expect("valid before");
+            assert_eq!(module.interface(), plain.interface());
+            match instrument(module.bytes(), &Config::default()).map_err(|error| error.kind().clone()) {
+                // What is full already takes the few more.
+                Ok(_) | Err(ErrorKind::TooMany { .. }) => {}
+                Err(error) => panic!("{config:?}: {error:?}"),
+            }
+        }
+        *self.0.lock().expect("no panic") += 1;
+        Err(Error::engine(Operation::Instantiate, "there is no engine"))
+    }
+}
+
+fn configs() -> impl Iterator<Item = Config> {
+    (1..8).map(|bits| {
+        Config::default()
+            .memory_pages(65_536)
+            .fuel(bits & 1 != 0)
+            .deadline(bits & 2 != 0)
+            .stack((bits & 4 != 0).then_some(1_000))
+    })
+}
+
+#[test]
+fn whatever_is_put_in_leaves_a_valid_module_with_the_same_interface() {
+    let host = Instrumenting::default();
+    for case in cases().expect("cases") {
+        // Says which one it was, where the test fails.
+        println!("{case}");
+        case.observe(&host).expect("it comes to the same each time");
+    }
+    let modules = *host.0.lock().expect("no panic");
+    assert!(modules > 500, "{modules}");
+}

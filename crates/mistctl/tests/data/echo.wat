@@ -1,0 +1,1 @@
+../../../../conformance/fixtures/protocol/echo.wat

@@ -1,0 +1,1 @@
+../../../../conformance/fixtures/features/bulk-tables.wat

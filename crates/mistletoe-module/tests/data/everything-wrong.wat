@@ -1,0 +1,1 @@
+../../../../conformance/fixtures/interface/everything-wrong.wat

@@ -1,0 +1,1 @@
+../../../../conformance/fixtures/limits/fuel-of-each-way-out.wat

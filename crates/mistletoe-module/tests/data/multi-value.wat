@@ -1,0 +1,1 @@
+../../../../conformance/fixtures/features/multi-value.wat

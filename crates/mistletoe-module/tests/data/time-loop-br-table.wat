@@ -1,0 +1,1 @@
+../../../../conformance/fixtures/limits/time-loop-br-table.wat
