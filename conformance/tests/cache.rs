@@ -41,8 +41,9 @@ impl Backend for Counting {
     }
 
     fn compile(&self, source: &ModuleSource<'_>, imports: &[HostFunc]) -> Result<Self::Module> {
+        let module = self.backend.compile(source, imports)?;
         self.compiled.fetch_add(1, Ordering::Relaxed);
-        self.backend.compile(source, imports)
+        Ok(module)
     }
 
     fn instantiate(&self, module: &Self::Module, data: StoreData) -> Result<Self::Instance> {

@@ -2,8 +2,6 @@
 //! conformance`), and the cases on hosts that do things wrong (`cargo xtask conformance --self-test`).
 
 mod faults;
-mod faults_limits;
-mod faults_wasi;
 mod faulty;
 mod limited;
 mod matrix;

@@ -11,9 +11,8 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Failed, Trial};
 use mistletoe_conformance::{Case, Failure, Observation};
 
-use crate::Error;
 use crate::faulty::{Fault, FaultyHost, SOUND, lock};
-use crate::{faults, faults_limits, faults_wasi};
+use crate::{Error, faults};
 
 /// How long a case may take on a host before that counts as wrong.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -97,11 +96,6 @@ fn fit(cases: Vec<Case>) -> (Vec<Fit>, Vec<String>) {
     (fit, unfit)
 }
 
-/// The faults in the layer and the engine, those in WASI, and those in what limits put into code.
-fn all_faults() -> impl Iterator<Item = &'static Fault> {
-    faults::FAULTS.iter().chain(faults_wasi::FAULTS).chain(faults_limits::FAULTS)
-}
-
 /// One test a fault: some case catches it. And one without: what fails there, faults cannot be told by.
 pub(crate) fn trials(cases: Vec<Case>) -> Vec<Trial> {
     let cases = Mutex::new(cases);
@@ -130,7 +124,7 @@ pub(crate) fn trials(cases: Vec<Case>) -> Vec<Trial> {
             if unfit.is_empty() { Ok(()) } else { Err(unfit.join("\n").into()) }
         })
     };
-    all_faults().map(trial).chain([sound]).collect()
+    faults::all().map(trial).chain([sound]).collect()
 }
 
 /// Does something for each item on all processors.
@@ -157,7 +151,7 @@ pub(crate) fn run(cases: Vec<Case>, thorough: bool) -> Result<ExitCode, Error> {
 
     let quick = if thorough { cases.len() } else { cases.partition_point(|fit| fit.took <= SLOW) };
     let (quick, slow) = (0..quick, quick..cases.len());
-    let results: Vec<_> = all_faults().map(|fault| (fault, Mutex::new(Findings::default()))).collect();
+    let results: Vec<_> = faults::all().map(|fault| (fault, Mutex::new(Findings::default()))).collect();
     each(&results, |(fault, findings)| {
         let mut findings = lock(findings);
         for i in quick.clone() {

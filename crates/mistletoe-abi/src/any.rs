@@ -30,6 +30,9 @@ use crate::types::{FuncType, Problem};
 #[derive(Clone)]
 pub struct AnyBackend {
     backend: Arc<dyn DynBackend>,
+    /// Puts a cache around the backend, below the erasure, so that nothing is erased twice. `None` where there is one.
+    #[cfg(feature = "cache")]
+    cached: Option<fn(&dyn Any, Cache) -> Arc<dyn DynBackend>>,
 }
 
 /// A module compiled for any backend.
@@ -54,7 +57,7 @@ pub struct AnySession<T = ()> {
     state: PhantomData<Cell<T>>,
 }
 
-trait DynBackend: Send + Sync {
+trait DynBackend: Any + Send + Sync {
     fn name(&self) -> &'static str;
     fn warning(&self) -> Option<String>;
     fn supports(&self, feature: Feature) -> bool;
@@ -62,8 +65,6 @@ trait DynBackend: Send + Sync {
     fn package(&self, checked: Checked<'_>) -> Result<Arc<dyn DynPackage>>;
     fn compatibility_key(&self) -> Option<String>;
     fn deserialize(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<AnyModule>;
-    #[cfg(feature = "cache")]
-    fn cached(&self, cache: Cache) -> AnyBackend;
 }
 
 trait DynModule: Send + Sync {
@@ -125,11 +126,6 @@ impl<B: Backend> DynBackend for B {
             module: Backend::deserialize(self, artifact, imports)?,
             backend: self.clone(),
         })))
-    }
-
-    #[cfg(feature = "cache")]
-    fn cached(&self, cache: Cache) -> AnyBackend {
-        AnyBackend::new(Cached::new(self.clone(), cache))
     }
 }
 
@@ -193,8 +189,15 @@ impl<B: Backend> DynSession for Session<B> {
 
 impl AnyBackend {
     /// Erases the type of a backend.
-    pub fn new(backend: impl Backend) -> Self {
-        Self { backend: Arc::new(backend) }
+    pub fn new<B: Backend>(backend: B) -> Self {
+        Self {
+            backend: Arc::new(backend),
+            #[cfg(feature = "cache")]
+            cached: Some(|backend, cache| match backend.downcast_ref::<B>() {
+                Some(backend) => Arc::new(Cached::new(backend.clone(), cache)),
+                None => unreachable!("the backend has the type that it was erased with"),
+            }),
+        }
     }
 
     /// See [`Backend::name`].
@@ -210,7 +213,11 @@ impl AnyBackend {
     /// The same backend as [`Cached`], whose type is erased once.
     #[cfg(feature = "cache")]
     pub fn cached(&self, cache: Cache) -> Self {
-        self.backend.cached(cache)
+        let backend = match self.cached {
+            Some(cached) => cached(&*self.backend, cache),
+            None => Arc::new(Cached::new(self.clone(), cache)),
+        };
+        Self { backend, cached: None }
     }
 }
 

@@ -6,7 +6,7 @@ use crate::faulty::{Fault, SOUND};
 
 type Call<'a> = &'a mut dyn FnMut(&mut [u64]) -> Result<()>;
 
-pub(crate) static FAULTS: &[Fault] = &[
+pub(super) static FAULTS: &[Fault] = &[
     // Errors in general.
     Fault {
         name: "wasi-outside-memory-is-a-trap",
