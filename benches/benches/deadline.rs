@@ -68,7 +68,7 @@ fn main() {
             let worst =
                 |limits: Limits| (0..CALLS).map(|_| late(info.name(), &wasm, &limits)).max().unwrap_or_default();
             let limits = Limits::default().timeout(TIMEOUT);
-            let (without, with) = (worst(limits.clone()), worst(limits.fuel(u64::MAX)));
+            let (without, with) = (worst(limits), worst(limits.fuel(u64::MAX)));
             println!("  {:16} {without:>10.1?} {with:>10.1?}", info.name());
         }
     }
@@ -76,7 +76,7 @@ fn main() {
 
 fn late(backend: &str, wasm: &[u8], limits: &Limits) -> Duration {
     let backend = mistletoe::backend(backend).expect("a backend");
-    let package = AnyPackage::<()>::with_imports(&backend, wasm, &Imports::new(), limits.clone()).expect("a package");
+    let package = AnyPackage::<()>::with_imports(&backend, wasm, &Imports::new(), *limits).expect("a package");
     let mut session = package.session().expect("a session");
     let begin = Instant::now();
     let error = session.generate("").expect_err("it goes on for ever");

@@ -12,8 +12,8 @@ use std::path::Path;
 
 use mistletoe::wasi::{Wasi, imports};
 use mistletoe::{AnyPackage, Limits, Package};
-use mistletoe_benches::by_hand;
-use mistletoe_benches::by_hand::wasmtime::Settings;
+use mistletoe_benches::baseline;
+use mistletoe_benches::baseline::wasmtime::Settings;
 use mistletoe_benches::interleaved::Comparison;
 use no_engine::NoEngine;
 
@@ -163,7 +163,7 @@ fn calls(title: &str, wasm: &[u8]) {
                 ("by hand, fuel", own(false, true)),
                 ("by hand, epochs and fuel", own(true, true)),
             ] {
-                let package = by_hand::wasmtime::Host::new(limits).and_then(|host| host.compile(wasm));
+                let package = baseline::wasmtime::Host::new(limits).and_then(|host| host.compile(wasm));
                 let mut session = package.and_then(|package| package.session()).expect("a session");
                 checked(session.generate(INPUT).expect("an answer"));
                 let work = move || drop(black_box(session.generate(black_box(INPUT)).expect("an answer")));
@@ -179,7 +179,7 @@ fn preparation(title: &str, wasm: &[u8]) {
     let mut comparison = Comparison::new();
     for (name, limits) in limits() {
         let work = move || {
-            let package = Package::with_imports(&NoEngine, wasm, &imports::<Wasi>(), limits.clone());
+            let package = Package::with_imports(&NoEngine, wasm, &imports::<Wasi>(), limits);
             black_box(package.expect("a package"));
         };
         if name == "no limits" { comparison.base(name, work) } else { comparison.add(name, work) }
@@ -193,7 +193,7 @@ fn preparation(title: &str, wasm: &[u8]) {
         for (name, limits) in limits() {
             let backend = backend.clone();
             let work = move || {
-                let package = AnyPackage::with_imports(&backend, wasm, &imports::<Wasi>(), limits.clone());
+                let package = AnyPackage::with_imports(&backend, wasm, &imports::<Wasi>(), limits);
                 black_box(package.expect("a package"));
             };
             if name == "no limits" { comparison.base(name, work) } else { comparison.add(name, work) }

@@ -4,7 +4,7 @@
 
 #![deny(unsafe_code)]
 
-pub mod by_hand;
+pub mod baseline;
 pub mod interleaved;
 #[cfg(feature = "peers")]
 pub mod peers;

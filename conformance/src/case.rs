@@ -42,7 +42,7 @@ pub struct Header {
     /// The interface that the module speaks: `"package"` (the default), `"httpwasm"` or `"command"`.
     #[serde(default)]
     pub protocol: Protocol,
-    /// Whether it can import the functions of the modules `test`, which `offers.rs` lists, and `fuzz`, in `watch.rs`.
+    /// Whether it can import the functions of the modules `test`, which `host_functions.rs` lists, and `fuzz`, in `trace.rs`.
     #[serde(default)]
     pub imports: bool,
     /// What WASI grants; without it there is no WASI.
@@ -185,7 +185,7 @@ pub enum Text {
         times: usize,
     },
     /// Texts one after the other.
-    Parts(Vec<Text>),
+    Parts(Vec<Self>),
 }
 
 fn once() -> u32 {

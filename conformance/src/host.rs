@@ -106,8 +106,8 @@ pub trait HostSession {
 pub fn load_other<B: Backend>(backend: &B, wasm: &[u8], setup: &Setup) -> Result<Box<dyn HostPackage>> {
     let Setup { limits, imports, .. } = setup;
     Ok(match setup.protocol {
-        Protocol::Command => Box::new(Command::with_imports(backend, wasm, imports, limits)?),
-        _ => Box::new(Handler::with_imports(backend, wasm, imports, limits.clone())?.delimiter(setup.delimiter)),
+        Protocol::Command => Box::new(Command::with_imports(backend, wasm, imports, *limits)?),
+        _ => Box::new(Handler::with_imports(backend, wasm, imports, *limits)?.delimiter(setup.delimiter)),
     })
 }
 
@@ -122,9 +122,7 @@ impl Host for AnyBackend {
 
     fn load(&self, wasm: &[u8], setup: &Setup) -> Result<Box<dyn HostPackage>> {
         match setup.protocol {
-            Protocol::Package => {
-                Ok(Box::new(AnyPackage::with_imports(self, wasm, &setup.imports, setup.limits.clone())?))
-            }
+            Protocol::Package => Ok(Box::new(AnyPackage::with_imports(self, wasm, &setup.imports, setup.limits)?)),
             _ => load_other(self, wasm, setup),
         }
     }

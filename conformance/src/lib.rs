@@ -31,11 +31,11 @@
 
 pub mod case;
 pub mod host;
-pub mod offers;
+pub mod host_functions;
 pub mod report;
 mod run;
 pub mod setup;
-pub mod watch;
+pub mod trace;
 
 use std::fmt;
 use std::path::{Path, PathBuf};

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::case::{Call, Case, Step};
 use crate::host::{Host, HostPackage, HostSession};
-use crate::offers::OwnError;
+use crate::host_functions::OwnError;
 use crate::setup::Setup;
 
 /// What a backend did with a case, in the terms that backends are compared in: outputs, and kinds of errors with all

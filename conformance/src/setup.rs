@@ -14,8 +14,8 @@ use serde::Deserialize;
 use tempfile::TempDir;
 
 use crate::case::Text;
-use crate::offers::{self, Memo};
-use crate::watch::{self, Watch};
+use crate::host_functions::{self, Memo};
+use crate::trace::{self, Trace};
 
 /// The interface that a case's module speaks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -98,7 +98,7 @@ struct Folder {
 #[derive(Debug, Default)]
 pub struct State {
     pub(crate) memo: Memo,
-    pub(crate) watch: Watch,
+    pub(crate) trace: Trace,
     pub(crate) wasi: Wasi,
     /// Where the granted folders are, and goes with them.
     folders: Option<Arc<TempDir>>,
@@ -120,8 +120,8 @@ impl Setup {
     ) -> Self {
         let mut imports = Imports::new();
         if tests {
-            imports = offers::imports();
-            watch::add_to(&mut imports);
+            imports = host_functions::imports();
+            trace::add_to(&mut imports);
         }
         if wasi.is_some() {
             mistletoe_wasi::add_to(&mut imports);
@@ -192,7 +192,7 @@ impl State {
     /// the functions of the module `fuzz` counts as the latter.
     pub fn take_streams(&mut self) -> (String, String) {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        (text(self.wasi.take_stdout()), text(self.wasi.take_stderr()) + &self.watch.take())
+        (text(self.wasi.take_stdout()), text(self.wasi.take_stderr()) + &self.trace.take())
     }
 
     /// What is in the granted folders: each file's path from there with what it holds, links with where they lead.

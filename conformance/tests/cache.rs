@@ -114,7 +114,7 @@ impl Place {
     fn cache(&self) -> Cache {
         let problems = self.problems.clone();
         let cache = Cache::open(self.folder.path().join("cache")).expect("a cache");
-        cache.on_problem(move |problem| problems.lock().expect("no panic").push(problem.source.to_string()))
+        cache.on_error(move |error| problems.lock().expect("no panic").push(error.source.to_string()))
     }
 
     /// What was reported since the last look.
@@ -149,7 +149,7 @@ fn the_second_start_loads_and_answers_the_same() {
     for backend in backends() {
         for limits in [Limits::unlimited(), Limits::default(), Limits::default().fuel(1_000_000)] {
             let place = Place::new();
-            let first = answer(&backend, place.cache(), &wasm(3), limits.clone());
+            let first = answer(&backend, place.cache(), &wasm(3), limits);
             assert_eq!((first.0.as_str(), backend.counts()), ("x!!!", (1, 0)), "{}", backend.name());
             let second = answer(&backend, place.cache(), &wasm(3), limits);
             assert_eq!((first, backend.counts()), (second, (0, 1)), "{}", backend.name());
@@ -184,12 +184,12 @@ fn an_entry_is_for_one_module_one_set_of_limits_and_one_backend() {
     let mut entries = 0;
     for backend in backends() {
         for (marks, limits) in [
-            (3, default.clone()),
-            (4, default.clone()),
-            (3, default.clone().fuel(1_000_000)),
-            (3, default.clone().memory(1 << 20)),
-            (3, default.clone().stack(1000)),
-            (3, default.clone().table_elements(10)),
+            (3, default),
+            (4, default),
+            (3, default.fuel(1_000_000)),
+            (3, default.memory(1 << 20)),
+            (3, default.stack(1000)),
+            (3, default.table_elements(10)),
             (3, Limits::unlimited()),
         ] {
             let (answer, _) = answer(&backend, place.cache(), &wasm(marks), limits);
@@ -198,7 +198,7 @@ fn an_entry_is_for_one_module_one_set_of_limits_and_one_backend() {
             entries += 1;
         }
         // What is not in the code makes no difference to it.
-        let limits = default.clone().timeout(Duration::from_secs(77)).max_output(7);
+        let limits = default.timeout(Duration::from_secs(77)).max_output(7);
         answer(&backend, place.cache(), &wasm(3), limits);
         assert_eq!(backend.counts(), (0, 1), "{}", backend.name());
     }

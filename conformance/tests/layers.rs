@@ -84,7 +84,7 @@ fn kept<B: Backend>(name: &str, engine: &Wasmtime, layers: impl Fn(Counting, Cac
     let cache = |path: &Path| {
         let name = name.to_owned();
         let cache = Cache::open(path.join("cache")).expect("a cache");
-        cache.on_problem(move |problem| panic!("{name}: {problem}: {}", problem.source))
+        cache.on_error(move |error| panic!("{name}: {error}: {}", error.source))
     };
     let first = Counting::new(engine);
     program(&layers(first.clone(), cache(folder.path())));
@@ -104,7 +104,7 @@ fn kept<B: Backend>(name: &str, engine: &Wasmtime, layers: impl Fn(Counting, Cac
 fn a_cache_keeps_what_is_compiled_wherever_it_stands() {
     let engine = Wasmtime::new().expect("an engine");
     // `after(0)`: the first session waits for the second tier.
-    kept("cached", &engine, |engine, cache| Cached::new(engine, cache));
+    kept("cached", &engine, Cached::new);
     kept("cached twice", &engine, |engine, cache| Cached::new(Cached::new(engine, cache.clone()), cache));
     kept("any, cached", &engine, |engine, cache| AnyBackend::new(engine).cached(cache));
     kept("any, cached twice", &engine, |engine, cache| AnyBackend::new(engine).cached(cache.clone()).cached(cache));
@@ -136,7 +136,7 @@ fn a_cache_keeps_what_is_compiled_wherever_it_stands() {
 fn a_tier_that_fails_keeps_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let cache = Cache::open(folder.path().join("cache")).expect("a cache");
-    let cache = cache.on_problem(|problem| panic!("{problem}: {}", problem.source));
+    let cache = cache.on_error(|error| panic!("{error}: {}", error.source));
     let engine = Wasmtime::new().expect("an engine");
     let layers = Cached::new(Tiered::new(Wasmi::new(), Failing(engine)).after(0), cache.clone());
     program(&layers);

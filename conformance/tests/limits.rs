@@ -28,7 +28,7 @@ fn package(backend: &AnyBackend, limits: Limits) -> AnyPackage {
 
 /// How a call ends in a fresh session with these limits.
 fn answer(package: &AnyPackage, limits: &Limits, input: &str) -> Result<String> {
-    package.with_limits(limits.clone())?.session()?.generate(input)
+    package.with_limits(*limits)?.session()?.generate(input)
 }
 
 fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
@@ -39,15 +39,15 @@ fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
 fn sessions_have_limits_of_their_own() {
     let compiled = Limits::default().fuel(1_000_000);
     for backend in backends() {
-        let package = package(&backend, compiled.clone());
+        let package = package(&backend, compiled);
         let kind = |limits, input| kind(answer(&package, &limits, input));
-        assert!(matches!(kind(compiled.clone(), "f"), ErrorKind::OutOfFuel { limit: 1_000_000, .. }));
+        assert!(matches!(kind(compiled, "f"), ErrorKind::OutOfFuel { limit: 1_000_000, .. }));
         // 1 to allocate; the call before the loop, and its turns, of 1 each: the first one above.
-        assert!(matches!(kind(compiled.clone().fuel(50), "f"), ErrorKind::OutOfFuel { limit: 50, used: 51, .. }));
-        let zero = compiled.clone().fuel(u64::MAX).timeout(Duration::ZERO);
+        assert!(matches!(kind(compiled.fuel(50), "f"), ErrorKind::OutOfFuel { limit: 50, used: 51, .. }));
+        let zero = compiled.fuel(u64::MAX).timeout(Duration::ZERO);
         assert!(matches!(kind(zero, "f"), ErrorKind::TimedOut { limit: Duration::ZERO, .. }));
-        assert!(matches!(kind(compiled.clone().max_input(2), "xyz"), ErrorKind::TooLong { limit: 2, .. }));
-        assert!(matches!(kind(compiled.clone().max_output(2), "xyz"), ErrorKind::TooLong { limit: 2, .. }));
+        assert!(matches!(kind(compiled.max_input(2), "xyz"), ErrorKind::TooLong { limit: 2, .. }));
+        assert!(matches!(kind(compiled.max_output(2), "xyz"), ErrorKind::TooLong { limit: 2, .. }));
         // The package's own stay what they were.
         assert_eq!(package.session().and_then(|mut session| session.generate("xyz")).expect("an answer"), "xyz");
     }
@@ -113,7 +113,7 @@ fn a_loop_that_is_charged_more_than_is_handed_out_at_once_comes_to_its_end() {
         let wasm = loop_of(calls);
         for backend in backends() {
             let imports = Imports::<()>::new();
-            let package = AnyPackage::with_imports(&backend, &wasm, &imports, limits.clone()).expect("a package");
+            let package = AnyPackage::with_imports(&backend, &wasm, &imports, limits).expect("a package");
             let answer = package.session().and_then(|mut session| session.generate(""));
             assert_eq!(answer.expect("it ends"), "", "{calls} calls on {}", backend.name());
         }

@@ -135,7 +135,7 @@ fn command(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
         .stdin(fs::read(examples.join("command.stdin.txt"))?)
         .dir(&data, "/data", Access::ReadWrite)?
         .build();
-    let session = Command::with_imports(backend, wasm, &imports::<Wasi>(), &Limits::default())?.session_with(wasi)?;
+    let session = Command::with_imports(backend, wasm, &imports::<Wasi>(), Limits::default())?.session_with(wasi)?;
     let (code, wasi) = session.run();
     expect(&code?.to_string(), "3")?;
     expect(&String::from_utf8_lossy(wasi.stdout()), &fs::read_to_string(examples.join("command.expected.txt"))?)?;

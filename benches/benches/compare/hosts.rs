@@ -5,8 +5,8 @@ use mistletoe::cache::{Cache, Cached};
 use mistletoe::wasi::{self, Wasi};
 use mistletoe::{AnyBackend, AnyPackage, AnySession, Backend, Caller, Error, Imports, Limits, Package, Session};
 use mistletoe::{Tiered, Wasmer, Wasmi, Wasmtime};
-use mistletoe_benches::by_hand;
-use mistletoe_benches::by_hand::wasmtime::{Compiler, Settings};
+use mistletoe_benches::baseline;
+use mistletoe_benches::baseline::wasmtime::{Compiler, Settings};
 
 /// Something that compiles packages.
 pub(crate) trait Host {
@@ -66,28 +66,28 @@ pub(crate) fn hosts(engine: &str, offer: Offer, base: Base) -> Vec<(&'static str
 pub(crate) fn kept(engine: &str, offer: Offer, wasm: &[u8], cache: &Cache) -> Vec<(&'static str, Box<dyn Host>)> {
     let file: Box<dyn Host> = match engine {
         "wasmi" | "wasmi-lazy" => return Vec::new(),
-        "wasmer" => Box::new(by_hand::wasmer::Host::new().keep(wasm).expect("a file")),
+        "wasmer" => Box::new(baseline::wasmer::Host::new().keep(wasm).expect("a file")),
         _ => Box::new(wasmtime(engine, Settings::default()).keep(wasm).expect("a file")),
     };
     let layer = layer(engine, offer, &Limits::unlimited(), Some(cache));
     vec![("by hand, from a file", file), ("static, from the cache", layer)]
 }
 
-fn wasmtime(engine: &str, settings: Settings) -> by_hand::wasmtime::Host {
+fn wasmtime(engine: &str, settings: Settings) -> baseline::wasmtime::Host {
     let compiler = match engine {
         "wasmtime" => Compiler::Cranelift,
         "wasmtime-winch" => Compiler::Winch,
         "wasmtime-pulley" => Compiler::Pulley,
         _ => panic!("no host was written by hand for {engine}"),
     };
-    by_hand::wasmtime::Host::new(Settings { compiler, ..settings }).expect("an engine")
+    baseline::wasmtime::Host::new(Settings { compiler, ..settings }).expect("an engine")
 }
 
 fn by_hand(engine: &str, settings: Settings) -> Box<dyn Host> {
     match engine {
-        "wasmi" => Box::new(by_hand::wasmi::Host::new(false).expect("an engine")),
-        "wasmi-lazy" => Box::new(by_hand::wasmi::Host::new(true).expect("an engine")),
-        "wasmer" => Box::new(by_hand::wasmer::Host::new()),
+        "wasmi" => Box::new(baseline::wasmi::Host::new(false).expect("an engine")),
+        "wasmi-lazy" => Box::new(baseline::wasmi::Host::new(true).expect("an engine")),
+        "wasmer" => Box::new(baseline::wasmer::Host::new()),
         _ => Box::new(wasmtime(engine, settings)),
     }
 }
@@ -135,7 +135,7 @@ where
     Layer<P, Wasi>: Host + 'static,
     Layer<P, u32>: Host + 'static,
 {
-    let limits = limits.clone();
+    let limits = *limits;
     match offer {
         Offer::Nothing | Offer::Echo => Box::new(Layer { path, imports: Imports::<()>::new(), limits }),
         Offer::Wasi => Box::new(Layer { path, imports: wasi::imports::<Wasi>(), limits }),
@@ -163,14 +163,14 @@ fn env() -> Imports<u32> {
 
 impl<B: Backend, T: Default + Send + 'static> Host for Layer<Static<B>, T> {
     fn load(&self, wasm: &[u8]) -> Box<dyn Loaded> {
-        let package = Package::with_imports(&self.path.0, wasm, &self.imports, self.limits.clone());
+        let package = Package::with_imports(&self.path.0, wasm, &self.imports, self.limits);
         Box::new(package.expect("a package"))
     }
 }
 
 impl<T: Default + Send + 'static> Host for Layer<Erased, T> {
     fn load(&self, wasm: &[u8]) -> Box<dyn Loaded> {
-        let package = AnyPackage::with_imports(&self.path.0, wasm, &self.imports, self.limits.clone());
+        let package = AnyPackage::with_imports(&self.path.0, wasm, &self.imports, self.limits);
         Box::new(package.expect("a package"))
     }
 }
@@ -204,13 +204,13 @@ runs!([T: Default + Send + 'static] AnyPackage<T>, AnySession<T>);
 
 macro_rules! by_hand {
     ($($engine:ident)*) => {$(
-        impl Host for by_hand::$engine::Host {
+        impl Host for baseline::$engine::Host {
             fn load(&self, wasm: &[u8]) -> Box<dyn Loaded> {
                 Box::new(self.compile(wasm).expect("a package"))
             }
         }
 
-        runs!([] by_hand::$engine::Package, by_hand::$engine::Session);
+        runs!([] baseline::$engine::Package, baseline::$engine::Session);
     )*};
 }
 
@@ -219,7 +219,7 @@ by_hand!(wasmtime wasmi wasmer);
 /// Gives what was kept, whatever the bytes.
 macro_rules! kept {
     ($($engine:ident)*) => {$(
-        impl Host for by_hand::$engine::Kept {
+        impl Host for baseline::$engine::Kept {
             fn load(&self, _: &[u8]) -> Box<dyn Loaded> {
                 Box::new(self.load().expect("a package"))
             }

@@ -1,6 +1,6 @@
 //! Other layers over engines, with the face of the hosts.
 
-use mistletoe_benches::by_hand::wasmtime::Settings;
+use mistletoe_benches::baseline::wasmtime::Settings;
 use mistletoe_benches::peers::{extism, wapc, wasm_runtime_layer};
 use wasm_runtime_layer::WasmEngine;
 

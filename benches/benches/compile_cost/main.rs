@@ -213,9 +213,9 @@ fn processor_time() -> f64 {
 fn compiled(backend: &impl Backend, wasm: &[u8], limits_name: &str) -> mistletoe::Result<()> {
     let limits = limits(limits_name);
     let offered = imports::<Wasi>();
-    let package = Package::with_imports(backend, wasm, &offered, limits.clone()).map(drop);
+    let package = Package::with_imports(backend, wasm, &offered, limits).map(drop);
     let Err(ErrorKind::Interface { .. }) = package.as_ref().map_err(Error::kind) else { return package };
-    let command = Command::with_imports(backend, wasm, &offered, &limits).map(drop);
+    let command = Command::with_imports(backend, wasm, &offered, limits).map(drop);
     let Err(ErrorKind::Interface { .. }) = command.as_ref().map_err(Error::kind) else { return command };
     if limits_name != "none" {
         return command;

@@ -9,12 +9,12 @@ pub mod extism;
 pub mod wapc;
 pub mod wasm_runtime_layer;
 
-pub use crate::by_hand::Result;
+pub use crate::baseline::Result;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::by_hand::wasmtime::Settings;
+    use crate::baseline::wasmtime::Settings;
 
     #[test]
     fn the_guests_hand_back_texts_of_all_lengths() {

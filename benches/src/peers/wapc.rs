@@ -4,8 +4,8 @@ use wapc::WapcHost;
 use wasmtime_provider::{WasmtimeEngineProviderBuilder, WasmtimeEngineProviderPre};
 
 use super::Result;
-use crate::by_hand;
-use crate::by_hand::wasmtime::Settings;
+use crate::baseline;
+use crate::baseline::wasmtime::Settings;
 
 /// The guest, as text.
 pub const ECHO: &str = include_str!("wapc.wat");
@@ -32,7 +32,7 @@ impl Host {
     ///
     /// The engine's.
     pub fn new(settings: Settings) -> Result<Self> {
-        Ok(Self { engine: by_hand::wasmtime::engine(settings)? })
+        Ok(Self { engine: baseline::wasmtime::engine(settings)? })
     }
 
     /// Compiles a guest.

@@ -3,7 +3,7 @@
 use wasm_runtime_layer::{Engine, Func, Imports, Instance, Memory, Module, Store, Val};
 
 use super::Result;
-use crate::by_hand;
+use crate::baseline;
 
 pub use wasm_runtime_layer::backend::WasmEngine;
 
@@ -34,15 +34,15 @@ pub struct Session<E: WasmEngine> {
 /// # Errors
 ///
 /// The engine's.
-pub fn wasmtime(settings: by_hand::wasmtime::Settings) -> Result<Host<wasmtime_runtime_layer::Engine>> {
-    let engine = wasmtime_runtime_layer::Engine::new(by_hand::wasmtime::engine(settings)?);
+pub fn wasmtime(settings: baseline::wasmtime::Settings) -> Result<Host<wasmtime_runtime_layer::Engine>> {
+    let engine = wasmtime_runtime_layer::Engine::new(baseline::wasmtime::engine(settings)?);
     Ok(Host { engine: Engine::new(engine) })
 }
 
 /// On wasmi, with an engine as the host by hand has it.
 #[must_use]
 pub fn wasmi() -> Host<wasmi_runtime_layer::Engine> {
-    Host { engine: Engine::new(wasmi_runtime_layer::Engine::new(by_hand::wasmi::engine(false))) }
+    Host { engine: Engine::new(wasmi_runtime_layer::Engine::new(baseline::wasmi::engine(false))) }
 }
 
 impl<E: WasmEngine> Host<E> {

@@ -1,6 +1,6 @@
 //! Making a package of a generated module: functions are added that call those it has, and report what they did.
 
-use mistletoe_conformance::watch::STEPS;
+use mistletoe_conformance::trace::STEPS;
 use wasm_encoder::{ExportKind, ExportSection, Function, HeapType, InstructionSink, ValType};
 use wasmparser::ValType::{F32, F64, I32, I64, Ref, V128};
 

@@ -25,7 +25,7 @@ pub(crate) struct Fuzzed {
     pub(crate) grows: bool,
 }
 
-/// What a package can import from `fuzz`: names, parameters and results as `watch.rs` of the suite has them.
+/// What a package can import from `fuzz`: names, parameters and results as `trace.rs` of the suite has them.
 const IMPORTS: [(&str, &[ValType], &[ValType]); 9] = {
     use ValType::{F32, F64, I32, I64};
     [

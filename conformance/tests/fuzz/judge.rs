@@ -10,8 +10,8 @@ use mistletoe_conformance::case::Known;
 use mistletoe_conformance::{Case, Observation};
 use serde_json::Value;
 
-use crate::gauge;
 use crate::generate::{self, Fuzzed};
+use crate::reference_meter;
 
 /// The kinds of errors that are a limit's.
 const LIMITS: [&str; 4] = ["out-of-fuel", "too-deep", "timed-out", "too-much-memory"];
@@ -117,7 +117,7 @@ fn compare(fuzzed: &mut Fuzzed, backends: &[AnyBackend], tally: &mut Tally) -> R
     }
 
     if let (None, Some(backend)) = (&most.load, backends.first()) {
-        match gauge::predict(case, unlimited, backend) {
+        match reference_meter::predict(case, unlimited, backend) {
             Ok(Some(predicted)) => {
                 let mut expected = predicted.clone();
                 // The gauge ends a guest from a host function, which does not know the export.

@@ -4,12 +4,12 @@
 
 mod drive;
 mod found;
-mod gauge;
 mod generate;
 mod judge;
 mod long;
 mod parts;
 mod random;
+mod reference_meter;
 
 use std::process::ExitCode;
 

@@ -55,7 +55,7 @@ pub(crate) fn with(backend: AnyBackend) -> AnyBackend {
     let Some(folder) = folder().filter(|_| backend.compatibility_key().is_some()) else { return backend };
     match Cache::open(folder) {
         Ok(cache) => {
-            let cache = cache.on_problem(move |problem| warn(&format!("{problem}: {}", problem.source)));
+            let cache = cache.on_error(move |error| warn(&format!("{error}: {}", error.source)));
             backend.cached(cache)
         }
         Err(error) => {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mistletoe::Command;
-use mistletoe::wasi::{self, Clock, Errno, Output, Random, Wasi};
+use mistletoe::wasi::{self, Clock, Errno, OutputStream, Random, Wasi};
 
 use crate::cli::{Grant, Run};
 use crate::denials::Denials;
@@ -19,7 +19,7 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
     let limits = arguments.limits.get();
     let command = deadline::compiling(&arguments.module, &arguments.limits, || {
         let wasm = files::assembled(&arguments.module, file)?;
-        Command::with_imports(&arguments.backend.start()?, &wasm, &wasi::imports::<Wasi>(), &limits).map_err(in_module)
+        Command::with_imports(&arguments.backend.start()?, &wasm, &wasi::imports::<Wasi>(), limits).map_err(in_module)
     })?;
     let lost = Lost::default();
     let session = command.session_with(grants(arguments, limits.max_output, &lost)?);
@@ -66,25 +66,25 @@ impl Write for Closed {
 }
 
 /// Standard output for a program, without a buffer, so that the program is told of what was written and what was not.
-fn stdout(limit: u64, lost: &Lost) -> Result<Output, Failure> {
+fn stdout(limit: u64, lost: &Lost) -> Result<OutputStream, Failure> {
     let lost = lost.clone();
     if mistctl_startup::stdout_is_open().is_err() {
-        return Ok(Output::limited_stream(Closed(lost), limit));
+        return Ok(OutputStream::limited_stream(Closed(lost), limit));
     }
     Ok(open_stdout(limit)?.on_error(move |errno| lost.note(system_error(errno))))
 }
 
 #[cfg(unix)]
-fn open_stdout(limit: u64) -> Result<Output, Failure> {
+fn open_stdout(limit: u64) -> Result<OutputStream, Failure> {
     use std::os::fd::AsFd;
     let stdout = io::stdout().as_fd().try_clone_to_owned();
     let stdout = stdout.map_err(|error| Failure::write("standard output", error))?;
-    Ok(Output::limited_file(stdout.into(), limit))
+    Ok(OutputStream::limited_file(stdout.into(), limit))
 }
 
 #[cfg(not(unix))]
-fn open_stdout(limit: u64) -> Result<Output, Failure> {
-    Ok(Output::limited_stream(io::stdout(), limit).terminal(io::stdout().is_terminal()))
+fn open_stdout(limit: u64) -> Result<OutputStream, Failure> {
+    Ok(OutputStream::limited_stream(io::stdout(), limit).terminal(io::stdout().is_terminal()))
 }
 
 /// The system's word for what the program was told.
@@ -115,7 +115,7 @@ fn grants(arguments: &Run, max_output: u64, lost: &Lost) -> Result<Wasi, Failure
         .env(arguments.env.iter().map(|(name, value)| (name.as_str(), value.as_str())))
         .stdout(stdout(max_output, lost)?.on_full(full("output", max_output)))
         .stderr(
-            Output::limited_stream(stderr::of_guest(), max_output)
+            OutputStream::limited_stream(stderr::of_guest(), max_output)
                 .terminal(io::stderr().is_terminal())
                 .on_full(full("error", max_output)),
         )

@@ -32,7 +32,7 @@ pub struct AnyBackend {
     backend: Arc<dyn DynBackend>,
     /// Puts a cache around the backend, below the erasure, so that nothing is erased twice. `None` where there is one.
     #[cfg(feature = "cache")]
-    cached: Option<fn(&dyn Any, Cache) -> Arc<dyn DynBackend>>,
+    cached: Option<WithCache>,
 }
 
 /// A module compiled for any backend.
@@ -56,6 +56,9 @@ pub struct AnySession<T = ()> {
     session: Box<dyn DynSession>,
     state: PhantomData<Cell<T>>,
 }
+
+#[cfg(feature = "cache")]
+type WithCache = fn(&dyn Any, Cache) -> Arc<dyn DynBackend>;
 
 trait DynBackend: Any + Send + Sync {
     fn name(&self) -> &'static str;
@@ -319,7 +322,7 @@ impl<T: Send + 'static> AnyPackage<T> {
     ///
     /// As [`Package::with_imports`].
     pub fn with_imports(backend: &AnyBackend, wasm: &[u8], imports: &Imports<T>, limits: Limits) -> Result<Self> {
-        let package = backend.backend.package(Checked::new(wasm, problems, |_| (), imports, &limits)?)?;
+        let package = backend.backend.package(Checked::new(wasm, problems, |_| (), imports, limits)?)?;
         Ok(Self { package, state: PhantomData })
     }
 

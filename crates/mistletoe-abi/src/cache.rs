@@ -55,7 +55,7 @@ pub struct Cache(Arc<Inner>);
 struct Inner {
     folder: PathBuf,
     max_bytes: u64,
-    report: Box<dyn Fn(&Problem) + Send + Sync>,
+    report: Box<dyn Fn(&CacheError) + Send + Sync>,
 }
 
 /// A backend that keeps what it compiles in a cache, where its engine can.
@@ -68,7 +68,7 @@ pub struct Cached<B> {
 /// Something was wrong with an entry; the package was compiled as without a cache.
 #[derive(Debug)]
 #[non_exhaustive]
-pub struct Problem {
+pub struct CacheError {
     /// The file.
     pub path: PathBuf,
     /// What was wrong with it.
@@ -106,7 +106,7 @@ impl Cache {
         let folder = folder.into();
         match make(&folder).and_then(|()| fs::metadata(&folder)).and_then(|metadata| private(&metadata)) {
             Ok(()) => {
-                let report = Box::new(|_: &Problem| ());
+                let report = Box::new(|_: &CacheError| ());
                 Ok(Self(Arc::new(Inner { folder, max_bytes: MAX_BYTES, report })))
             }
             Err(error) => Err(Error::with_source(ErrorKind::Cache { path: folder }, error)),
@@ -120,7 +120,7 @@ impl Cache {
     }
 
     /// This cache, which tells of entries that were of no use, and of what could not be written.
-    pub fn on_problem(self, report: impl Fn(&Problem) + Send + Sync + 'static) -> Self {
+    pub fn on_error(self, report: impl Fn(&CacheError) + Send + Sync + 'static) -> Self {
         self.with(|inner| inner.report = Box::new(report))
     }
 
@@ -128,7 +128,7 @@ impl Cache {
         let mut inner = Arc::try_unwrap(self.0).unwrap_or_else(|shared| Inner {
             folder: shared.folder.clone(),
             max_bytes: shared.max_bytes,
-            report: Box::new(move |problem| (shared.report)(problem)),
+            report: Box::new(move |error| (shared.report)(error)),
         });
         change(&mut inner);
         Self(Arc::new(inner))
@@ -213,7 +213,7 @@ impl Cache {
     }
 
     fn report(&self, path: PathBuf, source: Box<dyn std::error::Error + Send + Sync>) {
-        (self.0.report)(&Problem { path, source });
+        (self.0.report)(&CacheError { path, source });
     }
 
     /// Keeps code under this name.
@@ -438,13 +438,13 @@ impl fmt::Debug for Cache {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for CacheError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the compiled code in {} is of no use", self.path.display())
     }
 }
 
-impl std::error::Error for Problem {
+impl std::error::Error for CacheError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&*self.source)
     }

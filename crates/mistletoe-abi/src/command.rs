@@ -29,7 +29,7 @@ impl<B: Backend, T: Send + 'static> Command<B, T> {
     /// # Errors
     ///
     /// As [`Package::with_imports`](crate::Package::with_imports).
-    pub fn with_imports(backend: &B, wasm: &[u8], imports: &Imports<T>, limits: &Limits) -> Result<Self> {
+    pub fn with_imports(backend: &B, wasm: &[u8], imports: &Imports<T>, limits: Limits) -> Result<Self> {
         let checked = Checked::new(wasm, command::problems, |_| (), imports, limits)?;
         Ok(Self { program: Program::compile(backend, checked)?, state: PhantomData })
     }

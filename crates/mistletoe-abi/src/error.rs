@@ -100,16 +100,16 @@ pub enum ErrorKind {
     /// The guest's allocator answered a request with a null pointer.
     Allocation {
         /// Bytes that were asked for.
-        length: u32,
+        length: u64,
     },
     /// A range that the guest named lies outside its memory.
     OutOfBounds {
         /// What should have been there.
         region: Region,
         /// Address of the first byte.
-        address: u32,
+        address: u64,
         /// Length in bytes.
-        length: u32,
+        length: u64,
         /// Size of the memory in bytes at that moment.
         memory: u64,
     },
@@ -319,7 +319,7 @@ impl Error {
 
     /// Every later call on a session answers with this once `cause` has poisoned it.
     #[cold]
-    pub(crate) fn poisoned(cause: &Error) -> Self {
+    pub(crate) fn poisoned(cause: &Self) -> Self {
         Self::with_source(ErrorKind::Poisoned, cause.clone())
     }
 

@@ -184,7 +184,7 @@ impl<I: Instance> Steps<'_, I> {
         let length = u32::try_from(input.len()).unwrap_or(u32::MAX);
         let [address] = self.call(alloc, [length])?;
         if address == 0 && length != 0 {
-            return Err(ErrorKind::Allocation { length }.into());
+            return Err(ErrorKind::Allocation { length: length.into() }.into());
         }
         let span = Span { address, length };
         span.of_mut(self.0.instance.memory_mut(), &Region::Input)?.copy_from_slice(input);
@@ -239,6 +239,7 @@ impl Span {
     #[cold]
     pub(crate) fn outside(self, region: &Region, memory: usize) -> Error {
         let Self { address, length } = self;
+        let (address, length) = (address.into(), length.into());
         ErrorKind::OutOfBounds { region: region.clone(), address, length, memory: memory as u64 }.into()
     }
 }

@@ -42,7 +42,7 @@ impl<B: Backend, T: Send + 'static> Handler<B, T> {
     ///
     /// As [`Package::with_imports`](crate::Package::with_imports).
     pub fn with_imports(backend: &B, wasm: &[u8], imports: &Imports<T>, limits: Limits) -> Result<Self> {
-        let checked = Checked::new(wasm, httpwasm::problems, httpwasm::offer, imports, &limits)?;
+        let checked = Checked::new(wasm, httpwasm::problems, httpwasm::offer, imports, limits)?;
         let program = Program::compile(backend, checked)?;
         Ok(Self { program, delimiter: Delimiter::default(), state: PhantomData })
     }

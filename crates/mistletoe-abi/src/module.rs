@@ -80,10 +80,11 @@ impl<'a> ModuleSource<'a> {
     /// What it imports and exports, and what is exported besides. A module whose code nobody has asked for may turn out
     /// not to be valid.
     pub(crate) fn outline(&self) -> Result<(&Interface, &InternalExports)> {
-        if self.outline.get().is_none() && self.instrumented.get().is_none() {
-            if let Some(outline) = mistletoe_module::skim(self.wasm(), &self.config) {
-                let _ = self.outline.set(outline);
-            }
+        if self.outline.get().is_none()
+            && self.instrumented.get().is_none()
+            && let Some(outline) = mistletoe_module::skim(self.wasm(), &self.config)
+        {
+            let _ = self.outline.set(outline);
         }
         match self.outline.get() {
             Some((interface, internal)) => Ok((interface, internal)),

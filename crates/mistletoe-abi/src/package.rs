@@ -41,7 +41,7 @@ impl<B: Backend, T: Send + 'static> Package<B, T> {
     /// [`Interface`](crate::ErrorKind::Interface) where it is no package or imports what is not offered, and
     /// [`Engine`](crate::ErrorKind::Engine).
     pub fn with_imports(backend: &B, wasm: &[u8], imports: &Imports<T>, limits: Limits) -> Result<Self> {
-        Self::compile(backend, Checked::new(wasm, problems, |_| (), imports, &limits)?)
+        Self::compile(backend, Checked::new(wasm, problems, |_| (), imports, limits)?)
     }
 
     pub(crate) fn compile(backend: &B, checked: Checked<'_>) -> Result<Self> {
@@ -88,7 +88,7 @@ impl<B: Backend, T: Send + 'static> Package<B, T> {
 
     pub(crate) fn open(&self, state: Box<dyn Any + Send>) -> Result<Session<B, T>> {
         let package = PackageInstance::new(self.program.reactor(state, Box::new(()))?)?;
-        Ok(Session { package, limits: self.program.limits().clone(), state: PhantomData })
+        Ok(Session { package, limits: *self.program.limits(), state: PhantomData })
     }
 
     /// Answers one call on a fresh instance with the default state. A fault while freeing is dropped with the instance;

@@ -55,21 +55,21 @@ pub struct Pool<B: Backend, T = (), M: Mode = Fresh> {
     package: Package<B, T>,
     state: Arc<dyn Fn() -> T + Send + Sync>,
     wait: Option<Duration>,
-    places: Arc<Places>,
+    semaphore: Arc<Semaphore>,
     idle: M::Idle<Session<B, T>>,
 }
 
 /// A session of a [`Pool`]'s, in use until this is dropped. It is `Send` where the backend's sessions are.
 ///
 /// A session that has come to its end ([`Session::fault`]) is not used again, nor is one that a panic drops, which may
-/// have left it half-way; its place is free all the same. Any other is, in a reused pool, also after an error, unless it
+/// have left it half-way; its permit is released all the same. Any other is, in a reused pool, also after an error, unless it
 /// is [discarded](PooledSession::discard).
 pub struct PooledSession<B: Backend, T = (), M: Mode = Fresh> {
     /// There until this is dropped.
     session: Option<Session<B, T>>,
     idle: M::Idle<Session<B, T>>,
-    /// The last field, thus dropped last: who gets the place next finds the session idle or gone.
-    _place: Place,
+    /// The last field, thus dropped last: who gets the permit next finds the session idle or gone.
+    _permit: Permit,
 }
 
 /// What becomes of a pool's sessions after use: [`Fresh`] or [`Reused`].
@@ -142,7 +142,7 @@ impl<B: Backend, T: Send + 'static> Pool<B, T> {
             package: package.clone(),
             state: Arc::new(state),
             wait: Some(Duration::from_secs(10)),
-            places: Arc::new(Places::new(limit)),
+            semaphore: Arc::new(Semaphore::new(limit)),
             idle: (),
         }
     }
@@ -153,7 +153,7 @@ impl<B: Backend, T: Send + 'static> Pool<B, T> {
             package: self.package.clone(),
             state: self.state.clone(),
             wait: self.wait,
-            places: self.places.clone(),
+            semaphore: self.semaphore.clone(),
             idle: Arc::default(),
         }
     }
@@ -175,12 +175,12 @@ impl<B: Backend, T: Send + 'static, M: Mode> Pool<B, T, M> {
     /// [`PoolExhausted`](ErrorKind::PoolExhausted) after [waiting](Pool::wait) in vain, and those of
     /// [`Package::session_with`].
     pub fn session(&self) -> Result<PooledSession<B, T, M>> {
-        let place = Place::take(&self.places, self.wait)?;
+        let permit = Permit::acquire(&self.semaphore, self.wait)?;
         let session = match self.idle.take() {
             Some(session) => session,
             None => self.package.session_with((self.state)())?,
         };
-        Ok(PooledSession { session: Some(session), idle: self.idle.clone(), _place: place })
+        Ok(PooledSession { session: Some(session), idle: self.idle.clone(), _permit: permit })
     }
 
     /// Answers one call on a session of the pool's.
@@ -194,13 +194,13 @@ impl<B: Backend, T: Send + 'static, M: Mode> Pool<B, T, M> {
 
     /// How many sessions are in use, among those that the limit is for.
     pub fn in_use(&self) -> usize {
-        let line = lock(&self.places.line);
-        self.places.limit - line.free
+        let permits = lock(&self.semaphore.permits);
+        self.semaphore.limit - permits.free
     }
 
     /// How many callers wait for one of them.
     pub fn waiting(&self) -> usize {
-        lock(&self.places.line).waiting.len()
+        lock(&self.semaphore.permits).waiting.len()
     }
 }
 
@@ -249,7 +249,7 @@ impl<B: Backend, T, M: Mode> Clone for Pool<B, T, M> {
             package: self.package.clone(),
             state: self.state.clone(),
             wait: self.wait,
-            places: self.places.clone(),
+            semaphore: self.semaphore.clone(),
             idle: self.idle.clone(),
         }
     }
@@ -259,7 +259,7 @@ impl<B: Backend, T, M: Mode> fmt::Debug for Pool<B, T, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
             .field("package", &self.package)
-            .field("limit", &self.places.limit)
+            .field("limit", &self.semaphore.limit)
             .field("wait", &self.wait)
             .finish_non_exhaustive()
     }
@@ -272,74 +272,74 @@ impl<B: Backend, T, M: Mode> fmt::Debug for PooledSession<B, T, M> {
 }
 
 /// How many sessions may be in use, and who waits for one.
-struct Places {
+struct Semaphore {
     limit: usize,
-    line: Mutex<Line>,
+    permits: Mutex<Permits>,
 }
 
-struct Line {
-    /// None of them while anybody waits: a place that is given back goes to the first who waits.
+struct Permits {
+    /// None of them while anybody waits: a permit that is released goes to the first who waits.
     free: usize,
-    /// Each with its own way to be woken. Who is not in here any more has got a place.
+    /// Each with its own way to be woken. Who is not in here any more has got one.
     waiting: VecDeque<Arc<Condvar>>,
 }
 
-/// A place, free again when this is dropped.
-struct Place(Arc<Places>);
+/// Leave to use a session, given back when this is dropped.
+struct Permit(Arc<Semaphore>);
 
-impl Places {
+impl Semaphore {
     fn new(limit: usize) -> Self {
-        Self { limit, line: Mutex::new(Line { free: limit, waiting: VecDeque::new() }) }
+        Self { limit, permits: Mutex::new(Permits { free: limit, waiting: VecDeque::new() }) }
     }
 
-    /// Whether a place became the caller's within the time.
-    fn take(&self, wait: Option<Duration>) -> bool {
-        let mut line = lock(&self.line);
-        if line.free > 0 {
-            line.free -= 1;
+    /// Whether a permit became the caller's within the time.
+    fn acquire(&self, wait: Option<Duration>) -> bool {
+        let mut permits = lock(&self.permits);
+        if permits.free > 0 {
+            permits.free -= 1;
             return true;
         }
         if wait == Some(Duration::ZERO) {
             return false;
         }
         let turn = Arc::new(Condvar::new());
-        line.waiting.push_back(turn.clone());
-        let position = |line: &Line| line.waiting.iter().position(|other| Arc::ptr_eq(other, &turn));
-        let waits = |line: &mut Line| position(line).is_some();
-        let mut line = match wait {
-            None => turn.wait_while(line, waits).unwrap_or_else(PoisonError::into_inner),
-            Some(wait) => turn.wait_timeout_while(line, wait, waits).unwrap_or_else(PoisonError::into_inner).0,
+        permits.waiting.push_back(turn.clone());
+        let position = |permits: &Permits| permits.waiting.iter().position(|other| Arc::ptr_eq(other, &turn));
+        let waits = |permits: &mut Permits| position(permits).is_some();
+        let mut permits = match wait {
+            None => turn.wait_while(permits, waits).unwrap_or_else(PoisonError::into_inner),
+            Some(wait) => turn.wait_timeout_while(permits, wait, waits).unwrap_or_else(PoisonError::into_inner).0,
         };
-        // A place that came with the last moment is the caller's, too.
-        match position(&line) {
-            Some(position) => line.waiting.remove(position).is_none(),
+        // One that came with the last moment is the caller's, too.
+        match position(&permits) {
+            Some(position) => permits.waiting.remove(position).is_none(),
             None => true,
         }
     }
 
-    fn give_back(&self) {
-        let mut line = lock(&self.line);
-        match line.waiting.pop_front() {
+    fn release(&self) {
+        let mut permits = lock(&self.permits);
+        match permits.waiting.pop_front() {
             Some(first) => first.notify_one(),
-            None => line.free += 1,
+            None => permits.free += 1,
         }
     }
 }
 
-impl Place {
-    fn take(places: &Arc<Places>, wait: Option<Duration>) -> Result<Self> {
+impl Permit {
+    fn acquire(semaphore: &Arc<Semaphore>, wait: Option<Duration>) -> Result<Self> {
         // Where there are none, none is ever given back.
-        let wait = if places.limit == 0 { Some(Duration::ZERO) } else { wait };
-        if places.take(wait) {
-            return Ok(Self(places.clone()));
+        let wait = if semaphore.limit == 0 { Some(Duration::ZERO) } else { wait };
+        if semaphore.acquire(wait) {
+            return Ok(Self(semaphore.clone()));
         }
-        Err(ErrorKind::PoolExhausted { limit: places.limit as u64, waited: wait.unwrap_or_default() }.into())
+        Err(ErrorKind::PoolExhausted { limit: semaphore.limit as u64, waited: wait.unwrap_or_default() }.into())
     }
 }
 
-impl Drop for Place {
+impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.give_back();
+        self.0.release();
     }
 }
 

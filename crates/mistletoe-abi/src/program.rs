@@ -40,7 +40,7 @@ impl<'a> Checked<'a> {
         problems: fn(&Interface) -> Vec<Problem>,
         offer: fn(&mut Imports<T>),
         imports: &Imports<T>,
-        limits: &Limits,
+        limits: Limits,
     ) -> Result<Self> {
         let module = ModuleSource::new(wasm, limits.config());
         let (interface, _) = module.outline()?;
@@ -54,7 +54,7 @@ impl<'a> Checked<'a> {
         if module.config().is_metered() {
             imports.extend(budget::functions());
         }
-        Ok(Self { module, imports, limits: limits.clone() })
+        Ok(Self { module, imports, limits })
     }
 
     /// The imports with the protocol's own and those of toolchains, and what is wrong.
@@ -79,7 +79,7 @@ impl<B: Backend> Program<B> {
         let compiled = backend.compile(&module, &imports)?;
         let (interface, internal) = module.outline()?;
         let (interface, internal) = (Arc::new(interface.clone()), internal.clone());
-        Ok(Self { backend: backend.clone(), module: compiled, interface, internal, compiled: limits.clone(), limits })
+        Ok(Self { backend: backend.clone(), module: compiled, interface, internal, compiled: limits, limits })
     }
 
     pub(crate) fn backend(&self) -> &B {

@@ -9,7 +9,7 @@ use crate::declared::MAX_TABLE_ELEMENTS;
 ///
 /// let config = Config::default().fuel(true).stack(100_000).memory_pages(160);
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Config {
     /// Whether fuel is counted: each instruction, and what bulk operations move.

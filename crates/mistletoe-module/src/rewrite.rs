@@ -185,7 +185,7 @@ impl Module<'_> {
 
     /// The functions that are exported, each once: hosts call a wrapper in their place.
     fn wrapped(&self) -> Vec<u32> {
-        if !self.config.stack.is_some() && !self.config.fuel {
+        if self.config.stack.is_none() && !self.config.fuel {
             return Vec::new();
         }
         let mut wrapped: Vec<u32> = self.exports_of_functions().map(|at| self.index(at).0).collect();

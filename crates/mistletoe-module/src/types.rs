@@ -36,6 +36,13 @@ pub enum ValType {
     Other(Box<str>),
 }
 
+impl ValType {
+    /// How many slots of 64 bits a value takes where it crosses between host and guest: two for a vector, one for all else.
+    pub const fn slots(&self) -> usize {
+        if matches!(self, Self::V128) { 2 } else { 1 }
+    }
+}
+
 /// The parameters and results of a function.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct FuncType {

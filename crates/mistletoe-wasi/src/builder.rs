@@ -8,7 +8,7 @@ use std::path::Path;
 use crate::clock::{Clock, Time};
 use crate::files::Dir;
 use crate::random::{Random, Source};
-use crate::stdio::{Input, Output};
+use crate::stdio::{Input, OutputStream};
 use crate::strings::Strings;
 use crate::table::Table;
 use crate::wasi::{Denied, OnDenied, Wasi};
@@ -19,8 +19,8 @@ pub struct Builder {
     args: Strings,
     env: Strings,
     stdin: Input,
-    stdout: Output,
-    stderr: Output,
+    stdout: OutputStream,
+    stderr: OutputStream,
     clock: Clock,
     random: Random,
     table: Table,
@@ -86,14 +86,14 @@ impl Builder {
 
     /// Where the standard output goes.
     #[must_use]
-    pub fn stdout(mut self, output: Output) -> Self {
+    pub fn stdout(mut self, output: OutputStream) -> Self {
         self.stdout = output;
         self
     }
 
     /// Where the standard error goes.
     #[must_use]
-    pub fn stderr(mut self, output: Output) -> Self {
+    pub fn stderr(mut self, output: OutputStream) -> Self {
         self.stderr = output;
         self
     }

@@ -93,11 +93,6 @@ mod builder;
 mod clock;
 mod errno;
 mod fd;
-#[cfg(all(feature = "dirs", unix))]
-#[path = "dirs.rs"]
-mod files;
-#[cfg(not(all(feature = "dirs", unix)))]
-#[path = "nodirs.rs"]
 mod files;
 mod imports;
 mod listing;
@@ -119,5 +114,5 @@ pub use clock::Clock;
 pub use errno::Errno;
 pub use imports::{MODULE, add_to, imports};
 pub use random::Random;
-pub use stdio::Output;
+pub use stdio::OutputStream;
 pub use wasi::{Denied, Wasi};

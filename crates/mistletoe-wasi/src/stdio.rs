@@ -13,7 +13,7 @@ use crate::stat::FileType;
 use crate::work::{LOOK, Work};
 
 /// Where the guest's standard output or standard error goes.
-pub struct Output {
+pub struct OutputStream {
     sink: Sink,
     terminal: bool,
     on_full: Option<OnFull>,
@@ -39,10 +39,10 @@ enum Stream {
 /// How much is captured unless the host says otherwise.
 const CAPTURED: usize = 64 << 20;
 
-impl Output {
+impl OutputStream {
     /// Kept for [`Wasi::stdout`](crate::Wasi::stdout) and [`Wasi::stderr`](crate::Wasi::stderr), up to so many bytes. A
     /// guest that writes more gets [`Errno::NoSpc`], as from a disk that is full. What a guest wrote that fails before its
-    /// session is open is lost; only a [stream](Output::stream) has it.
+    /// session is open is lost; only a [stream](OutputStream::stream) has it.
     pub fn captured(limit: usize) -> Self {
         Self::new(Sink::Captured { bytes: Vec::new(), limit })
     }
@@ -57,7 +57,7 @@ impl Output {
         Self::new(Sink::Stream { stream: Stream::Writer(Box::new(stream)), room: limit })
     }
 
-    /// Written to a file, which may be a pipe or a terminal, up to so many bytes as [`Output::limited_stream`]. The guest
+    /// Written to a file, which may be a pipe or a terminal, up to so many bytes as [`OutputStream::limited_stream`]. The guest
     /// waits for whoever reads it no longer than it has time, and is told of a terminal.
     pub fn limited_file(file: File, limit: u64) -> Self {
         let terminal = file.is_terminal();
@@ -193,18 +193,18 @@ impl Stream {
     }
 }
 
-impl Default for Output {
+impl Default for OutputStream {
     /// Captured, up to 64 MiB.
     fn default() -> Self {
         Self::captured(CAPTURED)
     }
 }
 
-impl fmt::Debug for Output {
+impl fmt::Debug for OutputStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self.sink {
-            Sink::Captured { .. } => "Output::captured",
-            Sink::Stream { .. } => "Output::stream",
+            Sink::Captured { .. } => "OutputStream::captured",
+            Sink::Stream { .. } => "OutputStream::stream",
         })
     }
 }
@@ -374,7 +374,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_bounded() {
-        for output in [Output::captured(5), Output::limited_stream(io::sink(), 5)] {
+        for output in [OutputStream::captured(5), OutputStream::limited_stream(io::sink(), 5)] {
             let (told, heard) = std::sync::mpsc::channel();
             let mut output = output.on_full(move || told.send(()).unwrap());
             assert_eq!(output.write(b"abc", &Work::default()), Ok(3));
@@ -390,7 +390,7 @@ mod tests {
     #[test]
     fn what_just_fits_is_not_too_much() {
         let (told, heard) = std::sync::mpsc::channel();
-        let mut output = Output::captured(5).on_full(move || told.send(()).unwrap());
+        let mut output = OutputStream::captured(5).on_full(move || told.send(()).unwrap());
         assert_eq!(output.write(b"abcde", &Work::default()), Ok(5));
         assert!(heard.try_recv().is_err());
         assert_eq!(output.write(b"f", &Work::default()), Err(Errno::NoSpc));

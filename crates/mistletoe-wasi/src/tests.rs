@@ -9,7 +9,7 @@ use crate::memory::Memory;
 use crate::stat::rights;
 use crate::wasi::Wasi;
 use crate::work::{PIECE, Work};
-use crate::{Builder, Output};
+use crate::{Builder, OutputStream};
 
 /// A guest with a page of memory.
 struct Guest {
@@ -136,7 +136,7 @@ fn streams_are_written_and_flushed_at_once() {
         }
     }
     let log = Log::default();
-    let mut guest = Guest::new(Wasi::builder().stdout(Output::stream(log.clone())));
+    let mut guest = Guest::new(Wasi::builder().stdout(OutputStream::stream(log.clone())));
     assert_eq!((guest.write(1, b"hello"), guest.write(1, b"!")), (Ok(5), Ok(1)));
     assert_eq!(*log.0.lock().unwrap(), "hello|!|");
 }
@@ -234,7 +234,7 @@ fn only_what_is_long_looks_at_the_clock() {
 
 #[test]
 fn a_terminal_is_one_where_the_host_says_so() {
-    let mut guest = Guest::new(Wasi::builder().stderr(Output::captured(9).terminal(true)));
+    let mut guest = Guest::new(Wasi::builder().stderr(OutputStream::captured(9).terminal(true)));
     for (fd, kind) in [(0, 0), (1, 0), (2, 2)] {
         assert_eq!(guest.call(|wasi, memory| wasi.fd_fdstat_get(memory, fd, 64)), Ok(()));
         // A C library takes for a terminal what is a device and cannot be sought in.
@@ -332,7 +332,7 @@ mod pipes {
         let shared = writer.try_clone().unwrap();
         // As long as nobody reads, there is an end to what goes in.
         let stdout = File::from(OwnedFd::from(writer));
-        let mut guest = Guest::new(Wasi::builder().stdout(Output::limited_file(stdout, u64::MAX)));
+        let mut guest = Guest::new(Wasi::builder().stdout(OutputStream::limited_file(stdout, u64::MAX)));
         guest.memory.resize(64 * PIECE, 0);
         guest.vector(60 * PIECE as u32);
         let print = |wasi: &mut Wasi, memory: &mut Memory<'_>| wasi.fd_write(memory, 1, 16, 1, OUT);

@@ -7,7 +7,7 @@ use crate::clock::Time;
 use crate::errno::Errno;
 use crate::memory::Memory;
 use crate::random::Source;
-use crate::stdio::{Input, Output};
+use crate::stdio::{Input, OutputStream};
 use crate::strings::Strings;
 use crate::table::Table;
 
@@ -18,8 +18,8 @@ pub struct Wasi {
     pub(crate) args: Strings,
     pub(crate) env: Strings,
     pub(crate) stdin: Input,
-    pub(crate) stdout: Output,
-    pub(crate) stderr: Output,
+    pub(crate) stdout: OutputStream,
+    pub(crate) stderr: OutputStream,
     pub(crate) time: Time,
     pub(crate) random: Source,
     pub(crate) table: Table,

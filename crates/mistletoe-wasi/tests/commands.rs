@@ -9,7 +9,7 @@ use mistletoe_wasmi::Wasmi;
 /// Runs a program's text.
 fn run(text: &str, wasi: Wasi) -> (Result<u32, ErrorKind>, Wasi) {
     let wasm = wat::parse_str(text).unwrap();
-    let command = Command::with_imports(&Wasmi::new(), &wasm, &imports::<Wasi>(), &Limits::default()).unwrap();
+    let command = Command::with_imports(&Wasmi::new(), &wasm, &imports::<Wasi>(), Limits::default()).unwrap();
     let (result, wasi) = command.session_with(wasi).unwrap().run();
     (result.map_err(|error| error.kind().clone()), wasi)
 }

@@ -5,7 +5,7 @@
 #![deny(unsafe_code)]
 
 mod dispatch;
-mod mended;
+mod workarounds;
 
 use std::fmt;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use wasmi::{
     Store, TrapCode, TypedFunc, Val,
 };
 
-use crate::mended::{Growth, Mended, mended};
+use crate::workarounds::{Growth, Patched, patch};
 
 /// wasmi in one of its ways to translate a module.
 #[derive(Clone, Debug)]
@@ -123,14 +123,14 @@ impl Backend for Wasmi {
 
     fn compile(&self, source: &ModuleSource<'_>, imports: &[HostFunc]) -> Result<WasmiModule> {
         dispatch::is_sound()?;
-        let Mended { bytes, growth } = mended(source.validate(self)?.bytes());
+        let Patched { bytes, growth } = patch(source.validate(self)?.bytes());
         // Checking it a second time takes wasmi a seventh of what it takes to load a module. With debug assertions, as all
         // tests are built, it does, so that a mistake in what is put into modules is seen there.
         let module = if cfg!(debug_assertions) {
             Module::new(&self.engine, bytes)
         } else {
             // SAFETY: a validated module is valid within `FEATURES`, which are what `config` allows, by the validator that
-            // wasmi itself uses. What the layer puts into one, and `mended`, keep to instructions of the same types at
+            // wasmi itself uses. What the layer puts into one, and `patch`, keep to instructions of the same types at
             // places where the operand stack allows them; the tests hold them to it on every fixture, on every package, and
             // on modules that are generated.
             #[allow(unsafe_code)]

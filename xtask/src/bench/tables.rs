@@ -28,7 +28,7 @@ pub(super) fn document(report: &Report, charts: &str) -> String {
         "# Benchmarks
 
 The layer beside hosts that were written by hand for one engine each
-([`benches/src/by_hand`](../benches/src/by_hand)): they resolve everything once, see the memory as a slice, and do what
+([`benches/src/baseline`](../benches/src/baseline)): they resolve everything once, see the memory as a slice, and do what
 [the interface](abi.md) asks of an answer, but have no limits, no errors of one kind, and of WASI only what Go's runtime
 asks for. So the layer runs without limits here, too, but where the question is what they cost. `static` is
 `Package<Wasmtime>` and the like, `erased` is `AnyPackage`, whose engine is chosen at run time.

@@ -1,6 +1,6 @@
 //! The questions, and what is run to answer them.
 
-mod kept;
+mod artifacts;
 pub(crate) mod memory;
 mod tiered;
 
@@ -121,7 +121,7 @@ pub(crate) const GROUPS: [Group; NAMES.len()] = [
         column: "limits",
         unit: Unit::Bytes,
         chart: Chart::Value,
-        measure: kept::artifacts,
+        measure: artifacts::artifacts,
     },
     Group {
         name: "memory",
@@ -342,7 +342,7 @@ fn instance(run: &mut Run) {
 fn cold_start(run: &mut Run) {
     for package in [Package::echo("echo, 4 KiB", 4 << 10)].into_iter().chain(run.packages()) {
         for backend in mistletoe::backends() {
-            let (_folder, cache) = kept::cache();
+            let (_folder, cache) = artifacts::cache();
             let kept = hosts::kept(backend.name(), package.offer, &package.wasm, &cache);
             from_bytes(run, &package, backend.name(), kept, |package, host| {
                 drop(black_box(host.load(black_box(&package.wasm)).answer(&package.input)));

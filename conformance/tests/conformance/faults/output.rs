@@ -54,9 +54,9 @@ pub(super) static FAULTS: &[Fault] = &[
             let limit = session.package.max_output;
             session.ask(input).map_err(|error| match error.kind() {
                 ErrorKind::OutOfBounds { region: region @ (Region::Info | Region::Output), length, .. }
-                    if u64::from(*length) > limit =>
+                    if (*length) > limit =>
                 {
-                    ErrorKind::TooLong { region: region.clone(), length: u64::from(*length), limit }.into()
+                    ErrorKind::TooLong { region: region.clone(), length: (*length), limit }.into()
                 }
                 _ => error,
             })

@@ -166,7 +166,9 @@ pub(super) static FAULTS: &[Fault] = &[
     Fault {
         name: "poisons-where-an-input-has-no-room",
         call: |guest, step, params| match guest.call(step, params)? {
-            0 if step == Step::Malloc && params != [0] => Err(ErrorKind::Allocation { length: params[0] }.into()),
+            0 if step == Step::Malloc && params != [0] => {
+                Err(ErrorKind::Allocation { length: params[0].into() }.into())
+            }
             result => Ok(result),
         },
         ..SOUND

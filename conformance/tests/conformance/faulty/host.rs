@@ -159,7 +159,7 @@ impl Host for FaultyHost {
         let backend = Faulty { wasmi: Wasmi::new(), fault, max_output };
         // A guest that a fault has go on for ever is wrong soon, and leaves no thread behind.
         let ends = setup.limits.timeout.unwrap_or(Duration::from_secs(15));
-        let limits = (fault.limits)(setup.limits.clone().timeout(ends));
+        let limits = (fault.limits)(setup.limits.timeout(ends));
         if setup.protocol != Protocol::Package {
             let mut setup = setup.clone();
             setup.limits = limits;

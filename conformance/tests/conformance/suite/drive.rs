@@ -104,7 +104,7 @@ pub(super) fn observe(
     limits: &Limits,
 ) -> Result<Observation, Error> {
     let mut observation = Observation::default();
-    let handler = match Handler::with_imports(backend, &driven.wasm, imports, limits.clone()) {
+    let handler = match Handler::with_imports(backend, &driven.wasm, imports, *limits) {
         Ok(handler) => handler,
         Err(error) => {
             observation.load = Some(error.kind().clone());

@@ -211,7 +211,7 @@ impl<'a, T: 'static> Caller<'a, T> {
         })?;
         let address = self.call(allocator, (length,))?;
         if address == 0 && length != 0 {
-            return Err(ErrorKind::Allocation { length }.into());
+            return Err(ErrorKind::Allocation { length: length.into() }.into());
         }
         self.bytes_mut("result", address, length)?.copy_from_slice(bytes);
         Ok((address, length))

@@ -33,7 +33,7 @@ pub const ENGINE_STACK: usize = 16 * (STACK as usize + MAX_FRAME_HEIGHT as usize
 ///
 /// Limits on memory, time, fuel and the stack are put into a module's code before an engine gets it. Where there is none
 /// of them ([`Limits::unlimited`]) nothing is put in.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Limits {
     /// Bytes that the memory may have, in whole pages of 64 KiB; 256 MiB by default. More than 4 GiB mean 4 GiB. A module
@@ -82,48 +82,56 @@ impl Limits {
     }
 
     /// These limits with another one for memory, in bytes.
+    #[must_use]
     pub fn memory(mut self, bytes: impl Into<Option<u64>>) -> Self {
         self.memory = bytes.into();
         self
     }
 
     /// These limits with another one for the time of a call.
+    #[must_use]
     pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.timeout = timeout.into();
         self
     }
 
     /// These limits with another one for the fuel of a call.
+    #[must_use]
     pub fn fuel(mut self, fuel: impl Into<Option<u64>>) -> Self {
         self.fuel = fuel.into();
         self
     }
 
     /// These limits with another one for the height of the stack.
+    #[must_use]
     pub fn stack(mut self, height: impl Into<Option<u32>>) -> Self {
         self.stack = height.into();
         self
     }
 
     /// These limits with another one for the elements of a table.
+    #[must_use]
     pub fn table_elements(mut self, elements: u64) -> Self {
         self.table_elements = elements;
         self
     }
 
     /// These limits with another maximum for modules, in bytes.
+    #[must_use]
     pub fn max_module(mut self, bytes: u64) -> Self {
         self.max_module = bytes;
         self
     }
 
     /// These limits with another maximum for inputs, in bytes.
+    #[must_use]
     pub fn max_input(mut self, bytes: u64) -> Self {
         self.max_input = bytes;
         self
     }
 
     /// These limits with another maximum for outputs, in bytes.
+    #[must_use]
     pub fn max_output(mut self, bytes: u64) -> Self {
         self.max_output = bytes;
         self

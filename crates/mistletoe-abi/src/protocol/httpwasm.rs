@@ -82,7 +82,7 @@ impl Exchange {
             read: 0,
             delimiter,
             output: Output::default(),
-            limits: limits.clone(),
+            limits: *limits,
             malloc: None,
             given: Vec::new(),
         }

@@ -74,7 +74,7 @@ pub enum Value {
     /// A string.
     String(String),
     /// A sequence.
-    Sequence(Vec<Value>),
+    Sequence(Vec<Self>),
     /// A mapping.
     Mapping(Mapping),
 }
@@ -141,8 +141,8 @@ impl From<String> for Value {
     }
 }
 
-impl From<Vec<Value>> for Value {
-    fn from(items: Vec<Value>) -> Self {
+impl From<Vec<Self>> for Value {
+    fn from(items: Vec<Self>) -> Self {
         Self::Sequence(items)
     }
 }
@@ -330,7 +330,7 @@ pub(super) enum Emit<'a> {
     Mapping(&'a Mapping),
     Text(&'a str),
     Texts(&'a [(String, String)]),
-    Fields(&'a [(&'a str, Emit<'a>)]),
+    Fields(&'a [(&'a str, Self)]),
 }
 
 impl Emit<'_> {

@@ -12,7 +12,7 @@ use crate::measured::Row;
 pub(super) fn cache() -> (TempDir, Cache) {
     let folder = tempfile::tempdir().expect("a folder");
     let cache = Cache::open(folder.path().join("cache")).expect("a cache");
-    let cache = cache.on_problem(|problem| panic!("{problem}: {}", problem.source));
+    let cache = cache.on_error(|error| panic!("{error}: {}", error.source));
     (folder, cache)
 }
 

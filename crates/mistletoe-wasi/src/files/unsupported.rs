@@ -1,4 +1,4 @@
-//! In place of `dirs.rs` where no directory can be granted: types without a value, so that nothing is ever opened.
+//! Where no directory can be granted: types without a value, so that nothing is ever opened.
 
 use std::io;
 use std::path::Path;

@@ -23,7 +23,7 @@ pub const STEPS: u32 = 16;
 
 /// What was noted in one session.
 #[derive(Debug, Default)]
-pub(crate) struct Watch {
+pub(crate) struct Trace {
     lines: String,
     rest: crc32fast::Hasher,
     notes: u32,
@@ -32,7 +32,7 @@ pub(crate) struct Watch {
     depth: u32,
 }
 
-impl Watch {
+impl Trace {
     fn note(&mut self, what: &'static str, values: &[u64]) -> Result<(), &'static str> {
         self.notes += 1;
         if self.notes <= LINES {
@@ -65,63 +65,63 @@ type At<'a, 'b> = &'a mut Caller<'b, State>;
 /// Offers all of them.
 pub(crate) fn add_to(imports: &mut Imports<State>) {
     imports
-        .func("fuzz", "result", |caller: At<'_, '_>, value: u64| watch(caller).note("result", &[value]))
+        .func("fuzz", "result", |caller: At<'_, '_>, value: u64| trace(caller).note("result", &[value]))
         // Size and checksum of the whole memory.
         .func("fuzz", "state", |caller: At<'_, '_>| {
-            let watch = watch(caller);
-            watch.looks += 1;
-            let sum = if watch.looks <= LOOKS { crc32fast::hash(caller.memory()) } else { 0 };
+            let trace = trace(caller);
+            trace.looks += 1;
+            let sum = if trace.looks <= LOOKS { crc32fast::hash(caller.memory()) } else { 0 };
             let size = caller.memory().len() as u64;
-            self::watch(caller).note("state", &[size, sum.into()])
+            self::trace(caller).note("state", &[size, sum.into()])
         })
         // Calls the guest's `step-N`, though not without end: how deep such calls are.
         .func("fuzz", "back", |caller: At<'_, '_>, step: u32| -> Result<u32> {
             let Ok(step) = caller.get_func::<(), ()>(&format!("step-{}", step % STEPS)) else { return Ok(0) };
             let (calls, depth) = CALLS_BACK;
-            let watch = watch(caller);
-            if watch.back == calls || watch.depth == depth {
+            let trace = trace(caller);
+            if trace.back == calls || trace.depth == depth {
                 return Ok(u32::MAX);
             }
-            watch.back += 1;
-            watch.depth += 1;
+            trace.back += 1;
+            trace.depth += 1;
             let result = caller.call(&step, ());
-            let watch = self::watch(caller);
-            watch.depth -= 1;
-            result.map(|()| watch.depth)
+            let trace = self::trace(caller);
+            trace.depth -= 1;
+            result.map(|()| trace.depth)
         })
         .func("fuzz", "mix", |caller: At<'_, '_>, a: u32, b: u64| {
             let mixed = b.rotate_left(a) ^ u64::from(a);
-            watch(caller).note("mix", &[a.into(), b]).map(|()| mixed)
+            trace(caller).note("mix", &[a.into(), b]).map(|()| mixed)
         })
         // Of bits, so that no machine has a say in what a NaN looks like.
         .func("fuzz", "float", |caller: At<'_, '_>, a: f32, b: f64| {
             let (a, b) = (u64::from(a.to_bits()), b.to_bits());
-            watch(caller).note("float", &[a, b]).map(|()| f64::from_bits(a ^ b))
+            trace(caller).note("float", &[a, b]).map(|()| f64::from_bits(a ^ b))
         })
         .func("fuzz", "many", |caller: At<'_, '_>, a: u32, b: u64, c: f32, d: f64, e: u32, f: u64| {
-            watch(caller)
+            trace(caller)
                 .note("many", &[a.into(), b, c.to_bits().into(), d.to_bits(), e.into(), f])
                 .map(|()| (e, f, c, d))
         })
         .func("fuzz", "peek", |caller: At<'_, '_>, address: u32| {
             let byte = caller.memory().get(address as usize).map_or(u32::MAX, |byte| u32::from(*byte));
-            watch(caller).note("peek", &[address.into(), byte.into()]).map(|()| byte)
+            trace(caller).note("peek", &[address.into(), byte.into()]).map(|()| byte)
         })
         .func("fuzz", "poke", |caller: At<'_, '_>, address: u32, byte: u32| {
             if let Some(place) = caller.memory_mut().get_mut(address as usize) {
                 *place = byte as u8;
             }
-            watch(caller).note("poke", &[address.into(), byte.into()])
+            trace(caller).note("poke", &[address.into(), byte.into()])
         })
         // Ends the guest for one number in 16, with both in the error's message.
         .func("fuzz", "deny", |caller: At<'_, '_>, number: u32, value: u64| -> Result<(), String> {
             if number % 16 == DENIED {
                 return Err(format!("denied: {number:x} {value:x}"));
             }
-            Ok(watch(caller).note("deny", &[number.into(), value])?)
+            Ok(trace(caller).note("deny", &[number.into(), value])?)
         });
 }
 
-fn watch<'a>(caller: &'a mut Caller<'_, State>) -> &'a mut Watch {
-    &mut caller.state_mut().watch
+fn trace<'a>(caller: &'a mut Caller<'_, State>) -> &'a mut Trace {
+    &mut caller.state_mut().trace
 }

@@ -47,7 +47,7 @@ const STORE_16: u8 = 0x3b;
 const NEAR: u64 = 65_535;
 
 /// A module as wasmi gets it.
-pub(crate) struct Mended<'a> {
+pub(crate) struct Patched<'a> {
     pub(crate) bytes: Cow<'a, [u8]>,
     pub(crate) growth: Option<Growth>,
 }
@@ -61,12 +61,12 @@ pub(crate) struct Growth {
 }
 
 /// The module with all changes.
-pub(crate) fn mended(module: &[u8]) -> Mended<'_> {
-    let unchanged = Mended { bytes: Cow::Borrowed(module), growth: None };
+pub(crate) fn patch(module: &[u8]) -> Patched<'_> {
+    let unchanged = Patched { bytes: Cow::Borrowed(module), growth: None };
     // What cannot be read is the engine's to refuse.
     let Ok(sections) = Sections::read(module) else { return unchanged };
     match sections.rewritten() {
-        Ok(Some((bytes, growth))) => Mended { bytes: Cow::Owned(bytes), growth },
+        Ok(Some((bytes, growth))) => Patched { bytes: Cow::Owned(bytes), growth },
         _ => unchanged,
     }
 }
@@ -316,7 +316,7 @@ mod tests {
     /// The same without and with the changes.
     fn operators(wat: &str) -> (Vec<String>, Vec<String>) {
         let module = wat::parse_str(wat).expect("a module");
-        (operators_of(&module), operators_of(&mended(&module).bytes))
+        (operators_of(&module), operators_of(&patch(&module).bytes))
     }
 
     #[test]
@@ -350,7 +350,7 @@ mod tests {
                   (data "x"))"#
             );
             let module = wat::parse_str(text).expect("a module");
-            let Mended { bytes, growth } = mended(&module);
+            let Patched { bytes, growth } = patch(&module);
             let growth = growth.expect("it grows");
             assert_eq!(growth.calls, "grow 1");
             assert_eq!(growth.tables.join(" "), if tables.is_empty() { "" } else { "grow 3 grow 4" });
@@ -365,6 +365,6 @@ mod tests {
         let module = wat::parse_str(
             "(module (func (param i32) (result i32) (select (local.get 0) (i32.const 1) (local.get 0))))",
         );
-        assert!(matches!(mended(&module.expect("a module")).bytes, Cow::Borrowed(_)));
+        assert!(matches!(patch(&module.expect("a module")).bytes, Cow::Borrowed(_)));
     }
 }
