@@ -4,8 +4,8 @@ use wasmparser::WasmFeatures;
 
 /// The WebAssembly features that guests may use, by the names of their proposals. All else is refused.
 ///
-/// These are WebAssembly 2.0, whole, and extended constant expressions of 3.0. A backend may lack some of them: see
-/// [`Backend::supports`].
+/// These are WebAssembly 2.0, whole, and extended constant expressions of 3.0. An engine may lack some of them: see
+/// [`without`](crate::without).
 pub const FEATURES: [&str; 8] = [
     "mutable-global",
     "nontrapping-float-to-int-conversions",
@@ -28,7 +28,7 @@ pub(crate) const ALLOWED: WasmFeatures = WasmFeatures::MVP
     .union(WasmFeatures::SIMD)
     .union(WasmFeatures::EXTENDED_CONST);
 
-/// A part of [`FEATURES`] that an engine may lack: see [`Backend::supports`].
+/// A part of [`FEATURES`] that an engine may lack: see [`without`](crate::without).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Feature {
@@ -44,7 +44,7 @@ impl Feature {
     /// All of them.
     pub const ALL: [Self; 3] = [Self::Simd, Self::ReferenceTypes, Self::Externref];
 
-    /// The name that [`UnsupportedFeature`](ErrorKind::UnsupportedFeature) gives it.
+    /// The name that [`UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature) gives it.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Simd => "simd",

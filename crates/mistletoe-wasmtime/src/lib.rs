@@ -29,7 +29,7 @@ use pool::{Engines, Pooled};
 ///
 /// Instances come from a pool with 32 places for each processor, 64 to 1,024, each of which takes 4 GiB of address space.
 /// An instance that it has no place for is made without it, only more slowly. Where the machine lets no program have so
-/// much address space, there is no pool, and [`notice`](Backend::notice) says so.
+/// much address space, there is no pool, and [`warning`](Backend::warning) says so.
 #[derive(Clone)]
 pub struct Wasmtime {
     engines: Engines,

@@ -37,7 +37,7 @@ pub const ENGINE_STACK: usize = 16 * (STACK as usize + MAX_FRAME_HEIGHT as usize
 #[non_exhaustive]
 pub struct Limits {
     /// Bytes that the memory may have, in whole pages of 64 KiB; 256 MiB by default. More than 4 GiB mean 4 GiB. A module
-    /// that starts with more is refused with [`TooMuchMemory`](crate::ErrorKind::TooMuchMemory), and `memory.grow` beyond
+    /// that starts with more is refused with [`TooMuchMemory`](crate::module::ErrorKind::TooMuchMemory), and `memory.grow` beyond
     /// answers -1.
     pub memory: Option<u64>,
     /// How long a call may take; 10 seconds by default. Then the guest is ended with
@@ -53,10 +53,10 @@ pub struct Limits {
     /// recursion, at a depth of the engine's.
     pub stack: Option<u32>,
     /// Elements that a table may have, 1,000,000 by default and at most. A module that starts with more is refused with
-    /// [`TooMany`](crate::ErrorKind::TooMany), and `table.grow` beyond answers -1.
+    /// [`TooMany`](crate::module::ErrorKind::TooMany), and `table.grow` beyond answers -1.
     pub table_elements: u64,
     /// Length in bytes that a module may have; 256 MiB by default. A longer one is refused with
-    /// [`TooLarge`](crate::ErrorKind::TooLarge), before it is read.
+    /// [`TooLarge`](crate::module::ErrorKind::TooLarge), before it is read.
     pub max_module: u64,
     /// Length in bytes that an input may have; 64 MiB by default. A longer one is
     /// [`TooLong`](crate::ErrorKind::TooLong), and the session goes on.
