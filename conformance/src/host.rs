@@ -3,9 +3,10 @@
 //! A backend is all that a user of this suite has to bring: [`AnyBackend`] is a [`Host`]. The traits are here so that the
 //! suite can be tried on hosts that do things wrong.
 
+use mistletoe_abi::protocol::HttpWasm;
 use mistletoe_abi::{
-    AnyBackend, AnyPackage, AnySession, Backend, Command, CommandSession, Error, Handler, HandlerSession, Operation,
-    Result,
+    AnyBackend, AnyCommand, AnyCommandSession, AnyHandler, AnyHandlerSession, AnyPackage, AnySession, Backend, Command,
+    CommandSession, Error, Handler, HandlerSession, Operation, Result,
 };
 
 use crate::setup::{Protocol, Setup, State};
@@ -123,7 +124,11 @@ impl Host for AnyBackend {
     fn load(&self, wasm: &[u8], setup: &Setup) -> Result<Box<dyn HostPackage>> {
         match setup.protocol {
             Protocol::Package => Ok(Box::new(AnyPackage::with_imports(self, wasm, &setup.imports, setup.limits)?)),
-            _ => load_other(self, wasm, setup),
+            Protocol::Command => Ok(Box::new(AnyCommand::with_imports(self, wasm, &setup.imports, setup.limits)?)),
+            _ => {
+                let protocol = HttpWasm { delimiter: setup.delimiter };
+                Ok(Box::new(AnyHandler::with_protocol(protocol, self, wasm, &setup.imports, setup.limits)?))
+            }
         }
     }
 }
@@ -160,72 +165,88 @@ impl HostSession for AnySession<State> {
     }
 }
 
-impl<B: Backend> HostPackage for Handler<B, State> {
-    fn open(&self, state: State) -> Result<Box<dyn HostSession>> {
-        Ok(Box::new(Requests { session: self.session_with(state)?, streams: Default::default() }))
-    }
-}
-
 /// A plugin's session, with what it wrote last.
-struct Requests<B: Backend> {
-    session: HandlerSession<B, State>,
+struct Requests<S> {
+    session: S,
     streams: (String, String),
 }
 
-impl<B: Backend> HostSession for Requests<B> {
-    fn request(&mut self, input: &str) -> Result<()> {
-        let result = self.session.run(input.as_bytes());
-        let (output, result) = match result {
-            Ok(output) => (output, Ok(())),
-            Err(error) => (self.session.unfinished(), Err(error)),
-        };
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        self.streams = (text(&output.stdout), text(&output.stderr));
-        result
-    }
+/// The same for handlers of one backend and of any.
+macro_rules! handler {
+    ([$($generics:tt)*] $handler:ty, $session:ty) => {
+        impl<$($generics)*> HostPackage for $handler {
+            fn open(&self, state: State) -> Result<Box<dyn HostSession>> {
+                Ok(Box::new(Requests { session: self.session_with(state)?, streams: Default::default() }))
+            }
+        }
 
-    fn streams(&mut self) -> (String, String) {
-        std::mem::take(&mut self.streams)
-    }
+        impl<$($generics)*> HostSession for Requests<$session> {
+            fn request(&mut self, input: &str) -> Result<()> {
+                let result = self.session.run(input.as_bytes());
+                let (output, result) = match result {
+                    Ok(output) => (output, Ok(())),
+                    Err(error) => (self.session.unfinished(), Err(error)),
+                };
+                let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+                self.streams = (text(&output.stdout), text(&output.stderr));
+                result
+            }
 
-    fn state_mut(&mut self) -> Option<&mut State> {
-        Some(self.session.state_mut())
-    }
+            fn streams(&mut self) -> (String, String) {
+                std::mem::take(&mut self.streams)
+            }
 
-    fn fault(&self) -> Option<Error> {
-        self.session.fault().cloned()
-    }
+            fn state_mut(&mut self) -> Option<&mut State> {
+                Some(self.session.state_mut())
+            }
 
-    fn fuel(&mut self) -> Option<u64> {
-        self.session.fuel_used().ok().flatten()
-    }
+            fn fault(&self) -> Option<Error> {
+                self.session.fault().cloned()
+            }
+
+            fn fuel(&mut self) -> Option<u64> {
+                self.session.fuel_used().ok().flatten()
+            }
+        }
+    };
 }
 
-impl<B: Backend> HostPackage for Command<B, State> {
-    fn open(&self, state: State) -> Result<Box<dyn HostSession>> {
-        Ok(Box::new(Run { session: Some(self.session_with(state)?), state: None }))
-    }
-}
+handler!([B: Backend] Handler<B, State>, HandlerSession<B, State>);
+handler!([] AnyHandler<State>, AnyHandlerSession<State>);
 
 /// A command before it runs, and its state afterwards.
-struct Run<B: Backend> {
-    session: Option<CommandSession<B, State>>,
+struct Run<S> {
+    session: Option<S>,
     state: Option<State>,
 }
 
-impl<B: Backend> HostSession for Run<B> {
-    fn start(&mut self) -> Result<u32> {
-        let session = self.session.take().ok_or_else(no_such_call)?;
-        let (result, state) = session.run();
-        self.state = Some(state);
-        result
-    }
+/// The same for commands of one backend and of any.
+macro_rules! command {
+    ([$($generics:tt)*] $command:ty, $session:ty) => {
+        impl<$($generics)*> HostPackage for $command {
+            fn open(&self, state: State) -> Result<Box<dyn HostSession>> {
+                Ok(Box::new(Run { session: Some(self.session_with(state)?), state: None }))
+            }
+        }
 
-    fn state_mut(&mut self) -> Option<&mut State> {
-        self.state.as_mut()
-    }
+        impl<$($generics)*> HostSession for Run<$session> {
+            fn start(&mut self) -> Result<u32> {
+                let session = self.session.take().ok_or_else(no_such_call)?;
+                let (result, state) = session.run();
+                self.state = Some(state);
+                result
+            }
 
-    fn fault(&self) -> Option<Error> {
-        None
-    }
+            fn state_mut(&mut self) -> Option<&mut State> {
+                self.state.as_mut()
+            }
+
+            fn fault(&self) -> Option<Error> {
+                None
+            }
+        }
+    };
 }
+
+command!([B: Backend] Command<B, State>, CommandSession<B, State>);
+command!([] AnyCommand<State>, AnyCommandSession<State>);

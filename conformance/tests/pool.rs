@@ -86,7 +86,7 @@ fn package<B: Backend, T: Send + 'static>(backend: &B, text: &str) -> Package<B,
 }
 
 /// A pool that does not wait, and what lives of its sessions.
-fn pool<B: Backend>(backend: &B, limit: usize) -> (Pool<B, State>, Arc<Living>) {
+fn pool<B: Backend>(backend: &B, limit: usize) -> (Pool<Package<B, State>>, Arc<Living>) {
     let living = Arc::new(Living::default());
     let state = {
         let living = living.clone();
@@ -95,11 +95,11 @@ fn pool<B: Backend>(backend: &B, limit: usize) -> (Pool<B, State>, Arc<Living>) 
     (Pool::with_state(&package(backend, PACKAGE), limit, state).wait(Duration::ZERO), living)
 }
 
-fn session<B: Backend, M: Mode>(pool: &Pool<B, State, M>) -> PooledSession<B, State, M> {
+fn session<B: Backend, M: Mode>(pool: &Pool<Package<B, State>, M>) -> PooledSession<Package<B, State>, M> {
     pool.session().expect("a session")
 }
 
-fn answer<B: Backend, M: Mode>(pool: &Pool<B, State, M>, input: &str) -> String {
+fn answer<B: Backend, M: Mode>(pool: &Pool<Package<B, State>, M>, input: &str) -> String {
     pool.generate(input).expect("an answer")
 }
 
@@ -112,7 +112,7 @@ fn exhausted<T>(result: Result<T>) -> (u64, Duration) {
 }
 
 /// Until so many callers wait.
-fn until_waiting<B: Backend, M: Mode>(pool: &Pool<B, State, M>, callers: usize) {
+fn until_waiting<B: Backend, M: Mode>(pool: &Pool<Package<B, State>, M>, callers: usize) {
     while pool.waiting() != callers {
         thread::yield_now();
     }
@@ -140,7 +140,7 @@ macro_rules! where_sessions_move {
 
 #[test]
 fn no_more_sessions_are_in_use_than_the_limit() {
-    fn test<B: Backend, M: Mode>(pool: &Pool<B, State, M>, living: &Living) {
+    fn test<B: Backend, M: Mode>(pool: &Pool<Package<B, State>, M>, living: &Living) {
         let mut sessions: Vec<_> = (0..3).map(|_| session(pool)).collect();
         assert_eq!((pool.in_use(), living.now()), (3, 3));
         assert_eq!(exhausted(pool.session()), (3, Duration::ZERO));
@@ -382,7 +382,7 @@ fn who_gives_up_leaves_the_line() {
 }
 
 /// Has eight threads make so many calls each of a pool with three places.
-fn crowd<B: Backend, M: Mode>(pool: impl Fn() -> Pool<B, State, M> + Sync, calls: usize) {
+fn crowd<B: Backend, M: Mode>(pool: impl Fn() -> Pool<Package<B, State>, M> + Sync, calls: usize) {
     thread::scope(|scope| {
         for caller in 0..8 {
             let pool = &pool;

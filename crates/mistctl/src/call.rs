@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::path::Path;
 
-use mistletoe::Handler;
+use mistletoe::AnyHandler;
+use mistletoe::protocol::HttpWasm;
 use mistletoe::wasi::{self, Wasi};
 
 use crate::cli::Call;
@@ -19,10 +20,10 @@ pub(crate) fn run(arguments: &Call) -> Result<(), Failure> {
     let handler = deadline::compiling(&arguments.module, &arguments.limits, || {
         let wasm = files::assembled(&arguments.module, file)?;
         let (imports, limits) = (wasi::imports::<Wasi>(), arguments.limits.get());
-        Handler::with_imports(&arguments.backend.start()?, &wasm, &imports, limits).map_err(in_module)
+        let protocol = HttpWasm { delimiter: arguments.delimiter };
+        AnyHandler::with_protocol(protocol, &arguments.backend.start()?, &wasm, &imports, limits).map_err(in_module)
     })?;
     let environment = arguments.env.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-    let handler = handler.delimiter(arguments.delimiter);
     let mut session = handler.session_with(log::wasi().env(environment).build()).map_err(in_module)?;
     let (output, result) = match session.run(&input) {
         Ok(output) => (output, Ok(())),

@@ -7,7 +7,7 @@ use mistletoe::documents::yaml::{self, Mapping, Value};
 use mistletoe::module::{self, Inspection, Interface};
 use mistletoe::types::{ExternType, Import, Problem};
 use mistletoe::wasi::{self, Wasi};
-use mistletoe::{AnyBackend, AnyPackage, Command, Error, ErrorKind, Handler, Imports};
+use mistletoe::{AnyCommand, AnyHandler, AnyPackage, Error, ErrorKind, Imports};
 use serde_json::json;
 
 use crate::cli::{Inspect, ListFormat};
@@ -90,12 +90,8 @@ fn spoken(interface: &Interface, offered: &Imports<Wasi>) -> (Vec<&'static str>,
     // Whether there is something in it that is this interface's alone, and what is wrong.
     let interfaces = [
         (PACKAGE, named("__mistletoe_"), AnyPackage::problems(interface, offered)),
-        (
-            "plugin",
-            imports_from("httpwasm") || exports("run"),
-            Handler::<AnyBackend, Wasi>::problems(interface, offered),
-        ),
-        ("command", exports("_start"), Command::<AnyBackend, Wasi>::problems(interface, offered)),
+        ("plugin", imports_from("httpwasm") || exports("run"), AnyHandler::problems(interface, offered)),
+        ("command", exports("_start"), AnyCommand::problems(interface, offered)),
     ];
     let spoken: Vec<_> = interfaces.iter().filter(|(_, _, problems)| problems.is_empty()).collect();
     if !spoken.is_empty() {

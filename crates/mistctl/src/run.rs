@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal as _, Write};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use mistletoe::Command;
+use mistletoe::AnyCommand;
 use mistletoe::wasi::{self, Clock, Errno, OutputStream, Random, Wasi};
 
 use crate::cli::{Grant, Run};
@@ -19,7 +19,8 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
     let limits = arguments.limits.get();
     let command = deadline::compiling(&arguments.module, &arguments.limits, || {
         let wasm = files::assembled(&arguments.module, file)?;
-        Command::with_imports(&arguments.backend.start()?, &wasm, &wasi::imports::<Wasi>(), limits).map_err(in_module)
+        AnyCommand::with_imports(&arguments.backend.start()?, &wasm, &wasi::imports::<Wasi>(), limits)
+            .map_err(in_module)
     })?;
     let lost = Lost::default();
     let session = command.session_with(grants(arguments, limits.max_output, &lost)?);

@@ -1,11 +1,10 @@
 //! A backend chosen at run time.
 //!
-//! [`AnyBackend`] is a [`Backend`] as any other, at the price of one virtual call for each call into the guest: a
-//! `Handler<AnyBackend>` or a `Command<AnyBackend>` is one whose engine is not known when the program is built.
+//! [`AnyBackend`] is a [`Backend`] as any other, at the price of a virtual call for each call into the guest: a
+//! `Program<P, AnyBackend>` is one whose engine is not known when the host program is built.
 //!
-//! For packages there is [`AnyPackage`], which erases the engine's type once per session: a call of
-//! [`AnySession::generate`] costs one virtual call more than [`Session::generate`], however many calls it makes into the
-//! guest.
+//! [`AnyProgram`] does the same at a lower price for the protocols of this crate: it erases the engine's type once per
+//! session, so that a request costs one virtual call more, however many calls it makes into the guest.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -17,13 +16,12 @@ use crate::backend::{Artifact, Backend, Instance, Keep};
 #[cfg(feature = "cache")]
 use crate::cache::{Cache, Cached};
 use crate::erased::{AnyFunc, DynInstance};
-use crate::error::{Error, Result};
+use crate::error::{Error, Operation, Result};
 use crate::host::{HostFunc, Imports, StoreData};
 use crate::limits::Limits;
 use crate::module::{Feature, Interface, ModuleSource};
-use crate::package::{Package, Session};
-use crate::program::Checked;
-use crate::protocol::package::problems;
+use crate::program::{self, Checked, Program, ProgramSession};
+use crate::protocol::{HttpWasm, PackageInterface, Protocol, WasiCommand};
 use crate::types::{FuncType, Problem};
 
 /// Any [`Backend`].
@@ -45,15 +43,15 @@ pub struct AnyInstance(Box<dyn DynInstance>);
 /// A function of an [`AnyInstance`].
 pub struct AnyInstanceFunc(AnyFunc);
 
-/// A [`Package`] compiled for any backend.
-pub struct AnyPackage<T = ()> {
-    package: Arc<dyn DynPackage>,
+/// A [`Program`] compiled for any backend.
+pub struct AnyProgram<P: Protocol, T = ()> {
+    program: Arc<dyn DynProgram<P>>,
     state: PhantomData<fn(T) -> T>,
 }
 
-/// A [`Session`] of a package on any backend. It stays on its thread, since one engine's instances must.
-pub struct AnySession<T = ()> {
-    session: Box<dyn DynSession>,
+/// A [`ProgramSession`] on any backend. It stays on its thread, since one engine's instances must.
+pub struct AnyProgramSession<P: Protocol, T = ()> {
+    session: Box<dyn DynSession<P>>,
     state: PhantomData<Cell<T>>,
 }
 
@@ -65,7 +63,9 @@ trait DynBackend: Any + Send + Sync {
     fn warning(&self) -> Option<String>;
     fn supports(&self, feature: Feature) -> bool;
     fn compile(&self, source: &ModuleSource<'_>, imports: &[HostFunc]) -> Result<AnyModule>;
-    fn package(&self, checked: Checked<'_>) -> Result<Arc<dyn DynPackage>>;
+    fn package(&self, checked: Checked<'_, PackageInterface>) -> Result<Arc<dyn DynProgram<PackageInterface>>>;
+    fn handler(&self, checked: Checked<'_, HttpWasm>) -> Result<Arc<dyn DynProgram<HttpWasm>>>;
+    fn command(&self, checked: Checked<'_, WasiCommand>) -> Result<Arc<dyn DynProgram<WasiCommand>>>;
     fn compatibility_key(&self) -> Option<String>;
     fn deserialize(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<AnyModule>;
 }
@@ -76,17 +76,17 @@ trait DynModule: Send + Sync {
     fn instantiate(&self, data: StoreData) -> Result<AnyInstance>;
 }
 
-/// Without the type of the state: [`AnyPackage`] has it.
-trait DynPackage: Send + Sync {
+/// Without the type of the state: [`AnyProgram`] has it.
+pub(crate) trait DynProgram<P: Protocol>: Send + Sync {
     fn interface(&self) -> &Interface;
-    fn with_limits(&self, limits: Limits) -> Result<Arc<dyn DynPackage>>;
-    fn session(&self, state: Box<dyn Any + Send>) -> Result<Box<dyn DynSession>>;
+    fn with_limits(&self, limits: Limits) -> Result<Arc<dyn DynProgram<P>>>;
+    fn session(&self, state: Box<dyn Any + Send>) -> Result<Box<dyn DynSession<P>>>;
 }
 
-trait DynSession {
-    fn info(&mut self) -> Result<String>;
-    fn generate(&mut self, input: &str) -> Result<String>;
-    fn generate_with(&mut self, input: &str, read: &mut dyn FnMut(&str)) -> Result<()>;
+pub(crate) trait DynSession<P: Protocol> {
+    /// Copies the answer on this side of the virtual call.
+    fn call(&mut self, request: P::Request<'_>) -> Result<P::Output>;
+    fn call_with(&mut self, request: P::Request<'_>, respond: &mut dyn FnMut(P::Response<'_>)) -> Result<()>;
     fn fault(&self) -> Option<&Error>;
     fn fuel_used(&mut self) -> Result<Option<u64>>;
     fn data(&self) -> &StoreData;
@@ -116,8 +116,16 @@ impl<B: Backend> DynBackend for B {
         Ok(AnyModule(Arc::new(Compiled { module: Backend::compile(self, source, imports)?, backend: self.clone() })))
     }
 
-    fn package(&self, checked: Checked<'_>) -> Result<Arc<dyn DynPackage>> {
-        Ok(Arc::new(Package::<B>::compile(self, checked)?))
+    fn package(&self, checked: Checked<'_, PackageInterface>) -> Result<Arc<dyn DynProgram<PackageInterface>>> {
+        Ok(Arc::new(Program::<_, _>::compile(self, checked)?))
+    }
+
+    fn handler(&self, checked: Checked<'_, HttpWasm>) -> Result<Arc<dyn DynProgram<HttpWasm>>> {
+        Ok(Arc::new(Program::<_, _>::compile(self, checked)?))
+    }
+
+    fn command(&self, checked: Checked<'_, WasiCommand>) -> Result<Arc<dyn DynProgram<WasiCommand>>> {
+        Ok(Arc::new(Program::<_, _>::compile(self, checked)?))
     }
 
     fn compatibility_key(&self) -> Option<String> {
@@ -146,31 +154,27 @@ impl<B: Backend> DynModule for Compiled<B> {
     }
 }
 
-impl<B: Backend> DynPackage for Package<B> {
-    fn with_limits(&self, limits: Limits) -> Result<Arc<dyn DynPackage>> {
-        Ok(Arc::new(self.with_limits(limits)?))
-    }
-
+impl<P: Protocol, B: Backend> DynProgram<P> for Program<P, B> {
     fn interface(&self) -> &Interface {
         self.interface()
     }
 
-    fn session(&self, state: Box<dyn Any + Send>) -> Result<Box<dyn DynSession>> {
+    fn with_limits(&self, limits: Limits) -> Result<Arc<dyn DynProgram<P>>> {
+        Ok(Arc::new(self.with_limits(limits)?))
+    }
+
+    fn session(&self, state: Box<dyn Any + Send>) -> Result<Box<dyn DynSession<P>>> {
         Ok(Box::new(self.open(state)?))
     }
 }
 
-impl<B: Backend> DynSession for Session<B> {
-    fn info(&mut self) -> Result<String> {
-        self.info()
+impl<P: Protocol, B: Backend> DynSession<P> for ProgramSession<P, B> {
+    fn call(&mut self, request: P::Request<'_>) -> Result<P::Output> {
+        self.call(request)
     }
 
-    fn generate(&mut self, input: &str) -> Result<String> {
-        self.generate(input)
-    }
-
-    fn generate_with(&mut self, input: &str, read: &mut dyn FnMut(&str)) -> Result<()> {
-        self.generate_with(input, read)
+    fn call_with(&mut self, request: P::Request<'_>, respond: &mut dyn FnMut(P::Response<'_>)) -> Result<()> {
+        self.call_with(request, respond)
     }
 
     fn fault(&self) -> Option<&Error> {
@@ -304,144 +308,180 @@ impl Instance for AnyInstance {
     }
 }
 
-impl AnyPackage {
-    /// See [`Package::new`].
+impl<P: Protocol + Default> AnyProgram<P> {
+    /// See [`Program::new`].
     ///
     /// # Errors
     ///
-    /// As [`Package::new`].
+    /// As [`Program::new`].
     pub fn new(backend: &AnyBackend, wasm: &[u8]) -> Result<Self> {
         Self::with_imports(backend, wasm, &Imports::new(), Limits::default())
     }
 }
 
-impl<T: Send + 'static> AnyPackage<T> {
-    /// See [`Package::with_imports`].
+impl<P: Protocol + Default, T: Send + 'static> AnyProgram<P, T> {
+    /// See [`Program::with_imports`].
     ///
     /// # Errors
     ///
-    /// As [`Package::with_imports`].
+    /// As [`Program::with_imports`].
     pub fn with_imports(backend: &AnyBackend, wasm: &[u8], imports: &Imports<T>, limits: Limits) -> Result<Self> {
-        let package = backend.backend.package(Checked::new(wasm, problems, |_| (), imports, limits)?)?;
-        Ok(Self { package, state: PhantomData })
+        Self::with_protocol(P::default(), backend, wasm, imports, limits)
     }
 
-    /// Everything in which a module is no package that `imports` are enough for; empty if it is one.
+    /// See [`Program::problems`].
     pub fn problems(interface: &Interface, imports: &Imports<T>) -> Vec<Problem> {
-        Checked::problems(interface, problems, |_| (), imports).1
+        program::problems(&P::default(), interface, imports).1
+    }
+}
+
+impl<P: Protocol, T: Send + 'static> AnyProgram<P, T> {
+    /// See [`Program::with_protocol`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::with_protocol`].
+    pub fn with_protocol(
+        protocol: P,
+        backend: &AnyBackend,
+        wasm: &[u8],
+        imports: &Imports<T>,
+        limits: Limits,
+    ) -> Result<Self> {
+        let program = compile(backend, Checked::new(protocol, wasm, imports, limits)?)?;
+        Ok(Self { program, state: PhantomData })
     }
 
-    /// See [`Package::interface`].
+    /// What the module imports and exports.
     pub fn interface(&self) -> &Interface {
-        self.package.interface()
+        self.program.interface()
     }
 
-    /// See [`Package::with_limits`].
+    /// See [`Program::with_limits`].
     ///
     /// # Errors
     ///
-    /// As [`Package::with_limits`].
+    /// As [`Program::with_limits`].
     pub fn with_limits(&self, limits: Limits) -> Result<Self> {
-        Ok(Self { package: self.package.with_limits(limits)?, state: PhantomData })
+        Ok(Self { program: self.program.with_limits(limits)?, state: PhantomData })
     }
 
-    /// See [`Package::session`].
+    /// See [`Program::session`].
     ///
     /// # Errors
     ///
-    /// As [`Package::session`].
-    pub fn session(&self) -> Result<AnySession<T>>
+    /// As [`Program::session`].
+    pub fn session(&self) -> Result<AnyProgramSession<P, T>>
     where
         T: Default,
     {
         self.session_with(T::default())
     }
 
-    /// See [`Package::session_with`].
+    /// See [`Program::session_with`].
     ///
     /// # Errors
     ///
-    /// As [`Package::session_with`].
-    pub fn session_with(&self, state: T) -> Result<AnySession<T>> {
-        Ok(AnySession { session: self.package.session(Box::new(state))?, state: PhantomData })
-    }
-
-    /// See [`Package::generate`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Package::generate`].
-    pub fn generate(&self, input: &str) -> Result<String>
-    where
-        T: Default,
-    {
-        self.session()?.generate(input)
+    /// As [`Program::session_with`].
+    pub fn session_with(&self, state: T) -> Result<AnyProgramSession<P, T>> {
+        Ok(AnyProgramSession { session: self.program.session(Box::new(state))?, state: PhantomData })
     }
 }
 
-impl<T: 'static> AnySession<T> {
-    /// See [`Session::info`].
+impl<P: Protocol, T: 'static> AnyProgramSession<P, T> {
+    /// See [`ProgramSession::call`].
     ///
     /// # Errors
     ///
-    /// As [`Session::info`].
-    pub fn info(&mut self) -> Result<String> {
-        self.session.info()
+    /// As [`ProgramSession::call`].
+    pub fn call(&mut self, request: P::Request<'_>) -> Result<P::Output> {
+        self.session.call(request)
     }
 
-    /// See [`Session::generate`].
+    /// See [`ProgramSession::call_with`].
     ///
     /// # Errors
     ///
-    /// As [`Session::generate`].
-    pub fn generate(&mut self, input: &str) -> Result<String> {
-        self.session.generate(input)
-    }
-
-    /// See [`Session::generate_with`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Session::generate`].
-    pub fn generate_with<R>(&mut self, input: &str, read: impl FnOnce(&str) -> R) -> Result<R> {
-        let mut read = Some(read);
+    /// As [`ProgramSession::call_with`].
+    pub fn call_with<R>(&mut self, request: P::Request<'_>, respond: impl FnOnce(P::Response<'_>) -> R) -> Result<R> {
+        let mut respond = Some(respond);
         let mut answer = None;
-        self.session.generate_with(input, &mut |output| answer = read.take().map(|read| read(output)))?;
+        self.session.call_with(request, &mut |response| answer = respond.take().map(|respond| respond(response)))?;
         match answer {
             Some(answer) => Ok(answer),
-            // `Session::generate_with` calls its closure before it answers `Ok`.
-            None => unreachable!("an answer that was never read"),
+            None => Err(Error::engine(Operation::Call, "the protocol lent no answer")),
         }
     }
 
-    /// See [`Session::fuel_used`].
+    /// See [`ProgramSession::fuel_used`].
     ///
     /// # Errors
     ///
-    /// As [`Session::fuel_used`].
+    /// As [`ProgramSession::fuel_used`].
     pub fn fuel_used(&mut self) -> Result<Option<u64>> {
         self.session.fuel_used()
     }
 
-    /// See [`Session::fault`].
+    /// See [`ProgramSession::fault`].
     pub fn fault(&self) -> Option<&Error> {
         self.session.fault()
     }
 
-    /// See [`Session::state`].
+    /// See [`ProgramSession::state`].
     pub fn state(&self) -> &T {
         self.session.data().state()
     }
 
-    /// See [`Session::state_mut`].
+    /// See [`ProgramSession::state_mut`].
     pub fn state_mut(&mut self) -> &mut T {
         self.session.data_mut().state_mut()
     }
+
+    /// See [`ProgramSession::into_state`].
+    pub fn into_state(mut self) -> T {
+        self.session.data_mut().take_state()
+    }
+
+    pub(crate) fn data_mut(&mut self) -> &mut StoreData {
+        self.session.data_mut()
+    }
+
+    pub(crate) fn is_usable(&self) -> bool {
+        self.session.fault().is_none()
+    }
 }
 
-impl<T> Clone for AnyPackage<T> {
-    fn clone(&self) -> Self {
-        Self { package: self.package.clone(), state: PhantomData }
+/// Compiles for an engine whose type is erased: once per session for the protocols that each backend knows, else once per
+/// instance.
+fn compile<P: Protocol>(backend: &AnyBackend, checked: Checked<'_, P>) -> Result<Arc<dyn DynProgram<P>>> {
+    /// Compiles where `P` is the protocol.
+    macro_rules! known {
+        ($checked:ident, $protocol:ty, $compile:ident) => {
+            match (*$checked).cast::<$protocol>() {
+                Ok(checked) => {
+                    let program = backend.backend.$compile(*checked)?;
+                    match same(program) {
+                        Ok(program) => return Ok(program),
+                        Err(_) => unreachable!("the protocols are the same"),
+                    }
+                }
+                Err(checked) => checked,
+            }
+        };
+    }
+    let checked = Box::new(checked);
+    let checked = known!(checked, PackageInterface, package);
+    let checked = known!(checked, HttpWasm, handler);
+    let checked = known!(checked, WasiCommand, command);
+    Ok(Arc::new(Program::<P, AnyBackend>::compile(backend, *checked)?))
+}
+
+/// A value as one of another type, where that is the same.
+pub(crate) fn same<A: 'static, B: 'static>(value: A) -> Result<B, A> {
+    let mut value = Some(value);
+    match (&mut value as &mut dyn Any).downcast_mut::<Option<B>>().and_then(Option::take) {
+        Some(same) => Ok(same),
+        None => value.map_or_else(|| unreachable!("it was not taken"), Err),
     }
 }
 
@@ -451,14 +491,20 @@ impl fmt::Debug for AnyBackend {
     }
 }
 
-impl<T> fmt::Debug for AnyPackage<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnyPackage").field("interface", self.package.interface()).finish_non_exhaustive()
+impl<P: Protocol, T> Clone for AnyProgram<P, T> {
+    fn clone(&self) -> Self {
+        Self { program: self.program.clone(), state: PhantomData }
     }
 }
 
-impl<T> fmt::Debug for AnySession<T> {
+impl<P: Protocol, T> fmt::Debug for AnyProgram<P, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AnySession").field("fault", &self.session.fault()).finish_non_exhaustive()
+        f.debug_struct("AnyProgram").field("interface", self.program.interface()).finish_non_exhaustive()
+    }
+}
+
+impl<P: Protocol, T> fmt::Debug for AnyProgramSession<P, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnyProgramSession").field("fault", &self.session.fault()).finish_non_exhaustive()
     }
 }

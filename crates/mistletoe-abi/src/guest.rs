@@ -1,18 +1,25 @@
 //! A live instance as every protocol uses it: poisoned by its first failure, and with every address checked.
 
 use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::backend::Instance;
 use crate::erased::DynInstance;
 use crate::error::{Error, ErrorKind, Operation, Result};
-use crate::host::StoreData;
+use crate::host::{StoreData, WasmParams, WasmResults};
+use crate::limits::Limits;
+use crate::module::Interface;
 use crate::protocol::{ExportedFunc, Region, START};
 use crate::types::{FuncType, ValType};
 
-/// An instance together with what poisoned it.
-pub(crate) struct Guest<I: Instance> {
+/// A live instance together with what poisoned it: what a [`Protocol`](crate::Protocol) takes its steps with.
+///
+/// After the first failure of a call nothing of the guest's is called any more.
+pub struct Guest<I: Instance> {
     instance: I,
+    limits: Limits,
     fault: Option<Error>,
     /// Answers with the fuel at hand, where fuel is counted.
     fuel: Option<I::Func>,
@@ -21,16 +28,19 @@ pub(crate) struct Guest<I: Instance> {
 }
 
 /// A guest that steps are taken with, by [`Guest::steps`].
-pub(crate) struct Steps<'a, I: Instance>(&'a mut Guest<I>);
+pub struct Steps<'a, I: Instance>(&'a mut Guest<I>);
 
-/// A function of a guest's with `P` parameters and `R` results, and the name to blame when it traps.
-pub(crate) struct Func<F, const P: usize, const R: usize> {
+/// A function of a guest's that takes `P` and answers with `R`, resolved once by [`Guest::resolve`]. `F` is the
+/// [engine's](Instance::Func).
+pub struct Func<F, P, R> {
     func: F,
+    /// What to blame when it traps.
     name: &'static str,
+    ty: PhantomData<fn(P) -> R>,
 }
 
 /// The most slots of a call that a protocol makes.
-const SLOTS: usize = 2;
+const SLOTS: usize = 4;
 
 /// A range of the guest's memory, as the guest named it: nothing says that it lies inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,10 +51,10 @@ pub(crate) struct Span {
 
 impl<I: Instance> Guest<I> {
     /// `fuel` is the export that answers with the fuel at hand, where fuel is counted.
-    pub(crate) fn new(mut instance: I, fuel: Option<&str>) -> Result<Self> {
+    pub(crate) fn new(mut instance: I, limits: Limits, fuel: Option<&str>) -> Result<Self> {
         let fuel = fuel.map(|name| instance.get_func(name, &FuncType::new(&[], &[ValType::I64]))).transpose()?;
         let limited = fuel.is_some() || instance.data().budget.is_timed();
-        Ok(Self { instance, fault: None, fuel, limited })
+        Ok(Self { instance, limits, fault: None, fuel, limited })
     }
 
     /// What follows is one call, as limits see it.
@@ -73,12 +83,17 @@ impl<I: Instance> Guest<I> {
         Ok(Some(left[0].cast_signed()))
     }
 
-    pub(crate) fn resolve<const P: usize, const R: usize>(
+    /// Resolves an exported function, which the protocol has [checked](crate::Protocol::check).
+    ///
+    /// # Errors
+    ///
+    /// [`Engine`](ErrorKind::Engine) where there is no such function.
+    pub fn resolve<P: WasmParams, R: WasmResults>(
         &mut self,
         export: &ExportedFunc<P, R>,
     ) -> Result<Func<I::Func, P, R>> {
-        let func = self.instance.get_func(export.name, &export.ty)?;
-        Ok(Func { func, name: export.name })
+        let func = self.instance.get_func(export.name, &ExportedFunc::<P, R>::TYPE)?;
+        Ok(Func { func, name: export.name, ty: PhantomData })
     }
 
     /// Calls a function that is no export of the guest's own, such as the module's start function: a trap in it names none.
@@ -91,7 +106,7 @@ impl<I: Instance> Guest<I> {
     /// since the functions that were left never gave their part of the stack back.
     pub(crate) fn start_up(&mut self, unwind: Option<&str>) -> Result<()> {
         let start = self.resolve(&START)?;
-        match self.call(&start, []) {
+        match self.call(&start, ()) {
             Err(error) if *error.kind() == (ErrorKind::Exit { code: 0 }) => {
                 self.fault = None;
                 unwind.map_or(Ok(()), |unwind| self.start(unwind))
@@ -113,19 +128,57 @@ impl<I: Instance> Guest<I> {
         self.instance.data_mut()
     }
 
-    /// One step of a protocol: see [`Steps::call`].
-    pub(crate) fn call<const P: usize, const R: usize>(
-        &mut self,
-        func: &Func<I::Func, P, R>,
-        params: [u32; P],
-    ) -> Result<[u32; R]> {
+    /// Calls a function of the guest's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Steps::call`].
+    pub fn call<P: WasmParams, R: WasmResults>(&mut self, func: &Func<I::Func, P, R>, params: P) -> Result<R> {
         self.steps(|steps| steps.call(func, params))
+    }
+
+    /// What the module imports and exports.
+    pub fn interface(&self) -> &Interface {
+        &self.instance.data().interface
+    }
+
+    /// The limits of the session.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Refuses an input of more bytes than the [limit](Limits::max_input).
+    ///
+    /// # Errors
+    ///
+    /// [`TooLong`](ErrorKind::TooLong).
+    #[inline]
+    pub fn check_input(&self, length: usize) -> Result<()> {
+        self.limits.input(length)
+    }
+
+    /// What the protocol keeps in the session: [`Protocol::Store`](crate::Protocol::Store).
+    ///
+    /// # Panics
+    ///
+    /// Where that is of another type.
+    pub fn store_mut<S: 'static>(&mut self) -> &mut S {
+        self.instance.data_mut().protocol_mut()
+    }
+
+    /// The bytes that the guest names by address and length.
+    ///
+    /// # Errors
+    ///
+    /// [`OutOfBounds`](ErrorKind::OutOfBounds), which names the region.
+    pub fn bytes(&self, region: &Region, address: u32, length: u32) -> Result<&[u8]> {
+        Span { address, length }.of(self.memory(), region)
     }
 
     /// Takes steps that call into the guest. The panic of a host function that the guest calls is an error of theirs; an
     /// engine's own panic is for who called the layer. Either poisons the instance.
     #[inline(always)]
-    pub(crate) fn steps<R>(&mut self, steps: impl FnOnce(&mut Steps<'_, I>) -> Result<R>) -> Result<R> {
+    pub fn steps<R>(&mut self, steps: impl FnOnce(&mut Steps<'_, I>) -> Result<R>) -> Result<R> {
         // What a panic leaves half done is the guest's, which is poisoned, and the session's state, which is its owner's.
         // One landing place for several calls, since each is some 30 instructions in the way of an answer.
         catch_unwind(AssertUnwindSafe(|| steps(&mut Steps(self)))).unwrap_or_else(|payload| Err(self.panicked(payload)))
@@ -149,40 +202,44 @@ impl<I: Instance> Guest<I> {
 
     /// The memory as it is now.
     #[inline]
-    pub(crate) fn memory(&self) -> &[u8] {
+    pub fn memory(&self) -> &[u8] {
         self.instance.memory()
     }
 }
 
 impl<I: Instance> Steps<'_, I> {
-    /// Calls into the guest, unless it is poisoned; poisons it if the call fails.
+    /// Calls a function of the guest's, with up to 4 parameters.
+    ///
+    /// # Errors
+    ///
+    /// [`Trap`](ErrorKind::Trap), the limits' errors, what a host function gave, and [`Poisoned`](ErrorKind::Poisoned)
+    /// after any of them.
     #[inline(always)]
-    pub(crate) fn call<const P: usize, const R: usize>(
-        &mut self,
-        func: &Func<I::Func, P, R>,
-        params: [u32; P],
-    ) -> Result<[u32; R]> {
+    pub fn call<P: WasmParams, R: WasmResults>(&mut self, func: &Func<I::Func, P, R>, params: P) -> Result<R> {
         let guest = &mut *self.0;
         if let Some(fault) = &guest.fault {
             return Err(Error::poisoned(fault));
         }
+        let count = const {
+            let (params, results) = (P::TYPES.len(), R::TYPES.len());
+            assert!(params <= SLOTS && results <= SLOTS, "a protocol's function has up to 4 parameters");
+            if params > results { params } else { results }
+        };
         let mut slots = [0; SLOTS];
-        let slots = &mut slots[..const { if P > R { P } else { R } }];
-        for (slot, param) in slots.iter_mut().zip(params) {
-            *slot = param.into();
-        }
+        let slots = &mut slots[..count];
+        params.into_slots(slots);
         match guest.instance.call(&func.func, slots) {
-            Ok(()) => Ok(std::array::from_fn(|at| slots[at] as u32)),
+            Ok(()) => Ok(R::from_slots(slots)),
             Err(error) => Err(guest.poisoned(error.in_export(func.name))),
         }
     }
 
     /// Has the guest allocate, and writes the input there.
     #[inline(always)]
-    pub(crate) fn hand_over(&mut self, alloc: &Func<I::Func, 1, 1>, input: &[u8]) -> Result<Span> {
+    pub(crate) fn hand_over(&mut self, alloc: &Func<I::Func, (u32,), u32>, input: &[u8]) -> Result<Span> {
         // No limit is higher.
         let length = u32::try_from(input.len()).unwrap_or(u32::MAX);
-        let [address] = self.call(alloc, [length])?;
+        let address = self.call(alloc, (length,))?;
         if address == 0 && length != 0 {
             return Err(ErrorKind::Allocation { length: length.into() }.into());
         }
@@ -255,4 +312,22 @@ pub(crate) fn text<'a>(bytes: &'a [u8], region: &Region, limit: u64) -> Result<&
         let offset = error.valid_up_to() as u64;
         Error::with_source(ErrorKind::InvalidUtf8 { region: region.clone(), offset }, error)
     })
+}
+
+impl<I: Instance> fmt::Debug for Guest<I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guest").field("fault", &self.fault).field("limits", &self.limits).finish_non_exhaustive()
+    }
+}
+
+impl<I: Instance> fmt::Debug for Steps<'_, I> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Steps").field(&self.0).finish()
+    }
+}
+
+impl<F, P, R> fmt::Debug for Func<F, P, R> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Func").field(&self.name).finish()
+    }
 }

@@ -12,9 +12,10 @@
 //! - [`host`]: functions that a host program offers to guests, and the session's state they work on.
 //! - [`protocol`]: one file for each interface that guests speak: names, types and order of calls. Everything else is the
 //!   same for all of them.
-//! - [`package`], [`handler`], [`command`]: what a host program holds for each protocol: [`Package`] (a string in, a
-//!   string out), [`Handler`] (requests, the httpwasm interface), [`Command`] (WASI programs); compiled once, shared by
-//!   threads; and [`Session`], [`HandlerSession`]: one live instance.
+//! - [`program`]: [`Program`], a module that speaks a protocol, compiled once and shared by threads; [`ProgramSession`], one
+//!   live instance. [`Package`] (a string in, a string out), [`Handler`] (requests, the httpwasm interface) and
+//!   [`Command`] (WASI programs) are programs.
+//! - [`guest`]: a live instance as a protocol sees it.
 //! - [`pool`]: sessions for hosts that answer many calls, at most so many at once.
 //! - [`Limits`]: what a guest may use. The limits on its code are put into the module behind the check, so that no engine
 //!   has to know of them.
@@ -43,29 +44,28 @@ pub mod any;
 pub mod backend;
 #[cfg(feature = "cache")]
 pub mod cache;
-pub mod command;
 mod erased;
 pub mod error;
-mod guest;
-pub mod handler;
+pub mod guest;
 pub mod host;
 mod limits;
 pub mod module;
-pub mod package;
 pub mod pool;
-mod program;
+pub mod program;
 pub mod protocol;
 mod tiered;
 pub mod types;
 
-pub use any::{AnyBackend, AnyPackage, AnySession};
+pub use any::{AnyBackend, AnyProgram, AnyProgramSession};
 pub use backend::{Artifact, Backend, Instance};
-pub use command::{Command, CommandSession};
 pub use error::{Error, ErrorKind, Operation, Result, Trap};
-pub use handler::{Handler, HandlerSession};
 pub use host::{Caller, Imports};
 pub use limits::{ENGINE_STACK, Limits};
 pub use module::{Config, FEATURES, Feature, ModuleSource};
-pub use package::{Package, Session};
-pub use pool::{Fresh, Pool, PooledSession, Reused};
+pub use pool::{Fresh, Pool, PooledSession, Reused, Sessions};
+pub use program::{Program, ProgramSession};
+pub use protocol::Protocol;
+pub use protocol::command::{AnyCommand, AnyCommandSession, Command, CommandSession};
+pub use protocol::httpwasm::{AnyHandler, AnyHandlerSession, Handler, HandlerSession};
+pub use protocol::package::{AnyPackage, AnySession, Package, Session};
 pub use tiered::{Tiered, TieredInstance, TieredModule};

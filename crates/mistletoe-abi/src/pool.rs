@@ -7,12 +7,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use crate::any::{AnyProgram, AnyProgramSession};
 use crate::backend::Backend;
 use crate::error::{ErrorKind, Result};
-use crate::package::{Package, Session};
+use crate::program::{Program, ProgramSession};
+use crate::protocol::Protocol;
+use crate::protocol::package::{AnyPackage, Package};
 use sealed::Idle as _;
 
-/// Sessions of one package, of which at most `limit` are in use at once. Cloning it is cheap; clones are the same pool.
+/// Sessions of one program, of which at most `limit` are in use at once. Cloning it is cheap; clones are the same pool.
 ///
 /// Its mode says what becomes of a session after use:
 ///
@@ -20,7 +23,7 @@ use sealed::Idle as _;
 /// - [`Reused`], which [`Pool::reused`] makes of it: sessions are used again, with memory, globals and the state `T` as
 ///   the last use left them. That is quicker, and leaves it to the package not to mix up calls.
 ///
-/// A backend that is chosen at run time is [`AnyBackend`](crate::AnyBackend): `Pool<AnyBackend>`.
+/// The program may be for any protocol and backend: `Pool<Package<Wasmi>>`, `Pool<AnyHandler>`.
 ///
 /// # Limit
 ///
@@ -51,25 +54,91 @@ use sealed::Idle as _;
 /// ```
 ///
 /// A thread that asks for a session while it holds others may wait for itself.
-pub struct Pool<B: Backend, T = (), M: Mode = Fresh> {
-    package: Package<B, T>,
-    state: Arc<dyn Fn() -> T + Send + Sync>,
+pub struct Pool<P: Sessions, M: Mode = Fresh> {
+    program: P,
+    state: Arc<dyn Fn() -> P::State + Send + Sync>,
     wait: Option<Duration>,
     semaphore: Arc<Semaphore>,
-    idle: M::Idle<Session<B, T>>,
+    idle: M::Idle<P::Session>,
 }
 
 /// A session of a [`Pool`]'s, in use until this is dropped. It is `Send` where the backend's sessions are.
 ///
-/// A session that has come to its end ([`Session::fault`]) is not used again, nor is one that a panic drops, which may
+/// A session that has come to its end ([`ProgramSession::fault`]) is not used again, nor is one that a panic drops, which may
 /// have left it half-way; its permit is released all the same. Any other is, in a reused pool, also after an error, unless it
 /// is [discarded](PooledSession::discard).
-pub struct PooledSession<B: Backend, T = (), M: Mode = Fresh> {
+pub struct PooledSession<P: Sessions, M: Mode = Fresh> {
     /// There until this is dropped.
-    session: Option<Session<B, T>>,
-    idle: M::Idle<Session<B, T>>,
+    session: Option<P::Session>,
+    idle: M::Idle<P::Session>,
     /// The last field, thus dropped last: who gets the permit next finds the session idle or gone.
     _permit: Permit,
+}
+
+/// What a [`Pool`] has sessions of: a [`Program`] or an [`AnyProgram`].
+pub trait Sessions: Clone {
+    /// The state of a session.
+    type State: Send + 'static;
+    /// A session.
+    type Session;
+
+    /// Opens a session.
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::session_with`].
+    fn open(&self, state: Self::State) -> Result<Self::Session>;
+
+    /// Whether a session can answer another request, as far as can be known before.
+    fn is_usable(session: &Self::Session) -> bool;
+}
+
+impl<P: Protocol, B: Backend, T: Send + 'static> Sessions for Program<P, B, T> {
+    type State = T;
+    type Session = ProgramSession<P, B, T>;
+
+    fn open(&self, state: T) -> Result<ProgramSession<P, B, T>> {
+        self.session_with(state)
+    }
+
+    fn is_usable(session: &ProgramSession<P, B, T>) -> bool {
+        session.is_usable()
+    }
+}
+
+impl<P: Protocol, T: Send + 'static> Sessions for AnyProgram<P, T> {
+    type State = T;
+    type Session = AnyProgramSession<P, T>;
+
+    fn open(&self, state: T) -> Result<AnyProgramSession<P, T>> {
+        self.session_with(state)
+    }
+
+    fn is_usable(session: &AnyProgramSession<P, T>) -> bool {
+        session.is_usable()
+    }
+}
+
+impl<B: Backend, T: Send + 'static, M: Mode> Pool<Package<B, T>, M> {
+    /// Answers one call on a session of the pool's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::session`] and [`Session::generate`](crate::Session::generate).
+    pub fn generate(&self, input: &str) -> Result<String> {
+        self.session()?.generate(input)
+    }
+}
+
+impl<T: Send + 'static, M: Mode> Pool<AnyPackage<T>, M> {
+    /// Answers one call on a session of the pool's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::session`] and [`Session::generate`](crate::Session::generate).
+    pub fn generate(&self, input: &str) -> Result<String> {
+        self.session()?.generate(input)
+    }
 }
 
 /// What becomes of a pool's sessions after use: [`Fresh`] or [`Reused`].
@@ -127,19 +196,19 @@ mod sealed {
     }
 }
 
-impl<B: Backend, T: Send + 'static> Pool<B, T> {
+impl<P: Sessions> Pool<P> {
     /// A pool of fresh sessions, whose state is the default.
-    pub fn new(package: &Package<B, T>, limit: usize) -> Self
+    pub fn new(program: &P, limit: usize) -> Self
     where
-        T: Default,
+        P::State: Default,
     {
-        Self::with_state(package, limit, T::default)
+        Self::with_state(program, limit, P::State::default)
     }
 
     /// A pool of fresh sessions, each with a state that `state` makes.
-    pub fn with_state(package: &Package<B, T>, limit: usize, state: impl Fn() -> T + Send + Sync + 'static) -> Self {
+    pub fn with_state(program: &P, limit: usize, state: impl Fn() -> P::State + Send + Sync + 'static) -> Self {
         Self {
-            package: package.clone(),
+            program: program.clone(),
             state: Arc::new(state),
             wait: Some(Duration::from_secs(10)),
             semaphore: Arc::new(Semaphore::new(limit)),
@@ -148,9 +217,9 @@ impl<B: Backend, T: Send + 'static> Pool<B, T> {
     }
 
     /// A pool that uses its sessions again, and has none yet. It has its limit in common with this one.
-    pub fn reused(&self) -> Pool<B, T, Reused> {
+    pub fn reused(&self) -> Pool<P, Reused> {
         Pool {
-            package: self.package.clone(),
+            program: self.program.clone(),
             state: self.state.clone(),
             wait: self.wait,
             semaphore: self.semaphore.clone(),
@@ -159,7 +228,7 @@ impl<B: Backend, T: Send + 'static> Pool<B, T> {
     }
 }
 
-impl<B: Backend, T: Send + 'static, M: Mode> Pool<B, T, M> {
+impl<P: Sessions, M: Mode> Pool<P, M> {
     /// The same pool, that waits for so long at most; 10 seconds by default. Zero is not to wait, `None` to wait for as
     /// long as it takes.
     pub fn wait(mut self, wait: impl Into<Option<Duration>>) -> Self {
@@ -173,23 +242,14 @@ impl<B: Backend, T: Send + 'static, M: Mode> Pool<B, T, M> {
     /// # Errors
     ///
     /// [`PoolExhausted`](ErrorKind::PoolExhausted) after [waiting](Pool::wait) in vain, and those of
-    /// [`Package::session_with`].
-    pub fn session(&self) -> Result<PooledSession<B, T, M>> {
+    /// [`Program::session_with`].
+    pub fn session(&self) -> Result<PooledSession<P, M>> {
         let permit = Permit::acquire(&self.semaphore, self.wait)?;
         let session = match self.idle.take() {
             Some(session) => session,
-            None => self.package.session_with((self.state)())?,
+            None => self.program.open((self.state)())?,
         };
         Ok(PooledSession { session: Some(session), idle: self.idle.clone(), _permit: permit })
-    }
-
-    /// Answers one call on a session of the pool's.
-    ///
-    /// # Errors
-    ///
-    /// As [`Pool::session`] and [`Session::generate`].
-    pub fn generate(&self, input: &str) -> Result<String> {
-        self.session()?.generate(input)
     }
 
     /// How many sessions are in use, among those that the limit is for.
@@ -204,7 +264,7 @@ impl<B: Backend, T: Send + 'static, M: Mode> Pool<B, T, M> {
     }
 }
 
-impl<B: Backend, T, M: Mode> PooledSession<B, T, M> {
+impl<P: Sessions, M: Mode> PooledSession<P, M> {
     /// Ends the session, so that it is not used again: because its memory has become too large, or holds what the next
     /// call is not to see.
     pub fn discard(mut self) {
@@ -212,10 +272,10 @@ impl<B: Backend, T, M: Mode> PooledSession<B, T, M> {
     }
 }
 
-impl<B: Backend, T, M: Mode> Drop for PooledSession<B, T, M> {
+impl<P: Sessions, M: Mode> Drop for PooledSession<P, M> {
     fn drop(&mut self) {
         if let Some(session) = self.session.take()
-            && session.is_usable()
+            && P::is_usable(&session)
             && !thread::panicking()
         {
             self.idle.keep(session);
@@ -223,10 +283,10 @@ impl<B: Backend, T, M: Mode> Drop for PooledSession<B, T, M> {
     }
 }
 
-impl<B: Backend, T, M: Mode> Deref for PooledSession<B, T, M> {
-    type Target = Session<B, T>;
+impl<P: Sessions, M: Mode> Deref for PooledSession<P, M> {
+    type Target = P::Session;
 
-    fn deref(&self) -> &Session<B, T> {
+    fn deref(&self) -> &P::Session {
         match &self.session {
             Some(session) => session,
             None => unreachable!("a session that was given back"),
@@ -234,8 +294,8 @@ impl<B: Backend, T, M: Mode> Deref for PooledSession<B, T, M> {
     }
 }
 
-impl<B: Backend, T, M: Mode> DerefMut for PooledSession<B, T, M> {
-    fn deref_mut(&mut self) -> &mut Session<B, T> {
+impl<P: Sessions, M: Mode> DerefMut for PooledSession<P, M> {
+    fn deref_mut(&mut self) -> &mut P::Session {
         match &mut self.session {
             Some(session) => session,
             None => unreachable!("a session that was given back"),
@@ -243,10 +303,10 @@ impl<B: Backend, T, M: Mode> DerefMut for PooledSession<B, T, M> {
     }
 }
 
-impl<B: Backend, T, M: Mode> Clone for Pool<B, T, M> {
+impl<P: Sessions, M: Mode> Clone for Pool<P, M> {
     fn clone(&self) -> Self {
         Self {
-            package: self.package.clone(),
+            program: self.program.clone(),
             state: self.state.clone(),
             wait: self.wait,
             semaphore: self.semaphore.clone(),
@@ -255,17 +315,20 @@ impl<B: Backend, T, M: Mode> Clone for Pool<B, T, M> {
     }
 }
 
-impl<B: Backend, T, M: Mode> fmt::Debug for Pool<B, T, M> {
+impl<P: Sessions + fmt::Debug, M: Mode> fmt::Debug for Pool<P, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
-            .field("package", &self.package)
+            .field("program", &self.program)
             .field("limit", &self.semaphore.limit)
             .field("wait", &self.wait)
             .finish_non_exhaustive()
     }
 }
 
-impl<B: Backend, T, M: Mode> fmt::Debug for PooledSession<B, T, M> {
+impl<P: Sessions, M: Mode> fmt::Debug for PooledSession<P, M>
+where
+    P::Session: fmt::Debug,
+{
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("PooledSession").field(&**self).finish()
     }
@@ -351,19 +414,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A pool that keeps sessions which must stay on their thread stays there, too.
 ///
 /// ```compile_fail,E0277
-/// use mistletoe_abi::{AnyBackend, Pool, Reused};
+/// use mistletoe_abi::{AnyBackend, Package, Pool, Reused};
 ///
 /// fn shared<T: Sync>(_: T) {}
-/// fn share(pool: Pool<AnyBackend, (), Reused>) {
+/// fn share(pool: Pool<Package<AnyBackend>, Reused>) {
 ///     shared(pool);
 /// }
 /// ```
 ///
 /// ```compile_fail,E0277
-/// use mistletoe_abi::{AnyBackend, Pool, Reused};
+/// use mistletoe_abi::{AnyBackend, Package, Pool, Reused};
 ///
 /// fn moved<T: Send>(_: T) {}
-/// fn send(pool: Pool<AnyBackend, (), Reused>) {
+/// fn send(pool: Pool<Package<AnyBackend>, Reused>) {
 ///     moved(pool);
 /// }
 /// ```

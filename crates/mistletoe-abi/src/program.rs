@@ -1,28 +1,28 @@
 //! From bytes to live instances, the same for every protocol.
 
 use std::any::Any;
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
+use crate::any::same;
 use crate::backend::Backend;
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 use crate::guest::Guest;
 use crate::host::{HostFunc, Imports, StoreData, toolchain};
 use crate::limits::Limits;
 use crate::limits::budget::{self, Budget};
 use crate::module::{Interface, InternalExports, ModuleSource};
-use crate::protocol::INITIALIZE;
+use crate::protocol::{Check, INITIALIZE, Protocol};
 use crate::types::Problem;
 
-/// A module that speaks a protocol, with the host functions that it imports, before an engine has seen it.
-pub(crate) struct Checked<'a> {
-    module: ModuleSource<'a>,
-    imports: Vec<HostFunc>,
-    limits: Limits,
-}
-
-/// A module compiled for one backend and linked with its host functions.
-#[derive(Clone)]
-pub(crate) struct Program<B: Backend> {
+/// A module that speaks a [protocol](Protocol), compiled for one backend. Threads can share it, and cloning it is cheap.
+///
+/// Its sessions have a state of type `T`, which the host functions that it was linked with work on.
+/// [`Package`](crate::Package), [`Handler`](crate::Handler) and [`Command`](crate::Command) are programs.
+pub struct Program<P: Protocol, B: Backend, T = ()> {
+    protocol: P,
     backend: B,
     module: B::Module,
     interface: Arc<Interface>,
@@ -30,84 +30,191 @@ pub(crate) struct Program<B: Backend> {
     /// The limits that are in the code.
     compiled: Limits,
     limits: Limits,
+    state: PhantomData<fn(T) -> T>,
 }
 
-impl<'a> Checked<'a> {
-    /// Reads a module, and lists every way in which its exports do not fit a protocol or its imports are not offered:
-    /// by the protocol itself, through `offer`, or by the host program.
+/// One live instance of a [`Program`]. Its memory stays as the last request left it.
+///
+/// It is `Send` where the engine's instances are.
+pub struct ProgramSession<P: Protocol, B: Backend, T = ()> {
+    guest: Guest<B::Instance>,
+    exports: P::Exports<<B::Instance as crate::Instance>::Func>,
+    state: PhantomData<Cell<T>>,
+}
+
+/// A module that speaks a protocol, with the host functions that it imports, before an engine has seen it.
+pub(crate) struct Checked<'a, P> {
+    protocol: P,
+    source: ModuleSource<'a>,
+    imports: Vec<HostFunc>,
+    limits: Limits,
+}
+
+impl<'a, P: Protocol> Checked<'a, P> {
+    /// Reads a module, and lists every way in which its exports do not fit a protocol or its imports are not offered, by
+    /// the protocol itself or by the host program.
     pub(crate) fn new<T: Send + 'static>(
+        protocol: P,
         wasm: &'a [u8],
-        problems: fn(&Interface) -> Vec<Problem>,
-        offer: fn(&mut Imports<T>),
         imports: &Imports<T>,
         limits: Limits,
     ) -> Result<Self> {
-        let module = ModuleSource::new(wasm, limits.config());
-        let (interface, _) = module.outline()?;
-        let (imports, problems) = Self::problems(interface, problems, offer, imports);
+        let source = ModuleSource::new(wasm, limits.config());
+        let (interface, _) = source.outline()?;
+        let (imports, problems) = problems(&protocol, interface, imports);
         if !problems.is_empty() {
             // A module that is not valid is refused for that.
-            module.instrument()?;
+            source.instrument()?;
             return Err(ErrorKind::Interface { problems }.into());
         }
         let mut imports = imports.used(interface);
-        if module.config().is_metered() {
+        if source.config().is_metered() {
             imports.extend(budget::functions());
         }
-        Ok(Self { module, imports, limits })
-    }
-
-    /// The imports with the protocol's own and those of toolchains, and what is wrong.
-    pub(crate) fn problems<T: Send + 'static>(
-        interface: &Interface,
-        problems: fn(&Interface) -> Vec<Problem>,
-        offer: fn(&mut Imports<T>),
-        imports: &Imports<T>,
-    ) -> (Imports<T>, Vec<Problem>) {
-        let mut imports = imports.clone();
-        offer(&mut imports);
-        toolchain::provide(&mut imports);
-        let mut problems = problems(interface);
-        problems.extend(imports.problems(interface));
-        (imports, problems)
+        Ok(Self { protocol, source, imports, limits })
     }
 }
 
-impl<B: Backend> Program<B> {
-    pub(crate) fn compile(backend: &B, checked: Checked<'_>) -> Result<Self> {
-        let Checked { module, imports, limits } = checked;
-        let compiled = backend.compile(&module, &imports)?;
-        let (interface, internal) = module.outline()?;
+impl<'a, P: Protocol> Checked<'a, P> {
+    /// The same for another protocol, where that is the same.
+    pub(crate) fn cast<Q: Protocol>(self) -> Result<Box<Checked<'a, Q>>, Box<Self>> {
+        let Self { protocol, source, imports, limits } = self;
+        match same(protocol) {
+            Ok(protocol) => Ok(Box::new(Checked { protocol, source, imports, limits })),
+            Err(protocol) => Err(Box::new(Self { protocol, source, imports, limits })),
+        }
+    }
+}
+
+/// The imports with the protocol's own and those of toolchains, and what is wrong.
+pub(crate) fn problems<P: Protocol, T: Send + 'static>(
+    protocol: &P,
+    interface: &Interface,
+    imports: &Imports<T>,
+) -> (Imports<T>, Vec<Problem>) {
+    let mut imports = imports.clone();
+    protocol.provide(&mut imports);
+    toolchain::provide(&mut imports);
+    let mut problems = Check::problems(interface, protocol);
+    problems.extend(imports.problems(interface));
+    (imports, problems)
+}
+
+impl<P: Protocol + Default, B: Backend> Program<P, B> {
+    /// Checks and compiles a module in the binary format that imports nothing but what the protocol itself offers, with
+    /// the default [`Limits`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::with_imports`].
+    pub fn new(backend: &B, wasm: &[u8]) -> Result<Self> {
+        Self::with_imports(backend, wasm, &Imports::new(), Limits::default())
+    }
+}
+
+impl<P: Protocol + Default, B: Backend, T: Send + 'static> Program<P, B, T> {
+    /// Checks and compiles a module in the binary format, and links it with those of the imports that it asks for.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`ModuleSource::validate`](crate::ModuleSource::validate),
+    /// [`Interface`](crate::ErrorKind::Interface) where it does not speak the protocol or imports what is not offered,
+    /// and [`Engine`](crate::ErrorKind::Engine).
+    pub fn with_imports(backend: &B, wasm: &[u8], imports: &Imports<T>, limits: Limits) -> Result<Self> {
+        Self::with_protocol(P::default(), backend, wasm, imports, limits)
+    }
+
+    /// Everything in which a module does not speak the protocol, or asks for more than `imports`; empty if there is
+    /// nothing.
+    pub fn problems(interface: &Interface, imports: &Imports<T>) -> Vec<Problem> {
+        problems(&P::default(), interface, imports).1
+    }
+}
+
+impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
+    /// The same for a protocol that leaves something to choose.
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::with_imports`].
+    pub fn with_protocol(protocol: P, backend: &B, wasm: &[u8], imports: &Imports<T>, limits: Limits) -> Result<Self> {
+        Self::compile(backend, Checked::new(protocol, wasm, imports, limits)?)
+    }
+
+    pub(crate) fn compile(backend: &B, checked: Checked<'_, P>) -> Result<Self> {
+        let Checked { protocol, source, imports, limits } = checked;
+        let module = backend.compile(&source, &imports)?;
+        let (interface, internal) = source.outline()?;
         let (interface, internal) = (Arc::new(interface.clone()), internal.clone());
-        Ok(Self { backend: backend.clone(), module: compiled, interface, internal, compiled: limits, limits })
+        let (backend, state) = (backend.clone(), PhantomData);
+        Ok(Self { protocol, backend, module, interface, internal, compiled: limits, limits, state })
     }
 
-    pub(crate) fn backend(&self) -> &B {
-        &self.backend
-    }
-
-    pub(crate) fn interface(&self) -> &Interface {
+    /// What the module imports and exports.
+    pub fn interface(&self) -> &Interface {
         &self.interface
     }
 
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.limits
+    /// What may be chosen about the protocol, as it was chosen.
+    pub fn protocol(&self) -> &P {
+        &self.protocol
     }
 
-    /// The same compiled code with other limits on time, fuel, inputs and outputs.
-    pub(crate) fn with_limits(&self, limits: Limits) -> Result<Self> {
+    /// The same program, not compiled again, whose sessions have other limits: on time, on fuel, and on the length of
+    /// inputs and outputs.
+    ///
+    /// # Errors
+    ///
+    /// [`FixedLimit`](crate::ErrorKind::FixedLimit) where another limit differs from what it was compiled with, or where
+    /// time or fuel is to be limited and its code does not count it.
+    pub fn with_limits(&self, limits: Limits) -> Result<Self> {
         limits.fit(&self.compiled)?;
         Ok(Self { limits, ..self.clone() })
     }
 
-    /// A fresh instance, whose start function has run. `protocol` is the protocol's own state.
-    pub(crate) fn instantiate(
-        &self,
-        state: Box<dyn Any + Send>,
-        protocol: Box<dyn Any + Send>,
-    ) -> Result<Guest<B::Instance>> {
-        let data = StoreData::new(self.interface.clone(), state, protocol, Budget::new(&self.limits));
-        let mut guest = Guest::new(self.backend.instantiate(&self.module, data)?, self.internal.fuel.as_deref())?;
+    pub(crate) fn map_protocol(mut self, change: impl FnOnce(&mut P)) -> Self {
+        change(&mut self.protocol);
+        self
+    }
+
+    /// A fresh instance, initialised and ready for requests, whose state is the default.
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::session_with`].
+    pub fn session(&self) -> Result<ProgramSession<P, B, T>>
+    where
+        T: Default,
+    {
+        self.session_with(T::default())
+    }
+
+    /// A fresh instance, initialised and ready for requests, with a state for its host functions.
+    ///
+    /// # Errors
+    ///
+    /// [`Trap`](crate::ErrorKind::Trap) where the start function, an active segment, `_initialize` or `_start` trapped, what
+    /// a host function gave that was called from there, the limits' errors as in [`ProgramSession::call`], and
+    /// [`Engine`](crate::ErrorKind::Engine).
+    pub fn session_with(&self, state: T) -> Result<ProgramSession<P, B, T>> {
+        self.open(Box::new(state))
+    }
+
+    pub(crate) fn open(&self, state: Box<dyn Any + Send>) -> Result<ProgramSession<P, B, T>> {
+        let mut guest = self.instantiate(state)?;
+        if P::INITIALIZES {
+            self.initialize(&mut guest)?;
+        }
+        let exports = self.protocol.resolve(&mut guest)?;
+        Ok(ProgramSession { guest, exports, state: PhantomData })
+    }
+
+    /// A fresh instance, whose start function has run.
+    fn instantiate(&self, state: Box<dyn Any + Send>) -> Result<Guest<B::Instance>> {
+        let store = Box::new(self.protocol.store(&self.limits));
+        let data = StoreData::new(self.interface.clone(), state, store, Budget::new(&self.limits));
+        let instance = self.backend.instantiate(&self.module, data)?;
+        let mut guest = Guest::new(instance, self.limits, self.internal.fuel.as_deref())?;
         guest.begin()?;
         if let Some(start) = &self.internal.start {
             guest.start(start)?;
@@ -115,19 +222,121 @@ impl<B: Backend> Program<B> {
         Ok(guest)
     }
 
-    /// The same with its `_initialize` called, or where it exports none its `_start`: for all guests but commands.
-    pub(crate) fn reactor(
-        &self,
-        state: Box<dyn Any + Send>,
-        protocol: Box<dyn Any + Send>,
-    ) -> Result<Guest<B::Instance>> {
-        let mut guest = self.instantiate(state, protocol)?;
+    /// Calls `_initialize`, or where the guest exports none its `_start`.
+    fn initialize(&self, guest: &mut Guest<B::Instance>) -> Result<()> {
         if self.interface.export(INITIALIZE.name).is_some() {
             let initialize = guest.resolve(&INITIALIZE)?;
-            guest.call(&initialize, [])?;
+            guest.call(&initialize, ())
         } else if self.interface.is_initialised_by_start() {
-            guest.start_up(self.internal.unwind.as_deref())?;
+            guest.start_up(self.internal.unwind.as_deref())
+        } else {
+            Ok(())
         }
-        Ok(guest)
+    }
+}
+
+impl<P: Protocol, B: Backend, T: 'static> ProgramSession<P, B, T> {
+    /// Asks the guest, and copies its answer.
+    ///
+    /// # Errors
+    ///
+    /// [`Trap`](crate::ErrorKind::Trap); the limits' [`TimedOut`](crate::ErrorKind::TimedOut),
+    /// [`OutOfFuel`](crate::ErrorKind::OutOfFuel) and [`TooDeep`](crate::ErrorKind::TooDeep); what a host function gave
+    /// ([`Host`](crate::ErrorKind::Host), [`HostPanic`](crate::ErrorKind::HostPanic), [`Exit`](crate::ErrorKind::Exit)
+    /// and others); [`Poisoned`](crate::ErrorKind::Poisoned) after any of them; and what else the protocol says. After an
+    /// error that did not come from inside a call the session can be used again; [`ProgramSession::fault`] tells.
+    #[inline(always)]
+    pub fn call(&mut self, request: P::Request<'_>) -> Result<P::Output> {
+        self.call_with(request, |response| P::Output::from(response))
+    }
+
+    /// Asks the guest, and lends its answer to `respond`, without a copy.
+    ///
+    /// If `respond` panics, what the call allocated stays allocated in the guest; nothing else is harmed.
+    ///
+    /// # Errors
+    ///
+    /// As [`ProgramSession::call`].
+    #[inline(always)]
+    pub fn call_with<R>(&mut self, request: P::Request<'_>, respond: impl FnOnce(P::Response<'_>) -> R) -> Result<R> {
+        self.guest.begin()?;
+        P::call(&self.exports, &mut self.guest, request, respond)
+    }
+
+    /// How much [fuel](Limits::fuel) the latest call has used, also where it failed; `None` where fuel is not counted.
+    /// Before the first call, it is what opening the session took.
+    ///
+    /// # Errors
+    ///
+    /// [`Engine`](crate::ErrorKind::Engine).
+    pub fn fuel_used(&mut self) -> Result<Option<u64>> {
+        self.guest.fuel_used()
+    }
+
+    /// What poisoned this session, if anything did. After an answered call this is a trap while freeing: the answer was
+    /// good, the session is at its end.
+    pub fn fault(&self) -> Option<&Error> {
+        self.guest.fault()
+    }
+
+    /// The state that host functions work on.
+    pub fn state(&self) -> &T {
+        self.guest.data().state()
+    }
+
+    /// The state that host functions work on, to be changed between calls.
+    pub fn state_mut(&mut self) -> &mut T {
+        self.guest.data_mut().state_mut()
+    }
+
+    /// Ends the session, and gives its state back.
+    pub fn into_state(mut self) -> T {
+        self.guest.data_mut().take_state()
+    }
+
+    pub(crate) fn data(&self) -> &StoreData {
+        self.guest.data()
+    }
+
+    pub(crate) fn data_mut(&mut self) -> &mut StoreData {
+        self.guest.data_mut()
+    }
+}
+
+impl<P: Protocol, B: Backend, T> ProgramSession<P, B, T> {
+    /// Whether it can answer another call, as far as can be known before.
+    pub(crate) fn is_usable(&self) -> bool {
+        self.guest.fault().is_none()
+    }
+}
+
+impl<P: Protocol, B: Backend, T> Clone for Program<P, B, T> {
+    fn clone(&self) -> Self {
+        Self {
+            protocol: self.protocol.clone(),
+            backend: self.backend.clone(),
+            module: self.module.clone(),
+            interface: self.interface.clone(),
+            internal: self.internal.clone(),
+            compiled: self.compiled,
+            limits: self.limits,
+            state: PhantomData,
+        }
+    }
+}
+
+impl<P: Protocol, B: Backend, T> fmt::Debug for Program<P, B, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Program")
+            .field("backend", &self.backend.name())
+            .field("interface", &self.interface)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<P: Protocol, B: Backend, T> fmt::Debug for ProgramSession<P, B, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProgramSession").field("guest", &self.guest).finish_non_exhaustive()
     }
 }

@@ -102,15 +102,16 @@ mod tests {
 
     const _: () = is_shared::<AnyPackage>();
     const _: () = is_shared::<Handler<AnyBackend>>();
-    const _: () = is_shared::<Pool<AnyBackend>>();
+    const _: () = is_shared::<Pool<AnyPackage>>();
     #[cfg(feature = "wasmi")]
     const _: () = (is_shared::<Package<Wasmi>>(), crosses::<Session<Wasmi>>()).0;
     #[cfg(feature = "wasmi")]
-    const _: () = (is_shared::<Pool<Wasmi, (), Reused>>(), crosses::<PooledSession<Wasmi, (), Reused>>()).0;
+    const _: () = (is_shared::<Pool<Package<Wasmi>, Reused>>(), crosses::<PooledSession<Package<Wasmi>, Reused>>()).0;
     #[cfg(feature = "wasmtime")]
     const _: () = (is_shared::<Package<Wasmtime>>(), crosses::<Session<Wasmtime>>()).0;
     #[cfg(feature = "wasmtime")]
-    const _: () = (is_shared::<Pool<Wasmtime, (), Reused>>(), crosses::<PooledSession<Wasmtime, (), Reused>>()).0;
+    const _: () =
+        (is_shared::<Pool<Package<Wasmtime>, Reused>>(), crosses::<PooledSession<Package<Wasmtime>, Reused>>()).0;
     #[cfg(feature = "wasmer")]
-    const _: () = (is_shared::<Package<Wasmer>>(), is_shared::<Pool<Wasmer>>()).0;
+    const _: () = (is_shared::<Package<Wasmer>>(), is_shared::<Pool<Package<Wasmer>>>()).0;
 }

@@ -94,7 +94,7 @@ fn work(task: &Task<'_>, package: Package) -> Box<dyn FnMut()> {
     }
 }
 
-fn pool(engine: &str, package: &Package) -> Pool<mistletoe::AnyBackend, Wasi> {
+fn pool(engine: &str, package: &Package) -> Pool<mistletoe::Package<mistletoe::AnyBackend, Wasi>> {
     let backend = mistletoe::backend(engine).expect("an engine");
     let imports: Imports<Wasi> = wasi::imports();
     let package = mistletoe::Package::with_imports(&backend, &package.wasm, &imports, Limits::unlimited());

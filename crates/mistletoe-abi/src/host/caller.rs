@@ -80,8 +80,12 @@ impl<'a, T: 'static> Caller<'a, T> {
         (memory, data.state_mut())
     }
 
-    /// What the protocol keeps beside the session's state.
-    pub(crate) fn protocol_mut<P: 'static>(&mut self) -> &mut P {
+    /// What the protocol keeps in the session beside the state: [`Protocol::Store`](crate::Protocol::Store).
+    ///
+    /// # Panics
+    ///
+    /// Where that is of another type.
+    pub fn store_mut<S: 'static>(&mut self) -> &mut S {
         self.instance.data_mut().protocol_mut()
     }
 

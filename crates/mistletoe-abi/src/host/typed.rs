@@ -23,8 +23,8 @@ pub trait WasmParams: Copy + sealed::Sealed + 'static {
     /// Their types.
     const TYPES: &'static [ValType];
 
-    /// Writes them to the first slots.
-    fn into_slots(self, slots: &mut [u64; SLOTS]);
+    /// Writes them to the first slots, of which there are enough.
+    fn into_slots(self, slots: &mut [u64]);
 }
 
 /// The results of a function: `()`, one [`WasmTy`], or a tuple of up to 4.
@@ -131,7 +131,7 @@ macro_rules! params {
 
             #[inline]
             #[allow(non_snake_case, unused_variables, unused_mut)]
-            fn into_slots(self, slots: &mut [u64; SLOTS]) {
+            fn into_slots(self, slots: &mut [u64]) {
                 let ($($ty,)*) = self;
                 let mut slots = slots.iter_mut();
                 $(if let Some(slot) = slots.next() { *slot = $ty.into_slot() })*

@@ -3,26 +3,43 @@
 
 use std::mem;
 
-use crate::backend::Instance;
+use crate::any::{AnyProgram, AnyProgramSession};
+use crate::backend::{Backend, Instance};
 use crate::error::{ErrorKind, Result};
 use crate::guest::{Func, Guest};
 use crate::host::{Caller, GuestFunc, Imports, pack};
 use crate::limits::Limits;
 use crate::module::Interface;
-use crate::protocol::{Check, ExportedFunc, INITIALIZE, Region};
-use crate::types::{FuncType, Problem, ValType::I32};
+use crate::program::{Program, ProgramSession};
+use crate::protocol::{Check, ExportedFunc, Protocol, Region};
 
 /// Takes a length in bytes, answers with the address of that much memory.
-const MALLOC: ExportedFunc<1, 1> = ExportedFunc::new("malloc", FuncType::new(&[I32], &[I32]));
+const MALLOC: ExportedFunc<(u32,), u32> = ExportedFunc::new("malloc");
 /// Takes back an address that `malloc` gave.
-const FREE: ExportedFunc<1, 0> = ExportedFunc::new("free", FuncType::new(&[I32], &[]));
+const FREE: ExportedFunc<(u32,), ()> = ExportedFunc::new("free");
 /// Answers one request, whose input it asks for itself.
-const RUN: ExportedFunc<0, 0> = ExportedFunc::new("run", FuncType::new(&[], &[]));
+const RUN: ExportedFunc<(), ()> = ExportedFunc::new("run");
 /// The second form: takes address and length of the whole input.
-const RUN_WITH_INPUT: ExportedFunc<2, 0> = ExportedFunc::new("run", FuncType::new(&[I32, I32], &[]));
+const RUN_WITH_INPUT: ExportedFunc<(u32, u32), ()> = ExportedFunc::new("run");
 
 /// The module that guests import the protocol's functions from.
 const MODULE: &str = "httpwasm";
+
+/// A plugin of the httpwasm interface, compiled for one backend.
+pub type Handler<B, T = ()> = Program<HttpWasm, B, T>;
+/// One live instance of a [`Handler`].
+pub type HandlerSession<B, T = ()> = ProgramSession<HttpWasm, B, T>;
+/// A [`Handler`] on any backend.
+pub type AnyHandler<T = ()> = AnyProgram<HttpWasm, T>;
+/// A [`HandlerSession`] on any backend.
+pub type AnyHandlerSession<T = ()> = AnyProgramSession<HttpWasm, T>;
+
+/// The protocol of plugins behind HTTP.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HttpWasm {
+    /// Where a record of the input ends.
+    pub delimiter: Delimiter,
+}
 
 /// Where a record of the input ends (rule 4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,23 +65,14 @@ pub struct Output {
     pub stderr: Vec<u8>,
 }
 
-/// Everything in which a module's exports do not fit the protocol; empty if they do.
-pub fn problems(interface: &Interface) -> Vec<Problem> {
-    let mut check = Check::new(interface);
-    check.func(&MALLOC).func(&FREE).optional(INITIALIZE.name, INITIALIZE.extern_type());
-    if !takes_input(interface) {
-        check.func(&RUN);
-    }
-    check.problems()
-}
-
 /// Whether the guest speaks the second form.
 fn takes_input(interface: &Interface) -> bool {
     interface.export(RUN_WITH_INPUT.name) == Some(&RUN_WITH_INPUT.extern_type())
 }
 
 /// One request: what is left of its input, and what came out so far.
-pub(crate) struct Exchange {
+#[derive(Debug)]
+pub struct Exchange {
     input: Vec<u8>,
     read: usize,
     delimiter: Delimiter,
@@ -76,7 +84,7 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    pub(crate) fn new(delimiter: Delimiter, limits: &Limits) -> Self {
+    fn new(delimiter: Delimiter, limits: &Limits) -> Self {
         Self {
             input: Vec::new(),
             read: 0,
@@ -110,35 +118,6 @@ impl Exchange {
     }
 }
 
-/// The functions that guests import, for sessions whose protocol state is an [`Exchange`]; added to what the host program
-/// offers.
-pub(crate) fn offer<T: Send + 'static>(imports: &mut Imports<T>) {
-    imports.func(MODULE, "igets", |caller: &mut Caller<'_, T>| -> Result<u64> {
-        let exchange = caller.protocol_mut::<Exchange>();
-        let record = exchange.next_record();
-        if record.is_empty() {
-            return Ok(pack(0, 0));
-        }
-        let malloc = match exchange.malloc.clone() {
-            Some(malloc) => malloc,
-            None => {
-                let malloc = caller.get_func(MALLOC.name)?;
-                caller.protocol_mut::<Exchange>().malloc = Some(malloc.clone());
-                malloc
-            }
-        };
-        let (address, length) = caller.give(&malloc, &record)?;
-        caller.protocol_mut::<Exchange>().given.push(address);
-        Ok(pack(address, length))
-    });
-    imports.func(MODULE, "oputs", |caller: &mut Caller<'_, T>, address: u32, length: u32| {
-        write(caller, address, length, |output| &mut output.stdout)
-    });
-    imports.func(MODULE, "eputs", |caller: &mut Caller<'_, T>, address: u32, length: u32| {
-        write(caller, address, length, |output| &mut output.stderr)
-    });
-}
-
 /// Rule 6: both streams together are no longer than the host allows.
 fn write<T: 'static>(
     caller: &mut Caller<'_, T>,
@@ -147,95 +126,186 @@ fn write<T: 'static>(
     stream: fn(&mut Output) -> &mut Vec<u8>,
 ) -> Result<()> {
     caller.bytes("buffer", address, length)?;
-    let Exchange { output, limits, .. } = caller.protocol_mut::<Exchange>();
+    let Exchange { output, limits, .. } = caller.store_mut::<Exchange>();
     let (all, limit) = ((output.stdout.len() + output.stderr.len()) as u64 + u64::from(length), limits.max_output);
     // Before anything is copied: a guest can have more memory than its host has to spare.
     if all > limit {
         return Err(ErrorKind::TooLong { region: Region::Output, length: all, limit }.into());
     }
     let bytes = caller.bytes("buffer", address, length)?.to_vec();
-    stream(&mut caller.protocol_mut::<Exchange>().output).extend(bytes);
+    stream(&mut caller.store_mut::<Exchange>().output).extend(bytes);
     Ok(())
 }
 
-/// A guest's instance and its functions: the steps of the protocol.
-pub(crate) struct HttpInstance<I: Instance> {
-    guest: Guest<I>,
-    malloc: Func<I::Func, 1, 1>,
-    free: Func<I::Func, 1, 0>,
-    run: Run<I::Func>,
+/// The functions that each request needs.
+#[derive(Debug)]
+pub struct Exports<F> {
+    malloc: Func<F, (u32,), u32>,
+    free: Func<F, (u32,), ()>,
+    run: Run<F>,
 }
 
 /// The two forms.
+#[derive(Debug)]
 enum Run<F> {
-    Asks(Func<F, 0, 0>),
-    Takes(Func<F, 2, 0>),
+    Asks(Func<F, (), ()>),
+    Takes(Func<F, (u32, u32), ()>),
 }
 
-impl<I: Instance> HttpInstance<I> {
-    pub(crate) fn new(mut guest: Guest<I>, interface: &Interface) -> Result<Self> {
-        Ok(Self {
+impl Protocol for HttpWasm {
+    type Exports<F: Send + Sync + 'static> = Exports<F>;
+    type Store = Exchange;
+    type Request<'a> = &'a [u8];
+    type Response<'a> = Output;
+    type Output = Output;
+
+    fn check(&self, exports: &mut Check<'_>) {
+        exports.func(&MALLOC).func(&FREE);
+        if !takes_input(exports.interface()) {
+            exports.func(&RUN);
+        }
+    }
+
+    fn provide<T: Send + 'static>(&self, imports: &mut Imports<T>) {
+        imports.func(MODULE, "igets", |caller: &mut Caller<'_, T>| -> Result<u64> {
+            let exchange = caller.store_mut::<Exchange>();
+            let record = exchange.next_record();
+            if record.is_empty() {
+                return Ok(pack(0, 0));
+            }
+            let malloc = match exchange.malloc.clone() {
+                Some(malloc) => malloc,
+                None => {
+                    let malloc = caller.get_func(MALLOC.name)?;
+                    caller.store_mut::<Exchange>().malloc = Some(malloc.clone());
+                    malloc
+                }
+            };
+            let (address, length) = caller.give(&malloc, &record)?;
+            caller.store_mut::<Exchange>().given.push(address);
+            Ok(pack(address, length))
+        });
+        imports.func(MODULE, "oputs", |caller: &mut Caller<'_, T>, address: u32, length: u32| {
+            write(caller, address, length, |output| &mut output.stdout)
+        });
+        imports.func(MODULE, "eputs", |caller: &mut Caller<'_, T>, address: u32, length: u32| {
+            write(caller, address, length, |output| &mut output.stderr)
+        });
+    }
+
+    fn store(&self, limits: &Limits) -> Exchange {
+        Exchange::new(self.delimiter, limits)
+    }
+
+    fn resolve<I: Instance>(&self, guest: &mut Guest<I>) -> Result<Exports<I::Func>> {
+        Ok(Exports {
             malloc: guest.resolve(&MALLOC)?,
             free: guest.resolve(&FREE)?,
-            run: match takes_input(interface) {
+            run: match takes_input(guest.interface()) {
                 true => Run::Takes(guest.resolve(&RUN_WITH_INPUT)?),
                 false => Run::Asks(guest.resolve(&RUN)?),
             },
-            guest,
         })
     }
 
-    pub(crate) fn guest(&self) -> &Guest<I> {
-        &self.guest
-    }
-
-    pub(crate) fn guest_mut(&mut self) -> &mut Guest<I> {
-        &mut self.guest
-    }
-
-    /// Answers one request (rules 2 to 5). What was written before a failure stays for `take_output`.
-    pub(crate) fn run(&mut self, input: &[u8]) -> Result<()> {
+    /// Answers one request (rules 2 to 5). What was written before a failure stays for [`HandlerSession::unfinished`].
+    fn call<I: Instance, R>(
+        exports: &Exports<I::Func>,
+        guest: &mut Guest<I>,
+        input: &[u8],
+        respond: impl FnOnce(Output) -> R,
+    ) -> Result<R> {
         // All of it at once, since an engine may have to change stacks.
-        I::with_room(|| self.run_here(input))?
-    }
-
-    fn run_here(&mut self, input: &[u8]) -> Result<()> {
-        let exchange = self.exchange();
-        exchange.limits.input(input.len())?;
-        (exchange.output, exchange.given) = Default::default();
-        match &self.run {
-            Run::Asks(run) => {
-                let exchange = self.guest.data_mut().protocol_mut::<Exchange>();
-                (exchange.input, exchange.read) = (input.to_vec(), 0);
-                self.guest.call(run, [])?;
-            }
-            Run::Takes(run) => {
-                let given = self.guest.steps(|steps| steps.hand_over(&self.malloc, input))?;
-                self.guest.data_mut().protocol_mut::<Exchange>().given.push(given.address);
-                self.guest.call(run, [given.address, given.length])?;
-            }
-        }
-        // Rule 5: a trap in here poisons the guest, and takes nothing from what was written.
-        loop {
-            let given = mem::take(&mut self.exchange().given);
-            if given.is_empty() {
-                return Ok(());
-            }
-            // Freeing may ask for more records, which are then freed in turn.
-            for address in given {
-                if address != 0 && self.guest.call(&self.free, [address]).is_err() {
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    /// What the latest run wrote.
-    pub(crate) fn take_output(&mut self) -> Output {
-        mem::take(&mut self.exchange().output)
-    }
-
-    fn exchange(&mut self) -> &mut Exchange {
-        self.guest.data_mut().protocol_mut()
+        I::with_room(|| run(exports, guest, input))??;
+        Ok(respond(mem::take(&mut guest.store_mut::<Exchange>().output)))
     }
 }
+
+fn run<I: Instance>(exports: &Exports<I::Func>, guest: &mut Guest<I>, input: &[u8]) -> Result<()> {
+    guest.check_input(input.len())?;
+    let exchange = guest.store_mut::<Exchange>();
+    (exchange.output, exchange.given) = Default::default();
+    match &exports.run {
+        Run::Asks(run) => {
+            (exchange.input, exchange.read) = (input.to_vec(), 0);
+            guest.call(run, ())?;
+        }
+        Run::Takes(run) => {
+            let given = guest.steps(|steps| steps.hand_over(&exports.malloc, input))?;
+            guest.store_mut::<Exchange>().given.push(given.address);
+            guest.call(run, (given.address, given.length))?;
+        }
+    }
+    // Rule 5: a trap in here poisons the guest, and takes nothing from what was written.
+    loop {
+        let given = mem::take(&mut guest.store_mut::<Exchange>().given);
+        if given.is_empty() {
+            return Ok(());
+        }
+        // Freeing may ask for more records, which are then freed in turn.
+        for address in given {
+            if address != 0 && guest.call(&exports.free, (address,)).is_err() {
+                return Ok(());
+            }
+        }
+    }
+}
+
+impl<B: Backend, T: Send + 'static> Handler<B, T> {
+    /// The same handler for inputs whose records end otherwise than in a line feed.
+    #[must_use]
+    pub fn delimiter(self, delimiter: Delimiter) -> Self {
+        self.map_protocol(|protocol| protocol.delimiter = delimiter)
+    }
+
+    /// Answers one request on a fresh instance with the default state.
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::session`] and [`ProgramSession::call`].
+    pub fn run(&self, input: &[u8]) -> Result<Output>
+    where
+        T: Default,
+    {
+        self.session()?.run(input)
+    }
+}
+
+impl<T: Send + 'static> AnyHandler<T> {
+    /// As [`Handler::run`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Handler::run`].
+    pub fn run(&self, input: &[u8]) -> Result<Output>
+    where
+        T: Default,
+    {
+        self.session()?.run(input)
+    }
+}
+
+macro_rules! session {
+    ([$($generics:tt)*] $session:ty) => {
+        impl<$($generics)*> $session {
+            /// Has the plugin answer a request.
+            ///
+            /// # Errors
+            ///
+            /// As [`ProgramSession::call`]; [`TooLong`](ErrorKind::TooLong) for more output than the limit; and
+            /// [`Allocation`](ErrorKind::Allocation) or [`OutOfBounds`](ErrorKind::OutOfBounds) where the plugin has no
+            /// room for its input.
+            pub fn run(&mut self, input: &[u8]) -> Result<Output> {
+                self.call(input)
+            }
+
+            /// What the latest request's answer was when it failed; empty where it did not.
+            pub fn unfinished(&mut self) -> Output {
+                mem::take(&mut self.data_mut().protocol_mut::<Exchange>().output)
+            }
+        }
+    };
+}
+
+session!([B: Backend, T: 'static] HandlerSession<B, T>);
+session!([T: 'static] AnyHandlerSession<T>);

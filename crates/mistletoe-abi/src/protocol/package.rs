@@ -1,99 +1,192 @@
 //! The package interface: a string in, a string out. The numbers are those of the rules in `docs/abi.md`.
 
-use crate::backend::Instance;
+use crate::any::{AnyProgram, AnyProgramSession};
+use crate::backend::{Backend, Instance};
 use crate::error::Result;
 use crate::guest::{Func, Guest, Span, text};
 use crate::limits::Limits;
-use crate::module::Interface;
-use crate::protocol::{Check, ExportedFunc, INITIALIZE, Region};
-use crate::types::{FuncType, Problem, ValType::I32};
+use crate::program::{Program, ProgramSession};
+use crate::protocol::{Check, ExportedFunc, Protocol, Region};
 
 /// Answers with the address of a fat pointer to the package's own description.
-const INFO: ExportedFunc<0, 1> = ExportedFunc::new("__mistletoe_info", FuncType::new(&[], &[I32]));
+const INFO: ExportedFunc<(), u32> = ExportedFunc::new("__mistletoe_info");
 /// Takes a length in bytes, answers with the address of that much memory.
-const ALLOC: ExportedFunc<1, 1> = ExportedFunc::new("__mistletoe_alloc", FuncType::new(&[I32], &[I32]));
+const ALLOC: ExportedFunc<(u32,), u32> = ExportedFunc::new("__mistletoe_alloc");
 /// Takes address and length of what was allocated.
-const DEALLOC: ExportedFunc<2, 0> = ExportedFunc::new("__mistletoe_dealloc", FuncType::new(&[I32, I32], &[]));
+const DEALLOC: ExportedFunc<(u32, u32), ()> = ExportedFunc::new("__mistletoe_dealloc");
 /// Takes address and length of the input, answers with the address of a fat pointer to the output.
-const GENERATE: ExportedFunc<2, 1> = ExportedFunc::new("__mistletoe_generate", FuncType::new(&[I32, I32], &[I32]));
+const GENERATE: ExportedFunc<(u32, u32), u32> = ExportedFunc::new("__mistletoe_generate");
 
-/// Everything in which a module's exports do not fit the package interface; empty if it is a package.
-pub fn problems(interface: &Interface) -> Vec<Problem> {
-    Check::new(interface)
-        .func(&INFO)
-        .func(&ALLOC)
-        .func(&DEALLOC)
-        .func(&GENERATE)
-        .optional(INITIALIZE.name, INITIALIZE.extern_type())
-        .problems()
+/// A package compiled for one backend.
+pub type Package<B, T = ()> = Program<PackageInterface, B, T>;
+/// One live instance of a [`Package`].
+pub type Session<B, T = ()> = ProgramSession<PackageInterface, B, T>;
+/// A [`Package`] on any backend.
+pub type AnyPackage<T = ()> = AnyProgram<PackageInterface, T>;
+/// A [`Session`] on any backend.
+pub type AnySession<T = ()> = AnyProgramSession<PackageInterface, T>;
+
+/// The protocol of packages.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PackageInterface;
+
+/// What a package is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request<'a> {
+    /// Its description of itself (rule 2).
+    Info,
+    /// The answer to an input (rules 3 to 8).
+    Generate(&'a str),
 }
 
-/// A package's instance and the functions that each answer needs: the steps of the protocol.
-pub(crate) struct PackageInstance<I: Instance> {
-    guest: Guest<I>,
-    alloc: Func<I::Func, 1, 1>,
-    dealloc: Func<I::Func, 2, 0>,
-    generate: Func<I::Func, 2, 1>,
+/// The functions that each answer needs.
+#[derive(Debug)]
+pub struct Exports<F> {
+    alloc: Func<F, (u32,), u32>,
+    dealloc: Func<F, (u32, u32), ()>,
+    generate: Func<F, (u32, u32), u32>,
 }
 
-impl<I: Instance> PackageInstance<I> {
-    /// Resolves the functions of an instance that is initialised (rule 1).
-    pub(crate) fn new(mut guest: Guest<I>) -> Result<Self> {
-        Ok(Self {
+impl Protocol for PackageInterface {
+    type Exports<F: Send + Sync + 'static> = Exports<F>;
+    type Store = ();
+    type Request<'a> = Request<'a>;
+    type Response<'a> = &'a str;
+    type Output = String;
+
+    fn check(&self, exports: &mut Check<'_>) {
+        exports.func(&INFO).func(&ALLOC).func(&DEALLOC).func(&GENERATE);
+    }
+
+    fn store(&self, _: &Limits) {}
+
+    fn resolve<I: Instance>(&self, guest: &mut Guest<I>) -> Result<Exports<I::Func>> {
+        Ok(Exports {
             alloc: guest.resolve(&ALLOC)?,
             dealloc: guest.resolve(&DEALLOC)?,
             generate: guest.resolve(&GENERATE)?,
-            guest,
         })
     }
 
-    pub(crate) fn guest(&self) -> &Guest<I> {
-        &self.guest
-    }
-
-    pub(crate) fn guest_mut(&mut self) -> &mut Guest<I> {
-        &mut self.guest
-    }
-
-    /// Rule 2: the string behind `__mistletoe_info`. Nothing is freed. It is seldom asked for, so an instance that is made
-    /// for one answer does not look for the function.
-    pub(crate) fn info(&mut self, limits: &Limits) -> Result<String> {
-        let info = self.guest.resolve(&INFO)?;
-        let [address] = self.guest.call(&info, [])?;
-        let memory = self.guest.memory();
-        let bytes = Span::behind(memory, address)?.of(memory, &Region::Info)?;
-        text(bytes, &Region::Info, limits.max_output).map(str::to_owned)
-    }
-
-    /// Rules 3 to 8: hands `input` over, lends the output to `read`, and frees both.
-    #[inline]
-    pub(crate) fn generate<R>(&mut self, input: &str, limits: &Limits, read: impl FnOnce(&str) -> R) -> Result<R> {
-        // All of it at once, since an engine may have to change stacks.
-        I::with_room(|| self.generate_here(input, limits, read))?
-    }
-
     #[inline(always)]
-    fn generate_here<R>(&mut self, input: &str, limits: &Limits, read: impl FnOnce(&str) -> R) -> Result<R> {
-        // Rule 3.
-        limits.input(input.len())?;
-        let (given, address) = self.guest.steps(|steps| {
-            let given = steps.hand_over(&self.alloc, input.as_bytes())?;
-            let [address] = steps.call(&self.generate, [given.address, given.length])?;
-            Ok((given, address))
-        })?;
-        let memory = self.guest.memory();
-        let output = Span::behind(memory, address).and_then(|span| Ok((span, span.of(memory, &Region::Output)?)));
-        // Rule 5: whether a range can be freed does not depend on what is in it.
-        let (answer, freed) = match output {
-            Ok((span, bytes)) => (text(bytes, &Region::Output, limits.max_output).map(read), Some(span)),
-            Err(error) => (Err(error), None),
-        };
-        // Rules 6 and 7: a trap in here poisons the guest, and takes nothing from an answer that was read.
-        let _ = self.guest.steps(|steps| {
-            let mut free = |span: Span| steps.call(&self.dealloc, [span.address, span.length]);
-            free(given)?;
-            freed.map_or(Ok([]), free)
-        });
-        answer
+    fn call<I: Instance, R>(
+        exports: &Exports<I::Func>,
+        guest: &mut Guest<I>,
+        request: Request<'_>,
+        respond: impl FnOnce(&str) -> R,
+    ) -> Result<R> {
+        match request {
+            Request::Info => info(guest, respond),
+            // All of it at once, since an engine may have to change stacks.
+            Request::Generate(input) => I::with_room(|| generate(exports, guest, input, respond))?,
+        }
     }
 }
+
+/// Rule 2: the string behind `__mistletoe_info`. Nothing is freed. It is seldom asked for, so an instance that is made
+/// for one answer does not look for the function.
+fn info<I: Instance, R>(guest: &mut Guest<I>, respond: impl FnOnce(&str) -> R) -> Result<R> {
+    let info = guest.resolve(&INFO)?;
+    let address = guest.call(&info, ())?;
+    let memory = guest.memory();
+    let bytes = Span::behind(memory, address)?.of(memory, &Region::Info)?;
+    text(bytes, &Region::Info, guest.limits().max_output).map(respond)
+}
+
+/// Rules 3 to 8: hands `input` over, lends the output to `respond`, and frees both.
+#[inline(always)]
+fn generate<I: Instance, R>(
+    exports: &Exports<I::Func>,
+    guest: &mut Guest<I>,
+    input: &str,
+    respond: impl FnOnce(&str) -> R,
+) -> Result<R> {
+    // Rule 3.
+    guest.check_input(input.len())?;
+    let (given, address) = guest.steps(|steps| {
+        let given = steps.hand_over(&exports.alloc, input.as_bytes())?;
+        let address = steps.call(&exports.generate, (given.address, given.length))?;
+        Ok((given, address))
+    })?;
+    let memory = guest.memory();
+    let output = Span::behind(memory, address).and_then(|span| Ok((span, span.of(memory, &Region::Output)?)));
+    // Rule 5: whether a range can be freed does not depend on what is in it.
+    let (answer, freed) = match output {
+        Ok((span, bytes)) => (text(bytes, &Region::Output, guest.limits().max_output).map(respond), Some(span)),
+        Err(error) => (Err(error), None),
+    };
+    // Rules 6 and 7: a trap in here poisons the guest, and takes nothing from an answer that was read.
+    let _ = guest.steps(|steps| {
+        let mut free = |span: Span| steps.call(&exports.dealloc, (span.address, span.length));
+        free(given)?;
+        freed.map_or(Ok(()), free)
+    });
+    answer
+}
+
+impl<B: Backend, T: Send + Default + 'static> Package<B, T> {
+    /// Answers one call on a fresh instance with the default state. A fault while freeing is dropped with the instance;
+    /// a host that wants to know of it opens a [session](Program::session).
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::session`] and [`Session::generate`].
+    pub fn generate(&self, input: &str) -> Result<String> {
+        self.session()?.generate(input)
+    }
+}
+
+impl<T: Send + Default + 'static> AnyPackage<T> {
+    /// As [`Package::generate`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Package::generate`].
+    pub fn generate(&self, input: &str) -> Result<String> {
+        self.session()?.generate(input)
+    }
+}
+
+macro_rules! session {
+    ([$($generics:tt)*] $session:ty) => {
+        impl<$($generics)*> $session {
+            /// The package's description of itself (rule 2).
+            ///
+            /// # Errors
+            ///
+            /// As [`ProgramSession::call`]; and for a string that cannot be read
+            /// [`OutOfBounds`](crate::ErrorKind::OutOfBounds), [`InvalidUtf8`](crate::ErrorKind::InvalidUtf8) or
+            /// [`TooLong`](crate::ErrorKind::TooLong).
+            pub fn info(&mut self) -> Result<String> {
+                self.call(Request::Info)
+            }
+
+            /// Has the package answer an input, and copies the answer (rules 3 to 7).
+            ///
+            /// # Errors
+            ///
+            /// As [`Session::info`], and [`Allocation`](crate::ErrorKind::Allocation) where the package has no room for
+            /// the input.
+            #[inline]
+            pub fn generate(&mut self, input: &str) -> Result<String> {
+                self.call(Request::Generate(input))
+            }
+
+            /// Has the package answer an input, and lends the answer to `read` before it is freed, without a copy (rule
+            /// 8).
+            ///
+            /// If `read` panics, what the call allocated stays allocated in the guest; nothing else is harmed.
+            ///
+            /// # Errors
+            ///
+            /// As [`Session::generate`].
+            #[inline]
+            pub fn generate_with<R>(&mut self, input: &str, read: impl FnOnce(&str) -> R) -> Result<R> {
+                self.call_with(Request::Generate(input), read)
+            }
+        }
+    };
+}
+
+session!([B: Backend, T: 'static] Session<B, T>);
+session!([T: 'static] AnySession<T>);

@@ -1,0 +1,242 @@
+//! [waPC](https://wapc.io): a host calls operations of a guest's by name, with bytes in and bytes out, and the guest calls
+//! the host's in the same way. The guest brings all memory.
+//!
+//! ```
+//! use mistletoe_abi::{Backend, Imports, Limits, Result};
+//! use wapc_protocol::{Answer, Call, Guest, Wapc};
+//!
+//! fn greet<B: Backend>(backend: &B, wasm: &[u8]) -> Result<Answer> {
+//!     let protocol = Wapc::new(|call| Err(format!("there is no {}", call.operation)));
+//!     let guest = Guest::<B>::with_protocol(protocol, backend, wasm, &Imports::new(), Limits::default())?;
+//!     guest.session()?.call(Call { operation: "greet", payload: b"world" })
+//! }
+//! ```
+
+use std::fmt;
+use std::sync::Arc;
+
+use mistletoe_abi::guest::{Func, Guest as Live};
+use mistletoe_abi::protocol::{Check, ExportedFunc, Region};
+use mistletoe_abi::{Caller, ErrorKind, Imports, Instance, Limits, Program, ProgramSession, Protocol, Result};
+
+/// Answers an operation whose name and payload have these lengths: 1 where it went well.
+const CALL: ExportedFunc<(u32, u32), u32> = ExportedFunc::new("__guest_call");
+/// Called once, behind `_start`, where it is exported.
+const INIT: ExportedFunc<(), ()> = ExportedFunc::new("wapc_init");
+/// The module that guests import the host's functions from.
+const MODULE: &str = "wapc";
+
+/// A waPC guest compiled for one backend.
+pub type Guest<B, T = ()> = Program<Wapc, B, T>;
+/// One live instance of a [`Guest`].
+pub type Session<B, T = ()> = ProgramSession<Wapc, B, T>;
+
+/// The protocol, with what answers the guest's own calls.
+#[derive(Clone)]
+pub struct Wapc {
+    host: Host,
+}
+
+type Host = Arc<dyn Fn(HostCall<'_>) -> Result<Vec<u8>, String> + Send + Sync>;
+
+/// What a guest is asked.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The operation's name.
+    pub operation: &'a str,
+    /// Its input.
+    pub payload: &'a [u8],
+}
+
+/// What a guest asks its host.
+#[derive(Clone, Copy, Debug)]
+pub struct HostCall<'a> {
+    /// Whom it asks.
+    pub binding: &'a str,
+    /// Where the operation is.
+    pub namespace: &'a str,
+    /// The operation's name.
+    pub operation: &'a str,
+    /// Its input.
+    pub payload: &'a [u8],
+}
+
+/// What a guest answers with.
+pub type Answer = Result<Vec<u8>, GuestError>;
+
+/// The guest says that it could not answer, in its own words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GuestError(pub String);
+
+/// A call under way, and the answer to the guest's latest one.
+#[derive(Default)]
+pub struct Exchange {
+    operation: Vec<u8>,
+    payload: Vec<u8>,
+    response: Vec<u8>,
+    error: Option<String>,
+    /// Longer responses and errors than this are refused.
+    max_output: u64,
+    host: Option<Host>,
+    host_response: Vec<u8>,
+    host_error: Vec<u8>,
+}
+
+impl Wapc {
+    /// Guests' calls are answered by `host`.
+    pub fn new(host: impl Fn(HostCall<'_>) -> Result<Vec<u8>, String> + Send + Sync + 'static) -> Self {
+        Self { host: Arc::new(host) }
+    }
+}
+
+impl Protocol for Wapc {
+    type Exports<F: Send + Sync + 'static> = Func<F, (u32, u32), u32>;
+    type Store = Exchange;
+    type Request<'a> = Call<'a>;
+    type Response<'a> = Answer;
+    type Output = Answer;
+
+    fn check(&self, exports: &mut Check<'_>) {
+        exports.func(&CALL).optional_func(&INIT);
+    }
+
+    fn provide<T: Send + 'static>(&self, imports: &mut Imports<T>) {
+        imports
+            .func(MODULE, "__guest_request", |caller: &mut Caller<'_, T>, operation: u32, payload: u32| -> Result<()> {
+                let Exchange { operation: name, payload: input, .. } = caller.store_mut();
+                let (name, input) = (std::mem::take(name), std::mem::take(input));
+                for (argument, address, bytes) in [("operation", operation, &name), ("payload", payload, &input)] {
+                    caller.bytes_mut(argument, address, bytes.len() as u32)?.copy_from_slice(bytes);
+                }
+                // It may ask again.
+                let exchange: &mut Exchange = caller.store_mut();
+                (exchange.operation, exchange.payload) = (name, input);
+                Ok(())
+            })
+            .func(MODULE, "__guest_response", |caller: &mut Caller<'_, T>, address: u32, length: u32| -> Result<()> {
+                let response = output(caller, "response", address, length)?;
+                caller.store_mut::<Exchange>().response = response;
+                Ok(())
+            })
+            .func(MODULE, "__guest_error", |caller: &mut Caller<'_, T>, address: u32, length: u32| -> Result<()> {
+                let error = output(caller, "error", address, length)?;
+                caller.store_mut::<Exchange>().error = Some(String::from_utf8_lossy(&error).into_owned());
+                Ok(())
+            })
+            .func(MODULE, "__host_call", host_call::<T>)
+            .func(MODULE, "__host_response_len", |caller: &mut Caller<'_, T>| {
+                caller.store_mut::<Exchange>().host_response.len() as u32
+            })
+            .func(MODULE, "__host_response", |caller: &mut Caller<'_, T>, address: u32| -> Result<()> {
+                let response = caller.store_mut::<Exchange>().host_response.clone();
+                caller.bytes_mut("response", address, response.len() as u32)?.copy_from_slice(&response);
+                Ok(())
+            })
+            .func(MODULE, "__host_error_len", |caller: &mut Caller<'_, T>| {
+                caller.store_mut::<Exchange>().host_error.len() as u32
+            })
+            .func(MODULE, "__host_error", |caller: &mut Caller<'_, T>, address: u32| -> Result<()> {
+                let error = caller.store_mut::<Exchange>().host_error.clone();
+                caller.bytes_mut("error", address, error.len() as u32)?.copy_from_slice(&error);
+                Ok(())
+            })
+            // A host program that wants the log offers a function of its own by this name.
+            .func(MODULE, "__console_log", |caller: &mut Caller<'_, T>, address: u32, length: u32| -> Result<()> {
+                caller.bytes("text", address, length).map(drop)
+            });
+    }
+
+    fn store(&self, limits: &Limits) -> Exchange {
+        Exchange { max_output: limits.max_output, host: Some(self.host.clone()), ..Exchange::default() }
+    }
+
+    fn resolve<I: Instance>(&self, guest: &mut Live<I>) -> Result<Func<I::Func, (u32, u32), u32>> {
+        if guest.interface().export(INIT.name()).is_some() {
+            let init = guest.resolve(&INIT)?;
+            guest.call(&init, ())?;
+        }
+        guest.resolve(&CALL)
+    }
+
+    fn call<I: Instance, R>(
+        call: &Func<I::Func, (u32, u32), u32>,
+        guest: &mut Live<I>,
+        Call { operation, payload }: Call<'_>,
+        respond: impl FnOnce(Answer) -> R,
+    ) -> Result<R> {
+        guest.check_input(operation.len())?;
+        guest.check_input(payload.len())?;
+        let exchange = guest.store_mut::<Exchange>();
+        (exchange.operation, exchange.payload) = (operation.into(), payload.into());
+        (exchange.response, exchange.error) = (Vec::new(), None);
+        let answered = guest.call(call, (operation.len() as u32, payload.len() as u32))?;
+        let Exchange { response, error, .. } = guest.store_mut();
+        Ok(respond(match (answered, error.take()) {
+            (1, None) => Ok(std::mem::take(response)),
+            (_, error) => Err(GuestError(error.unwrap_or_default())),
+        }))
+    }
+}
+
+/// What the guest gives away, no longer than is allowed.
+fn output<T: 'static>(
+    caller: &mut Caller<'_, T>,
+    argument: &'static str,
+    address: u32,
+    length: u32,
+) -> Result<Vec<u8>> {
+    let limit = caller.store_mut::<Exchange>().max_output;
+    if u64::from(length) > limit {
+        return Err(ErrorKind::TooLong { region: Region::Output, length: length.into(), limit }.into());
+    }
+    Ok(caller.bytes(argument, address, length)?.to_vec())
+}
+
+/// The guest calls an operation of the host's: 1 where it went well.
+#[allow(clippy::too_many_arguments)]
+fn host_call<T: 'static>(
+    caller: &mut Caller<'_, T>,
+    binding: u32,
+    binding_length: u32,
+    namespace: u32,
+    namespace_length: u32,
+    operation: u32,
+    operation_length: u32,
+    payload: u32,
+    payload_length: u32,
+) -> Result<u32> {
+    let Some(host) = caller.store_mut::<Exchange>().host.clone() else { return Ok(0) };
+    let result = host(HostCall {
+        binding: caller.str("binding", binding, binding_length)?,
+        namespace: caller.str("namespace", namespace, namespace_length)?,
+        operation: caller.str("operation", operation, operation_length)?,
+        payload: caller.bytes("payload", payload, payload_length)?,
+    });
+    let exchange = caller.store_mut::<Exchange>();
+    let is_good = result.is_ok();
+    (exchange.host_response, exchange.host_error) = match result {
+        Ok(response) => (response, Vec::new()),
+        Err(error) => (Vec::new(), error.into_bytes()),
+    };
+    Ok(is_good.into())
+}
+
+impl fmt::Debug for Wapc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Wapc").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Exchange").field("error", &self.error).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Display for GuestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the guest says: {}", self.0.escape_debug())
+    }
+}
+
+impl std::error::Error for GuestError {}
