@@ -336,6 +336,11 @@ impl<P: Protocol + Default, T: Send + 'static> AnyProgram<P, T> {
 }
 
 impl<P: Protocol, T: Send + 'static> AnyProgram<P, T> {
+    /// See [`Program::problems_with`].
+    pub fn problems_with(protocol: &P, interface: &Interface, imports: &Imports<T>) -> Vec<Problem> {
+        program::problems(protocol, interface, imports).1
+    }
+
     /// See [`Program::with_protocol`].
     ///
     /// # Errors
@@ -437,13 +442,14 @@ impl<P: Protocol, T: 'static> AnyProgramSession<P, T> {
         self.session.data_mut().state_mut()
     }
 
+    /// See [`ProgramSession::store_mut`].
+    pub fn store_mut(&mut self) -> &mut P::Store {
+        self.session.data_mut().protocol_mut()
+    }
+
     /// See [`ProgramSession::into_state`].
     pub fn into_state(mut self) -> T {
         self.session.data_mut().take_state()
-    }
-
-    pub(crate) fn data_mut(&mut self) -> &mut StoreData {
-        self.session.data_mut()
     }
 
     pub(crate) fn is_usable(&self) -> bool {

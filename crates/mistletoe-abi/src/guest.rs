@@ -44,9 +44,11 @@ const SLOTS: usize = 4;
 
 /// A range of the guest's memory, as the guest named it: nothing says that it lies inside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Span {
-    pub(crate) address: u32,
-    pub(crate) length: u32,
+pub struct Span {
+    /// Address of the first byte.
+    pub address: u32,
+    /// Length in bytes.
+    pub length: u32,
 }
 
 impl<I: Instance> Guest<I> {
@@ -175,6 +177,15 @@ impl<I: Instance> Guest<I> {
         Span { address, length }.of(self.memory(), region)
     }
 
+    /// The same bytes, to be written.
+    ///
+    /// # Errors
+    ///
+    /// As [`Guest::bytes`].
+    pub fn bytes_mut(&mut self, region: &Region, address: u32, length: u32) -> Result<&mut [u8]> {
+        Span { address, length }.of_mut(self.instance.memory_mut(), region)
+    }
+
     /// Takes steps that call into the guest. The panic of a host function that the guest calls is an error of theirs; an
     /// engine's own panic is for who called the layer. Either poisons the instance.
     #[inline(always)]
@@ -235,8 +246,13 @@ impl<I: Instance> Steps<'_, I> {
     }
 
     /// Has the guest allocate, and writes the input there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Steps::call`], [`Allocation`](ErrorKind::Allocation) where `alloc` answers null for bytes that are not empty, and
+    /// [`OutOfBounds`](ErrorKind::OutOfBounds) where it names no memory of the guest's.
     #[inline(always)]
-    pub(crate) fn hand_over(&mut self, alloc: &Func<I::Func, (u32,), u32>, input: &[u8]) -> Result<Span> {
+    pub fn hand_over(&mut self, alloc: &Func<I::Func, (u32,), u32>, input: &[u8]) -> Result<Span> {
         // No limit is higher.
         let length = u32::try_from(input.len()).unwrap_or(u32::MAX);
         let address = self.call(alloc, (length,))?;

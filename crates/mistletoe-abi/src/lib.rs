@@ -19,7 +19,6 @@
 //! - [`pool`]: sessions for hosts that answer many calls, at most so many at once.
 //! - [`Limits`]: what a guest may use. The limits on its code are put into the module behind the check, so that no engine
 //!   has to know of them.
-//! - [`pool`]: [`Pool`], sessions for hosts that answer many calls.
 //! - [`any`]: the same, with the backend chosen at run time. [`Tiered`]: two backends as one. `cache`, with the feature of
 //!   that name: compiled code on disk.
 //! - [`error`]: one error type, whose kinds are the same on every engine.

@@ -13,7 +13,7 @@ use crate::guest::Guest;
 use crate::host::{HostFunc, Imports, StoreData, toolchain};
 use crate::limits::Limits;
 use crate::limits::budget::{self, Budget};
-use crate::module::{Interface, InternalExports, ModuleSource};
+use crate::module::{self, Interface, InternalExports, ModuleSource};
 use crate::protocol::{Check, INITIALIZE, Protocol};
 use crate::types::Problem;
 
@@ -63,8 +63,13 @@ impl<'a, P: Protocol> Checked<'a, P> {
         let (interface, _) = source.outline()?;
         let (imports, problems) = problems(&protocol, interface, imports);
         if !problems.is_empty() {
-            // A module that is not valid is refused for that.
-            source.instrument()?;
+            // A module that is not valid is refused for that; what it must not import is among the problems.
+            match source.instrument() {
+                Err(error) if *error.kind() != ErrorKind::Module(module::ErrorKind::ReservedImport) => {
+                    return Err(error);
+                }
+                _ => {}
+            }
             return Err(ErrorKind::Interface { problems }.into());
         }
         let mut imports = imports.used(interface);
@@ -132,7 +137,12 @@ impl<P: Protocol + Default, B: Backend, T: Send + 'static> Program<P, B, T> {
 }
 
 impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
-    /// The same for a protocol that leaves something to choose.
+    /// [`Program::problems`] for a protocol that leaves something to choose.
+    pub fn problems_with(protocol: &P, interface: &Interface, imports: &Imports<T>) -> Vec<Problem> {
+        problems(protocol, interface, imports).1
+    }
+
+    /// [`Program::with_imports`] for a protocol that leaves something to choose.
     ///
     /// # Errors
     ///
@@ -287,6 +297,11 @@ impl<P: Protocol, B: Backend, T: 'static> ProgramSession<P, B, T> {
     /// The state that host functions work on, to be changed between calls.
     pub fn state_mut(&mut self) -> &mut T {
         self.guest.data_mut().state_mut()
+    }
+
+    /// What the protocol keeps in the session: [`Protocol::Store`].
+    pub fn store_mut(&mut self) -> &mut P::Store {
+        self.guest.store_mut()
     }
 
     /// Ends the session, and gives its state back.

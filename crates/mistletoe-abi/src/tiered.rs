@@ -60,8 +60,8 @@ struct Peak<M> {
     module: OnceLock<Option<M>>,
     /// Has it begin at once.
     hurry: Sender<()>,
-    /// Who wants its code, when there is any.
-    wanted: Mutex<Vec<Keep>>,
+    /// Who wants its code, when there is any: also when nobody has the module any more.
+    wanted: Arc<Mutex<Vec<Keep>>>,
 }
 
 /// An instance on one of two engines.
@@ -111,9 +111,9 @@ impl<F: Backend, P: Backend> Backend for Tiered<F, P> {
     fn compile(&self, source: &ModuleSource<'_>, imports: &[HostFunc]) -> Result<TieredModule<F, P>> {
         let fast = self.fast.compile(source, imports)?;
         let (hurry, hurried) = mpsc::channel();
-        let peak = Arc::new(Peak { module: OnceLock::new(), hurry, wanted: Mutex::default() });
+        let peak = Arc::new(Peak { module: OnceLock::new(), hurry, wanted: Arc::default() });
         let begin = Instant::now() + GRACE;
-        let (backend, wanted) = (self.peak.clone(), Arc::downgrade(&peak));
+        let (backend, owner, wanted) = (self.peak.clone(), Arc::downgrade(&peak), peak.wanted.clone());
         let (source, imports) = (source.clone().into_owned(), imports.to_vec());
         let job = move || {
             if hurried.recv_timeout(begin.saturating_duration_since(Instant::now()))
@@ -124,10 +124,12 @@ impl<F: Backend, P: Backend> Backend for Tiered<F, P> {
             // An engine that panics has failed, too, and nobody is to wait for it.
             let compile = AssertUnwindSafe(|| backend.compile(&source, &imports).ok());
             let compiled = catch_unwind(compile).unwrap_or_default();
-            if let Some(peak) = wanted.upgrade() {
-                let _ = peak.module.set(compiled);
-                peak.hand_out(&backend);
+            // First, since who comes later sees that it is set.
+            if let Some(peak) = owner.upgrade() {
+                let _ = peak.module.set(compiled.clone());
             }
+            // What keeps code may panic, too. The thread goes on: others wait for it.
+            let _ = catch_unwind(AssertUnwindSafe(|| hand_out(&backend, compiled.as_ref(), &wanted)));
         };
         if self.compiler.as_ref().is_none_or(|compiler| compiler.send(Box::new(job)).is_err()) {
             let _ = peak.module.set(None);
@@ -170,7 +172,7 @@ impl<F: Backend, P: Backend> Backend for Tiered<F, P> {
     fn serialize_later(&self, module: &TieredModule<F, P>, keep: Keep) {
         module.peak.wanted.lock().unwrap_or_else(PoisonError::into_inner).push(keep);
         if module.peak.module.get().is_some() {
-            module.peak.hand_out(&self.peak);
+            hand_out(&self.peak, module.peak.module.get().and_then(Option::as_ref), &module.peak.wanted);
         }
     }
 
@@ -179,7 +181,7 @@ impl<F: Backend, P: Backend> Backend for Tiered<F, P> {
         let peak = Peak {
             module: Some(self.peak.deserialize(artifact, imports)?).into(),
             hurry: mpsc::channel().0,
-            wanted: Mutex::default(),
+            wanted: Arc::default(),
         };
         Ok(TieredModule { fast: None, peak: Arc::new(peak), instances: Arc::default() })
     }
@@ -192,13 +194,13 @@ impl<M> Peak<M> {
         let _ = self.hurry.send(());
         self.module.wait().as_ref()
     }
+}
 
-    /// Hands the code to those who want it. Where the engine failed there is none, which is no fault of a cache's.
-    fn hand_out<P: Backend<Module = M>>(&self, backend: &P) {
-        let wanted = std::mem::take(&mut *self.wanted.lock().unwrap_or_else(PoisonError::into_inner));
-        if let Some(Some(module)) = self.module.get() {
-            wanted.into_iter().for_each(|keep| keep(backend.serialize(module)));
-        }
+/// Hands compiled code to those who want it. Where the engine failed there is none, which is no fault of a cache's.
+fn hand_out<P: Backend>(backend: &P, module: Option<&P::Module>, wanted: &Mutex<Vec<Keep>>) {
+    let wanted = std::mem::take(&mut *wanted.lock().unwrap_or_else(PoisonError::into_inner));
+    if let Some(module) = module {
+        wanted.into_iter().for_each(|keep| keep(backend.serialize(module)));
     }
 }
 

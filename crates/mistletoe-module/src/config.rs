@@ -1,6 +1,6 @@
 //! What is put into a module.
 
-use crate::declared::MAX_TABLE_ELEMENTS;
+use crate::declared::{MAX_PAGES, MAX_TABLE_ELEMENTS};
 
 /// What is put into a module: [`instrument`](crate::instrument) says how. By default nothing is but what every module gets.
 ///
@@ -19,7 +19,7 @@ pub struct Config {
     pub deadline: bool,
     /// How high the stack may become, in units.
     pub stack: Option<u32>,
-    /// How many pages of 64 KiB the memory may have.
+    /// How many pages of 64 KiB the memory may have; more than 65,536 mean as many.
     pub memory_pages: Option<u64>,
     /// How many elements a table may have; [`MAX_TABLE_ELEMENTS`](crate::declared::MAX_TABLE_ELEMENTS) by default and at
     /// most.
@@ -87,6 +87,15 @@ impl Config {
     /// Whether code is put into functions, which calls [`TICK`](crate::TICK) and [`OVERFLOW`](crate::OVERFLOW).
     pub fn is_metered(&self) -> bool {
         self.metering().is_anything()
+    }
+
+    /// No more than a valid module can have.
+    pub(crate) fn clamped(&self) -> Self {
+        Self {
+            memory_pages: self.memory_pages.map(|pages| pages.min(MAX_PAGES)),
+            table_elements: self.table_elements.min(MAX_TABLE_ELEMENTS),
+            ..*self
+        }
     }
 
     pub(crate) fn metering(&self) -> Metering {

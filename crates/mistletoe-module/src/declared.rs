@@ -2,6 +2,8 @@
 
 /// Bytes in a page of WebAssembly's memory.
 pub const PAGE: u64 = 65_536;
+/// Pages that a memory with addresses of 32 bits can have.
+pub const MAX_PAGES: u64 = 65_536;
 /// How many imports a module may have.
 pub const MAX_IMPORTS: usize = 1_000;
 /// How many exports a module may have.

@@ -66,6 +66,8 @@ pub enum ErrorKind {
         /// How many it has.
         length: u64,
     },
+    /// The module imports from [the module](crate::MODULE) that what is put in is imported from.
+    ReservedImport,
     /// The module starts with more memory than the [limit](crate::Config::memory_pages).
     TooMuchMemory {
         /// How many bytes there may be, in whole pages.
@@ -214,6 +216,7 @@ impl fmt::Display for ErrorKind {
             Self::TooLarge { limit, length } => {
                 write!(f, "the module is too long: {length} bytes, {limit} are allowed")
             }
+            Self::ReservedImport => write!(f, "the module imports from `{}`, which is reserved", crate::MODULE),
             Self::TooMuchMemory { limit, memory } => {
                 write!(f, "the module starts with too much memory: {memory} bytes, {limit} are allowed")
             }

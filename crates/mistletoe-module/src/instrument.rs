@@ -10,7 +10,7 @@ use crate::features::ALLOWED;
 use crate::interface::Interface;
 use crate::listing::Listing;
 use crate::read::Reading;
-use crate::rewrite::{InternalExports, rewrite};
+use crate::rewrite::{InternalExports, MODULE, rewrite};
 
 /// A core module that is valid by the WebAssembly specification within [`FEATURES`](crate::FEATURES), with what a
 /// [`Config`] puts into it. Only [`instrument`] makes one.
@@ -42,6 +42,7 @@ pub struct Instrumented<'a> {
 ///
 /// All kinds of [`ErrorKind`].
 pub fn instrument<'a>(bytes: &'a [u8], config: &Config) -> Result<Instrumented<'a>> {
+    let config = &config.clamped();
     let length = bytes.len() as u64;
     if length > config.max_length {
         return Err(ErrorKind::TooLarge { limit: config.max_length, length }.into());
@@ -57,6 +58,9 @@ pub fn instrument<'a>(bytes: &'a [u8], config: &Config) -> Result<Instrumented<'
         && memory.minimum > pages
     {
         return Err(ErrorKind::TooMuchMemory { limit: pages * PAGE, memory: memory.minimum * PAGE }.into());
+    }
+    if listing.interface.imports.iter().any(|import| import.module == MODULE) {
+        return Err(ErrorKind::ReservedImport.into());
     }
     let (bytes, internal) = rewrite(bytes, &listing, config, code);
     Ok(Instrumented { bytes, interface: listing.interface, internal })
@@ -101,11 +105,6 @@ impl Instrumented<'_> {
     pub fn into_owned(self) -> Instrumented<'static> {
         Instrumented { bytes: Cow::Owned(self.bytes.into_owned()), interface: self.interface, internal: self.internal }
     }
-
-    /// The interface, and what is exported besides.
-    pub fn into_parts(self) -> (Interface, InternalExports) {
-        (self.interface, self.internal)
-    }
 }
 
 #[cfg(test)]
@@ -148,6 +147,23 @@ mod tests {
             let stack = (bits & 4 != 0).then_some(1000);
             Config::default().fuel(bits & 1 != 0).deadline(bits & 2 != 0).stack(stack).memory_pages(65536)
         })
+    }
+
+    #[test]
+    fn nobody_imports_what_counts() {
+        let import = |module: &str| format!("(module (import \"{module}\" \"tick\" (func (param i64) (result i64))))");
+        let reserved = wat::parse_str(import(MODULE)).expect("a module");
+        let error = check(&reserved).map(drop).expect_err("reserved");
+        assert_eq!(*error.kind(), ErrorKind::ReservedImport);
+        check(&wat::parse_str(import("limits")).expect("a module")).expect("anybody's");
+    }
+
+    #[test]
+    fn a_configuration_beyond_what_is_valid_is_none() {
+        let wasm = wat::parse_str("(module (memory 1) (table 1 funcref))").expect("a module");
+        let config = Config { table_elements: u64::MAX, ..Config::default().memory_pages(u64::MAX) };
+        let module = instrument(&wasm, &config).expect("valid");
+        wasmparser::Validator::new_with_features(ALLOWED).validate_all(module.bytes()).expect("still valid");
     }
 
     #[test]

@@ -89,7 +89,7 @@ impl Reading<'_> {
             }
             // What was not read cannot be said to be too little for what is there.
             if self.refused.is_none() && !(self.skims && matches!(payload, Payload::End(_))) {
-                self.refused = self.budget.section(&payload, bytes).err();
+                self.refused = self.budget.section(&payload).err();
             }
             if self.invalid.is_none() && self.refused.is_none() && !self.skims {
                 let valid = validator.payload(&payload).and_then(|valid| match valid {

@@ -107,7 +107,7 @@ fn mapped(engine: &Engine, artifact: &Artifact) -> Option<Module> {
     use std::os::fd::AsRawFd as _;
     let file = artifact.file().ok()?;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    // SAFETY: an artifact is what `save` gave, byte for byte, in a file that nobody changes.
+    // SAFETY: an artifact is what `serialize` gave, byte for byte, in a file that nobody changes.
     #[allow(unsafe_code)]
     let module = unsafe { Module::deserialize_from_file(engine, path) };
     module.ok()
@@ -154,7 +154,7 @@ impl Backend for Wasmer {
             Some(module) => module,
             None => {
                 let bytes = artifact.bytes().map_err(|error| Error::engine(Operation::Deserialize, error))?;
-                // SAFETY: an artifact is what `save` gave, byte for byte.
+                // SAFETY: an artifact is what `serialize` gave, byte for byte.
                 #[allow(unsafe_code)]
                 let module = unsafe { Module::deserialize(&self.engine, bytes) };
                 module.map_err(|error| Error::engine(Operation::Deserialize, error))?

@@ -197,7 +197,7 @@ impl Backend for Wasmtime {
     fn deserialize(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<WasmtimeModule> {
         let engine = self.engines.first();
         let mapped = || {
-            // SAFETY: an artifact is what `save` gave, byte for byte, in a file that nobody changes.
+            // SAFETY: an artifact is what `serialize` gave, byte for byte, in a file that nobody changes.
             #[allow(unsafe_code)]
             unsafe {
                 Module::deserialize_open_file(engine, artifact.file()?)

@@ -140,7 +140,7 @@ impl Protocol for Wapc {
                 caller.bytes_mut("error", address, error.len() as u32)?.copy_from_slice(&error);
                 Ok(())
             })
-            // A host program that wants the log offers a function of its own by this name.
+            // The log goes nowhere.
             .func(MODULE, "__console_log", |caller: &mut Caller<'_, T>, address: u32, length: u32| -> Result<()> {
                 caller.bytes("text", address, length).map(drop)
             });

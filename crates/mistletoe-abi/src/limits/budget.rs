@@ -16,7 +16,7 @@ const SLICE: u64 = 100_000;
 
 /// How many calls of host functions there are at most between two looks at the clock, since one is dear beside a short
 /// function.
-const CALLS: u32 = 256;
+const CALLS: u32 = 64;
 /// Where so many took no longer than this, twice as many may the next time; else one.
 const QUICK: Duration = Duration::from_micros(500);
 
@@ -69,7 +69,7 @@ impl Budget {
     pub(crate) fn begin(&mut self, left: i64) {
         self.before = self.spent(left);
         self.clock = Clock::Unread;
-        self.calls = 0;
+        (self.calls, self.between) = (0, 0);
     }
 
     /// The guest has left its own code. Where it does for the first time in a call, the call's time begins: it has used no

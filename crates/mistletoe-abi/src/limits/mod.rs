@@ -6,11 +6,8 @@ use std::time::Duration;
 
 use crate::error::{ErrorKind, Result};
 use crate::module::Config;
-use crate::module::declared::{MAX_FRAME_HEIGHT, MAX_TABLE_ELEMENTS, PAGE};
+use crate::module::declared::{MAX_FRAME_HEIGHT, MAX_PAGES, MAX_TABLE_ELEMENTS, PAGE};
 use crate::protocol::Region;
-
-/// Pages that a memory with addresses of 32 bits can have.
-const MAX_PAGES: u64 = 65_536;
 
 /// How high the stack may become by default.
 const STACK: u32 = 1 << 21;

@@ -301,7 +301,7 @@ macro_rules! session {
 
             /// What the latest request's answer was when it failed; empty where it did not.
             pub fn unfinished(&mut self) -> Output {
-                mem::take(&mut self.data_mut().protocol_mut::<Exchange>().output)
+                mem::take(&mut self.store_mut().output)
             }
         }
     };

@@ -1,7 +1,10 @@
 //! What a module may cost to compile, counted from its bytes before anything is done whose cost is out of proportion to
 //! them: the validator's own work, too, is bounded by it. `docs/compile-cost.md` defines what counts.
 
-use wasmparser::{BlockType, ElementItems, FrameKind, FuncValidator, Payload, TypeRef, ValidatorResources};
+use wasmparser::{
+    BlockType, CompositeInnerType, ElementItems, FrameKind, FuncValidator, Payload, RecGroup, TypeRef,
+    TypeSectionReader, ValidatorResources,
+};
 
 use crate::binary::{number, op};
 use crate::declared::{
@@ -116,14 +119,14 @@ impl Default for Budget {
 
 impl Budget {
     /// Counts a section, which the validator has not seen yet. What cannot be read is left to it.
-    pub(crate) fn section(&mut self, payload: &Payload<'_>, bytes: &[u8]) -> Result<(), ErrorKind> {
+    pub(crate) fn section(&mut self, payload: &Payload<'_>) -> Result<(), ErrorKind> {
         let few = |item, count: u32, limit: usize| {
             if count as usize > limit { Err(too_many(item, limit as u64)) } else { Ok(()) }
         };
         match payload {
             Payload::TypeSection(section) => {
                 few(DeclaredItem::Types, section.count(), MAX_TYPES)?;
-                self.types(bytes.get(section.range()).unwrap_or_default())?;
+                self.types(section)?;
             }
             Payload::ImportSection(section) => {
                 few(DeclaredItem::Imports, section.count(), MAX_IMPORTS)?;
@@ -179,22 +182,25 @@ impl Budget {
         Ok(())
     }
 
-    /// Reads the type section's content: core 2.0, sections 5.3.6 and 5.5.4. At anything else the validator ends, too.
-    fn types(&mut self, content: &[u8]) -> Result<(), ErrorKind> {
+    /// Reads the type section with the validator's own reader, since a type can be written in several ways. Where it cannot
+    /// be read the validator ends, too.
+    fn types(&mut self, section: &TypeSectionReader<'_>) -> Result<(), ErrorKind> {
         let mut values = 0;
-        let mut rest = content.get(number(content).1..).unwrap_or_default();
-        while let Some((0x60, types)) = rest.split_first() {
-            let (params, types) = vector(types);
-            let (results, types) = vector(types);
-            values += params + results;
+        for ty in section.clone().into_iter().map_while(Result::ok).flat_map(RecGroup::into_types) {
+            let arity = match ty.composite_type.inner {
+                CompositeInnerType::Func(ty) => {
+                    // A type has no more than a thousand of each.
+                    Arity { params: ty.params().len() as u16, results: ty.results().len() as u16 }
+                }
+                _ => Arity::default(),
+            };
+            values += arity.both();
             if values > MAX_TYPE_VALUES {
                 return Err(too_many(DeclaredItem::TypeValues, MAX_TYPE_VALUES));
             }
-            let count = |values| u16::try_from(values).unwrap_or(u16::MAX);
             // An engine compiles a way in and a way out for each type.
             self.moved.used = 2 * values;
-            self.types.push(Arity { params: count(params), results: count(results) });
-            rest = types;
+            self.types.push(arity);
         }
         Ok(())
     }
@@ -369,12 +375,6 @@ impl Budget {
 
 fn too_many(item: DeclaredItem, limit: u64) -> ErrorKind {
     ErrorKind::TooMany { item, limit }
-}
-
-/// The length of a vector of value types of one byte each, and what is behind it.
-fn vector(bytes: &[u8]) -> (u64, &[u8]) {
-    let (count, length) = number(bytes);
-    (count.into(), bytes.get(length..).and_then(|types| types.get(count as usize..)).unwrap_or_default())
 }
 
 #[cfg(test)]
@@ -577,6 +577,24 @@ mod tests {
         let many = |count: usize| functions(&types, &vec![(1, vec![0x00]); count]);
         // 25,000 by 420.
         assert_eq!(largest(10_000, many), (58, Some(CompileCost::MovedValues)));
+    }
+
+    #[test]
+    fn types_count_however_they_are_written() {
+        // A type that says it is final, and one with the long form of `funcref`.
+        for odd in [&[0x4f, 0, 0x60, 0, 0][..], &[0x60, 1, 0x63, 0x70, 0]] {
+            let module = |count: usize| {
+                let mut bodies = Vec::new();
+                (0..count).for_each(|_| body(&mut bodies, &[0, 0x00, op::END]));
+                module(&[
+                    section(1, 2, &[odd, &ty(1000, 0)].concat()),
+                    section(3, count, &vec![1; count]),
+                    section(10, count, &bodies),
+                ])
+            };
+            // 25,000 without the types' own 2,000, by 2,024.
+            assert_eq!(largest(100, module), (11, Some(CompileCost::MovedValues)), "{odd:?}");
+        }
     }
 
     #[test]
