@@ -66,7 +66,7 @@ pub enum ErrorKind {
         /// How many it has.
         length: u64,
     },
-    /// The module imports from [the module](crate::MODULE) that what is put in is imported from.
+    /// The module imports from [the module](crate::MODULE) that what meters it is imported from.
     ReservedImport,
     /// The module starts with more memory than the [limit](crate::Config::memory_pages).
     TooMuchMemory {

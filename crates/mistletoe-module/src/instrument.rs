@@ -59,7 +59,7 @@ pub fn instrument<'a>(bytes: &'a [u8], config: &Config) -> Result<Instrumented<'
     {
         return Err(ErrorKind::TooMuchMemory { limit: pages * PAGE, memory: memory.minimum * PAGE }.into());
     }
-    if listing.interface.imports.iter().any(|import| import.module == MODULE) {
+    if config.is_metered() && listing.interface.imports.iter().any(|import| import.module == MODULE) {
         return Err(ErrorKind::ReservedImport.into());
     }
     let (bytes, internal) = rewrite(bytes, &listing, config, code);
@@ -153,9 +153,12 @@ mod tests {
     fn nobody_imports_what_counts() {
         let import = |module: &str| format!("(module (import \"{module}\" \"tick\" (func (param i64) (result i64))))");
         let reserved = wat::parse_str(import(MODULE)).expect("a module");
-        let error = check(&reserved).map(drop).expect_err("reserved");
-        assert_eq!(*error.kind(), ErrorKind::ReservedImport);
-        check(&wat::parse_str(import("limits")).expect("a module")).expect("anybody's");
+        for config in configs() {
+            let error = instrument(&reserved, &config).map(drop).expect_err("reserved");
+            assert_eq!(*error.kind(), ErrorKind::ReservedImport);
+            instrument(&wat::parse_str(import("limits")).expect("a module"), &config).expect("anybody's");
+        }
+        check(&reserved).expect("nothing is put in");
     }
 
     #[test]
