@@ -20,7 +20,7 @@ use crate::error::{Error, Operation, Result};
 use crate::host::{HostFunc, Imports, StoreData};
 use crate::limits::Limits;
 use crate::module::{Feature, Interface, ModuleSource};
-use crate::program::{self, Checked, Program, ProgramSession};
+use crate::program::{self, Checked, Program, ProgramSession, same};
 use crate::protocol::{HttpWasm, PackageInterface, Protocol, WasiCommand};
 use crate::types::{FuncType, Problem};
 
@@ -480,15 +480,6 @@ fn compile<P: Protocol>(backend: &AnyBackend, checked: Checked<'_, P>) -> Result
     let checked = known!(checked, HttpWasm, handler);
     let checked = known!(checked, WasiCommand, command);
     Ok(Arc::new(Program::<P, AnyBackend>::compile(backend, *checked)?))
-}
-
-/// A value as one of another type, where that is the same.
-pub(crate) fn same<A: 'static, B: 'static>(value: A) -> Result<B, A> {
-    let mut value = Some(value);
-    match (&mut value as &mut dyn Any).downcast_mut::<Option<B>>().and_then(Option::take) {
-        Some(same) => Ok(same),
-        None => value.map_or_else(|| unreachable!("it was not taken"), Err),
-    }
 }
 
 impl fmt::Debug for AnyBackend {

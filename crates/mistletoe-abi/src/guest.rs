@@ -23,7 +23,7 @@ pub struct Guest<I: Instance> {
     fault: Option<Error>,
     /// Answers with the fuel at hand, where fuel is counted.
     fuel: Option<I::Func>,
-    /// Whether there is an account to keep.
+    /// Whether there is a budget to keep.
     limited: bool,
 }
 

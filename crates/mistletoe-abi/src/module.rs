@@ -33,7 +33,8 @@ impl<'a> ModuleSource<'a> {
         Self { wasm: Bytes::Borrowed(wasm), config, outline: OnceLock::new(), instrumented: OnceLock::new() }
     }
 
-    /// The bytes as they were given: with [`config`](ModuleSource::config) all that compiled code depends on beside the engine.
+    /// The bytes as they were given: with [`config`](ModuleSource::config), all that compiled code depends on beside the
+    /// engine.
     pub fn wasm(&self) -> &[u8] {
         match &self.wasm {
             Bytes::Borrowed(wasm) => wasm,
@@ -51,8 +52,8 @@ impl<'a> ModuleSource<'a> {
     ///
     /// # Errors
     ///
-    /// [`Module`](error::ErrorKind::Module), or [`UnsupportedFeature`](error::ErrorKind::UnsupportedFeature) where the backend lacks a
-    /// feature that the module uses.
+    /// [`Module`](error::ErrorKind::Module), or [`UnsupportedFeature`](error::ErrorKind::UnsupportedFeature) where the
+    /// backend lacks a feature that the module uses.
     pub fn validate(&self, backend: &impl Backend) -> Result<&Instrumented<'a>> {
         let instrumented = self.instrument()?;
         let lacking: Vec<_> = Feature::ALL.into_iter().filter(|feature| !backend.supports(*feature)).collect();

@@ -6,7 +6,6 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::any::same;
 use crate::backend::Backend;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guest::Guest;
@@ -88,6 +87,15 @@ impl<'a, P: Protocol> Checked<'a, P> {
             Ok(protocol) => Ok(Box::new(Checked { protocol, source, imports, limits })),
             Err(protocol) => Err(Box::new(Self { protocol, source, imports, limits })),
         }
+    }
+}
+
+/// A value as one of another type, where that is the same.
+pub(crate) fn same<A: 'static, B: 'static>(value: A) -> Result<B, A> {
+    let mut value = Some(value);
+    match (&mut value as &mut dyn Any).downcast_mut::<Option<B>>().and_then(Option::take) {
+        Some(same) => Ok(same),
+        None => value.map_or_else(|| unreachable!("it was not taken"), Err),
     }
 }
 
