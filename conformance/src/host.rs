@@ -1,12 +1,13 @@
 //! What the cases are run on: something that loads packages and has sessions of them.
 //!
-//! A backend is all that a user of this suite has to bring: [`AnyBackend`] is a [`Host`]. The traits are here so that the
-//! suite can be tried on hosts that do things wrong.
+//! A backend is all that a user of this suite has to bring: [`AnyBackend`] is a [`Host`], and [`Typed`] makes one of a
+//! backend whose sessions stay on their threads. The traits are here so that the suite can be tried on hosts that do
+//! things wrong.
 
 use mistletoe_abi::protocol::HttpWasm;
 use mistletoe_abi::{
     AnyBackend, AnyCommand, AnyCommandSession, AnyHandler, AnyHandlerSession, AnyPackage, AnySession, Backend, Command,
-    CommandSession, Error, Handler, HandlerSession, Operation, Result,
+    CommandSession, Error, Handler, HandlerSession, Operation, Package, Result, Session,
 };
 
 use crate::setup::{Protocol, Setup, State};
@@ -133,37 +134,63 @@ impl Host for AnyBackend {
     }
 }
 
-impl HostPackage for AnyPackage<State> {
-    fn open(&self, state: State) -> Result<Box<dyn HostSession>> {
-        Ok(Box::new(self.session_with(state)?))
+/// A backend as it is, without [`AnyBackend`] around it: for one whose instances are not `Send`.
+#[derive(Clone, Copy, Debug)]
+pub struct Typed<B>(pub B);
+
+impl<B: Backend> Host for Typed<B> {
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn load(&self, wasm: &[u8], setup: &Setup) -> Result<Box<dyn HostPackage>> {
+        let Self(backend) = self;
+        match setup.protocol {
+            Protocol::Package => Ok(Box::new(Package::with_imports(backend, wasm, &setup.imports, setup.limits)?)),
+            _ => load_other(backend, wasm, setup),
+        }
     }
 }
 
-impl HostSession for AnySession<State> {
-    fn info(&mut self) -> Result<String> {
-        self.info()
-    }
+/// The same for packages of one backend and of any.
+macro_rules! package {
+    ([$($generics:tt)*] $package:ty, $session:ty) => {
+        impl<$($generics)*> HostPackage for $package {
+            fn open(&self, state: State) -> Result<Box<dyn HostSession>> {
+                Ok(Box::new(self.session_with(state)?))
+            }
+        }
 
-    fn generate(&mut self, input: &str) -> Result<String> {
-        self.generate(input)
-    }
+        impl<$($generics)*> HostSession for $session {
+            fn info(&mut self) -> Result<String> {
+                self.info()
+            }
 
-    fn borrow(&mut self, input: &str, read: &mut dyn FnMut(&str)) -> Result<()> {
-        self.generate_with(input, read)
-    }
+            fn generate(&mut self, input: &str) -> Result<String> {
+                self.generate(input)
+            }
 
-    fn state_mut(&mut self) -> Option<&mut State> {
-        Some(self.state_mut())
-    }
+            fn borrow(&mut self, input: &str, read: &mut dyn FnMut(&str)) -> Result<()> {
+                self.generate_with(input, read)
+            }
 
-    fn fault(&self) -> Option<Error> {
-        self.fault().cloned()
-    }
+            fn state_mut(&mut self) -> Option<&mut State> {
+                Some(self.state_mut())
+            }
 
-    fn fuel(&mut self) -> Option<u64> {
-        self.fuel_used().ok().flatten()
-    }
+            fn fault(&self) -> Option<Error> {
+                self.fault().cloned()
+            }
+
+            fn fuel(&mut self) -> Option<u64> {
+                self.fuel_used().ok().flatten()
+            }
+        }
+    };
 }
+
+package!([B: Backend] Package<B, State>, Session<B, State>);
+package!([] AnyPackage<State>, AnySession<State>);
 
 /// A plugin's session, with what it wrote last.
 struct Requests<S> {

@@ -130,14 +130,6 @@ macro_rules! on_every_backend {
     }};
 }
 
-/// The same for those whose sessions may move.
-macro_rules! where_sessions_move {
-    ($test:path) => {{
-        $test(&Wasmi::new());
-        $test(&Wasmtime::new().expect("an engine"));
-    }};
-}
-
 #[test]
 fn no_more_sessions_are_in_use_than_the_limit() {
     fn test<B: Backend, M: Mode>(pool: &Pool<Package<B, State>, M>, living: &Living) {
@@ -299,7 +291,7 @@ fn a_panic_on_another_thread_poisons_nothing() {
         assert_eq!(answer(&reused, "calls"), "1");
         assert_eq!((reused.in_use(), living.now()), (0, 1));
     }
-    where_sessions_move!(test);
+    on_every_backend!(test);
 }
 
 #[test]
@@ -323,7 +315,7 @@ fn a_waiting_thread_gets_the_session_that_another_gives_back() {
         }
         assert_eq!(living.most(), 1);
     }
-    where_sessions_move!(test);
+    on_every_backend!(test);
 }
 
 #[test]
@@ -422,7 +414,7 @@ fn threads_get_their_own_answers() {
         assert!(living.most() <= 3);
     }
     on_every_backend!(fresh);
-    where_sessions_move!(reused);
+    on_every_backend!(reused);
 }
 
 #[test]

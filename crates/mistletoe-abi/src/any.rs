@@ -37,8 +37,8 @@ pub struct AnyBackend {
 #[derive(Clone)]
 pub struct AnyModule(Arc<dyn DynModule>);
 
-/// An [`Instance`] on any backend. It stays on its thread, since one engine's instances must.
-pub struct AnyInstance(Box<dyn DynInstance>);
+/// An [`Instance`] on any backend. It is `Send`, as the backend's own instances are.
+pub struct AnyInstance(Box<dyn DynInstance + Send>);
 
 /// A function of an [`AnyInstance`].
 pub struct AnyInstanceFunc(AnyFunc);
@@ -49,7 +49,7 @@ pub struct AnyProgram<P: Protocol, T = ()> {
     state: PhantomData<fn(T) -> T>,
 }
 
-/// A [`ProgramSession`] on any backend. It stays on its thread, since one engine's instances must.
+/// A [`ProgramSession`] on any backend. It is `Send`: threads can share a [`Pool`](crate::Pool) of them.
 pub struct AnyProgramSession<P: Protocol, T = ()> {
     session: Box<dyn DynSession<P>>,
     state: PhantomData<Cell<T>>,
@@ -83,7 +83,7 @@ pub(crate) trait DynProgram<P: Protocol>: Send + Sync {
     fn session(&self, state: Box<dyn Any + Send>) -> Result<Box<dyn DynSession<P>>>;
 }
 
-pub(crate) trait DynSession<P: Protocol> {
+pub(crate) trait DynSession<P: Protocol>: Send {
     /// Copies the answer on this side of the virtual call.
     fn call(&mut self, request: P::Request<'_>) -> Result<P::Output>;
     fn call_with(&mut self, request: P::Request<'_>, respond: &mut dyn FnMut(P::Response<'_>)) -> Result<()>;
@@ -99,7 +99,7 @@ struct Compiled<B: Backend> {
     module: B::Module,
 }
 
-impl<B: Backend> DynBackend for B {
+impl<B: Backend<Instance: Send>> DynBackend for B {
     fn name(&self) -> &'static str {
         Backend::name(self)
     }
@@ -140,7 +140,7 @@ impl<B: Backend> DynBackend for B {
     }
 }
 
-impl<B: Backend> DynModule for Compiled<B> {
+impl<B: Backend<Instance: Send>> DynModule for Compiled<B> {
     fn serialize(&self) -> Result<Vec<u8>> {
         self.backend.serialize(&self.module)
     }
@@ -154,7 +154,7 @@ impl<B: Backend> DynModule for Compiled<B> {
     }
 }
 
-impl<P: Protocol, B: Backend> DynProgram<P> for Program<P, B> {
+impl<P: Protocol, B: Backend<Instance: Send>> DynProgram<P> for Program<P, B> {
     fn interface(&self) -> &Interface {
         self.interface()
     }
@@ -168,7 +168,7 @@ impl<P: Protocol, B: Backend> DynProgram<P> for Program<P, B> {
     }
 }
 
-impl<P: Protocol, B: Backend> DynSession<P> for ProgramSession<P, B> {
+impl<P: Protocol, B: Backend<Instance: Send>> DynSession<P> for ProgramSession<P, B> {
     fn call(&mut self, request: P::Request<'_>) -> Result<P::Output> {
         self.call(request)
     }
@@ -195,8 +195,9 @@ impl<P: Protocol, B: Backend> DynSession<P> for ProgramSession<P, B> {
 }
 
 impl AnyBackend {
-    /// Erases the type of a backend.
-    pub fn new<B: Backend>(backend: B) -> Self {
+    /// Erases the type of a backend whose instances are `Send`. Any other is used with its own type, as
+    /// `Package<MyEngine>`: its sessions stay on the threads that opened them.
+    pub fn new<B: Backend<Instance: Send>>(backend: B) -> Self {
         Self {
             backend: Arc::new(backend),
             #[cfg(feature = "cache")]

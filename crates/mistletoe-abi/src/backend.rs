@@ -33,7 +33,8 @@ use crate::types::FuncType;
 pub trait Backend: Clone + Send + Sync + 'static {
     /// Compiled code. Threads share it; every one of them may instantiate it at any time.
     type Module: Clone + Send + Sync + 'static;
-    /// A live instance. It is `Send` where the engine's store is.
+    /// A live instance. Where it is `Send`, threads can share a [pool](crate::Pool) of its sessions, and
+    /// [`AnyBackend`](crate::AnyBackend) can hide its type.
     type Instance: Instance + 'static;
 
     /// The name that `--backend` takes: the engine's, with the configuration where it is not the engine's default.

@@ -34,24 +34,26 @@ use sealed::Idle as _;
 ///
 /// # Threads
 ///
-/// Threads share a fresh pool, whatever the backend. They share a reused one where the backend's sessions are `Send`.
-/// Where they are not, neither is the reused pool: each thread makes one of its own out of a fresh pool that they share.
-/// No more than `limit` sessions are in use in all of them together; idle ones each keeps for itself.
+/// Threads share a pool, and take over each other's sessions.
 ///
 /// ```
 /// use std::thread;
 ///
-/// use mistletoe_abi::{Backend, Package, Pool, Result};
+/// use mistletoe_abi::{AnyPackage, Pool, Result};
 ///
 /// /// Answers on eight threads, on any backend, with four sessions in use at most.
-/// fn answer<B: Backend>(package: &Package<B>, inputs: [&str; 8]) -> Result<()> {
-///     let pool = Pool::new(package, 4);
+/// fn answer(package: &AnyPackage, inputs: [&str; 8]) -> Result<()> {
+///     let pool = Pool::new(package, 4).reused();
 ///     thread::scope(|scope| {
-///         let answers = inputs.map(|input| scope.spawn(|| pool.reused().generate(input)));
+///         let answers = inputs.map(|input| scope.spawn(|| pool.generate(input)));
 ///         answers.into_iter().try_for_each(|answer| answer.join().expect("no panic").map(drop))
 ///     })
 /// }
 /// ```
+///
+/// The sessions of a backend whose instances are not `Send` stay on their threads. There a fresh pool is shared, too;
+/// each thread makes a reused one of its own out of it. No more than `limit` sessions are in use in all of them together;
+/// idle ones each keeps for itself.
 ///
 /// A thread that asks for a session while it holds others may wait for itself.
 pub struct Pool<P: Sessions, M: Mode = Fresh> {
@@ -62,7 +64,7 @@ pub struct Pool<P: Sessions, M: Mode = Fresh> {
     idle: M::Idle<P::Session>,
 }
 
-/// A session of a [`Pool`]'s, in use until this is dropped. It is `Send` where the backend's sessions are.
+/// A session of a [`Pool`]'s, in use until this is dropped. It is `Send` where the backend's instances are.
 ///
 /// A session that has come to its end ([`ProgramSession::fault`]) is not used again, nor is one that a panic drops, which may
 /// have left it half-way; its permit is released all the same. Any other is, in a reused pool, also after an error, unless it
@@ -414,19 +416,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// A pool that keeps sessions which must stay on their thread stays there, too.
 ///
 /// ```compile_fail,E0277
-/// use mistletoe_abi::{AnyBackend, Package, Pool, Reused};
+/// use mistletoe_abi::{Backend, Package, Pool, Reused};
 ///
 /// fn shared<T: Sync>(_: T) {}
-/// fn share(pool: Pool<Package<AnyBackend>, Reused>) {
+/// fn share<B: Backend>(pool: Pool<Package<B>, Reused>) {
 ///     shared(pool);
 /// }
 /// ```
 ///
 /// ```compile_fail,E0277
-/// use mistletoe_abi::{AnyBackend, Package, Pool, Reused};
+/// use mistletoe_abi::{Backend, Package, Pool, Reused};
 ///
 /// fn moved<T: Send>(_: T) {}
-/// fn send(pool: Pool<Package<AnyBackend>, Reused>) {
+/// fn send<B: Backend>(pool: Pool<Package<B>, Reused>) {
 ///     moved(pool);
 /// }
 /// ```

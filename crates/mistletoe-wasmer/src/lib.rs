@@ -36,7 +36,7 @@ pub struct WasmerModule {
     imports: Arc<[HostFunc]>,
 }
 
-/// A live instance, owned or seen from inside a call. It is not `Send`, since wasmer's stores are not.
+/// A live instance, owned or seen from inside a call.
 #[derive(Debug)]
 pub struct WasmerInstance<S = Owned> {
     store: S,
@@ -45,10 +45,24 @@ pub struct WasmerInstance<S = Owned> {
 /// A store of one instance's own.
 #[derive(Debug)]
 pub struct Owned {
-    store: Store,
+    store: Sendable,
     host: FunctionEnv<Host>,
     exports: Exports,
 }
+
+/// A store that threads may hand on between calls.
+#[derive(Debug)]
+struct Sendable(Store);
+
+// SAFETY: wasmer's own `Store` was `Send` up to 6.1, and is not since its 7.0 because one type in it has no such bound any
+// more: the handler that `Store::on_called` sets, which is not called here. What else the compiler cannot see to be `Send`
+// are the data of host functions, for which wasmer itself asks for closures that are `Send`; a trap handler, which is not
+// set here; and pointers into the memory that the store owns. What a running call keeps in thread-local storage (the
+// current store, its stack, whom to interrupt) it takes out of there before it returns, and `&mut self` says that no call
+// is running. Other backends of wasmer's do stay on their thread (V8 is one); this engine is made for compiled code alone.
+// All this was read in wasmer 7.3.0, which `Cargo.toml` asks for by its exact version.
+#[allow(unsafe_code)]
+unsafe impl Send for Sendable {}
 
 /// What a store holds: the layer's data, and where host functions find the instance.
 #[derive(Debug)]
@@ -181,7 +195,7 @@ impl Backend for Wasmer {
             instance.exports.get_memory(MEMORY).map_err(|error| Error::engine(Operation::Instantiate, error))?.clone();
         let exports = Exports { instance: Arc::new(instance), memory };
         host.as_mut(&mut store).exports = Some(exports.clone());
-        Ok(WasmerInstance { store: Owned { store, host, exports } })
+        Ok(WasmerInstance { store: Owned { store: Sendable(store), host, exports } })
     }
 }
 
@@ -246,12 +260,12 @@ impl Context for Owned {
 
     #[inline]
     fn store(&self) -> &Store {
-        &self.store
+        &self.store.0
     }
 
     #[inline]
     fn store_mut(&mut self) -> &mut Store {
-        &mut self.store
+        &mut self.store.0
     }
 
     #[inline]
@@ -260,11 +274,11 @@ impl Context for Owned {
     }
 
     fn host(&self) -> &Host {
-        self.host.as_ref(&self.store)
+        self.host.as_ref(&self.store.0)
     }
 
     fn host_mut(&mut self) -> &mut Host {
-        self.host.as_mut(&mut self.store)
+        self.host.as_mut(&mut self.store.0)
     }
 }
 
@@ -333,7 +347,7 @@ impl<S: Context> Instance for WasmerInstance<S> {
         let (start, size) = self.store.extent();
         // SAFETY: the memory is there now. That stays true as long as no guest code runs and nothing else
         // grows the memory: both need the store, which the instance has to itself, while the slice borrows `self`. No
-        // other thread has the memory: shared memories are refused before compilation, and the instance is not `Send`.
+        // other thread has the memory: shared memories are refused before compilation, and the instance is not `Sync`.
         // All its bytes are initialised (zeroed pages).
         #[allow(unsafe_code)]
         unsafe {

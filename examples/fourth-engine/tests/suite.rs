@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 
 use fourth_engine::Tinywasm;
-use mistletoe_abi::AnyBackend;
+use mistletoe_abi::Backend as _;
 use mistletoe_conformance::case::Known;
+use mistletoe_conformance::host::Typed;
 use mistletoe_conformance::{Report, cases};
 
 #[test]
 fn every_case_passes_or_is_known_to_fail() {
-    let backend = AnyBackend::new(Tinywasm);
+    let backend = Tinywasm;
     let mut cases = cases().expect("readable cases");
     let known: BTreeMap<String, Vec<String>> =
         toml::from_str(include_str!("known-failures.toml")).expect("readable known failures");
@@ -22,7 +23,7 @@ fn every_case_passes_or_is_known_to_fail() {
         }
     }
 
-    let report = Report::run(&cases, &[&backend], |_| ());
+    let report = Report::run(&cases, &[&Typed(backend)], |_| ());
     println!("{}", report.terminal(false));
     assert!(report.is_good(), "see the report above");
 }

@@ -39,7 +39,7 @@ pub use package::PackageInterface;
 pub trait Protocol: Clone + Send + Sync + 'static {
     /// The functions that each request needs, resolved once for a session. `F` is the
     /// [engine's](Instance::Func).
-    type Exports<F: Send + Sync + 'static>: 'static;
+    type Exports<F: Send + Sync + 'static>: Send + 'static;
     /// What the protocol's own host functions keep in a session, beside the host program's state.
     type Store: Send + 'static;
     /// What a guest is asked.
