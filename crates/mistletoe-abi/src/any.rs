@@ -15,6 +15,7 @@ use std::sync::Arc;
 use crate::backend::{Artifact, Backend, Instance, Keep};
 #[cfg(feature = "cache")]
 use crate::cache::{Cache, Cached};
+use crate::cancel::CancelHandle;
 use crate::erased::{AnyFunc, DynInstance};
 use crate::error::{Error, Operation, Result};
 use crate::host::{HostFunc, Imports, StoreData};
@@ -80,7 +81,7 @@ trait DynModule: Send + Sync {
 pub(crate) trait DynProgram<P: Protocol>: Send + Sync {
     fn interface(&self) -> &Interface;
     fn with_limits(&self, limits: Limits) -> Result<Arc<dyn DynProgram<P>>>;
-    fn session(&self, state: Box<dyn Any + Send>) -> Result<Box<dyn DynSession<P>>>;
+    fn session(&self, state: Box<dyn Any + Send>, cancel: Option<&CancelHandle>) -> Result<Box<dyn DynSession<P>>>;
 }
 
 pub(crate) trait DynSession<P: Protocol>: Send {
@@ -89,6 +90,8 @@ pub(crate) trait DynSession<P: Protocol>: Send {
     fn call_with(&mut self, request: P::Request<'_>, respond: &mut dyn FnMut(P::Response<'_>)) -> Result<()>;
     fn fault(&self) -> Option<&Error>;
     fn fuel_used(&mut self) -> Result<Option<u64>>;
+    fn cancel_handle(&mut self) -> CancelHandle;
+    fn set_cancel_handle(&mut self, handle: Option<CancelHandle>);
     fn data(&self) -> &StoreData;
     fn data_mut(&mut self) -> &mut StoreData;
 }
@@ -163,8 +166,8 @@ impl<P: Protocol, B: Backend<Instance: Send>> DynProgram<P> for Program<P, B> {
         Ok(Arc::new(self.with_limits(limits)?))
     }
 
-    fn session(&self, state: Box<dyn Any + Send>) -> Result<Box<dyn DynSession<P>>> {
-        Ok(Box::new(self.open(state)?))
+    fn session(&self, state: Box<dyn Any + Send>, cancel: Option<&CancelHandle>) -> Result<Box<dyn DynSession<P>>> {
+        Ok(Box::new(self.open(state, cancel)?))
     }
 }
 
@@ -183,6 +186,14 @@ impl<P: Protocol, B: Backend<Instance: Send>> DynSession<P> for ProgramSession<P
 
     fn fuel_used(&mut self) -> Result<Option<u64>> {
         self.fuel_used()
+    }
+
+    fn cancel_handle(&mut self) -> CancelHandle {
+        self.cancel_handle()
+    }
+
+    fn set_cancel_handle(&mut self, handle: Option<CancelHandle>) {
+        self.set_cancel_handle(handle);
     }
 
     fn data(&self) -> &StoreData {
@@ -390,7 +401,20 @@ impl<P: Protocol, T: Send + 'static> AnyProgram<P, T> {
     ///
     /// As [`Program::session_with`].
     pub fn session_with(&self, state: T) -> Result<AnyProgramSession<P, T>> {
-        Ok(AnyProgramSession { session: self.program.session(Box::new(state))?, state: PhantomData })
+        self.open(state, None)
+    }
+
+    /// See [`Program::session_with_cancel`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::session_with_cancel`].
+    pub fn session_with_cancel(&self, state: T, handle: &CancelHandle) -> Result<AnyProgramSession<P, T>> {
+        self.open(state, Some(handle))
+    }
+
+    pub(crate) fn open(&self, state: T, cancel: Option<&CancelHandle>) -> Result<AnyProgramSession<P, T>> {
+        Ok(AnyProgramSession { session: self.program.session(Box::new(state), cancel)?, state: PhantomData })
     }
 }
 
@@ -428,6 +452,11 @@ impl<P: Protocol, T: 'static> AnyProgramSession<P, T> {
         self.session.fuel_used()
     }
 
+    /// See [`ProgramSession::cancel_handle`].
+    pub fn cancel_handle(&mut self) -> CancelHandle {
+        self.session.cancel_handle()
+    }
+
     /// See [`ProgramSession::fault`].
     pub fn fault(&self) -> Option<&Error> {
         self.session.fault()
@@ -455,6 +484,10 @@ impl<P: Protocol, T: 'static> AnyProgramSession<P, T> {
 
     pub(crate) fn is_usable(&self) -> bool {
         self.session.fault().is_none()
+    }
+
+    pub(crate) fn set_cancel_handle(&mut self, handle: Option<CancelHandle>) {
+        self.session.set_cancel_handle(handle);
     }
 }
 

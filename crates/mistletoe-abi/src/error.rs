@@ -137,6 +137,11 @@ pub enum ErrorKind {
         /// The export that was called; `None` while instantiating.
         export: Option<Cow<'static, str>>,
     },
+    /// A [`CancelHandle`](crate::CancelHandle) ended the call. The instance is poisoned from now on.
+    Cancelled {
+        /// The export that was called; `None` while instantiating, and where the handle was cancelled before the call.
+        export: Option<Cow<'static, str>>,
+    },
     /// A call used more fuel than the [limit](crate::Limits::fuel). The instance is poisoned from now on.
     OutOfFuel {
         /// How much it may use.
@@ -329,6 +334,7 @@ impl Error {
         if let Some(Inner { kind, .. }) = Arc::get_mut(&mut self.0)
             && let ErrorKind::Trap { export, .. }
             | ErrorKind::TimedOut { export, .. }
+            | ErrorKind::Cancelled { export }
             | ErrorKind::OutOfFuel { export, .. }
             | ErrorKind::TooDeep { export, .. } = kind
         {
@@ -398,6 +404,8 @@ impl fmt::Display for ErrorKind {
             Self::TimedOut { limit, export } => {
                 write!(f, "timed out after {} {}", Time(*limit), During(export.as_deref()))
             }
+            Self::Cancelled { export: None } => f.write_str("cancelled"),
+            Self::Cancelled { export } => write!(f, "cancelled {}", During(export.as_deref())),
             Self::OutOfFuel { limit, used, export } => {
                 write!(f, "out of fuel {}: {used} units were used, {limit} are allowed", During(export.as_deref()))
             }

@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
 use crate::backend::Instance;
+use crate::cancel::CancelHandle;
 use crate::erased::DynInstance;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::host::{StoreData, WasmParams, WasmResults};
@@ -55,7 +56,7 @@ impl<I: Instance> Guest<I> {
     /// `fuel` is the export that answers with the fuel at hand, where fuel is counted.
     pub(crate) fn new(mut instance: I, limits: Limits, fuel: Option<&str>) -> Result<Self> {
         let fuel = fuel.map(|name| instance.get_func(name, &FuncType::new(&[], &[ValType::I64]))).transpose()?;
-        let limited = fuel.is_some() || instance.data().budget.is_timed();
+        let limited = fuel.is_some() || instance.data().budget.is_limited();
         Ok(Self { instance, limits, fault: None, fuel, limited })
     }
 
@@ -67,8 +68,25 @@ impl<I: Instance> Guest<I> {
 
     fn begin_budget(&mut self) -> Result<()> {
         let left = self.fuel_left()?.unwrap_or_default();
-        self.instance.data_mut().budget.begin(left);
-        Ok(())
+        self.instance.data_mut().budget.begin(left)
+    }
+
+    /// The handle that cancels calls from now on.
+    pub(crate) fn set_cancel_handle(&mut self, handle: Option<CancelHandle>) {
+        let budget = &mut self.instance.data_mut().budget;
+        budget.cancel = handle;
+        self.limited = self.fuel.is_some() || budget.is_limited();
+    }
+
+    pub(crate) fn cancel_handle(&mut self) -> CancelHandle {
+        match &self.instance.data().budget.cancel {
+            Some(handle) => handle.clone(),
+            None => {
+                let handle = CancelHandle::new();
+                self.set_cancel_handle(Some(handle.clone()));
+                handle
+            }
+        }
     }
 
     /// How much fuel the call that was begun last has used so far, if fuel is counted.

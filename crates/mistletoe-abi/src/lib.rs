@@ -17,6 +17,7 @@
 //!   [`Command`] (WASI programs) are programs.
 //! - [`guest`]: a live instance as a protocol sees it.
 //! - [`pool`]: sessions for hosts that answer many calls, at most so many at once.
+//! - [`CancelHandle`]: ends a call from another thread.
 //! - [`Limits`]: what a guest may use. The limits on its code are put into the module behind the check, so that no engine
 //!   has to know of them.
 //! - [`any`]: the same, with the backend chosen at run time. [`Tiered`]: two backends as one. `cache`, with the feature of
@@ -43,6 +44,7 @@ pub mod any;
 pub mod backend;
 #[cfg(feature = "cache")]
 pub mod cache;
+mod cancel;
 mod erased;
 pub mod error;
 pub mod guest;
@@ -57,10 +59,13 @@ pub mod types;
 
 pub use any::{AnyBackend, AnyProgram, AnyProgramSession};
 pub use backend::{Artifact, Backend, Instance};
+pub use cancel::{CancelHandle, DropGuard};
 pub use error::{Error, ErrorKind, Operation, Result, Trap};
 pub use host::{Caller, Imports};
 pub use limits::{ENGINE_STACK, Limits};
 pub use module::{Config, FEATURES, Feature, ModuleSource};
+#[cfg(feature = "async")]
+pub use pool::PoolPermit;
 pub use pool::{Fresh, Pool, PooledSession, Reused, Sessions};
 pub use program::{Program, ProgramSession};
 pub use protocol::Protocol;

@@ -2,14 +2,18 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+#[cfg(feature = "async")]
+use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 use crate::any::{AnyProgram, AnyProgramSession};
 use crate::backend::Backend;
-use crate::error::{ErrorKind, Result};
+use crate::cancel::CancelHandle;
+use crate::error::{Error, ErrorKind, Result};
 use crate::program::{Program, ProgramSession};
 use crate::protocol::Protocol;
 use crate::protocol::package::{AnyPackage, Package};
@@ -77,6 +81,15 @@ pub struct PooledSession<P: Sessions, M: Mode = Fresh> {
     _permit: Permit,
 }
 
+/// Leave to use a session of a [`Pool`]'s, from [`Pool::acquire`]. It counts among the sessions in use until this is
+/// dropped, or the session that it becomes.
+#[cfg(feature = "async")]
+#[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+pub struct PoolPermit<P: Sessions, M: Mode = Fresh> {
+    pool: Pool<P, M>,
+    permit: Permit,
+}
+
 /// What a [`Pool`] has sessions of: a [`Program`] or an [`AnyProgram`].
 pub trait Sessions: Clone {
     /// The state of a session.
@@ -84,12 +97,15 @@ pub trait Sessions: Clone {
     /// A session.
     type Session;
 
-    /// Opens a session.
+    /// Opens a session, which a handle can cancel.
     ///
     /// # Errors
     ///
-    /// As [`Program::session_with`].
-    fn open(&self, state: Self::State) -> Result<Self::Session>;
+    /// As [`Program::session_with_cancel`].
+    fn open(&self, state: Self::State, cancel: Option<&CancelHandle>) -> Result<Self::Session>;
+
+    /// Has another handle cancel the session's calls from now on, or none.
+    fn set_cancel_handle(session: &mut Self::Session, handle: Option<CancelHandle>);
 
     /// Whether a session can answer another request, as far as can be known before.
     fn is_usable(session: &Self::Session) -> bool;
@@ -99,8 +115,12 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Sessions for Program<P, B, T> {
     type State = T;
     type Session = ProgramSession<P, B, T>;
 
-    fn open(&self, state: T) -> Result<ProgramSession<P, B, T>> {
-        self.session_with(state)
+    fn open(&self, state: T, cancel: Option<&CancelHandle>) -> Result<ProgramSession<P, B, T>> {
+        self.open(Box::new(state), cancel)
+    }
+
+    fn set_cancel_handle(session: &mut ProgramSession<P, B, T>, handle: Option<CancelHandle>) {
+        session.set_cancel_handle(handle);
     }
 
     fn is_usable(session: &ProgramSession<P, B, T>) -> bool {
@@ -112,8 +132,12 @@ impl<P: Protocol, T: Send + 'static> Sessions for AnyProgram<P, T> {
     type State = T;
     type Session = AnyProgramSession<P, T>;
 
-    fn open(&self, state: T) -> Result<AnyProgramSession<P, T>> {
-        self.session_with(state)
+    fn open(&self, state: T, cancel: Option<&CancelHandle>) -> Result<AnyProgramSession<P, T>> {
+        self.open(state, cancel)
+    }
+
+    fn set_cancel_handle(session: &mut AnyProgramSession<P, T>, handle: Option<CancelHandle>) {
+        session.set_cancel_handle(handle);
     }
 
     fn is_usable(session: &AnyProgramSession<P, T>) -> bool {
@@ -246,10 +270,70 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
     /// [`PoolExhausted`](ErrorKind::PoolExhausted) after [waiting](Pool::wait) in vain, and those of
     /// [`Program::session_with`].
     pub fn session(&self) -> Result<PooledSession<P, M>> {
-        let permit = Permit::acquire(&self.semaphore, self.wait)?;
+        self.open(self.wait_for_permit()?, None)
+    }
+
+    /// [`Pool::session`], whose opening and whose calls another thread can cancel, as long as it is in use. The wait for
+    /// it is not cancelled.
+    ///
+    /// # Errors
+    ///
+    /// As [`Pool::session`], and [`Cancelled`](ErrorKind::Cancelled).
+    pub fn session_with_cancel(&self, handle: &CancelHandle) -> Result<PooledSession<P, M>> {
+        self.open(self.wait_for_permit()?, Some(handle))
+    }
+
+    /// Waits for leave to use a session, for as long as it takes, without blocking the thread. It is woken by whoever
+    /// gives a session back, on any runtime; who came first is served first. A future that is dropped leaves the queue.
+    ///
+    /// Opening a session and calling it block, so that they belong on a thread for such work:
+    ///
+    /// ```
+    /// use mistletoe_abi::{AnyPackage, CancelHandle, Pool, Reused, Result};
+    ///
+    /// /// `spawn_blocking` is the runtime's. Where the future is dropped, the guest is cancelled.
+    /// async fn answer<S, F>(pool: &Pool<AnyPackage, Reused>, input: String, spawn_blocking: S) -> Result<String>
+    /// where
+    ///     S: FnOnce(Box<dyn FnOnce() -> Result<String> + Send>) -> F,
+    ///     F: Future<Output = Result<String>>,
+    /// {
+    ///     let permit = pool.acquire().await?;
+    ///     let handle = CancelHandle::new();
+    ///     let _guard = handle.clone().drop_guard();
+    ///     spawn_blocking(Box::new(move || permit.session_with_cancel(&handle)?.generate(&input))).await
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`PoolExhausted`](ErrorKind::PoolExhausted) where the limit is 0.
+    #[cfg(feature = "async")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+    pub async fn acquire(&self) -> Result<PoolPermit<P, M>> {
+        if self.semaphore.limit == 0 {
+            return Err(self.semaphore.exhausted(Duration::ZERO));
+        }
+        let mut turn = Turn::new(&self.semaphore);
+        let permit = poll_fn(|context| turn.poll(context.waker())).await;
+        Ok(PoolPermit { pool: self.clone(), permit })
+    }
+
+    fn wait_for_permit(&self) -> Result<Permit> {
+        // Where there are none, none is ever given back.
+        let wait = if self.semaphore.limit == 0 { Some(Duration::ZERO) } else { self.wait };
+        let permit = Turn::new(&self.semaphore).wait(wait);
+        permit.ok_or_else(|| self.semaphore.exhausted(wait.unwrap_or_default()))
+    }
+
+    fn open(&self, permit: Permit, cancel: Option<&CancelHandle>) -> Result<PooledSession<P, M>> {
         let session = match self.idle.take() {
-            Some(session) => session,
-            None => self.program.open((self.state)())?,
+            Some(mut session) => {
+                if let Some(handle) = cancel {
+                    P::set_cancel_handle(&mut session, Some(handle.clone()));
+                }
+                session
+            }
+            None => self.program.open((self.state)(), cancel)?,
         };
         Ok(PooledSession { session: Some(session), idle: self.idle.clone(), _permit: permit })
     }
@@ -266,6 +350,27 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
     }
 }
 
+#[cfg(feature = "async")]
+impl<P: Sessions, M: Mode> PoolPermit<P, M> {
+    /// A session that nobody else uses. It is there at once, or as soon as it is opened.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Program::session_with`].
+    pub fn session(self) -> Result<PooledSession<P, M>> {
+        self.pool.open(self.permit, None)
+    }
+
+    /// [`PoolPermit::session`], whose opening and whose calls another thread can cancel, as long as it is in use.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Program::session_with_cancel`].
+    pub fn session_with_cancel(self, handle: &CancelHandle) -> Result<PooledSession<P, M>> {
+        self.pool.open(self.permit, Some(handle))
+    }
+}
+
 impl<P: Sessions, M: Mode> PooledSession<P, M> {
     /// Ends the session, so that it is not used again: because its memory has become too large, or holds what the next
     /// call is not to see.
@@ -276,10 +381,12 @@ impl<P: Sessions, M: Mode> PooledSession<P, M> {
 
 impl<P: Sessions, M: Mode> Drop for PooledSession<P, M> {
     fn drop(&mut self) {
-        if let Some(session) = self.session.take()
+        if let Some(mut session) = self.session.take()
             && P::is_usable(&session)
             && !thread::panicking()
         {
+            // Who cancels this use of it is too late.
+            P::set_cancel_handle(&mut session, None);
             self.idle.keep(session);
         }
     }
@@ -327,6 +434,13 @@ impl<P: Sessions + fmt::Debug, M: Mode> fmt::Debug for Pool<P, M> {
     }
 }
 
+#[cfg(feature = "async")]
+impl<P: Sessions + fmt::Debug, M: Mode> fmt::Debug for PoolPermit<P, M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PoolPermit").field("pool", &self.pool).finish_non_exhaustive()
+    }
+}
+
 impl<P: Sessions, M: Mode> fmt::Debug for PooledSession<P, M>
 where
     P::Session: fmt::Debug,
@@ -345,60 +459,121 @@ struct Semaphore {
 struct Permits {
     /// None of them while anybody waits: a permit that is released goes to the first who waits.
     free: usize,
-    /// Each with its own way to be woken. Who is not in here any more has got one.
-    waiting: VecDeque<Arc<Condvar>>,
+    /// Each with a way to wake whoever waits. Who is not in here any more has got one.
+    waiting: VecDeque<(Ticket, Waker)>,
+    next: Ticket,
 }
+
+/// A place in the queue.
+type Ticket = u64;
 
 /// Leave to use a session, given back when this is dropped.
 struct Permit(Arc<Semaphore>);
 
+/// A caller who asks for a permit. It leaves the queue when this is dropped.
+struct Turn<'a> {
+    semaphore: &'a Arc<Semaphore>,
+    ticket: Option<Ticket>,
+}
+
 impl Semaphore {
     fn new(limit: usize) -> Self {
-        Self { limit, permits: Mutex::new(Permits { free: limit, waiting: VecDeque::new() }) }
-    }
-
-    /// Whether a permit became the caller's within the time.
-    fn acquire(&self, wait: Option<Duration>) -> bool {
-        let mut permits = lock(&self.permits);
-        if permits.free > 0 {
-            permits.free -= 1;
-            return true;
-        }
-        if wait == Some(Duration::ZERO) {
-            return false;
-        }
-        let turn = Arc::new(Condvar::new());
-        permits.waiting.push_back(turn.clone());
-        let position = |permits: &Permits| permits.waiting.iter().position(|other| Arc::ptr_eq(other, &turn));
-        let waits = |permits: &mut Permits| position(permits).is_some();
-        let mut permits = match wait {
-            None => turn.wait_while(permits, waits).unwrap_or_else(PoisonError::into_inner),
-            Some(wait) => turn.wait_timeout_while(permits, wait, waits).unwrap_or_else(PoisonError::into_inner).0,
-        };
-        // One that came with the last moment is the caller's, too.
-        match position(&permits) {
-            Some(position) => permits.waiting.remove(position).is_none(),
-            None => true,
-        }
+        Self { limit, permits: Mutex::new(Permits { free: limit, waiting: VecDeque::new(), next: 0 }) }
     }
 
     fn release(&self) {
         let mut permits = lock(&self.permits);
         match permits.waiting.pop_front() {
-            Some(first) => first.notify_one(),
+            Some((_, first)) => {
+                drop(permits);
+                first.wake();
+            }
             None => permits.free += 1,
+        }
+    }
+
+    #[cold]
+    fn exhausted(&self, waited: Duration) -> Error {
+        ErrorKind::PoolExhausted { limit: self.limit as u64, waited }.into()
+    }
+}
+
+impl<'a> Turn<'a> {
+    fn new(semaphore: &'a Arc<Semaphore>) -> Self {
+        Self { semaphore, ticket: None }
+    }
+
+    /// A permit, or a place in the queue.
+    fn poll(&mut self, waker: &Waker) -> Poll<Permit> {
+        let mut permits = lock(&self.semaphore.permits);
+        let Permits { free, waiting, next } = &mut *permits;
+        match self.ticket {
+            None if *free > 0 => *free -= 1,
+            None => {
+                waiting.push_back((*next, waker.clone()));
+                self.ticket = Some(*next);
+                *next += 1;
+                return Poll::Pending;
+            }
+            Some(ticket) => {
+                if let Some((_, known)) = waiting.iter_mut().find(|(other, _)| *other == ticket) {
+                    known.clone_from(waker);
+                    return Poll::Pending;
+                }
+                self.ticket = None;
+            }
+        }
+        Poll::Ready(Permit(self.semaphore.clone()))
+    }
+
+    /// Blocks the thread until there is a permit, for so long at most.
+    fn wait(mut self, wait: Option<Duration>) -> Option<Permit> {
+        if wait == Some(Duration::ZERO) {
+            let mut permits = lock(&self.semaphore.permits);
+            permits.free = permits.free.checked_sub(1)?;
+            return Some(Permit(self.semaphore.clone()));
+        }
+        if let Poll::Ready(permit) = self.poll(Waker::noop()) {
+            return Some(permit);
+        }
+        // A time that is never reached is no limit.
+        let until = wait.and_then(|wait| Instant::now().checked_add(wait));
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        loop {
+            // Before the clock is looked at: one that came with the last moment is the caller's, too.
+            if let Poll::Ready(permit) = self.poll(&waker) {
+                return Some(permit);
+            }
+            match until.map(|until| until.saturating_duration_since(Instant::now())) {
+                None => thread::park(),
+                Some(Duration::ZERO) => return None,
+                Some(left) => thread::park_timeout(left),
+            }
         }
     }
 }
 
-impl Permit {
-    fn acquire(semaphore: &Arc<Semaphore>, wait: Option<Duration>) -> Result<Self> {
-        // Where there are none, none is ever given back.
-        let wait = if semaphore.limit == 0 { Some(Duration::ZERO) } else { wait };
-        if semaphore.acquire(wait) {
-            return Ok(Self(semaphore.clone()));
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let Some(ticket) = self.ticket else { return };
+        let mut permits = lock(&self.semaphore.permits);
+        match permits.waiting.iter().position(|(other, _)| *other == ticket) {
+            Some(position) => _ = permits.waiting.remove(position),
+            None => {
+                // It has got one, and does not know.
+                drop(permits);
+                self.semaphore.release();
+            }
         }
-        Err(ErrorKind::PoolExhausted { limit: semaphore.limit as u64, waited: wait.unwrap_or_default() }.into())
+    }
+}
+
+/// Wakes a thread.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
     }
 }
 

@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::backend::Backend;
+use crate::cancel::CancelHandle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guest::Guest;
 use crate::host::{HostFunc, Imports, StoreData, toolchain};
@@ -215,11 +216,24 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
     /// a host function gave that was called from there, the limits' errors as in [`ProgramSession::call`], and
     /// [`Engine`](crate::ErrorKind::Engine).
     pub fn session_with(&self, state: T) -> Result<ProgramSession<P, B, T>> {
-        self.open(Box::new(state))
+        self.open(Box::new(state), None)
     }
 
-    pub(crate) fn open(&self, state: Box<dyn Any + Send>) -> Result<ProgramSession<P, B, T>> {
-        let mut guest = self.instantiate(state)?;
+    /// [`Program::session_with`], which another thread can cancel, and the session's calls afterwards.
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::session_with`], and [`Cancelled`](crate::ErrorKind::Cancelled).
+    pub fn session_with_cancel(&self, state: T, handle: &CancelHandle) -> Result<ProgramSession<P, B, T>> {
+        self.open(Box::new(state), Some(handle))
+    }
+
+    pub(crate) fn open(
+        &self,
+        state: Box<dyn Any + Send>,
+        cancel: Option<&CancelHandle>,
+    ) -> Result<ProgramSession<P, B, T>> {
+        let mut guest = self.instantiate(state, cancel)?;
         if P::INITIALIZES {
             self.initialize(&mut guest)?;
         }
@@ -228,9 +242,12 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
     }
 
     /// A fresh instance, whose start function has run.
-    fn instantiate(&self, state: Box<dyn Any + Send>) -> Result<Guest<B::Instance>> {
+    fn instantiate(&self, state: Box<dyn Any + Send>, cancel: Option<&CancelHandle>) -> Result<Guest<B::Instance>> {
         let store = Box::new(self.protocol.store(&self.limits));
-        let data = StoreData::new(self.interface.clone(), state, store, Budget::new(&self.limits));
+        let budget = Budget::new(&self.limits, cancel.cloned());
+        // Instantiating copies segments, which takes its time.
+        budget.in_time()?;
+        let data = StoreData::new(self.interface.clone(), state, store, budget);
         let instance = self.backend.instantiate(&self.module, data)?;
         let mut guest = Guest::new(instance, self.limits, self.internal.fuel.as_deref())?;
         guest.begin()?;
@@ -297,6 +314,11 @@ impl<P: Protocol, B: Backend, T: 'static> ProgramSession<P, B, T> {
         self.guest.fault()
     }
 
+    /// A handle that cancels this session's calls from another thread.
+    pub fn cancel_handle(&mut self) -> CancelHandle {
+        self.guest.cancel_handle()
+    }
+
     /// The state that host functions work on.
     pub fn state(&self) -> &T {
         self.guest.data().state()
@@ -330,6 +352,10 @@ impl<P: Protocol, B: Backend, T> ProgramSession<P, B, T> {
     /// Whether it can answer another call, as far as can be known before.
     pub(crate) fn is_usable(&self) -> bool {
         self.guest.fault().is_none()
+    }
+
+    pub(crate) fn set_cancel_handle(&mut self, handle: Option<CancelHandle>) {
+        self.guest.set_cancel_handle(handle);
     }
 }
 

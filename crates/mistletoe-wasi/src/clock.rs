@@ -5,6 +5,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use crate::errno::Errno;
 use crate::memory::Memory;
 use crate::wasi::Wasi;
+use crate::work::Work;
 
 /// What a guest's clocks show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,14 +90,10 @@ impl Time {
         }
     }
 
-    /// Waits, but not beyond the deadline.
-    pub(crate) fn wait(&mut self, nanoseconds: u64, deadline: Option<Instant>) {
+    /// Waits, unless the work is over before.
+    pub(crate) fn wait(&mut self, nanoseconds: u64, work: &Work) {
         match self {
-            Self::System(_) => {
-                let time = Duration::from_nanos(nanoseconds);
-                let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-                std::thread::sleep(left.map_or(time, |left| left.min(time)));
-            }
+            Self::System(_) => work.wait(Duration::from_nanos(nanoseconds)),
             Self::Fixed { waited, .. } => *waited = waited.saturating_add(nanoseconds),
         }
     }
@@ -134,7 +131,6 @@ impl Wasi {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::work::Work;
 
     #[test]
     fn a_fixed_clock_moves_by_waiting_and_the_monotonic_one_by_reading() {
@@ -146,9 +142,9 @@ mod tests {
         };
         assert_eq!([read(&mut wasi, 0), read(&mut wasi, 0)], [Ok(5_000_000_000), Ok(5_000_000_000)]);
         assert_eq!([read(&mut wasi, 1), read(&mut wasi, 2)], [Ok(1), Ok(1001)]);
-        wasi.time.wait(500, None);
+        wasi.time.wait(500, &Work::default());
         assert_eq!([read(&mut wasi, 0), read(&mut wasi, 3)], [Ok(5_000_000_500), Ok(2501)]);
-        wasi.time.wait(u64::MAX, None);
+        wasi.time.wait(u64::MAX, &Work::default());
         assert_eq!([read(&mut wasi, 0), read(&mut wasi, 1)], [Ok(u64::MAX), Ok(u64::MAX)]);
         assert_eq!(read(&mut wasi, 4), Err(Errno::Inval));
     }

@@ -30,7 +30,7 @@ macro_rules! functions {
                 state.as_mut().answer(stringify!($short), &mut memory, call)
             });)*
             $(imports.func(MODULE, stringify!($long), |caller: &mut Caller<'_, T>, $($long_param: $long_ty),*| {
-                let work = Work::until(caller.deadline());
+                let work = Work::until(caller.deadline(), caller.cancel_handle());
                 let (memory, state) = caller.memory_and_state();
                 let mut memory = Memory::new(memory, work);
                 let call = |wasi: &mut Wasi, memory: &mut Memory<'_>| wasi.$long(memory, $($long_param),*);

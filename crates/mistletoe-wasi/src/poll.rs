@@ -7,7 +7,7 @@ use crate::memory::Memory;
 use crate::stat::{FileType, rights};
 use crate::table::{Node, OpenFile};
 use crate::wasi::Wasi;
-use crate::work::{ASKING, PIECE};
+use crate::work::{ASKING, PIECE, Work};
 
 /// Sizes of the records in the guest's memory.
 const SUBSCRIPTION: u32 = 48;
@@ -66,7 +66,7 @@ impl Wasi {
             list.push(self.subscription(memory, subscriptions + index * SUBSCRIPTION)?);
             memory.work.add(ASKING)?;
         }
-        let (passed, input) = self.wait(&list, memory.work.deadline());
+        let (passed, input) = self.wait(&list, &memory.work);
         // The guest's time may have ended first.
         memory.work.add(PIECE as u64)?;
         let mut written = 0;
@@ -91,9 +91,9 @@ impl Wasi {
         memory.write_u32(done, written)
     }
 
-    /// Waits for the first of these, but not beyond the deadline. How many nanoseconds have passed by the guest's clock, and
+    /// Waits for the first of these, unless the work is over before. How many nanoseconds have passed by the guest's clock, and
     /// whether there is something to read from the standard input.
-    fn wait(&mut self, list: &[Subscription], deadline: Option<Instant>) -> (u64, bool) {
+    fn wait(&mut self, list: &[Subscription], work: &Work) -> (u64, bool) {
         let mut input = false;
         // Without a clock or anything that is ready, for as long as it takes.
         let mut limit = None;
@@ -112,7 +112,7 @@ impl Wasi {
             let begun = Instant::now();
             // A clock that stands still says that the input came too late as soon as it is not there.
             let real = limit.map(|limit| if self.time.is_real() { limit } else { 0 });
-            if self.stdin.is_ready(real.map(Duration::from_nanos), deadline) {
+            if self.stdin.is_ready(real.map(Duration::from_nanos), work) {
                 let passed = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
                 return (if self.time.is_real() { passed } else { 0 }, true);
             }
@@ -121,7 +121,7 @@ impl Wasi {
             }
         }
         let limit = limit.unwrap_or_default();
-        self.time.wait(limit, deadline);
+        self.time.wait(limit, work);
         (limit, false)
     }
 

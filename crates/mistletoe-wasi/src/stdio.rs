@@ -3,7 +3,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read, Write};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 #[cfg(unix)]
 use rustix::event::PollFlags;
@@ -178,7 +178,7 @@ impl Stream {
             #[cfg(unix)]
             Self::Descriptor(fd) => {
                 // Where there is room for anything in a pipe, there is for so much.
-                let some = if work.deadline().is_some() { &bytes[..bytes.len().min(4096)] } else { bytes };
+                let some = if work.is_bounded() { &bytes[..bytes.len().min(4096)] } else { bytes };
                 descriptor::when_ready(&*fd, PollFlags::OUT, work, |fd| rustix::io::write(fd, some))
             }
         }
@@ -266,14 +266,14 @@ impl Input {
         }
     }
 
-    /// Waits until there is something to read, or the end, but for `time` at most where that is given, and not beyond the
-    /// deadline; whether there is.
+    /// Waits until there is something to read, or the end, but for `time` at most where that is given, unless the work is
+    /// over before; whether there is.
     #[cfg_attr(not(unix), allow(unused_variables))]
-    pub(crate) fn is_ready(&self, time: Option<Duration>, deadline: Option<Instant>) -> bool {
+    pub(crate) fn is_ready(&self, time: Option<Duration>, work: &Work) -> bool {
         match &self.source {
             Source::Reader(_) => true,
             #[cfg(unix)]
-            Source::Descriptor(fd) => descriptor::is_ready(fd.as_fd(), PollFlags::IN, time, deadline),
+            Source::Descriptor(fd) => descriptor::is_ready(fd.as_fd(), PollFlags::IN, time, work),
         }
     }
 }
@@ -309,9 +309,9 @@ mod descriptor {
         work: &Work,
         mut step: impl FnMut(BorrowedFd<'_>) -> Result<usize>,
     ) -> std::result::Result<usize, Errno> {
-        let mut wait = work.deadline().is_some();
+        let mut wait = work.is_bounded();
         loop {
-            if wait && !is_ready(fd.as_fd(), flags, None, work.deadline()) {
+            if wait && !is_ready(fd.as_fd(), flags, None, work) {
                 return Err(Errno::TimedOut);
             }
             match uninterrupted(|| Ok(step(fd.as_fd())?)) {
@@ -322,26 +322,21 @@ mod descriptor {
         }
     }
 
-    /// Whether reading or writing would not wait, after waiting for `time` at most where that is given, and not beyond the
-    /// deadline.
-    pub(super) fn is_ready(
-        fd: BorrowedFd<'_>,
-        flags: PollFlags,
-        time: Option<Duration>,
-        deadline: Option<Instant>,
-    ) -> bool {
+    /// Whether reading or writing would not wait, after waiting for `time` at most where that is given, unless the work is
+    /// over before.
+    pub(super) fn is_ready(fd: BorrowedFd<'_>, flags: PollFlags, time: Option<Duration>, work: &Work) -> bool {
         // Mostly it is, and there is no clock to be read for that.
         if ready_within(fd, flags, Duration::ZERO) == Ok(true) {
             return true;
         }
         // A time that is never reached is no limit.
         let until = time.and_then(|time| Instant::now().checked_add(time));
-        let until = [until, deadline].into_iter().flatten().min();
         loop {
-            let left = until.map_or(ROUND, |until| until.saturating_duration_since(Instant::now()));
-            match ready_within(fd, flags, left.min(ROUND)) {
+            let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let round = [left, work.patience()].into_iter().flatten().fold(ROUND, Duration::min);
+            match ready_within(fd, flags, round) {
                 Ok(true) => return true,
-                Ok(false) if until.is_some() && left <= ROUND => return false,
+                Ok(false) if left.is_some_and(|left| left <= round) || work.is_over() => return false,
                 Ok(false) | Err(rustix::io::Errno::INTR) => {}
                 // Reading or writing says what is wrong.
                 Err(_) => return true,

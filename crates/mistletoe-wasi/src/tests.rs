@@ -38,7 +38,7 @@ impl Guest {
         call: impl FnOnce(&mut Wasi, &mut Memory<'_>) -> Result<(), Errno>,
     ) -> Result<(), Errno> {
         let result = Cell::new(Ok(()));
-        let mut memory = Memory::new(&mut self.memory, Work::until(deadline));
+        let mut memory = Memory::new(&mut self.memory, Work::until(deadline, None));
         self.wasi.answer("test", &mut memory, |wasi, memory| {
             result.set(call(wasi, memory));
             result.get()

@@ -7,8 +7,9 @@ use std::marker::PhantomData;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::cancel::CancelHandle;
 use crate::erased::DynInstance;
 use crate::error::{Error, ErrorKind, Operation, Result, Trap};
 use crate::guest::{Span, host_panic};
@@ -95,11 +96,25 @@ impl<'a, T: 'static> Caller<'a, T> {
         self.instance.data().budget.deadline()
     }
 
-    /// Whether there is time left before the [deadline](Caller::deadline).
+    /// The handle that cancels the call, if there is one.
+    pub fn cancel_handle(&self) -> Option<CancelHandle> {
+        self.instance.data().budget.cancel.clone()
+    }
+
+    /// Waits for so long, or until the call has to end.
     ///
     /// # Errors
     ///
-    /// [`TimedOut`](ErrorKind::TimedOut), for the function to answer with.
+    /// As [`Caller::in_time`].
+    pub fn wait(&self, time: Duration) -> Result<()> {
+        self.instance.data().budget.wait(time)
+    }
+
+    /// Whether the call may go on: there is time left before the [deadline](Caller::deadline), and it was not cancelled.
+    ///
+    /// # Errors
+    ///
+    /// [`TimedOut`](ErrorKind::TimedOut) or [`Cancelled`](ErrorKind::Cancelled), for the function to answer with.
     pub fn in_time(&self) -> Result<()> {
         self.instance.data().budget.in_time()
     }

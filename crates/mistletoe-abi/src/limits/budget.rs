@@ -1,8 +1,10 @@
 //! What a session has used, and the host functions that its code reports to.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::cancel::CancelHandle;
 use crate::erased::DynInstance;
 use crate::error::{Error, ErrorKind, Result};
 use crate::host::{Code, HostFunc, Name};
@@ -43,10 +45,12 @@ pub(crate) struct Budget {
     calls: u32,
     between: u32,
     looked: Option<Instant>,
+    /// Looked at as often as the clock.
+    pub(crate) cancel: Option<CancelHandle>,
 }
 
 impl Budget {
-    pub(crate) fn new(limits: &Limits) -> Self {
+    pub(crate) fn new(limits: &Limits, cancel: Option<CancelHandle>) -> Self {
         let Limits { timeout, fuel, .. } = *limits;
         Self {
             timeout,
@@ -58,18 +62,25 @@ impl Budget {
             calls: 0,
             between: 0,
             looked: None,
+            cancel,
         }
     }
 
-    pub(crate) fn is_timed(&self) -> bool {
-        self.timeout.is_some()
+    /// Whether it has to know when a call begins.
+    pub(crate) fn is_limited(&self) -> bool {
+        self.timeout.is_some() || self.cancel.is_some()
     }
 
     /// A call begins. `left` is what is at hand of the fuel, where it is counted.
-    pub(crate) fn begin(&mut self, left: i64) {
+    pub(crate) fn begin(&mut self, left: i64) -> Result<()> {
         self.before = self.spent(left);
         self.clock = Clock::Unread;
         (self.calls, self.between) = (0, 0);
+        self.cancelled()
+    }
+
+    fn cancelled(&self) -> Result<()> {
+        self.cancel.as_ref().map_or(Ok(()), CancelHandle::check)
     }
 
     /// The guest has left its own code. Where it does for the first time in a call, the call's time begins: it has used no
@@ -101,7 +112,7 @@ impl Budget {
         if matches!(self.clock, Clock::Unread) {
             self.leave();
             self.calls = self.between;
-            return Ok(());
+            return self.cancelled();
         }
         let quick = match (self.timeout, self.looked) {
             (Some(_), Some(before)) => {
@@ -134,12 +145,24 @@ impl Budget {
     }
 
     pub(crate) fn in_time(&self) -> Result<()> {
+        self.cancelled()?;
         match (self.deadline(), self.timeout) {
             (Some(deadline), Some(timeout)) if Instant::now() >= deadline => {
                 Err(ErrorKind::TimedOut { limit: timeout, export: None }.into())
             }
             _ => Ok(()),
         }
+    }
+
+    /// Waits for so long, but not beyond the call's end.
+    pub(crate) fn wait(&self, time: Duration) -> Result<()> {
+        let left = self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let time = left.map_or(time, |left| left.min(time));
+        match &self.cancel {
+            Some(handle) => _ = handle.wait(time),
+            None => thread::sleep(time),
+        }
+        self.in_time()
     }
 
     /// What was at hand is spent: hands out more.
