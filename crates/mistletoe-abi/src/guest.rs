@@ -13,6 +13,7 @@ use crate::host::{StoreData, WasmParams, WasmResults};
 use crate::limits::Limits;
 use crate::module::Interface;
 use crate::protocol::{ExportedFunc, Region, START};
+use crate::trace;
 use crate::types::{FuncType, ValType};
 
 /// A live instance together with what poisoned it: what a [`Protocol`](crate::Protocol) takes its steps with.
@@ -20,6 +21,8 @@ use crate::types::{FuncType, ValType};
 /// After the first failure of a call nothing of the guest's is called any more.
 pub struct Guest<I: Instance> {
     instance: I,
+    /// The backend's name.
+    engine: &'static str,
     limits: Limits,
     fault: Option<Error>,
     /// Answers with the fuel at hand, where fuel is counted.
@@ -54,10 +57,10 @@ pub struct Span {
 
 impl<I: Instance> Guest<I> {
     /// `fuel` is the export that answers with the fuel at hand, where fuel is counted.
-    pub(crate) fn new(mut instance: I, limits: Limits, fuel: Option<&str>) -> Result<Self> {
+    pub(crate) fn new(mut instance: I, engine: &'static str, limits: Limits, fuel: Option<&str>) -> Result<Self> {
         let fuel = fuel.map(|name| instance.get_func(name, &FuncType::new(&[], &[ValType::I64]))).transpose()?;
         let limited = fuel.is_some() || instance.data().budget.is_limited();
-        Ok(Self { instance, limits, fault: None, fuel, limited })
+        Ok(Self { instance, engine, limits, fault: None, fuel, limited })
     }
 
     /// What follows is one call, as limits see it.
@@ -133,6 +136,10 @@ impl<I: Instance> Guest<I> {
             }
             result => result.map(drop),
         }
+    }
+
+    pub(crate) fn engine(&self) -> &'static str {
+        self.engine
     }
 
     /// What poisoned the instance, if anything did.
@@ -257,10 +264,11 @@ impl<I: Instance> Steps<'_, I> {
         let mut slots = [0; SLOTS];
         let slots = &mut slots[..count];
         params.into_slots(slots);
-        match guest.instance.call(&func.func, slots) {
+        let scope = trace::export(guest.engine, func.name);
+        scope.ended(match guest.instance.call(&func.func, slots) {
             Ok(()) => Ok(R::from_slots(slots)),
             Err(error) => Err(guest.poisoned(error.in_export(func.name))),
-        }
+        })
     }
 
     /// Has the guest allocate, and writes the input there.

@@ -55,6 +55,7 @@ pub mod pool;
 pub mod program;
 pub mod protocol;
 mod tiered;
+mod trace;
 pub mod types;
 
 pub use any::{AnyBackend, AnyProgram, AnyProgramSession};

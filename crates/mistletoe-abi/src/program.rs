@@ -15,6 +15,7 @@ use crate::limits::Limits;
 use crate::limits::budget::{self, Budget};
 use crate::module::{self, Interface, InternalExports, ModuleSource};
 use crate::protocol::{Check, INITIALIZE, Protocol};
+use crate::trace;
 use crate::types::Problem;
 
 /// A module that speaks a [protocol](Protocol), compiled for one backend. Threads can share it, and cloning it is cheap.
@@ -162,7 +163,8 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
 
     pub(crate) fn compile(backend: &B, checked: Checked<'_, P>) -> Result<Self> {
         let Checked { protocol, source, imports, limits } = checked;
-        let module = backend.compile(&source, &imports)?;
+        let scope = trace::compile(backend.name(), source.wasm().len());
+        let module = scope.ended(backend.compile(&source, &imports))?;
         let (interface, internal) = source.outline()?;
         let (interface, internal) = (Arc::new(interface.clone()), internal.clone());
         let (backend, state) = (backend.clone(), PhantomData);
@@ -233,6 +235,17 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
         state: Box<dyn Any + Send>,
         cancel: Option<&CancelHandle>,
     ) -> Result<ProgramSession<P, B, T>> {
+        let scope = trace::instantiate(self.backend.name());
+        let mut session = scope.ended(self.open_untraced(state, cancel))?;
+        scope.fuel(|| session.guest.fuel_used());
+        Ok(session)
+    }
+
+    fn open_untraced(
+        &self,
+        state: Box<dyn Any + Send>,
+        cancel: Option<&CancelHandle>,
+    ) -> Result<ProgramSession<P, B, T>> {
         let mut guest = self.instantiate(state, cancel)?;
         if P::INITIALIZES {
             self.initialize(&mut guest)?;
@@ -249,7 +262,7 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
         budget.in_time()?;
         let data = StoreData::new(self.interface.clone(), state, store, budget);
         let instance = self.backend.instantiate(&self.module, data)?;
-        let mut guest = Guest::new(instance, self.limits, self.internal.fuel.as_deref())?;
+        let mut guest = Guest::new(instance, self.backend.name(), self.limits, self.internal.fuel.as_deref())?;
         guest.begin()?;
         if let Some(start) = &self.internal.start {
             guest.start(start)?;
@@ -295,7 +308,10 @@ impl<P: Protocol, B: Backend, T: 'static> ProgramSession<P, B, T> {
     #[inline(always)]
     pub fn call_with<R>(&mut self, request: P::Request<'_>, respond: impl FnOnce(P::Response<'_>) -> R) -> Result<R> {
         self.guest.begin()?;
-        P::call(&self.exports, &mut self.guest, request, respond)
+        let scope = trace::call(self.guest.engine());
+        let result = P::call(&self.exports, &mut self.guest, request, respond);
+        scope.fuel(|| self.guest.fuel_used());
+        scope.ended(result)
     }
 
     /// How much [fuel](Limits::fuel) the latest call has used, also where it failed; `None` where fuel is not counted.

@@ -97,9 +97,8 @@ mod tests {
     use super::*;
 
     /// Threads share programs and pools, and hand sessions on. That it compiles is the test.
-    const fn crosses<P: pool::Sessions>()
+    const fn crosses<P: pool::Sessions + Send + Sync>()
     where
-        P: Send + Sync,
         P::Session: Send,
         Pool<P>: Send + Sync,
         Pool<P, Reused>: Send + Sync,

@@ -1,0 +1,122 @@
+//! The service on every engine: that futures that are dropped cancel their guests, and that who waits takes no thread.
+
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::time::Duration;
+
+use mistletoe::{AnyPackage, Caller, Imports, Limits, Pool};
+use tokio::runtime::{Builder, Runtime};
+use tokio_host::{Failure, Service};
+
+/// Answers `ever` by saying so to the host, and never; all else with itself.
+const PACKAGE: &str = r#"(module
+    (import "env" "busy" (func $busy))
+    (memory (export "memory") 1)
+    (func (export "__mistletoe_info") (result i32) (i32.const 8))
+    (func (export "__mistletoe_alloc") (param i32) (result i32) (i32.const 1024))
+    (func (export "__mistletoe_dealloc") (param i32 i32))
+    (func (export "__mistletoe_generate") (param i32 i32) (result i32)
+        (if (i32.eq (i32.load (local.get 0)) (i32.const 0x72657665)) (then (call $busy) (loop $ever (br $ever))))
+        (i32.store (i32.const 8) (local.get 0))
+        (i32.store (i32.const 12) (local.get 1))
+        (i32.const 8)))"#;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+type Busy = Sender<()>;
+
+/// A service with so many sessions on each engine, and where it says that a guest runs for ever.
+fn services(sessions: usize, deadline: Duration) -> impl Iterator<Item = (Service<Busy>, Receiver<()>)> {
+    let wasm = wat::parse_str(PACKAGE).expect("it assembles");
+    let mut imports = Imports::<Busy>::new();
+    imports.func("env", "busy", |caller: &mut Caller<'_, Busy>| caller.state().send(()));
+    mistletoe::backends().iter().map(move |info| {
+        let backend = mistletoe::backend(info.name()).expect("a backend");
+        // Nothing but the host's deadline ends a guest.
+        let limits = Limits::default().timeout(HOUR);
+        let package = AnyPackage::with_imports(&backend, &wasm, &imports, limits).expect("a package");
+        let (busy, is_busy) = mpsc::channel();
+        let pool = Pool::with_state(&package, sessions, move || busy.clone()).reused();
+        (Service::new(pool, deadline), is_busy)
+    })
+}
+
+fn runtime() -> Runtime {
+    // As few threads as there can be: a test that blocks one does not end.
+    Builder::new_multi_thread().worker_threads(1).max_blocking_threads(2).enable_all().build().expect("a runtime")
+}
+
+#[test]
+fn many_calls_are_answered_by_few_sessions() {
+    let runtime = runtime();
+    for (service, _) in services(2, HOUR) {
+        let calls: Vec<_> = (0..100)
+            .map(|call| {
+                let service = service.clone();
+                runtime.spawn(async move { (call, service.generate(format!("call {call}")).await) })
+            })
+            .collect();
+        for call in calls {
+            let (call, answer) = runtime.block_on(call).expect("no panic");
+            assert_eq!(answer.expect("an answer"), format!("call {call}"));
+        }
+        assert_eq!((service.pool().in_use(), service.pool().waiting()), (0, 0));
+    }
+}
+
+#[test]
+fn a_future_that_is_dropped_cancels_its_guest() {
+    let runtime = runtime();
+    for (service, is_busy) in services(1, HOUR) {
+        let call = {
+            let service = service.clone();
+            runtime.spawn(async move { service.generate("ever".into()).await })
+        };
+        is_busy.recv().expect("the guest runs");
+        call.abort();
+        assert!(runtime.block_on(call).expect_err("it was dropped").is_cancelled());
+        // There is one session: this answer comes after the guest has ended, or never.
+        let answer = runtime.block_on(service.generate("next".into()));
+        assert_eq!(answer.expect("an answer"), "next");
+    }
+}
+
+#[test]
+fn the_deadline_ends_the_guest_too() {
+    let runtime = runtime();
+    for (service, is_busy) in services(1, Duration::from_millis(50)) {
+        // Until the guest was there before the deadline.
+        while is_busy.try_recv().is_err() {
+            let failure = runtime.block_on(service.generate("ever".into())).expect_err("it takes too long");
+            assert!(matches!(failure, Failure::DeadlineExceeded), "{failure}");
+        }
+        let permit = runtime.block_on(service.pool().acquire()).expect("the session was given back");
+        drop(permit);
+    }
+}
+
+#[test]
+fn who_waits_for_a_session_takes_no_thread_and_leaves_the_queue_when_dropped() {
+    let runtime = runtime();
+    for (service, _) in services(1, HOUR) {
+        let held = service.pool().session().expect("a session");
+        let calls: Vec<_> = (0..50)
+            .map(|_| {
+                let service = service.clone();
+                runtime.spawn(async move { service.generate("waits".into()).await })
+            })
+            .collect();
+        while service.pool().waiting() < calls.len() {
+            std::thread::yield_now();
+        }
+        let (dropped, kept) = calls.split_at(25);
+        dropped.iter().for_each(|call| call.abort());
+        while service.pool().waiting() > kept.len() {
+            std::thread::yield_now();
+        }
+        drop(held);
+        for call in calls.into_iter().skip(25) {
+            assert_eq!(runtime.block_on(call).expect("no panic").expect("an answer"), "waits");
+        }
+        assert_eq!((service.pool().in_use(), service.pool().waiting()), (0, 0));
+    }
+}
