@@ -7,9 +7,10 @@ use std::sync::{Arc, Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, SystemTime};
 
+use mistletoe::backend::{Artifact, ModuleSource};
 use mistletoe::cache::{Cache, Cached};
 use mistletoe::host::{HostFunc, StoreData};
-use mistletoe::{AnyBackend, Artifact, Backend, ErrorKind, Imports, Limits, ModuleSource, Package, Result};
+use mistletoe::{AnyBackend, Backend, ErrorKind, Imports, Limits, Package, Result};
 use mistletoe_conformance::{Report, cases};
 use tempfile::TempDir;
 

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use mistletoe::backend::{Artifact, ModuleSource};
 use mistletoe::cache::{Cache, Cached};
 use mistletoe::host::{HostFunc, StoreData};
-use mistletoe::{AnyBackend, Artifact, Backend, ModuleSource, Package, Result, Tiered, Wasmi, Wasmtime};
+use mistletoe::{AnyBackend, Backend, Package, Result, Tiered, Wasmi, Wasmtime};
 
 /// wasmtime, which counts what it compiles and deserializes.
 #[derive(Clone)]

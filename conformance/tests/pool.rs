@@ -6,12 +6,12 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use mistletoe::backend::{Instance, ModuleSource};
 use mistletoe::host::{HostFunc, StoreData};
 use mistletoe::pool::Mode;
 use mistletoe::types::FuncType;
 use mistletoe::{
-    Backend, ErrorKind, Imports, Instance, Limits, ModuleSource, Package, Pool, PooledSession, Result, Session, Trap,
-    Wasmer, Wasmi, Wasmtime,
+    Backend, ErrorKind, Imports, Limits, Package, Pool, PooledSession, Result, Session, Trap, Wasmer, Wasmi, Wasmtime,
 };
 
 /// Answers `calls` with how many inputs there were, up to 9; `trap` with a trap; `freed` with itself, and a trap when it

@@ -4,8 +4,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
+use mistletoe::backend::ModuleSource;
 use mistletoe::host::{HostFunc, StoreData};
-use mistletoe::{AnyBackend, Backend, Error, ModuleSource, Operation, Package, Result, Tiered, Wasmi, Wasmtime};
+use mistletoe::{AnyBackend, Backend, Error, Operation, Package, Result, Tiered, Wasmi, Wasmtime};
 use mistletoe_conformance::{Report, cases};
 
 /// What the peak does when it is to compile.

@@ -17,8 +17,9 @@ use std::process::{self, Stdio};
 use std::time::{Duration, Instant};
 
 use bombs::{FAMILIES, Family};
+use mistletoe::backend::ModuleSource;
 use mistletoe::wasi::{Wasi, imports};
-use mistletoe::{Backend, Command, Error, ErrorKind, Limits, ModuleSource, Package, module};
+use mistletoe::{Backend, Command, Error, ErrorKind, Limits, Package, module};
 use no_engine::NoEngine;
 
 const ENGINES: [&str; 6] = ["wasmi", "wasmi-lazy", "wasmtime", "wasmtime-winch", "wasmtime-pulley", "wasmer"];

@@ -2,9 +2,10 @@
 
 use std::hint::black_box;
 
+use mistletoe::backend::{Instance, ModuleSource};
 use mistletoe::host::{HostFunc, StoreData};
 use mistletoe::types::FuncType;
-use mistletoe::{Backend, Instance, ModuleSource, Result};
+use mistletoe::{Backend, Result};
 
 /// What is left without an engine: the layer's own part of compiling.
 #[derive(Clone)]

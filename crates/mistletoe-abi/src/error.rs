@@ -1,6 +1,5 @@
 //! The one error type, its kinds, and traps in the WebAssembly specification's terms.
 
-use std::any::Any;
 use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
@@ -8,8 +7,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::host::Name;
-use crate::protocol::Region;
 use mistletoe_module::display::Shown;
 use mistletoe_module::interface::{Problem, Problems};
 
@@ -263,6 +260,29 @@ pub enum Trap {
     StackOverflow,
 }
 
+/// What a range in the guest's memory is for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
+#[non_exhaustive]
+pub enum Region {
+    /// The 8 bytes of address and length that an answer is found by.
+    FatPointer,
+    /// The package's description.
+    Info,
+    /// The input that a guest is handed.
+    Input,
+    /// What a guest answers with.
+    Output,
+    /// What a guest named when it called a host function, or `result`: where the answer to that call should have gone.
+    Argument {
+        /// The host function, as `module.name`.
+        function: Cow<'static, str>,
+        /// The parameter.
+        argument: Cow<'static, str>,
+    },
+}
+
 impl Error {
     /// An error of this kind, without a source.
     #[cold]
@@ -312,14 +332,6 @@ impl Error {
     /// The error of a host's own that this came from, if it is an `E`.
     pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
         self.0.source.as_ref()?.downcast_ref()
-    }
-
-    /// A host function panicked with this payload.
-    #[cold]
-    pub(crate) fn host_panic(Name { module, name }: &Name, payload: &(dyn Any + Send)) -> Self {
-        let message = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
-        let kind = ErrorKind::HostPanic { module: module.clone(), name: name.clone() };
-        Self::with_source(kind, message.unwrap_or("a panic without a message"))
     }
 
     /// Every later call on a session answers with this once `cause` has poisoned it.
@@ -511,6 +523,20 @@ impl fmt::Display for Trap {
             Self::IntegerDivisionByZero => "integer division by zero",
             Self::BadConversionToInteger => "NaN converted to an integer",
             Self::StackOverflow => "call stack exhausted",
+        })
+    }
+}
+
+impl fmt::Display for Region {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::FatPointer => "the fat pointer",
+            Self::Info => "the package's info",
+            Self::Input => "the input",
+            Self::Output => "the package's output",
+            Self::Argument { function, argument } => {
+                return write!(f, "`{argument}` of the host function `{}`", Shown(function));
+            }
         })
     }
 }

@@ -7,22 +7,24 @@
 //!            of features, one error   with host::Imports   share                                on one live instance
 //! ```
 //!
-//! - [`backend`]: [`Backend`] and [`Instance`], all that an engine implements. Dispatch is static.
+//! - [`backend`]: [`Backend`] and [`Instance`], all that an engine implements, and what helps its author. Dispatch is static.
 //! - [`module`]: what is checked before any engine sees a module, and the listing of what it imports and exports.
 //! - [`host`]: functions that a host program offers to guests, and the session's state they work on.
+//! - [`guest`]: a live instance as a protocol sees it.
 //! - [`protocol`]: one file for each interface that guests speak: names, types and order of calls. Everything else is the
 //!   same for all of them.
 //! - [`program`]: [`Program`], a module that speaks a protocol, compiled once and shared by threads; [`ProgramSession`], one
 //!   live instance. [`Package`] (a string in, a string out), [`Handler`] (requests, the httpwasm interface) and
-//!   [`Command`] (WASI programs) are programs.
-//! - [`guest`]: a live instance as a protocol sees it.
+//!   [`Command`] (WASI programs) are programs. [`AnyProgram`] is one whose backend is chosen at run time.
+//! - [`layers`]: backends made of backends: [`AnyBackend`], chosen at run time; [`Tiered`], two as one; `cache`, compiled
+//!   code on disk, with the feature of that name.
 //! - [`pool`]: sessions for hosts that answer many calls, at most so many at once.
-//! - [`CancelHandle`]: ends a call from another thread.
 //! - [`Limits`]: what a guest may use. The limits on its code are put into the module behind the check, so that no engine
-//!   has to know of them.
-//! - [`any`]: the same, with the backend chosen at run time. [`Tiered`]: two backends as one. `cache`, with the feature of
-//!   that name: compiled code on disk.
+//!   has to know of them. [`CancelHandle`]: ends a call from another thread.
 //! - [`error`]: one error type, whose kinds are the same on every engine.
+//!
+//! A file uses those below it alone: error, module, limits, host, guest, protocol, program, layers, pool. The public paths
+//! are re-exports; inside the crate each thing is named where it is.
 //!
 //! # Contract
 //!
@@ -40,37 +42,35 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("a guest's addresses are computed in 64 bits; a host with fewer is not supported");
 
-pub mod any;
 pub mod backend;
-#[cfg(feature = "cache")]
-pub mod cache;
 mod cancel;
-mod erased;
 pub mod error;
 pub mod guest;
 pub mod host;
+pub mod layers;
 mod limits;
 pub mod module;
 pub mod pool;
 pub mod program;
 pub mod protocol;
-mod tiered;
 mod trace;
 pub mod types;
 
-pub use any::{AnyBackend, AnyProgram, AnyProgramSession};
 pub use backend::{Artifact, Backend, Instance};
 pub use cancel::{CancelHandle, DropGuard};
 pub use error::{Error, ErrorKind, Operation, Result, Trap};
 pub use host::{Caller, Imports};
+#[cfg(feature = "cache")]
+pub use layers::cache;
+pub use layers::{AnyBackend, Tiered};
 pub use limits::{ENGINE_STACK, Limits};
 pub use module::{Config, FEATURES, Feature, ModuleSource};
 #[cfg(feature = "async")]
 pub use pool::PoolPermit;
 pub use pool::{Fresh, Pool, PooledSession, Reused, Sessions};
+pub use program::any::{AnyProgram, AnyProgramSession};
+pub use program::command::{AnyCommand, AnyCommandSession, Command, CommandSession};
+pub use program::handler::{AnyHandler, AnyHandlerSession, Handler, HandlerSession};
+pub use program::package::{AnyPackage, AnySession, Package, Session};
 pub use program::{Program, ProgramSession};
 pub use protocol::Protocol;
-pub use protocol::command::{AnyCommand, AnyCommandSession, Command, CommandSession};
-pub use protocol::httpwasm::{AnyHandler, AnyHandlerSession, Handler, HandlerSession};
-pub use protocol::package::{AnyPackage, AnySession, Package, Session};
-pub use tiered::{Tiered, TieredInstance, TieredModule};

@@ -7,10 +7,9 @@ pub use mistletoe_module::{
     InternalExports, NotWasm, declared, inspect, instrument,
 };
 
-use crate::backend::Backend;
-use crate::error::{self, Result};
+use crate::error::Result;
 
-/// A module, and what is to be put into it: what [`Backend::compile`] is given. Its bytes are read, validated and
+/// A module, and what is to be put into it: what [`Backend::compile`](crate::Backend::compile) is given. Its bytes are read, validated and
 /// [instrumented](instrument()) when an engine asks for them first, and not at all where a backend has compiled the same
 /// module for the same [`Config`] before.
 #[derive(Clone, Debug)]
@@ -47,26 +46,11 @@ impl<'a> ModuleSource<'a> {
         &self.config
     }
 
-    /// The module as a backend's engine compiles it: valid, within the features that the backend
-    /// [supports](Backend::supports), and instrumented.
+    /// The module as the engine of a backend that supports all features compiles it.
     ///
     /// # Errors
     ///
-    /// [`Module`](error::ErrorKind::Module), or [`UnsupportedFeature`](error::ErrorKind::UnsupportedFeature) where the
-    /// backend lacks a feature that the module uses.
-    pub fn validate(&self, backend: &impl Backend) -> Result<&Instrumented<'a>> {
-        let instrumented = self.instrument()?;
-        let lacking: Vec<_> = Feature::ALL.into_iter().filter(|feature| !backend.supports(*feature)).collect();
-        match mistletoe_module::without(self.wasm(), &lacking) {
-            Some((feature, offset)) => {
-                let (feature, backend) = (feature.name(), backend.name());
-                Err(error::ErrorKind::UnsupportedFeature { feature, offset, backend }.into())
-            }
-            None => Ok(instrumented),
-        }
-    }
-
-    /// The same for a backend that supports all features.
+    /// [`Module`](crate::ErrorKind::Module).
     pub(crate) fn instrument(&self) -> Result<&Instrumented<'a>> {
         let Some(instrumented) = self.instrumented.get() else {
             let instrumented = match &self.wasm {

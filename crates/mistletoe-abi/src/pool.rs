@@ -10,13 +10,12 @@ use std::task::{Poll, Wake, Waker};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
-use crate::any::{AnyProgram, AnyProgramSession};
 use crate::backend::Backend;
 use crate::cancel::CancelHandle;
 use crate::error::{Error, ErrorKind, Result};
+use crate::program::any::{AnyProgram, AnyProgramSession};
 use crate::program::{Program, ProgramSession};
-use crate::protocol::Protocol;
-use crate::protocol::package::{AnyPackage, Package};
+use crate::protocol::traits::Protocol;
 use sealed::Idle as _;
 
 /// Sessions of one program, of which at most `limit` are in use at once. Cloning it is cheap; clones are the same pool.
@@ -142,28 +141,6 @@ impl<P: Protocol, T: Send + 'static> Sessions for AnyProgram<P, T> {
 
     fn is_usable(session: &AnyProgramSession<P, T>) -> bool {
         session.is_usable()
-    }
-}
-
-impl<B: Backend, T: Send + 'static, M: Mode> Pool<Package<B, T>, M> {
-    /// Answers one call on a session of the pool's.
-    ///
-    /// # Errors
-    ///
-    /// As [`Pool::session`] and [`Session::generate`](crate::Session::generate).
-    pub fn generate(&self, input: &str) -> Result<String> {
-        self.session()?.generate(input)
-    }
-}
-
-impl<T: Send + 'static, M: Mode> Pool<AnyPackage<T>, M> {
-    /// Answers one call on a session of the pool's.
-    ///
-    /// # Errors
-    ///
-    /// As [`Pool::session`] and [`Session::generate`](crate::Session::generate).
-    pub fn generate(&self, input: &str) -> Result<String> {
-        self.session()?.generate(input)
     }
 }
 

@@ -17,6 +17,7 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 
 use wasm_encoder::{CodeSection, Encode as _, Module, RawSection};
+use wasmi::{Caller, Func, Instance, Memory, Ref, Store, Val};
 use wasmparser::{
     BlockType, CompositeInnerType, FunctionBody, MemArg, Operator, Parser, Payload, Result, SectionLimited,
 };
@@ -58,6 +59,37 @@ pub(crate) struct Growth {
     /// The table to put them into: the one that grows the memory, and behind it one for each table.
     pub(crate) calls: String,
     pub(crate) tables: Vec<String>,
+}
+
+impl Growth {
+    /// Puts the host functions that grow the memory and the tables where the module calls them. `None` where the instance
+    /// has not what it exports.
+    pub(crate) fn install<T: 'static>(&self, store: &mut Store<T>, instance: Instance, memory: Memory) -> Option<()> {
+        let calls = instance.get_table(&*store, &self.calls)?;
+        let grow = Func::wrap(&mut *store, move |mut caller: Caller<'_, T>, pages: u32| {
+            memory.grow(&mut caller, pages.into()).map_or(u32::MAX, |before| before as u32)
+        });
+        calls.set(&mut *store, 0, Ref::Func(grow.into())).ok()?;
+        for (name, at) in self.tables.iter().zip(1..) {
+            let table = instance.get_table(&*store, name)?;
+            let ty =
+                wasmi::FuncType::new([table.ty(&*store).element().into(), wasmi::ValType::I32], [wasmi::ValType::I32]);
+            let grow = Func::new(&mut *store, ty, move |mut caller, params, results| {
+                let (init, more) = match params {
+                    [Val::FuncRef(func), Val::I32(more)] => (Ref::Func(*func), *more),
+                    [Val::ExternRef(value), Val::I32(more)] => (Ref::Extern(*value), *more),
+                    _ => return Err(wasmi::Error::new("a table grows by a reference and a number")),
+                };
+                let before = table.grow(&mut caller, u64::from(more.cast_unsigned()), init);
+                if let [result] = results {
+                    *result = Val::I32(before.map_or(-1, |before| before as i32));
+                }
+                Ok(())
+            });
+            calls.set(&mut *store, at, Ref::Func(grow.into())).ok()?;
+        }
+        Some(())
+    }
 }
 
 /// The module with all changes.

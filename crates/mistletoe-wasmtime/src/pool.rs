@@ -13,7 +13,8 @@ use wasmtime::{
     PoolingAllocationConfig,
 };
 
-use crate::{Host, link};
+use crate::instance::Host;
+use crate::link::link;
 
 /// Instances that the pool has places for: for each processor, at least and at most. A place takes 4 GiB of address space,
 /// of which x86-64 has 128 TiB.

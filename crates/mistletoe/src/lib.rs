@@ -69,8 +69,8 @@
 //!
 //! Functions of the host's own are [`Imports`]; plugins that answer requests are [`Handler`]s, programs [`Command`]s.
 //!
-//! Everything of [`mistletoe_abi`] is re-exported here; with the feature `documents` there are the documents that
-//! packages exchange.
+//! What a host program needs of [`mistletoe_abi`] is re-exported here, and in the module [`backend`](mod@backend) what the
+//! author of an engine needs; with the feature `documents` there are the documents that packages exchange.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
@@ -80,7 +80,17 @@ mod backends;
 pub mod documents;
 
 pub use backends::{BackendInfo, backend, backends};
-pub use mistletoe_abi::*;
+#[cfg(feature = "async")]
+pub use mistletoe_abi::PoolPermit;
+#[cfg(feature = "cache")]
+pub use mistletoe_abi::cache;
+pub use mistletoe_abi::{
+    AnyBackend, AnyCommand, AnyCommandSession, AnyHandler, AnyHandlerSession, AnyPackage, AnyProgram,
+    AnyProgramSession, AnySession, Backend, Caller, CancelHandle, Command, CommandSession, DropGuard, Error, ErrorKind,
+    FEATURES, Feature, Fresh, Handler, HandlerSession, Imports, Limits, Operation, Package, Pool, PooledSession,
+    Program, ProgramSession, Protocol, Result, Reused, Session, Tiered, Trap,
+};
+pub use mistletoe_abi::{backend, error, guest, host, layers, module, pool, program, protocol, types};
 #[cfg(feature = "wasi")]
 pub use mistletoe_wasi as wasi;
 

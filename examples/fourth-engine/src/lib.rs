@@ -3,21 +3,25 @@
 
 #![forbid(unsafe_code)]
 
+mod memory;
+
 use std::cell::{OnceCell, RefCell};
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
-use mistletoe_abi::host::{HostFunc, StoreData};
-use mistletoe_abi::types::{FuncType, ValType};
-use mistletoe_abi::{Backend, Error, Instance, ModuleSource, Operation, Result, Trap};
+use mistletoe_abi::backend::{
+    Backend, HostFunc, Instance, ModuleSource, Operation, StoreData, Trap, Values as _, values,
+};
+use mistletoe_abi::types::FuncType;
+use mistletoe_abi::{Error, Result};
 use tinywasm::engine::{Config, StackConfig};
 use tinywasm::parser::{Parser, ParserOptions};
 use tinywasm::types::{MemoryType, WasmType, WasmValue};
-use tinywasm::{
-    Engine, FuncContext, Function, HostFunction, Imports, LinearMemory, MemoryBackend, Module, ModuleInstance, Store,
-};
+use tinywasm::{Engine, FuncContext, Function, HostFunction, Imports, MemoryBackend, Module, ModuleInstance, Store};
+
+use crate::memory::SharedMemory;
 
 /// How many values a guest's calls may hold at once, of each size. The engine's own limit is too low for an ordinary
 /// recursion.
@@ -28,6 +32,8 @@ const CALLS: StackConfig = StackConfig::dynamic(64, 270_000);
 /// tinywasm, set up for packages.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tinywasm;
+
+values!(Tinywasm: WasmValue, WasmType::RefExtern, f32, f64);
 
 /// A parsed module and the host functions it is linked with, which the engine wants anew for each store.
 #[derive(Clone)]
@@ -77,15 +83,6 @@ impl Shared {
     }
 }
 
-/// A memory that the engine and the instance hand to each other. The engine lends no slice of a memory that it owns,
-/// but takes one that somebody else made. So the bytes are the engine's while the guest runs and the instance's
-/// otherwise; handing them over moves a `Vec` and copies none of them.
-///
-/// The lock is there because the engine may make memories on any thread. Nobody ever waits for it, but it makes loads
-/// and stores slower.
-#[derive(Clone, Default)]
-struct SharedMemory(Arc<Mutex<Vec<u8>>>);
-
 impl Backend for Tinywasm {
     type Module = TinywasmModule;
     type Instance = TinywasmInstance;
@@ -125,21 +122,17 @@ impl Backend for Tinywasm {
 
 /// Makes a host function for a store.
 fn function(store: &mut Store, shared: &Rc<Shared>, import: &HostFunc) -> Function {
-    let types = |types: &[ValType]| types.iter().map(wasm_type).collect::<Vec<_>>();
-    let ty = tinywasm::types::FuncType::new(&types(&import.ty().params), &types(&import.ty().results));
+    let (params, results) = (Tinywasm::types(&import.ty().params), Tinywasm::types(&import.ty().results));
+    let ty = tinywasm::types::FuncType::new(&params, &results);
     let (host, shared) = (import.clone(), shared.clone());
     HostFunction::from_untyped(store, &ty, move |context, params| {
-        let ty = host.ty();
-        let mut slots = vec![0; ty.params.len().max(ty.results.len())];
-        for (slot, param) in slots.iter_mut().zip(params) {
-            *slot = into_slot(param);
-        }
         let mut instance = TinywasmInstance { engine: context, shared: shared.clone(), held: Held::default() };
+        let mut results = Tinywasm::zeros(&host.ty().results);
         shared.swap(&mut instance.held);
-        let result = host.call(&mut instance, &mut slots);
+        let answered = Tinywasm::call_host(&host, &mut instance, params, &mut results);
         shared.swap(&mut instance.held);
-        match result {
-            Ok(()) => Ok(slots.iter().zip(ty.results.iter()).map(|(slot, ty)| from_slot(*slot, ty)).collect()),
+        match answered {
+            Ok(()) => Ok(results),
             Err(error) => {
                 *shared.failure.borrow_mut() = Some(error);
                 Err(tinywasm::Error::Other("a host function failed".to_owned()))
@@ -186,16 +179,14 @@ impl<E: Call> Instance for TinywasmInstance<E> {
     }
 
     fn call(&mut self, TinywasmFunc { func, ty }: &TinywasmFunc, slots: &mut [u64]) -> Result<()> {
-        let params: Vec<_> = slots.iter().zip(ty.params.iter()).map(|(slot, ty)| from_slot(*slot, ty)).collect();
+        let params = Tinywasm::from_slots(slots, &ty.params);
         self.shared.swap(&mut self.held);
         let results = guarded(Operation::Call, || self.engine.call(func, &params));
         self.shared.swap(&mut self.held);
         if let Some(failure) = self.shared.failure.borrow_mut().take() {
             return Err(failure);
         }
-        for (slot, result) in slots.iter_mut().zip(&results?) {
-            *slot = into_slot(result);
-        }
+        Tinywasm::into_slots(&results?, slots);
         Ok(())
     }
 
@@ -219,81 +210,6 @@ impl<E: Call> Instance for TinywasmInstance<E> {
             Held { memory, data: Some(data) } => (memory, data),
             Held { data: None, .. } => unreachable!("the data is held while the guest does not run"),
         }
-    }
-}
-
-fn wasm_type(ty: &ValType) -> WasmType {
-    match ty {
-        ValType::I32 => WasmType::I32,
-        ValType::I64 => WasmType::I64,
-        ValType::F32 => WasmType::F32,
-        ValType::F64 => WasmType::F64,
-        // No host function has such a type.
-        _ => WasmType::RefExtern,
-    }
-}
-
-fn from_slot(slot: u64, ty: &ValType) -> WasmValue {
-    match ty {
-        ValType::I64 => WasmValue::I64(slot.cast_signed()),
-        ValType::F32 => WasmValue::F32(f32::from_bits(slot as u32)),
-        ValType::F64 => WasmValue::F64(f64::from_bits(slot)),
-        _ => WasmValue::I32(slot as i32),
-    }
-}
-
-fn into_slot(value: &WasmValue) -> u64 {
-    match value {
-        WasmValue::I32(value) => value.cast_unsigned().into(),
-        WasmValue::I64(value) => value.cast_unsigned(),
-        WasmValue::F32(value) => value.to_bits().into(),
-        WasmValue::F64(value) => value.to_bits(),
-        _ => 0,
-    }
-}
-
-impl SharedMemory {
-    /// Makes a memory of zeros.
-    fn start(&self, len: usize) -> Result<(), tinywasm::Trap> {
-        // `vec!` takes pages that cost nothing before they are used, but ends the process where there are none to have.
-        // So ask first.
-        Vec::<u8>::new().try_reserve_exact(len).map_err(|_| tinywasm::Trap::OutOfMemory)?;
-        *self.lock() = vec![0; len];
-        Ok(())
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<u8>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl LinearMemory for SharedMemory {
-    fn len(&self) -> usize {
-        self.lock().len()
-    }
-
-    fn grow_to(&mut self, len: usize) -> Result<(), tinywasm::Trap> {
-        let mut bytes = self.lock();
-        let more = len.saturating_sub(bytes.len());
-        bytes.try_reserve_exact(more).map_err(|_| tinywasm::Trap::OutOfMemory)?;
-        bytes.resize(len, 0);
-        Ok(())
-    }
-
-    fn read(&self, address: usize, to: &mut [u8]) -> usize {
-        let bytes = self.lock();
-        let from = bytes.get(address..).unwrap_or_default();
-        let length = from.len().min(to.len());
-        to[..length].copy_from_slice(&from[..length]);
-        length
-    }
-
-    fn write(&mut self, address: usize, from: &[u8]) -> usize {
-        let mut bytes = self.lock();
-        let to = bytes.get_mut(address..).unwrap_or_default();
-        let length = from.len().min(to.len());
-        to[..length].copy_from_slice(&from[..length]);
-        length
     }
 }
 

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use mistletoe::any::AnyProgram;
 use mistletoe::{
-    AnyBackend, Backend, ErrorKind, Imports, Limits, Pool, Program, Wasmer, Wasmi, Wasmtime, backend, backends,
+    AnyBackend, AnyProgram, Backend, ErrorKind, Imports, Limits, Pool, Program, Wasmer, Wasmi, Wasmtime, backend,
+    backends,
 };
 use wapc_protocol::{Call, GuestError, HostCall, Wapc};
 

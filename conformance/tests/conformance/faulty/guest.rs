@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::mem::{replace, take};
 
+use mistletoe::backend::{Instance, ModuleSource};
 use mistletoe::host::{HostFunc, StoreData};
 use mistletoe::module::Config;
 use mistletoe::types::{FuncType, ValType};
-use mistletoe::{Backend, Error, Instance, ModuleSource, Operation, Result, Wasmi};
+use mistletoe::{Backend, Error, Operation, Result, Wasmi};
 
 use super::{Fault, RESET, Span, Step};
 

@@ -9,13 +9,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::backend::erased::{DynInstance, host_panic};
 use crate::cancel::CancelHandle;
-use crate::erased::DynInstance;
-use crate::error::{Error, ErrorKind, Operation, Result, Trap};
-use crate::guest::{Span, host_panic};
-use crate::host::func::Name;
-use crate::host::typed::{SLOTS, WasmParams, WasmResults};
-use crate::protocol::Region;
+use crate::error::{Error, ErrorKind, Operation, Region, Result, Trap};
+use crate::guest::span::Span;
+use crate::host::name::Name;
+use crate::host::numbers::{SLOTS, WasmParams, WasmResults};
 use crate::types::{ExternType, FuncType, Problem};
 
 /// How many calls from host functions into the guest may be under way at once in one instance. Each of them takes room

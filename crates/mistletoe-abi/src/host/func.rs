@@ -1,18 +1,13 @@
-//! A host function with its types erased, as backends see it, and what it finds in the store that it is called from.
+//! A host function with its types erased, as backends see it.
 
-use std::any::Any;
-use std::borrow::Cow;
 use std::fmt;
-use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::backend::Instance;
-use crate::erased::DynInstance;
-use crate::error::{Error, Result};
-use crate::limits::budget::Budget;
-use crate::module::Interface;
+use crate::backend::erased::{DynInstance, host_panicked};
+use crate::backend::instance::Instance;
+use crate::error::Result;
+use crate::host::name::Name;
 use crate::types::FuncType;
 
 /// A function of the host's, ready to be linked. Cheap to clone, and shared by threads.
@@ -33,13 +28,6 @@ pub(crate) trait Code: Send + Sync {
 
     /// The same code under a name.
     fn named(&self, name: Arc<Name>) -> Box<dyn Code>;
-}
-
-/// Where a function is imported from.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Name {
-    pub(crate) module: Cow<'static, str>,
-    pub(crate) name: Cow<'static, str>,
 }
 
 impl HostFunc {
@@ -123,7 +111,7 @@ impl HostFunc {
         // A panic leaves nothing half done but the guest, which is poisoned, and the session's state, which is its owner's.
         catch_unwind(AssertUnwindSafe(|| call(instance))).unwrap_or_else(|payload| {
             instance.data_mut().panicked = None;
-            Err(Error::host_panic(&self.name, &*payload))
+            Err(host_panicked(&self.name, &*payload))
         })
     }
 }
@@ -163,71 +151,5 @@ impl Clone for HostFunc {
 impl fmt::Debug for HostFunc {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "HostFunc({} {})", self.name, self.ty)
-    }
-}
-
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.module, self.name)
-    }
-}
-
-/// What the layer keeps in each instance's store. An engine carries it and never looks inside.
-pub struct StoreData {
-    /// Tells instances apart, so that no function of one is called on another.
-    pub(crate) id: u64,
-    pub(crate) interface: Arc<Interface>,
-    /// The host program's, of the type that its [`Imports`](crate::Imports) were made for.
-    pub(crate) state: Box<dyn Any + Send>,
-    /// The protocol's own, for one with functions of its own.
-    pub(crate) protocol: Box<dyn Any + Send>,
-    /// How many calls from host functions into the guest are under way.
-    pub(crate) depth: u32,
-    pub(crate) budget: Budget,
-    /// The host function that has panicked, while the panic is under way.
-    pub(crate) panicked: Option<Name>,
-}
-
-impl StoreData {
-    pub(crate) fn new(
-        interface: Arc<Interface>,
-        state: Box<dyn Any + Send>,
-        protocol: Box<dyn Any + Send>,
-        budget: Budget,
-    ) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { id, interface, state, protocol, depth: 0, budget, panicked: None }
-    }
-
-    pub(crate) fn state<T: 'static>(&self) -> &T {
-        of_type(self.state.downcast_ref())
-    }
-
-    pub(crate) fn state_mut<T: 'static>(&mut self) -> &mut T {
-        of_type(self.state.downcast_mut())
-    }
-
-    pub(crate) fn take_state<T: 'static>(&mut self) -> T {
-        *of_type(mem::replace(&mut self.state, Box::new(())).downcast().ok())
-    }
-
-    pub(crate) fn protocol_mut<T: 'static>(&mut self) -> &mut T {
-        of_type(self.protocol.downcast_mut())
-    }
-}
-
-/// The types of a session's state and of its host functions' are one type parameter, in which all that have it are
-/// invariant, so they cannot differ.
-fn of_type<T>(state: Option<T>) -> T {
-    match state {
-        Some(state) => state,
-        None => unreachable!("a store with a state of another type"),
-    }
-}
-
-impl fmt::Debug for StoreData {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StoreData").field("id", &self.id).finish_non_exhaustive()
     }
 }

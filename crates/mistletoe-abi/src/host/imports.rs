@@ -4,13 +4,10 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::Arc;
 
-use crate::erased::DynInstance;
-use crate::error::{Error, ErrorKind, Result};
-use crate::host::Caller;
-use crate::host::func::{Code, HostFunc, Name};
-use crate::host::typed::HostFn;
+use crate::host::closure::{HostFn, host_func};
+use crate::host::func::HostFunc;
+use crate::host::name::Name;
 use crate::module::Interface;
 use crate::types::{ExternType, Problem};
 
@@ -115,60 +112,6 @@ impl<T: Send + 'static> Imports<T> {
 /// What errors call a function of whatever module until it is imported from one.
 fn any_module(name: Cow<'static, str>) -> Name {
     Name { module: "*".into(), name }
-}
-
-/// A closure, and the name that errors give it.
-struct Closure<F, S> {
-    name: Arc<Name>,
-    func: Arc<F>,
-    signature: PhantomData<S>,
-}
-
-fn host_func<T: 'static, P: 'static, R: 'static, F: HostFn<T, P, R>>(name: Name, func: F) -> HostFunc {
-    let name = Arc::new(name);
-    let code = Closure { name: name.clone(), func: Arc::new(func), signature: PhantomData::<fn(T, P) -> R> };
-    HostFunc::new(name, F::TYPE, Box::new(code))
-}
-
-impl<T: 'static, P: 'static, R: 'static, F: HostFn<T, P, R>> Code for Closure<F, fn(T, P) -> R> {
-    fn call(&self, instance: &mut dyn DynInstance, slots: &mut [u64]) -> Result<()> {
-        self.enter(instance, slots)
-    }
-
-    fn call_few(&self, instance: &mut dyn DynInstance, a: u64, b: u64, c: u64, d: u64) -> Result<u64> {
-        let mut slots = [a, b, c, d];
-        self.enter(instance, &mut slots)?;
-        Ok(slots[0])
-    }
-
-    fn named(&self, name: Arc<Name>) -> Box<dyn Code> {
-        Box::new(Self { name, func: self.func.clone(), signature: PhantomData })
-    }
-}
-
-impl<T: 'static, P: 'static, R: 'static, F: HostFn<T, P, R>> Closure<F, fn(T, P) -> R> {
-    #[inline(always)]
-    fn enter(&self, instance: &mut dyn DynInstance, slots: &mut [u64]) -> Result<()> {
-        let mut caller = Caller::new(instance, &self.name)?;
-        let result = self.func.call(&mut caller, slots);
-        match (caller.into_fault(), result) {
-            // The guest is poisoned, so it does not go on, even if the closure would have it so.
-            (Some(fault), Ok(())) => Err(fault),
-            (_, Err(error)) => Err(failed(&self.name, error)),
-            (None, Ok(())) => Ok(()),
-        }
-    }
-}
-
-/// The layer's own error goes on as it is, so that a trap keeps its kind however many host functions it passes.
-#[cold]
-fn failed(name: &Name, error: Box<dyn std::error::Error + Send + Sync>) -> Error {
-    match error.downcast::<Error>() {
-        Ok(error) => *error,
-        Err(error) => {
-            Error::with_source(ErrorKind::Host { module: name.module.clone(), name: name.name.clone() }, error)
-        }
-    }
 }
 
 impl<T: Send + 'static> Default for Imports<T> {

@@ -20,18 +20,21 @@
 //! - [`Caller`]: what a closure sees of the instance that calls it: the session's state, the guest's memory, its exports.
 //! - [`HostFunc`] and [`StoreData`]: the same with all types erased, for backends.
 
-mod caller;
-mod func;
-mod imports;
-mod signature;
+pub(crate) mod caller;
+pub(crate) mod closure;
+pub(crate) mod func;
+pub(crate) mod imports;
+pub(crate) mod metering;
+pub(crate) mod name;
+pub(crate) mod numbers;
 pub(crate) mod toolchain;
-mod typed;
 
+pub use crate::backend::store::StoreData;
 pub use caller::{Caller, GuestFunc};
-pub(crate) use func::{Code, Name};
-pub use func::{HostFunc, StoreData};
+pub use closure::HostFn;
+pub use func::HostFunc;
 pub use imports::Imports;
-pub use typed::{HostFn, HostResult, WasmParams, WasmResults, WasmTy};
+pub use numbers::{HostResult, WasmParams, WasmResults, WasmTy};
 
 /// Address and length in one `i64`, the address in the upper half: how interfaces without multi-value name a range.
 pub fn pack(address: u32, length: u32) -> u64 {

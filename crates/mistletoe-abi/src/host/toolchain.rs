@@ -2,7 +2,8 @@
 //! same names take their places.
 
 use crate::error::{ErrorKind, Result};
-use crate::host::{Caller, Imports};
+use crate::host::caller::Caller;
+use crate::host::imports::Imports;
 
 /// Bytes that are read of a guest's message or file name.
 const MAX_TEXT: u32 = 4096;

@@ -1,16 +1,12 @@
-//! What a session has used, and the host functions that its code reports to.
+//! What a session has used of its limits.
 
-use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cancel::CancelHandle;
-use crate::erased::DynInstance;
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::{Code, HostFunc, Name};
 use crate::limits::Limits;
-use crate::types::{FuncType, ValType};
-use mistletoe_module::{MODULE, OVERFLOW, TICK, TURNS};
+use mistletoe_module::TURNS;
 
 /// How much fuel is handed out at once. On the slowest engine it lasts for some milliseconds: so often a clock is looked at,
 /// and so much is left out of the count at most where a guest traps.
@@ -166,7 +162,7 @@ impl Budget {
     }
 
     /// What was at hand is spent: hands out more.
-    fn tick(&mut self, left: i64) -> Result<i64> {
+    pub(crate) fn tick(&mut self, left: i64) -> Result<i64> {
         let used = self.used(left);
         let more = match self.fuel {
             Some(limit) => limit.checked_sub(used).ok_or(ErrorKind::OutOfFuel { limit, used, export: None })?,
@@ -179,44 +175,9 @@ impl Budget {
         Ok(more as i64)
     }
 
-    fn overflow(&self, left: i64) -> Error {
+    pub(crate) fn overflow(&self, left: i64) -> Error {
         let limit = self.height;
         let height = u64::from(limit).saturating_add_signed(left.saturating_neg());
         ErrorKind::TooDeep { limit, height: u32::try_from(height).unwrap_or(u32::MAX), export: None }.into()
-    }
-}
-
-/// The functions that rewritten code imports.
-pub(crate) fn functions() -> [HostFunc; 2] {
-    let func = |name: &'static str, ty: FuncType, code: fn(&mut Budget, u64) -> Result<u64>| {
-        let name = Arc::new(Name { module: MODULE.into(), name: name.into() });
-        HostFunc::new(name, ty, Box::new(Report(code)))
-    };
-    [
-        func(TICK, FuncType::new(&[ValType::I64], &[ValType::I64]), |budget, left| {
-            budget.tick(left.cast_signed()).map(i64::cast_unsigned)
-        }),
-        func(OVERFLOW, FuncType::new(&[ValType::I64], &[]), |budget, left| Err(budget.overflow(left.cast_signed()))),
-    ]
-}
-
-#[derive(Clone, Copy)]
-struct Report(fn(&mut Budget, u64) -> Result<u64>);
-
-impl Code for Report {
-    fn call(&self, instance: &mut dyn DynInstance, slots: &mut [u64]) -> Result<()> {
-        let result = self.call_few(instance, slots.first().copied().unwrap_or_default(), 0, 0, 0)?;
-        if let [slot, ..] = slots {
-            *slot = result;
-        }
-        Ok(())
-    }
-
-    fn call_few(&self, instance: &mut dyn DynInstance, a: u64, _: u64, _: u64, _: u64) -> Result<u64> {
-        (self.0)(&mut instance.data_mut().budget, a)
-    }
-
-    fn named(&self, _: Arc<Name>) -> Box<dyn Code> {
-        Box::new(*self)
     }
 }

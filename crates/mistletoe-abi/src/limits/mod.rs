@@ -4,10 +4,9 @@ pub(crate) mod budget;
 
 use std::time::Duration;
 
-use crate::error::{ErrorKind, Result};
+use crate::error::{ErrorKind, Region, Result};
 use crate::module::Config;
 use crate::module::declared::{MAX_FRAME_HEIGHT, MAX_PAGES, MAX_TABLE_ELEMENTS, PAGE};
-use crate::protocol::Region;
 
 /// How high the stack may become by default.
 const STACK: u32 = 1 << 21;

@@ -3,15 +3,17 @@
 
 use std::mem;
 
-use crate::any::{AnyProgram, AnyProgramSession};
-use crate::backend::{Backend, Instance};
-use crate::error::{ErrorKind, Result};
+use crate::backend::instance::Instance;
+use crate::error::{ErrorKind, Region, Result};
+use crate::guest::export::ExportedFunc;
 use crate::guest::{Func, Guest};
-use crate::host::{Caller, GuestFunc, Imports, pack};
+use crate::host::caller::{Caller, GuestFunc};
+use crate::host::imports::Imports;
+use crate::host::pack;
 use crate::limits::Limits;
 use crate::module::Interface;
-use crate::program::{Program, ProgramSession};
-use crate::protocol::{Check, ExportedFunc, Protocol, Region};
+use crate::protocol::check::Check;
+use crate::protocol::traits::Protocol;
 
 /// Takes a length in bytes, answers with the address of that much memory.
 const MALLOC: ExportedFunc<(u32,), u32> = ExportedFunc::new("malloc");
@@ -24,15 +26,6 @@ const RUN_WITH_INPUT: ExportedFunc<(u32, u32), ()> = ExportedFunc::new("run");
 
 /// The module that guests import the protocol's functions from.
 const MODULE: &str = "httpwasm";
-
-/// A plugin of the httpwasm interface, compiled for one backend.
-pub type Handler<B, T = ()> = Program<HttpWasm, B, T>;
-/// One live instance of a [`Handler`].
-pub type HandlerSession<B, T = ()> = ProgramSession<HttpWasm, B, T>;
-/// A [`Handler`] on any backend.
-pub type AnyHandler<T = ()> = AnyProgram<HttpWasm, T>;
-/// A [`HandlerSession`] on any backend.
-pub type AnyHandlerSession<T = ()> = AnyProgramSession<HttpWasm, T>;
 
 /// The protocol of plugins behind HTTP.
 #[derive(Clone, Copy, Debug, Default)]
@@ -76,7 +69,7 @@ pub struct Exchange {
     input: Vec<u8>,
     read: usize,
     delimiter: Delimiter,
-    output: Output,
+    pub(crate) output: Output,
     limits: Limits,
     malloc: Option<GuestFunc<(u32,), u32>>,
     /// What `igets` allocated for the guest.
@@ -208,7 +201,7 @@ impl Protocol for HttpWasm {
         })
     }
 
-    /// Answers one request (rules 2 to 5). What was written before a failure stays for [`HandlerSession::unfinished`].
+    /// Answers one request (rules 2 to 5). What was written before a failure stays for [`HandlerSession::unfinished`](crate::HandlerSession::unfinished).
     fn call<I: Instance, R>(
         exports: &Exports<I::Func>,
         guest: &mut Guest<I>,
@@ -250,62 +243,3 @@ fn run<I: Instance>(exports: &Exports<I::Func>, guest: &mut Guest<I>, input: &[u
         }
     }
 }
-
-impl<B: Backend, T: Send + 'static> Handler<B, T> {
-    /// The same handler for inputs whose records end otherwise than in a line feed.
-    #[must_use]
-    pub fn delimiter(self, delimiter: Delimiter) -> Self {
-        self.map_protocol(|protocol| protocol.delimiter = delimiter)
-    }
-
-    /// Answers one request on a fresh instance with the default state.
-    ///
-    /// # Errors
-    ///
-    /// As [`Program::session`] and [`ProgramSession::call`].
-    pub fn run(&self, input: &[u8]) -> Result<Output>
-    where
-        T: Default,
-    {
-        self.session()?.run(input)
-    }
-}
-
-impl<T: Send + 'static> AnyHandler<T> {
-    /// As [`Handler::run`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Handler::run`].
-    pub fn run(&self, input: &[u8]) -> Result<Output>
-    where
-        T: Default,
-    {
-        self.session()?.run(input)
-    }
-}
-
-macro_rules! session {
-    ([$($generics:tt)*] $session:ty) => {
-        impl<$($generics)*> $session {
-            /// Has the plugin answer a request.
-            ///
-            /// # Errors
-            ///
-            /// As [`ProgramSession::call`]; [`TooLong`](ErrorKind::TooLong) for more output than the limit; and
-            /// [`Allocation`](ErrorKind::Allocation) or [`OutOfBounds`](ErrorKind::OutOfBounds) where the plugin has no
-            /// room for its input.
-            pub fn run(&mut self, input: &[u8]) -> Result<Output> {
-                self.call(input)
-            }
-
-            /// What the latest request's answer was when it failed; empty where it did not.
-            pub fn unfinished(&mut self) -> Output {
-                mem::take(&mut self.store_mut().output)
-            }
-        }
-    };
-}
-
-session!([B: Backend, T: 'static] HandlerSession<B, T>);
-session!([T: 'static] AnyHandlerSession<T>);

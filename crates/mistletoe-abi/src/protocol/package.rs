@@ -1,12 +1,13 @@
 //! The package interface: a string in, a string out. The numbers are those of the rules in `docs/abi.md`.
 
-use crate::any::{AnyProgram, AnyProgramSession};
-use crate::backend::{Backend, Instance};
-use crate::error::Result;
-use crate::guest::{Func, Guest, Span, text};
+use crate::backend::instance::Instance;
+use crate::error::{Region, Result};
+use crate::guest::export::ExportedFunc;
+use crate::guest::span::{Span, text};
+use crate::guest::{Func, Guest};
 use crate::limits::Limits;
-use crate::program::{Program, ProgramSession};
-use crate::protocol::{Check, ExportedFunc, Protocol, Region};
+use crate::protocol::check::Check;
+use crate::protocol::traits::Protocol;
 
 /// Answers with the address of a fat pointer to the package's own description.
 const INFO: ExportedFunc<(), u32> = ExportedFunc::new("__mistletoe_info");
@@ -16,15 +17,6 @@ const ALLOC: ExportedFunc<(u32,), u32> = ExportedFunc::new("__mistletoe_alloc");
 const DEALLOC: ExportedFunc<(u32, u32), ()> = ExportedFunc::new("__mistletoe_dealloc");
 /// Takes address and length of the input, answers with the address of a fat pointer to the output.
 const GENERATE: ExportedFunc<(u32, u32), u32> = ExportedFunc::new("__mistletoe_generate");
-
-/// A package compiled for one backend.
-pub type Package<B, T = ()> = Program<PackageInterface, B, T>;
-/// One live instance of a [`Package`].
-pub type Session<B, T = ()> = ProgramSession<PackageInterface, B, T>;
-/// A [`Package`] on any backend.
-pub type AnyPackage<T = ()> = AnyProgram<PackageInterface, T>;
-/// A [`Session`] on any backend.
-pub type AnySession<T = ()> = AnyProgramSession<PackageInterface, T>;
 
 /// The protocol of packages.
 #[derive(Clone, Copy, Debug, Default)]
@@ -123,70 +115,3 @@ fn generate<I: Instance, R>(
     });
     answer
 }
-
-impl<B: Backend, T: Send + Default + 'static> Package<B, T> {
-    /// Answers one call on a fresh instance with the default state. A fault while freeing is dropped with the instance;
-    /// a host that wants to know of it opens a [session](Program::session).
-    ///
-    /// # Errors
-    ///
-    /// As [`Program::session`] and [`Session::generate`].
-    pub fn generate(&self, input: &str) -> Result<String> {
-        self.session()?.generate(input)
-    }
-}
-
-impl<T: Send + Default + 'static> AnyPackage<T> {
-    /// As [`Package::generate`].
-    ///
-    /// # Errors
-    ///
-    /// As [`Package::generate`].
-    pub fn generate(&self, input: &str) -> Result<String> {
-        self.session()?.generate(input)
-    }
-}
-
-macro_rules! session {
-    ([$($generics:tt)*] $session:ty) => {
-        impl<$($generics)*> $session {
-            /// The package's description of itself (rule 2).
-            ///
-            /// # Errors
-            ///
-            /// As [`ProgramSession::call`]; and for a string that cannot be read
-            /// [`OutOfBounds`](crate::ErrorKind::OutOfBounds), [`InvalidUtf8`](crate::ErrorKind::InvalidUtf8) or
-            /// [`TooLong`](crate::ErrorKind::TooLong).
-            pub fn info(&mut self) -> Result<String> {
-                self.call(Request::Info)
-            }
-
-            /// Has the package answer an input, and copies the answer (rules 3 to 7).
-            ///
-            /// # Errors
-            ///
-            /// As [`Session::info`], and [`Allocation`](crate::ErrorKind::Allocation) where the package has no room for
-            /// the input.
-            #[inline]
-            pub fn generate(&mut self, input: &str) -> Result<String> {
-                self.call(Request::Generate(input))
-            }
-
-            /// Has the package answer an input, and lends the answer to `read` before it is freed, without a copy (rule
-            /// 8).
-            ///
-            /// If `read` panics, what the call allocated stays allocated in the guest; nothing else is harmed.
-            ///
-            /// # Errors
-            ///
-            /// As [`Session::generate`].
-            #[inline]
-            pub fn generate_with<R>(&mut self, input: &str, read: impl FnOnce(&str) -> R) -> Result<R> {
-                self.call_with(Request::Generate(input), read)
-            }
-        }
-    };
-}
-
-session!([B: Backend, T: 'static] Session<B, T>);
-session!([T: 'static] AnySession<T>);

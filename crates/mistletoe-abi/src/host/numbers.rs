@@ -3,8 +3,7 @@
 use std::error::Error as StdError;
 
 use crate::error::Result;
-use crate::host::Caller;
-use crate::types::{FuncType, ValType};
+use crate::types::ValType;
 
 /// A number that crosses the boundary: `u32` and `i32` as `i32`, `u64` and `i64` as `i64`, `f32`, `f64`.
 pub trait WasmTy: Copy + sealed::Sealed + 'static {
@@ -54,20 +53,6 @@ pub trait HostResult {
     ///
     /// What the function answered with.
     fn into_result(self) -> Result<Self::Results, Box<dyn StdError + Send + Sync>>;
-}
-
-/// A closure that can be a host function: it takes a [`Caller`] and up to 12 [`WasmTy`]s, and answers with a
-/// [`HostResult`]. `P` and `R` are inferred.
-pub trait HostFn<T, P, R>: Send + Sync + 'static {
-    /// The function's type.
-    const TYPE: FuncType;
-
-    /// Calls it with the parameters in `slots`, and leaves the results there.
-    ///
-    /// # Errors
-    ///
-    /// What the closure answered with.
-    fn call(&self, caller: &mut Caller<'_, T>, slots: &mut [u64]) -> Result<(), Box<dyn StdError + Send + Sync>>;
 }
 
 /// How many slots a call by [`Caller::call`] has.
@@ -163,32 +148,6 @@ macro_rules! results {
     };
 }
 
-macro_rules! host_fn {
-    ($($ty:ident)*) => {
-        impl<T, F, R, $($ty: WasmTy),*> HostFn<T, ($($ty,)*), R> for F
-        where
-            F: Fn(&mut Caller<'_, T>, $($ty),*) -> R + Send + Sync + 'static,
-            R: HostResult,
-        {
-            const TYPE: FuncType =
-                FuncType::new(<($($ty,)*) as WasmParams>::TYPES, <R::Results as WasmResults>::TYPES);
-
-            #[inline(always)]
-            #[allow(non_snake_case, unused_variables, unused_mut)]
-            fn call(
-                &self,
-                caller: &mut Caller<'_, T>,
-                slots: &mut [u64],
-            ) -> Result<(), Box<dyn StdError + Send + Sync>> {
-                let mut params = slots.iter().copied();
-                $(let $ty = $ty::from_slot(params.next().unwrap_or_default());)*
-                self(caller, $($ty),*).into_result()?.into_slots(slots);
-                Ok(())
-            }
-        }
-    };
-}
-
 macro_rules! tuples {
     ($macro:ident: $($first:ident $($rest:ident)*)?) => {
         $macro!($($first $($rest)*)?);
@@ -196,9 +155,10 @@ macro_rules! tuples {
     };
 }
 
+pub(crate) use tuples;
+
 tuples!(params: A B C D E F G H I J K L M N O P);
 tuples!(results: A B C D);
-tuples!(host_fn: A B C D E G H I J K L M);
 
 impl<R: WasmResults> HostResult for R {
     type Results = R;

@@ -1,12 +1,34 @@
-//! The two traits an engine implements.
+//! What an engine implements: [`Backend`] and [`Instance`]; and what helps its author.
+//!
+//! - [`ModuleSource`], [`HostFunc`] and [`StoreData`]: what a backend is given.
+//! - [`Host`]: what it puts into a store, where the engine lends that to host functions.
+//! - [`Values`] and the macro [`values`](crate::values): numbers as the engine's own values.
+//! - The macros [`typed_func`](crate::typed_func) and [`by_signature`](crate::by_signature): for engines that are quicker
+//!   where they know a function's type at compile time.
+//!
+//! `docs/write-a-backend.md` goes through a backend step by step.
 
 use std::fs::File;
 use std::io::{self, Read as _, Seek as _};
 
-use crate::error::{Error, Operation, Result};
-use crate::host::{HostFunc, StoreData};
-use crate::module::{Feature, ModuleSource};
-use crate::types::FuncType;
+use crate::error::{Error, ErrorKind, Result};
+use crate::module::Instrumented;
+
+pub(crate) mod erased;
+pub(crate) mod instance;
+mod signature;
+pub(crate) mod store;
+mod typed_func;
+mod values;
+
+pub use crate::error::{Operation, Trap};
+pub use crate::host::func::HostFunc;
+pub use crate::limits::ENGINE_STACK;
+pub use crate::module::{Feature, ModuleSource};
+pub use crate::{by_signature, typed_func, values};
+pub use instance::Instance;
+pub use store::{Host, StoreData};
+pub use values::Values;
 
 /// A WebAssembly engine in one configuration: it compiles modules and instantiates them.
 ///
@@ -18,7 +40,7 @@ use crate::types::FuncType;
 /// The bytes are [valid within the feature set](ModuleSource::validate), the exports that will be resolved are there with the
 /// types they will be resolved with, there is an exported, unshared 32-bit memory, every import has its host function,
 /// and there is no start function: the layer calls it itself, as any other. Where an engine fails all the same, that
-/// is [`ErrorKind::Engine`](crate::ErrorKind::Engine), with the engine's error as its source.
+/// is [`ErrorKind::Engine`], with the engine's error as its source.
 ///
 /// # What an engine must be told
 ///
@@ -137,74 +159,23 @@ impl Artifact {
     }
 }
 
-/// A live instance of a module: resolve its functions, call them, see its memory.
-///
-/// An engine implements this twice, for what [`Backend::instantiate`] makes and for what its host functions are called
-/// with: the same instance, seen from inside a call. [`HostFunc::call`] takes the latter. Both have the same
-/// [`Func`](Instance::Func).
-///
-/// # Slots
-///
-/// Parameters and results cross in slots of 64 bits, one each: an `i32` or the bits of an `f32` in the lower half, an
-/// `i64` or the bits of an `f64` in the whole. What the upper half of a 32-bit value holds is not read by anybody.
-///
-/// # What an engine may rely on
-///
-/// - A function is called only on the instance that resolved it, with as many slots as it has parameters or results,
-///   whichever are more.
-/// - After a trap no code of the guest's is called any more: the layer poisons the instance. A function that the layer put
-///   there itself may still be, which reads a global and does nothing else: that is how much fuel was used.
-///
-/// After the error of a host function it may: a guest whose `_start` initialises it goes on when that has exited.
-pub trait Instance {
-    /// An exported function that was resolved once, so that calling it needs no look-up.
-    type Func: Send + Sync + 'static;
-
-    /// Resolves the exported function `name`, which has the type `ty`: numbers only, no references.
+impl<'a> ModuleSource<'a> {
+    /// The module as a backend's engine compiles it: valid, within the features that the backend
+    /// [supports](Backend::supports), and instrumented.
     ///
     /// # Errors
     ///
-    /// [`Error::engine`] with [`Operation::Resolve`] where there is no
-    /// such function.
-    fn get_func(&mut self, name: &str, ty: &FuncType) -> Result<Self::Func>;
-
-    /// Calls a function with the parameters in `slots`, and leaves its results there, from the first slot on.
-    ///
-    /// # Errors
-    ///
-    /// What [`HostFunc::call`] gave, where a host function failed, as it is; [`Error::trap`] for a
-    /// trap in the guest; else [`Error::engine`] with
-    /// [`Operation::Call`]. After any of them the layer poisons the instance.
-    fn call(&mut self, func: &Self::Func, slots: &mut [u64]) -> Result<()>;
-
-    /// Runs `call`, which makes several calls of functions, on a stack with room for them: so that an engine which would
-    /// change stacks for each does so once. A call that is made elsewhere has to find its room itself.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::engine`] with [`Operation::Call`] where there is no memory for a stack. `call` has not run then.
-    fn with_room<R>(call: impl FnOnce() -> R) -> Result<R>
-    where
-        Self: Sized,
-    {
-        Ok(call())
+    /// [`Module`](ErrorKind::Module), or [`UnsupportedFeature`](ErrorKind::UnsupportedFeature) where the
+    /// backend lacks a feature that the module uses.
+    pub fn validate(&self, backend: &impl Backend) -> Result<&Instrumented<'a>> {
+        let instrumented = self.instrument()?;
+        let lacking: Vec<_> = Feature::ALL.into_iter().filter(|feature| !backend.supports(*feature)).collect();
+        match mistletoe_module::without(self.wasm(), &lacking) {
+            Some((feature, offset)) => {
+                let (feature, backend) = (feature.name(), backend.name());
+                Err(ErrorKind::UnsupportedFeature { feature, offset, backend }.into())
+            }
+            None => Ok(instrumented),
+        }
     }
-
-    /// The export named [`MEMORY`](crate::protocol::MEMORY), as large as it is now. Any call may grow or move it.
-    fn memory(&self) -> &[u8];
-
-    /// The same memory, to be changed.
-    #[inline]
-    fn memory_mut(&mut self) -> &mut [u8] {
-        self.memory_and_data().0
-    }
-
-    /// What the layer gave to [`Backend::instantiate`].
-    fn data(&self) -> &StoreData;
-
-    /// The same, to be changed.
-    fn data_mut(&mut self) -> &mut StoreData;
-
-    /// The memory and the data at once, both to be changed.
-    fn memory_and_data(&mut self) -> (&mut [u8], &mut StoreData);
 }

@@ -7,16 +7,28 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::backend::Backend;
+use crate::backend::instance::Instance;
+use crate::backend::store::StoreData;
 use crate::cancel::CancelHandle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guest::Guest;
-use crate::host::{HostFunc, Imports, StoreData, toolchain};
+use crate::guest::export::INITIALIZE;
+use crate::host::func::HostFunc;
+use crate::host::imports::Imports;
+use crate::host::{metering, toolchain};
 use crate::limits::Limits;
-use crate::limits::budget::{self, Budget};
+use crate::limits::budget::Budget;
 use crate::module::{self, Interface, InternalExports, ModuleSource};
-use crate::protocol::{Check, INITIALIZE, Protocol};
+use crate::protocol::check::Check;
+use crate::protocol::traits::Protocol;
 use crate::trace;
 use crate::types::Problem;
+
+pub(crate) mod any;
+pub(crate) mod command;
+pub(crate) mod erased;
+pub(crate) mod handler;
+pub(crate) mod package;
 
 /// A module that speaks a [protocol](Protocol), compiled for one backend. Threads can share it, and cloning it is cheap.
 ///
@@ -39,7 +51,7 @@ pub struct Program<P: Protocol, B: Backend, T = ()> {
 /// It is `Send` where the engine's instances are.
 pub struct ProgramSession<P: Protocol, B: Backend, T = ()> {
     guest: Guest<B::Instance>,
-    exports: P::Exports<<B::Instance as crate::Instance>::Func>,
+    exports: P::Exports<<B::Instance as Instance>::Func>,
     state: PhantomData<Cell<T>>,
 }
 
@@ -75,7 +87,7 @@ impl<'a, P: Protocol> Checked<'a, P> {
         }
         let mut imports = imports.used(interface);
         if source.config().is_metered() {
-            imports.extend(budget::functions());
+            imports.extend(metering::functions());
         }
         Ok(Self { protocol, source, imports, limits })
     }
@@ -110,7 +122,12 @@ pub(crate) fn problems<P: Protocol, T: Send + 'static>(
     let mut imports = imports.clone();
     protocol.provide(&mut imports);
     toolchain::provide(&mut imports);
-    let mut problems = Check::problems(interface, protocol);
+    let mut check = Check::new(interface);
+    protocol.check(&mut check);
+    if P::INITIALIZES {
+        check.optional_func(&INITIALIZE);
+    }
+    let mut problems = check.into_problems();
     problems.extend(imports.problems(interface));
     (imports, problems)
 }

@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::backend::{Artifact, Backend, Instance, Keep};
+use crate::backend::instance::Instance;
+use crate::backend::store::StoreData;
+use crate::backend::{Artifact, Backend, Keep};
 use crate::error::{Error, Operation, Result};
-use crate::host::{HostFunc, StoreData};
+use crate::host::func::HostFunc;
 use crate::module::{Feature, ModuleSource};
 use crate::types::FuncType;
 

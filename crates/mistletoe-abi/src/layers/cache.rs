@@ -34,9 +34,10 @@ use std::time::{Duration, SystemTime};
 
 use blake3::{Hash, Hasher};
 
+use crate::backend::store::StoreData;
 use crate::backend::{Artifact, Backend, Keep};
 use crate::error::{Error, ErrorKind, Result};
-use crate::host::{HostFunc, StoreData};
+use crate::host::func::HostFunc;
 use crate::module::{Feature, ModuleSource};
 
 /// How much a cache holds unless told otherwise.

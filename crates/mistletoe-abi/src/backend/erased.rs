@@ -4,9 +4,10 @@
 use std::any::Any;
 use std::sync::Arc;
 
-use crate::backend::Instance;
-use crate::error::{Error, Operation, Result};
-use crate::host::StoreData;
+use crate::backend::instance::Instance;
+use crate::backend::store::StoreData;
+use crate::error::{Error, ErrorKind, Operation, Result};
+use crate::host::name::Name;
 use crate::types::FuncType;
 
 /// Any [`Instance`]. Its functions are [`Instance::Func`]s of the engine's, erased.
@@ -54,4 +55,23 @@ impl<I: Instance> DynInstance for I {
     fn memory_and_data(&mut self) -> (&mut [u8], &mut StoreData) {
         Instance::memory_and_data(self)
     }
+}
+
+/// What a panic carries.
+pub(crate) type Panic = Box<dyn Any + Send>;
+
+/// The error that a panic is which went through a guest: its host function's. Gives an engine's own panic back.
+pub(crate) fn host_panic<I: DynInstance + ?Sized>(instance: &mut I, payload: Panic) -> Result<Error, Panic> {
+    match instance.data_mut().panicked.take() {
+        Some(name) => Ok(host_panicked(&name, &*payload)),
+        None => Err(payload),
+    }
+}
+
+/// A host function panicked with this payload.
+#[cold]
+pub(crate) fn host_panicked(Name { module, name }: &Name, payload: &(dyn Any + Send)) -> Error {
+    let message = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+    let kind = ErrorKind::HostPanic { module: module.clone(), name: name.clone() };
+    Error::with_source(kind, message.unwrap_or("a panic without a message"))
 }

@@ -1,20 +1,25 @@
 //! A live instance as every protocol uses it: poisoned by its first failure, and with every address checked.
 
-use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use crate::backend::Instance;
+use crate::backend::erased::{Panic, host_panic};
+use crate::backend::instance::Instance;
+use crate::backend::store::StoreData;
 use crate::cancel::CancelHandle;
-use crate::erased::DynInstance;
-use crate::error::{Error, ErrorKind, Operation, Result};
-use crate::host::{StoreData, WasmParams, WasmResults};
+use crate::error::{Error, ErrorKind, Operation, Region, Result};
+use crate::guest::export::{ExportedFunc, START};
+use crate::host::numbers::{WasmParams, WasmResults};
 use crate::limits::Limits;
 use crate::module::Interface;
-use crate::protocol::{ExportedFunc, Region, START};
 use crate::trace;
 use crate::types::{FuncType, ValType};
+
+pub(crate) mod export;
+pub(crate) mod span;
+
+pub use span::Span;
 
 /// A live instance together with what poisoned it: what a [`Protocol`](crate::Protocol) takes its steps with.
 ///
@@ -45,15 +50,6 @@ pub struct Func<F, P, R> {
 
 /// The most slots of a call that a protocol makes.
 const SLOTS: usize = 4;
-
-/// A range of the guest's memory, as the guest named it: nothing says that it lies inside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Span {
-    /// Address of the first byte.
-    pub address: u32,
-    /// Length in bytes.
-    pub length: u32,
-}
 
 impl<I: Instance> Guest<I> {
     /// `fuel` is the export that answers with the fuel at hand, where fuel is counted.
@@ -289,71 +285,6 @@ impl<I: Instance> Steps<'_, I> {
         span.of_mut(self.0.instance.memory_mut(), &Region::Input)?.copy_from_slice(input);
         Ok(span)
     }
-}
-
-/// What a panic carries.
-type Panic = Box<dyn Any + Send>;
-
-/// The error that a panic is which went through a guest: its host function's. Gives an engine's own panic back.
-pub(crate) fn host_panic<I: DynInstance + ?Sized>(instance: &mut I, payload: Panic) -> Result<Error, Panic> {
-    match instance.data_mut().panicked.take() {
-        Some(name) => Ok(Error::host_panic(&name, &*payload)),
-        None => Err(payload),
-    }
-}
-
-impl Span {
-    /// The one that the fat pointer at `address` holds: two little-endian words at any alignment.
-    #[inline]
-    pub(crate) fn behind(memory: &[u8], address: u32) -> Result<Self> {
-        let pointer = Self { address, length: 8 };
-        match *pointer.of(memory, &Region::FatPointer)? {
-            [a0, a1, a2, a3, l0, l1, l2, l3] => {
-                Ok(Self { address: u32::from_le_bytes([a0, a1, a2, a3]), length: u32::from_le_bytes([l0, l1, l2, l3]) })
-            }
-            _ => Err(pointer.outside(&Region::FatPointer, memory.len())),
-        }
-    }
-
-    /// The bytes of a memory that it names.
-    #[inline]
-    pub(crate) fn of<'a>(self, memory: &'a [u8], region: &Region) -> Result<&'a [u8]> {
-        memory.get(self.range()).ok_or_else(|| self.outside(region, memory.len()))
-    }
-
-    /// The same, to be written.
-    #[inline]
-    pub(crate) fn of_mut<'a>(self, memory: &'a mut [u8], region: &Region) -> Result<&'a mut [u8]> {
-        let size = memory.len();
-        memory.get_mut(self.range()).ok_or_else(|| self.outside(region, size))
-    }
-
-    /// Both ends as `usize`; the sum cannot wrap, since a host has 64 bits (the crate does not build elsewhere).
-    #[inline]
-    pub(crate) fn range(self) -> std::ops::Range<usize> {
-        let start = self.address as usize;
-        start..start + self.length as usize
-    }
-
-    #[cold]
-    pub(crate) fn outside(self, region: &Region, memory: usize) -> Error {
-        let Self { address, length } = self;
-        let (address, length) = (address.into(), length.into());
-        ErrorKind::OutOfBounds { region: region.clone(), address, length, memory: memory as u64 }.into()
-    }
-}
-
-/// The string that the bytes of a region are, at most `limit` bytes of it.
-#[inline]
-pub(crate) fn text<'a>(bytes: &'a [u8], region: &Region, limit: u64) -> Result<&'a str> {
-    let length = bytes.len() as u64;
-    if length > limit {
-        return Err(ErrorKind::TooLong { region: region.clone(), length, limit }.into());
-    }
-    std::str::from_utf8(bytes).map_err(|error| {
-        let offset = error.valid_up_to() as u64;
-        Error::with_source(ErrorKind::InvalidUtf8 { region: region.clone(), offset }, error)
-    })
 }
 
 impl<I: Instance> fmt::Debug for Guest<I> {

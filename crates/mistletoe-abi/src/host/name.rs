@@ -1,0 +1,17 @@
+//! The name that guests import a function by.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// Where a function is imported from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Name {
+    pub(crate) module: Cow<'static, str>,
+    pub(crate) name: Cow<'static, str>,
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.module, self.name)
+    }
+}

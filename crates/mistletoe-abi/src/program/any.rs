@@ -1,0 +1,247 @@
+//! Programs and sessions for a backend chosen at run time.
+
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::cancel::CancelHandle;
+use crate::error::{Error, Operation, Result};
+use crate::host::imports::Imports;
+use crate::layers::any::AnyBackend;
+use crate::limits::Limits;
+use crate::module::Interface;
+use crate::program::erased::{DynProgram, DynSession};
+use crate::program::{Checked, Program, problems, same};
+use crate::protocol::command::WasiCommand;
+use crate::protocol::httpwasm::HttpWasm;
+use crate::protocol::package::PackageInterface;
+use crate::protocol::traits::Protocol;
+use crate::types::Problem;
+
+/// A [`Program`] compiled for any backend. For the protocols of this crate it erases the engine's type once per session,
+/// so that a request costs one virtual call more, however many calls it makes into the guest.
+pub struct AnyProgram<P: Protocol, T = ()> {
+    program: Arc<dyn DynProgram<P>>,
+    state: PhantomData<fn(T) -> T>,
+}
+
+/// A [`ProgramSession`](crate::ProgramSession) on any backend. It is `Send`: threads can share a [`Pool`](crate::Pool) of them.
+pub struct AnyProgramSession<P: Protocol, T = ()> {
+    session: Box<dyn DynSession<P>>,
+    state: PhantomData<Cell<T>>,
+}
+
+impl<P: Protocol + Default> AnyProgram<P> {
+    /// See [`Program::new`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::new`].
+    pub fn new(backend: &AnyBackend, wasm: &[u8]) -> Result<Self> {
+        Self::with_imports(backend, wasm, &Imports::new(), Limits::default())
+    }
+}
+
+impl<P: Protocol + Default, T: Send + 'static> AnyProgram<P, T> {
+    /// See [`Program::with_imports`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::with_imports`].
+    pub fn with_imports(backend: &AnyBackend, wasm: &[u8], imports: &Imports<T>, limits: Limits) -> Result<Self> {
+        Self::with_protocol(P::default(), backend, wasm, imports, limits)
+    }
+
+    /// See [`Program::problems`].
+    pub fn problems(interface: &Interface, imports: &Imports<T>) -> Vec<Problem> {
+        problems(&P::default(), interface, imports).1
+    }
+}
+
+impl<P: Protocol, T: Send + 'static> AnyProgram<P, T> {
+    /// See [`Program::problems_with`].
+    pub fn problems_with(protocol: &P, interface: &Interface, imports: &Imports<T>) -> Vec<Problem> {
+        problems(protocol, interface, imports).1
+    }
+
+    /// See [`Program::with_protocol`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::with_protocol`].
+    pub fn with_protocol(
+        protocol: P,
+        backend: &AnyBackend,
+        wasm: &[u8],
+        imports: &Imports<T>,
+        limits: Limits,
+    ) -> Result<Self> {
+        let program = compile(backend, Checked::new(protocol, wasm, imports, limits)?)?;
+        Ok(Self { program, state: PhantomData })
+    }
+
+    /// What the module imports and exports.
+    pub fn interface(&self) -> &Interface {
+        self.program.interface()
+    }
+
+    /// See [`Program::with_limits`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::with_limits`].
+    pub fn with_limits(&self, limits: Limits) -> Result<Self> {
+        Ok(Self { program: self.program.with_limits(limits)?, state: PhantomData })
+    }
+
+    /// See [`Program::session`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::session`].
+    pub fn session(&self) -> Result<AnyProgramSession<P, T>>
+    where
+        T: Default,
+    {
+        self.session_with(T::default())
+    }
+
+    /// See [`Program::session_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::session_with`].
+    pub fn session_with(&self, state: T) -> Result<AnyProgramSession<P, T>> {
+        self.open(state, None)
+    }
+
+    /// See [`Program::session_with_cancel`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::session_with_cancel`].
+    pub fn session_with_cancel(&self, state: T, handle: &CancelHandle) -> Result<AnyProgramSession<P, T>> {
+        self.open(state, Some(handle))
+    }
+
+    pub(crate) fn open(&self, state: T, cancel: Option<&CancelHandle>) -> Result<AnyProgramSession<P, T>> {
+        Ok(AnyProgramSession { session: self.program.session(Box::new(state), cancel)?, state: PhantomData })
+    }
+}
+
+impl<P: Protocol, T: 'static> AnyProgramSession<P, T> {
+    /// See [`ProgramSession::call`](crate::ProgramSession::call).
+    ///
+    /// # Errors
+    ///
+    /// As [`ProgramSession::call`](crate::ProgramSession::call).
+    pub fn call(&mut self, request: P::Request<'_>) -> Result<P::Output> {
+        self.session.call(request)
+    }
+
+    /// See [`ProgramSession::call_with`](crate::ProgramSession::call_with).
+    ///
+    /// # Errors
+    ///
+    /// As [`ProgramSession::call_with`](crate::ProgramSession::call_with).
+    pub fn call_with<R>(&mut self, request: P::Request<'_>, respond: impl FnOnce(P::Response<'_>) -> R) -> Result<R> {
+        let mut respond = Some(respond);
+        let mut answer = None;
+        self.session.call_with(request, &mut |response| answer = respond.take().map(|respond| respond(response)))?;
+        match answer {
+            Some(answer) => Ok(answer),
+            None => Err(Error::engine(Operation::Call, "the protocol lent no answer")),
+        }
+    }
+
+    /// See [`ProgramSession::fuel_used`](crate::ProgramSession::fuel_used).
+    ///
+    /// # Errors
+    ///
+    /// As [`ProgramSession::fuel_used`](crate::ProgramSession::fuel_used).
+    pub fn fuel_used(&mut self) -> Result<Option<u64>> {
+        self.session.fuel_used()
+    }
+
+    /// See [`ProgramSession::cancel_handle`](crate::ProgramSession::cancel_handle).
+    pub fn cancel_handle(&mut self) -> CancelHandle {
+        self.session.cancel_handle()
+    }
+
+    /// See [`ProgramSession::fault`](crate::ProgramSession::fault).
+    pub fn fault(&self) -> Option<&Error> {
+        self.session.fault()
+    }
+
+    /// See [`ProgramSession::state`](crate::ProgramSession::state).
+    pub fn state(&self) -> &T {
+        self.session.data().state()
+    }
+
+    /// See [`ProgramSession::state_mut`](crate::ProgramSession::state_mut).
+    pub fn state_mut(&mut self) -> &mut T {
+        self.session.data_mut().state_mut()
+    }
+
+    /// See [`ProgramSession::store_mut`](crate::ProgramSession::store_mut).
+    pub fn store_mut(&mut self) -> &mut P::Store {
+        self.session.data_mut().protocol_mut()
+    }
+
+    /// See [`ProgramSession::into_state`](crate::ProgramSession::into_state).
+    pub fn into_state(mut self) -> T {
+        self.session.data_mut().take_state()
+    }
+
+    pub(crate) fn is_usable(&self) -> bool {
+        self.session.fault().is_none()
+    }
+
+    pub(crate) fn set_cancel_handle(&mut self, handle: Option<CancelHandle>) {
+        self.session.set_cancel_handle(handle);
+    }
+}
+
+/// Compiles for an engine whose type is erased: once per session for the protocols that each backend knows, else once per
+/// instance.
+fn compile<P: Protocol>(backend: &AnyBackend, checked: Checked<'_, P>) -> Result<Arc<dyn DynProgram<P>>> {
+    /// Compiles where `P` is the protocol.
+    macro_rules! known {
+        ($checked:ident, $protocol:ty, $compile:ident) => {
+            match (*$checked).cast::<$protocol>() {
+                Ok(checked) => {
+                    let program = backend.backend.$compile(*checked)?;
+                    match same(program) {
+                        Ok(program) => return Ok(program),
+                        Err(_) => unreachable!("the protocols are the same"),
+                    }
+                }
+                Err(checked) => checked,
+            }
+        };
+    }
+    let checked = Box::new(checked);
+    let checked = known!(checked, PackageInterface, package);
+    let checked = known!(checked, HttpWasm, handler);
+    let checked = known!(checked, WasiCommand, command);
+    Ok(Arc::new(Program::<P, AnyBackend>::compile(backend, *checked)?))
+}
+
+impl<P: Protocol, T> Clone for AnyProgram<P, T> {
+    fn clone(&self) -> Self {
+        Self { program: self.program.clone(), state: PhantomData }
+    }
+}
+
+impl<P: Protocol, T> fmt::Debug for AnyProgram<P, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnyProgram").field("interface", self.program.interface()).finish_non_exhaustive()
+    }
+}
+
+impl<P: Protocol, T> fmt::Debug for AnyProgramSession<P, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnyProgramSession").field("fault", &self.session.fault()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,77 @@
+//! Plugins behind HTTP, as programs.
+
+use std::mem;
+
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::program::any::{AnyProgram, AnyProgramSession};
+use crate::program::{Program, ProgramSession};
+use crate::protocol::httpwasm::{Delimiter, HttpWasm, Output};
+
+/// A plugin of the httpwasm interface, compiled for one backend.
+pub type Handler<B, T = ()> = Program<HttpWasm, B, T>;
+/// One live instance of a [`Handler`].
+pub type HandlerSession<B, T = ()> = ProgramSession<HttpWasm, B, T>;
+/// A [`Handler`] on any backend.
+pub type AnyHandler<T = ()> = AnyProgram<HttpWasm, T>;
+/// A [`HandlerSession`] on any backend.
+pub type AnyHandlerSession<T = ()> = AnyProgramSession<HttpWasm, T>;
+
+impl<B: Backend, T: Send + 'static> Handler<B, T> {
+    /// The same handler for inputs whose records end otherwise than in a line feed.
+    #[must_use]
+    pub fn delimiter(self, delimiter: Delimiter) -> Self {
+        self.map_protocol(|protocol| protocol.delimiter = delimiter)
+    }
+
+    /// Answers one request on a fresh instance with the default state.
+    ///
+    /// # Errors
+    ///
+    /// As [`Program::session`] and [`ProgramSession::call`].
+    pub fn run(&self, input: &[u8]) -> Result<Output>
+    where
+        T: Default,
+    {
+        self.session()?.run(input)
+    }
+}
+
+impl<T: Send + 'static> AnyHandler<T> {
+    /// As [`Handler::run`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Handler::run`].
+    pub fn run(&self, input: &[u8]) -> Result<Output>
+    where
+        T: Default,
+    {
+        self.session()?.run(input)
+    }
+}
+
+macro_rules! session {
+    ([$($generics:tt)*] $session:ty) => {
+        impl<$($generics)*> $session {
+            /// Has the plugin answer a request.
+            ///
+            /// # Errors
+            ///
+            /// As [`ProgramSession::call`]; [`TooLong`](crate::ErrorKind::TooLong) for more output than the limit; and
+            /// [`Allocation`](crate::ErrorKind::Allocation) or [`OutOfBounds`](crate::ErrorKind::OutOfBounds) where the plugin has no
+            /// room for its input.
+            pub fn run(&mut self, input: &[u8]) -> Result<Output> {
+                self.call(input)
+            }
+
+            /// What the latest request's answer was when it failed; empty where it did not.
+            pub fn unfinished(&mut self) -> Output {
+                mem::take(&mut self.store_mut().output)
+            }
+        }
+    };
+}
+
+session!([B: Backend, T: 'static] HandlerSession<B, T>);
+session!([T: 'static] AnyHandlerSession<T>);

@@ -1,0 +1,235 @@
+//! A live instance on wasmer.
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use mistletoe_abi::backend::{self, Instance, Operation, StoreData, Trap, Values as _, typed_func};
+use mistletoe_abi::types::FuncType;
+use mistletoe_abi::{Error, Result};
+use wasmer::sys::vm::TrapCode;
+use wasmer::{AsStoreMut, Function, FunctionEnv, FunctionEnvMut, Memory, RuntimeError, Store, TypedFunction};
+
+use crate::Wasmer;
+
+/// A live instance, owned or seen from inside a call.
+#[derive(Debug)]
+pub struct WasmerInstance<S = Owned> {
+    pub(crate) store: S,
+}
+
+/// A store of one instance's own.
+#[derive(Debug)]
+pub struct Owned {
+    store: Sendable,
+    host: FunctionEnv<Host>,
+    exports: Exports,
+}
+
+/// A store that threads may hand on between calls.
+#[derive(Debug)]
+struct Sendable(Store);
+
+// SAFETY: wasmer's own `Store` was `Send` up to 6.1, and is not since its 7.0 because one type in it has no such bound any
+// more: the handler that `Store::on_called` sets, which is not called here. What else the compiler cannot see to be `Send`
+// are the data of host functions, for which wasmer itself asks for closures that are `Send`; a trap handler, which is not
+// set here; and pointers into the memory that the store owns. What a running call keeps in thread-local storage (the
+// current store, its stack, whom to interrupt) it takes out of there before it returns, and `&mut self` says that no call
+// is running. Other backends of wasmer's do stay on their thread (V8 is one); this engine is made for compiled code alone.
+// All this was read in wasmer 7.3.0, which `Cargo.toml` asks for by its exact version.
+#[allow(unsafe_code)]
+unsafe impl Send for Sendable {}
+
+pub(crate) type Host = backend::Host<Exports>;
+
+/// An instance's handles.
+#[derive(Clone, Debug)]
+pub struct Exports {
+    pub(crate) instance: Arc<wasmer::Instance>,
+    pub(crate) memory: Memory,
+}
+
+/// A resolved function.
+#[derive(Debug)]
+pub struct WasmerFunc(Arms);
+
+typed_func!(enum Arms, TypedFunction, (Function, FuncType));
+
+impl Owned {
+    pub(crate) fn new(store: Store, host: FunctionEnv<Host>, exports: Exports) -> Self {
+        Self { store: Sendable(store), host, exports }
+    }
+}
+
+/// A store and what the layer keeps in it, owned or lent to a host function.
+trait Context {
+    type Store: AsStoreMut;
+
+    fn store(&self) -> &Self::Store;
+    fn store_mut(&mut self) -> &mut Self::Store;
+    /// `None` before the instance is there.
+    fn exports(&self) -> Option<&Exports>;
+    fn host(&self) -> &Host;
+    fn host_mut(&mut self) -> &mut Host;
+
+    /// Where the memory is and how large, which is all that wasmer says of it: true of this instant.
+    #[inline]
+    fn extent(&self) -> (*mut u8, usize) {
+        let Some(Exports { memory, .. }) = self.exports() else { return (NonNull::dangling().as_ptr(), 0) };
+        let view = memory.view(self.store());
+        (view.data_ptr(), view.data_size() as usize)
+    }
+}
+
+impl Context for Owned {
+    type Store = Store;
+
+    #[inline]
+    fn store(&self) -> &Store {
+        &self.store.0
+    }
+
+    #[inline]
+    fn store_mut(&mut self) -> &mut Store {
+        &mut self.store.0
+    }
+
+    #[inline]
+    fn exports(&self) -> Option<&Exports> {
+        Some(&self.exports)
+    }
+
+    fn host(&self) -> &Host {
+        self.host.as_ref(&self.store.0)
+    }
+
+    fn host_mut(&mut self) -> &mut Host {
+        self.host.as_mut(&mut self.store.0)
+    }
+}
+
+impl<'a> Context for &mut FunctionEnvMut<'a, Host> {
+    type Store = FunctionEnvMut<'a, Host>;
+
+    fn store(&self) -> &Self::Store {
+        self
+    }
+
+    fn store_mut(&mut self) -> &mut Self::Store {
+        self
+    }
+
+    fn exports(&self) -> Option<&Exports> {
+        self.data().exports.as_ref()
+    }
+
+    fn host(&self) -> &Host {
+        self.data()
+    }
+
+    fn host_mut(&mut self) -> &mut Host {
+        self.data_mut()
+    }
+}
+
+impl<S: Context> Instance for WasmerInstance<S> {
+    type Func = WasmerFunc;
+
+    fn get_func(&mut self, name: &str, ty: &FuncType) -> Result<WasmerFunc> {
+        let missing = || Error::engine(Operation::Resolve, "the instance is not there yet");
+        let exports = &self.store.exports().ok_or_else(missing)?.instance.exports;
+        let func = exports.get_function(name).map_err(|error| Error::engine(Operation::Resolve, error))?;
+        let store = self.store.store();
+        let arms = typed_func!(resolve Arms, ty, func.typed(store), Ok((func.clone(), ty.clone())));
+        arms.map(WasmerFunc).map_err(|error| Error::engine(Operation::Resolve, error))
+    }
+
+    #[inline(always)]
+    fn call(&mut self, WasmerFunc(arms): &WasmerFunc, slots: &mut [u64]) -> Result<()> {
+        let store = self.store.store_mut();
+        macro_rules! call {
+            ($func:ident $($arg:expr),*) => { $func.call(store $(, $arg)*) };
+        }
+        typed_func!(call Arms, arms, slots, call, |other, slots| call_other(other, store, slots))
+            .map_err(|error| failed(Operation::Call, error))
+    }
+
+    #[inline]
+    fn memory(&self) -> &[u8] {
+        let (start, size) = self.store.extent();
+        // SAFETY: the memory is there now. That stays true as long as no guest code runs and nothing else
+        // grows the memory: both need the store, which the instance has to itself, while the slice borrows `self`. No
+        // other thread has the memory: shared memories are refused before compilation, and the instance is not `Sync`.
+        // All its bytes are initialised (zeroed pages).
+        #[allow(unsafe_code)]
+        unsafe {
+            std::slice::from_raw_parts(start, size)
+        }
+    }
+
+    #[inline]
+    fn memory_mut(&mut self) -> &mut [u8] {
+        let (start, size) = self.store.extent();
+        // SAFETY: as in `memory`; `&mut self` makes the slice the only one.
+        #[allow(unsafe_code)]
+        unsafe {
+            std::slice::from_raw_parts_mut(start, size)
+        }
+    }
+
+    fn data(&self) -> &StoreData {
+        &self.store.host().data
+    }
+
+    #[inline]
+    fn data_mut(&mut self) -> &mut StoreData {
+        &mut self.store.host_mut().data
+    }
+
+    fn memory_and_data(&mut self) -> (&mut [u8], &mut StoreData) {
+        let (start, size) = self.store.extent();
+        // SAFETY: as in `memory_mut`. The data lies elsewhere, in the host's own memory.
+        #[allow(unsafe_code)]
+        let memory = unsafe { std::slice::from_raw_parts_mut(start, size) };
+        (memory, &mut self.store.host_mut().data)
+    }
+}
+
+/// Calls a function whose type the engine is told only now.
+#[cold]
+fn call_other(
+    (func, ty): &(Function, FuncType),
+    store: &mut impl AsStoreMut,
+    slots: &mut [u64],
+) -> Result<(), RuntimeError> {
+    let results = func.call(store, &Wasmer::from_slots(slots, &ty.params))?;
+    Wasmer::into_slots(&results, slots);
+    Ok(())
+}
+
+/// What a host function gave, a trap of the guest's, or else a failure of the engine's.
+#[cold]
+pub(crate) fn failed(operation: Operation, error: RuntimeError) -> Error {
+    if let Some(error) = error.downcast_ref::<Error>() {
+        return error.clone();
+    }
+    let Some(code) = error.clone().to_trap() else { return Error::engine(operation, error) };
+    let trap = match code {
+        TrapCode::UnreachableCodeReached => Trap::Unreachable,
+        TrapCode::HeapAccessOutOfBounds => Trap::MemoryOutOfBounds,
+        TrapCode::TableAccessOutOfBounds => Trap::TableOutOfBounds,
+        TrapCode::IndirectCallToNull => Trap::IndirectCallToNull,
+        TrapCode::BadSignature => Trap::BadSignature,
+        TrapCode::IntegerOverflow => Trap::IntegerOverflow,
+        TrapCode::IntegerDivisionByZero => Trap::IntegerDivisionByZero,
+        TrapCode::BadConversionToInteger => Trap::BadConversionToInteger,
+        TrapCode::StackOverflow => Trap::StackOverflow,
+        _ => return Error::engine(operation, error),
+    };
+    // The code alone: the error's own words go on with a trace of frames.
+    Error::trap(trap, code)
+}
+
+#[cold]
+pub(crate) fn carried(error: Error) -> RuntimeError {
+    RuntimeError::user(Box::new(error))
+}
