@@ -67,8 +67,8 @@ fn main() {
         for info in mistletoe::backends() {
             let worst =
                 |limits: Limits| (0..CALLS).map(|_| late(info.name(), &wasm, &limits)).max().unwrap_or_default();
-            let limits = Limits::default().timeout(TIMEOUT);
-            let (without, with) = (worst(limits), worst(limits.fuel(u64::MAX)));
+            let limits = Limits::default().with_timeout(TIMEOUT);
+            let (without, with) = (worst(limits), worst(limits.with_fuel(u64::MAX)));
             println!("  {:16} {without:>10.1?} {with:>10.1?}", info.name());
         }
     }

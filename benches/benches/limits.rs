@@ -137,7 +137,7 @@ fn limits() -> [(&'static str, Limits); 3] {
     [
         ("no limits", Limits::unlimited()),
         ("time, memory, stack", Limits::default()),
-        ("and fuel", Limits::default().fuel(u64::MAX)),
+        ("and fuel", Limits::default().with_fuel(u64::MAX)),
     ]
 }
 

@@ -225,14 +225,15 @@ impl Case {
 impl Header {
     /// What the module is loaded with.
     pub(crate) fn setup(&self) -> Setup {
-        let mut limits = Limits::unlimited().max_output(self.max_output.unwrap_or(Limits::default().max_output));
+        let mut limits = Limits::unlimited().with_max_output(self.max_output.unwrap_or(Limits::default().max_output()));
         if let Some(CaseLimits { memory, timeout_ms, fuel, stack, table_elements, max_module, max_input }) = self.limits
         {
             let timeout = timeout_ms.map(Duration::from_millis);
-            limits = limits.memory(memory).timeout(timeout).fuel(fuel).stack(stack);
-            limits.table_elements = table_elements.unwrap_or(limits.table_elements);
-            limits.max_module = max_module.unwrap_or(limits.max_module);
-            limits.max_input = max_input.unwrap_or(limits.max_input);
+            limits = limits.with_memory(memory).with_timeout(timeout).with_fuel(fuel).with_stack(stack);
+            limits = limits
+                .with_table_elements(table_elements.unwrap_or(limits.table_elements()))
+                .with_max_module(max_module.unwrap_or(limits.max_module()))
+                .with_max_input(max_input.unwrap_or(limits.max_input()));
         }
         let delimiter = match self.delimiter.as_deref().map(str::as_bytes) {
             None | Some(b"newline") => Delimiter::Newline,

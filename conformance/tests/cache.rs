@@ -148,7 +148,7 @@ fn answer(backend: &Counting, cache: Cache, wasm: &[u8], limits: Limits) -> (Str
 #[test]
 fn the_second_start_loads_and_answers_the_same() {
     for backend in backends() {
-        for limits in [Limits::unlimited(), Limits::default(), Limits::default().fuel(1_000_000)] {
+        for limits in [Limits::unlimited(), Limits::default(), Limits::default().with_fuel(1_000_000)] {
             let place = Place::new();
             let first = answer(&backend, place.cache(), &wasm(3), limits);
             assert_eq!((first.0.as_str(), backend.counts()), ("x!!!", (1, 0)), "{}", backend.name());
@@ -187,10 +187,10 @@ fn an_entry_is_for_one_module_one_set_of_limits_and_one_backend() {
         for (marks, limits) in [
             (3, default),
             (4, default),
-            (3, default.fuel(1_000_000)),
-            (3, default.memory(1 << 20)),
-            (3, default.stack(1000)),
-            (3, default.table_elements(10)),
+            (3, default.with_fuel(1_000_000)),
+            (3, default.with_memory(1 << 20)),
+            (3, default.with_stack(1000)),
+            (3, default.with_table_elements(10)),
             (3, Limits::unlimited()),
         ] {
             let (answer, _) = answer(&backend, place.cache(), &wasm(marks), limits);
@@ -199,7 +199,7 @@ fn an_entry_is_for_one_module_one_set_of_limits_and_one_backend() {
             entries += 1;
         }
         // What is not in the code makes no difference to it.
-        let limits = default.timeout(Duration::from_secs(77)).max_output(7);
+        let limits = default.with_timeout(Duration::from_secs(77)).with_max_output(7);
         answer(&backend, place.cache(), &wasm(3), limits);
         assert_eq!(backend.counts(), (0, 1), "{}", backend.name());
     }

@@ -73,7 +73,7 @@ fn imports() -> Imports<State> {
 
 /// Time is counted, and does not run out.
 fn limits() -> Limits {
-    Limits::default().timeout(HOUR)
+    Limits::default().with_timeout(HOUR)
 }
 
 fn backends() -> impl Iterator<Item = AnyBackend> {
@@ -143,7 +143,8 @@ fn without_any_limit_host_calls_see_it() {
 #[test]
 fn what_counts_fuel_alone_is_cancelled() {
     for backend in backends() {
-        let package = package(&backend, &package_text("", EVER), Limits::default().timeout(None).fuel(u64::MAX));
+        let package =
+            package(&backend, &package_text("", EVER), Limits::default().with_timeout(None).with_fuel(u64::MAX));
         let (state, is_ready) = state();
         let mut session = package.session_with(state).expect("a session");
         let handle = session.cancel_handle();

@@ -28,7 +28,7 @@ fn package(code: &str, fields: &str) -> Vec<u8> {
 fn answers(name: &str, wasm: &[u8]) {
     for info in backends() {
         let backend = backend(info.name()).expect("a backend");
-        for limits in [Limits::unlimited(), Limits::default(), Limits::default().fuel(u64::MAX)] {
+        for limits in [Limits::unlimited(), Limits::default(), Limits::default().with_fuel(u64::MAX)] {
             let package = AnyPackage::with_imports(&backend, wasm, &Imports::<()>::new(), limits);
             let answer = package.and_then(|package| package.session()?.generate("input"));
             assert_eq!(

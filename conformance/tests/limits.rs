@@ -37,17 +37,17 @@ fn kind<T: std::fmt::Debug>(result: Result<T>) -> ErrorKind {
 
 #[test]
 fn sessions_have_limits_of_their_own() {
-    let compiled = Limits::default().fuel(1_000_000);
+    let compiled = Limits::default().with_fuel(1_000_000);
     for backend in backends() {
         let package = package(&backend, compiled);
         let kind = |limits, input| kind(answer(&package, &limits, input));
         assert!(matches!(kind(compiled, "f"), ErrorKind::OutOfFuel { limit: 1_000_000, .. }));
         // 1 to allocate; the call before the loop, and its turns, of 1 each: the first one above.
-        assert!(matches!(kind(compiled.fuel(50), "f"), ErrorKind::OutOfFuel { limit: 50, used: 51, .. }));
-        let zero = compiled.fuel(u64::MAX).timeout(Duration::ZERO);
+        assert!(matches!(kind(compiled.with_fuel(50), "f"), ErrorKind::OutOfFuel { limit: 50, used: 51, .. }));
+        let zero = compiled.with_fuel(u64::MAX).with_timeout(Duration::ZERO);
         assert!(matches!(kind(zero, "f"), ErrorKind::TimedOut { limit: Duration::ZERO, .. }));
-        assert!(matches!(kind(compiled.max_input(2), "xyz"), ErrorKind::TooLong { limit: 2, .. }));
-        assert!(matches!(kind(compiled.max_output(2), "xyz"), ErrorKind::TooLong { limit: 2, .. }));
+        assert!(matches!(kind(compiled.with_max_input(2), "xyz"), ErrorKind::TooLong { limit: 2, .. }));
+        assert!(matches!(kind(compiled.with_max_output(2), "xyz"), ErrorKind::TooLong { limit: 2, .. }));
         // The package's own stay what they were.
         assert_eq!(package.session().and_then(|mut session| session.generate("xyz")).expect("an answer"), "xyz");
     }
@@ -56,11 +56,11 @@ fn sessions_have_limits_of_their_own() {
 #[test]
 fn what_counts_may_be_unlimited() {
     for backend in backends() {
-        let package = package(&backend, Limits::default().fuel(1));
-        let unlimited = package.with_limits(Limits::default().timeout(None)).expect("it counts both");
+        let package = package(&backend, Limits::default().with_fuel(1));
+        let unlimited = package.with_limits(Limits::default().with_timeout(None)).expect("it counts both");
         assert_eq!(unlimited.session().and_then(|mut session| session.generate("x")).expect("an answer"), "x");
         // Its code still counts.
-        let limited = unlimited.with_limits(Limits::default().fuel(2)).expect("it counts both");
+        let limited = unlimited.with_limits(Limits::default().with_fuel(2)).expect("it counts both");
         assert!(matches!(kind(limited.session().and_then(|mut s| s.generate("x"))), ErrorKind::OutOfFuel { .. }));
     }
 }
@@ -73,13 +73,13 @@ fn what_is_in_the_code_is_fixed() {
         ErrorKind::FixedLimit { limit } => limit,
         other => panic!("{other}"),
     };
-    assert_eq!(fixed(&unlimited, Limits::unlimited().fuel(1)), "fuel");
-    assert_eq!(fixed(&unlimited, Limits::unlimited().timeout(Duration::ZERO)), "timeout");
+    assert_eq!(fixed(&unlimited, Limits::unlimited().with_fuel(1)), "fuel");
+    assert_eq!(fixed(&unlimited, Limits::unlimited().with_timeout(Duration::ZERO)), "timeout");
     let default = package(&backend, Limits::default());
-    assert_eq!(fixed(&default, Limits::default().memory(65_536)), "memory");
-    assert_eq!(fixed(&default, Limits::default().stack(None)), "stack");
-    assert_eq!(fixed(&default, Limits::default().table_elements(1)), "table_elements");
-    assert_eq!(fixed(&default, Limits::default().max_module(1)), "max_module");
+    assert_eq!(fixed(&default, Limits::default().with_memory(65_536)), "memory");
+    assert_eq!(fixed(&default, Limits::default().with_stack(None)), "stack");
+    assert_eq!(fixed(&default, Limits::default().with_table_elements(1)), "table_elements");
+    assert_eq!(fixed(&default, Limits::default().with_max_module(1)), "max_module");
 }
 
 /// A package whose loop goes round three times, and makes so many calls of an empty function each time.
@@ -108,7 +108,7 @@ fn a_loop_that_is_charged_more_than_is_handed_out_at_once_comes_to_its_end() {
     // For the deadline alone a call counts 17 of the 128 instructions of a turn, and 10,000 turns are handed out; of fuel
     // 100,000 units, which a call takes one of.
     let default = |calls| (calls, Limits::default());
-    let fuel = |calls| (calls, Limits::default().fuel(1_000_000));
+    let fuel = |calls| (calls, Limits::default().with_fuel(1_000_000));
     for (calls, limits) in [default(75_200), default(75_400), default(160_000), fuel(99_900), fuel(100_100)] {
         let wasm = loop_of(calls);
         for backend in backends() {
@@ -145,7 +145,7 @@ fn slow_host_functions_are_not_called_on_when_the_time_is_over() {
         }
     });
     for backend in backends() {
-        let limits = Limits::default().timeout(Duration::from_millis(100));
+        let limits = Limits::default().with_timeout(Duration::from_millis(100));
         let package = AnyPackage::with_imports(&backend, &wasm, &imports, limits).expect("a package");
         let mut session = package.session_with(0).expect("a session");
         assert!(matches!(kind(session.generate("")), ErrorKind::TimedOut { .. }), "{}", backend.name());
@@ -157,8 +157,8 @@ fn slow_host_functions_are_not_called_on_when_the_time_is_over() {
 fn more_than_four_gib_of_memory_mean_four() {
     for backend in backends() {
         for memory in [4 << 30, (4 << 30) + 65_536, 5 << 30, u64::MAX] {
-            let package = package(&backend, Limits::default().memory(memory));
-            assert_eq!(answer(&package, &Limits::default().memory(memory), "xyz").expect("an answer"), "xyz");
+            let package = package(&backend, Limits::default().with_memory(memory));
+            assert_eq!(answer(&package, &Limits::default().with_memory(memory), "xyz").expect("an answer"), "xyz");
         }
     }
 }

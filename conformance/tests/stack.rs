@@ -152,7 +152,7 @@ fn height(backend: &str, wasm: &[u8]) -> Result<u32, Error> {
             caller.call(&again, (left,))
         });
         let backend = mistletoe::backend(backend).expect("a backend");
-        let limits = Limits::default().timeout(None);
+        let limits = Limits::default().with_timeout(None);
         let package = AnyPackage::with_imports(&backend, wasm, &imports, limits)?;
         let error = package.session()?.generate("").expect_err("it has no end");
         match *error.kind() {

@@ -62,7 +62,7 @@ fn arguments() -> Arguments {
 fn limits(name: &str) -> Limits {
     match name {
         "none" => Limits::unlimited(),
-        "fuel" => Limits::default().fuel(u64::MAX),
+        "fuel" => Limits::default().with_fuel(u64::MAX),
         _ => Limits::default(),
     }
 }

@@ -23,10 +23,10 @@ impl Host for Limited {
 
     fn load(&self, wasm: &[u8], setup: &Setup) -> Result<Box<dyn HostPackage>> {
         let mut setup = setup.clone();
-        let asked_for = Limits::unlimited().max_output(setup.limits.max_output);
+        let asked_for = Limits::unlimited().with_max_output(setup.limits.max_output());
         if setup.limits == asked_for {
-            let none_is_reached = asked_for.memory(1 << 32).fuel(self.fuel).stack(u32::MAX);
-            setup.limits = none_is_reached.timeout(Duration::from_secs(3600));
+            let none_is_reached = asked_for.with_memory(1 << 32).with_fuel(self.fuel).with_stack(u32::MAX);
+            setup.limits = none_is_reached.with_timeout(Duration::from_secs(3600));
         }
         self.backend.load(wasm, &setup)
     }

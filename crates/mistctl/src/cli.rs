@@ -205,19 +205,19 @@ impl Limits {
     pub(crate) fn get(&self) -> mistletoe::Limits {
         let mut limits = mistletoe::Limits::default();
         if let Some(Limit(timeout)) = self.timeout {
-            limits = limits.timeout(timeout);
+            limits = limits.with_timeout(timeout);
         }
         if let Some(Limit(fuel)) = self.fuel {
-            limits = limits.fuel(fuel);
+            limits = limits.with_fuel(fuel);
         }
         if let Some(Limit(memory)) = self.max_memory {
-            limits = limits.memory(memory);
+            limits = limits.with_memory(memory);
         }
         if let Some(Limit(stack)) = self.max_stack {
-            limits = limits.stack(stack);
+            limits = limits.with_stack(stack);
         }
         if let Some(Limit(bytes)) = self.max_output {
-            limits = limits.max_output(bytes.unwrap_or(u64::MAX));
+            limits = limits.with_max_output(bytes.unwrap_or(u64::MAX));
         }
         limits
     }

@@ -23,7 +23,7 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
             .map_err(in_module)
     })?;
     let lost = Lost::default();
-    let session = command.session_with(grants(arguments, limits.max_output, &lost)?);
+    let session = command.session_with(grants(arguments, limits.max_output(), &lost)?);
     let code = match session {
         Ok(session) => session.run().0,
         // A start function may end the program, too.

@@ -291,10 +291,10 @@ fn the_help_names_the_limits_that_are_there_by_default() {
     let limits = mistletoe::Limits::default();
     let mib = |bytes: u64| format!("{}MiB", bytes >> 20);
     let defaults = [
-        ("--timeout", limits.timeout.map(|timeout| format!("{}s", timeout.as_secs()))),
-        ("--max-memory", limits.memory.map(mib)),
-        ("--max-stack", limits.stack.map(|units| units.to_string())),
-        ("--max-output", Some(mib(limits.max_output))),
+        ("--timeout", limits.timeout().map(|timeout| format!("{}s", timeout.as_secs()))),
+        ("--max-memory", limits.memory().map(mib)),
+        ("--max-stack", limits.stack().map(|units| units.to_string())),
+        ("--max-output", Some(mib(limits.max_output()))),
     ];
     let output = mistctl(&["generate", "--help"]);
     let help = String::from_utf8_lossy(&output.stdout).into_owned();

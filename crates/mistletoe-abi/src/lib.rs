@@ -39,9 +39,6 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
-#[cfg(not(target_pointer_width = "64"))]
-compile_error!("a guest's addresses are computed in 64 bits; a host with fewer is not supported");
-
 pub mod backend;
 mod cancel;
 pub mod error;

@@ -16,7 +16,7 @@ const PACKAGE: &str = r#"(module
 #[test]
 fn an_endless_loop_ends_or_is_refused() {
     let wasm = wat::parse_str(PACKAGE).expect("it assembles");
-    let limits = Limits::default().timeout(Duration::from_millis(100));
+    let limits = Limits::default().with_timeout(Duration::from_millis(100));
     let package = Package::<_, ()>::with_imports(&Wasmi::new(), &wasm, &Imports::new(), limits);
     let error = package.and_then(|package| package.session()?.generate("")).expect_err("it has no end");
     let is_refused = matches!(error.kind(), ErrorKind::Engine { operation: Operation::Configure });

@@ -98,7 +98,7 @@ fn what_happens_is_seen_with_engine_export_fuel_and_time() {
         let backend = mistletoe::backend(name).expect("a backend");
         let recorder = Recorder::default();
         tracing::subscriber::with_default(recorder.clone(), || {
-            let limits = Limits::default().fuel(1_000);
+            let limits = Limits::default().with_fuel(1_000);
             let package = AnyPackage::<()>::with_imports(&backend, &wasm, &Imports::new(), limits).expect("a package");
             assert_eq!(recorder.take(), [format!("compile bytes={} engine={name}", wasm.len())]);
 

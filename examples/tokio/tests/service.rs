@@ -32,7 +32,7 @@ fn services(sessions: usize, deadline: Duration) -> impl Iterator<Item = (Servic
     mistletoe::backends().iter().map(move |info| {
         let backend = mistletoe::backend(info.name()).expect("a backend");
         // Nothing but the host's deadline ends a guest.
-        let limits = Limits::default().timeout(HOUR);
+        let limits = Limits::default().with_timeout(HOUR);
         let package = AnyPackage::with_imports(&backend, &wasm, &imports, limits).expect("a package");
         let (busy, is_busy) = mpsc::channel();
         let pool = Pool::with_state(&package, sessions, move || busy.clone()).reused();

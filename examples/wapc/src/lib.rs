@@ -147,7 +147,7 @@ impl Protocol for Wapc {
     }
 
     fn store(&self, limits: &Limits) -> Exchange {
-        Exchange { max_output: limits.max_output, host: Some(self.host.clone()), ..Exchange::default() }
+        Exchange { max_output: limits.max_output(), host: Some(self.host.clone()), ..Exchange::default() }
     }
 
     fn resolve<I: Instance>(&self, guest: &mut Live<I>) -> Result<Func<I::Func, (u32, u32), u32>> {

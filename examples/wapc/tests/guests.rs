@@ -29,7 +29,7 @@ fn host(call: HostCall<'_>) -> Result<Vec<u8>, String> {
 }
 
 fn limits() -> Limits {
-    Limits::default().fuel(2_000_000).max_output(1_000)
+    Limits::default().with_fuel(2_000_000).with_max_output(1_000)
 }
 
 /// The program on a backend whose type is known, and on one whose type is not: both give the same.

@@ -443,7 +443,11 @@ fn host_call(run: &mut Run) {
 }
 
 fn limits_to_compare() -> [(&'static str, Limits); 3] {
-    [("none", Limits::unlimited()), ("default", Limits::default()), ("with fuel", Limits::default().fuel(u64::MAX / 2))]
+    [
+        ("none", Limits::unlimited()),
+        ("default", Limits::default()),
+        ("with fuel", Limits::default().with_fuel(u64::MAX / 2)),
+    ]
 }
 
 fn limits(run: &mut Run) {

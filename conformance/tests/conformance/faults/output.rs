@@ -12,13 +12,13 @@ pub(super) static FAULTS: &[Fault] = &[
         ask: |session, input| limited(session, input, |text, limit| text.len() as u64 >= limit, |text| text.len()),
         ..SOUND
     },
-    Fault { name: "knows-no-limit", limits: |limits| limits.max_output(u64::MAX), ..SOUND },
+    Fault { name: "knows-no-limit", limits: |limits| limits.with_max_output(u64::MAX), ..SOUND },
     Fault { name: "knows-only-the-default-limit", limits: |_| Limits::default(), ..SOUND },
     Fault {
         name: "allows-a-byte-more-than-the-limit",
         limits: |limits| {
-            let bytes = limits.max_output.saturating_add(1);
-            limits.max_output(bytes)
+            let bytes = limits.max_output().saturating_add(1);
+            limits.with_max_output(bytes)
         },
         error: |error| match error {
             ErrorKind::TooLong { region, length, limit } => ErrorKind::TooLong { region, length, limit: limit - 1 },
@@ -28,7 +28,7 @@ pub(super) static FAULTS: &[Fault] = &[
     },
     Fault {
         name: "counts-characters-for-the-limit",
-        limits: |limits| limits.max_output(u64::MAX),
+        limits: |limits| limits.with_max_output(u64::MAX),
         ask: |session, input| {
             limited(session, input, |text, limit| text.chars().count() as u64 > limit, |text| text.chars().count())
         },
@@ -36,7 +36,7 @@ pub(super) static FAULTS: &[Fault] = &[
     },
     Fault {
         name: "tells-the-length-in-characters",
-        limits: |limits| limits.max_output(u64::MAX),
+        limits: |limits| limits.with_max_output(u64::MAX),
         ask: |session, input| {
             limited(session, input, |text, limit| text.len() as u64 > limit, |text| text.chars().count())
         },
@@ -44,7 +44,7 @@ pub(super) static FAULTS: &[Fault] = &[
     },
     Fault {
         name: "checks-utf8-before-the-length",
-        limits: |limits| limits.max_output(u64::MAX),
+        limits: |limits| limits.with_max_output(u64::MAX),
         ask: |session, input| limited(session, input, |text, limit| text.len() as u64 > limit, |text| text.len()),
         ..SOUND
     },
@@ -65,7 +65,7 @@ pub(super) static FAULTS: &[Fault] = &[
     },
     Fault {
         name: "cuts-at-the-limit",
-        limits: |limits| limits.max_output(u64::MAX),
+        limits: |limits| limits.with_max_output(u64::MAX),
         ask: |session, input| {
             let limit = session.package.max_output;
             session.ask(input).map(|text| {
@@ -88,7 +88,7 @@ pub(super) static FAULTS: &[Fault] = &[
     },
     Fault {
         name: "limits-no-info",
-        limits: |limits| limits.max_output(u64::MAX),
+        limits: |limits| limits.with_max_output(u64::MAX),
         call: |guest, step, params| {
             let result = guest.call(step, params);
             if step == Step::Generate {

@@ -369,8 +369,8 @@ pub(super) static FAULTS: &[Fault] = &[
     Fault {
         name: "limits-a-plugin-to-less-than-the-limit",
         limits: |limits| {
-            let bytes = limits.max_output.saturating_sub(1);
-            limits.max_output(bytes)
+            let bytes = limits.max_output().saturating_sub(1);
+            limits.with_max_output(bytes)
         },
         error: |error| match error {
             ErrorKind::TooLong { region, length, limit } => ErrorKind::TooLong { region, length, limit: limit + 1 },

@@ -155,11 +155,11 @@ impl Host for FaultyHost {
 
     fn load(&self, wasm: &[u8], setup: &Setup) -> Result<Box<dyn HostPackage>> {
         let fault = self.0;
-        let max_output = setup.limits.max_output;
+        let max_output = setup.limits.max_output();
         let backend = Faulty { wasmi: Wasmi::new(), fault, max_output };
         // A guest that a fault has go on for ever is wrong soon, and leaves no thread behind.
-        let ends = setup.limits.timeout.unwrap_or(Duration::from_secs(15));
-        let limits = (fault.limits)(setup.limits.timeout(ends));
+        let ends = setup.limits.timeout().unwrap_or(Duration::from_secs(15));
+        let limits = (fault.limits)(setup.limits.with_timeout(ends));
         if setup.protocol != Protocol::Package {
             let mut setup = setup.clone();
             setup.limits = limits;

@@ -169,7 +169,7 @@ fn limits() -> [(&'static str, Limits); 3] {
     [
         ("without limits", Limits::unlimited()),
         ("with the default limits", Limits::default()),
-        ("with fuel", Limits::default().fuel(u64::MAX)),
+        ("with fuel", Limits::default().with_fuel(u64::MAX)),
     ]
 }
 

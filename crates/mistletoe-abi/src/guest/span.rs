@@ -1,5 +1,7 @@
 //! Ranges that guests name.
 
+use std::ops::Range;
+
 use crate::error::{Error, ErrorKind, Region, Result};
 
 /// A range of the guest's memory, as the guest named it: nothing says that it lies inside.
@@ -27,21 +29,36 @@ impl Span {
     /// The bytes of a memory that it names.
     #[inline]
     pub(crate) fn of<'a>(self, memory: &'a [u8], region: &Region) -> Result<&'a [u8]> {
-        memory.get(self.range()).ok_or_else(|| self.outside(region, memory.len()))
+        self.get(memory).ok_or_else(|| self.outside(region, memory.len()))
     }
 
     /// The same, to be written.
     #[inline]
     pub(crate) fn of_mut<'a>(self, memory: &'a mut [u8], region: &Region) -> Result<&'a mut [u8]> {
         let size = memory.len();
-        memory.get_mut(self.range()).ok_or_else(|| self.outside(region, size))
+        self.get_mut(memory).ok_or_else(|| self.outside(region, size))
     }
 
-    /// Both ends as `usize`; the sum cannot wrap, since a host has 64 bits (the crate does not build elsewhere).
+    /// The bytes of a memory that it names, if it lies inside.
     #[inline]
-    pub(crate) fn range(self) -> std::ops::Range<usize> {
-        let start = self.address as usize;
-        start..start + self.length as usize
+    pub(crate) fn get(self, memory: &[u8]) -> Option<&[u8]> {
+        memory.get(self.range(memory.len() as u64)?)
+    }
+
+    /// The same, to be written.
+    #[inline]
+    pub(crate) fn get_mut(self, memory: &mut [u8]) -> Option<&mut [u8]> {
+        let range = self.range(memory.len() as u64)?;
+        memory.get_mut(range)
+    }
+
+    /// Where it lies in a memory of so many bytes. Both ends are computed in 64 bits, where their sum cannot wrap; a range
+    /// that lies in the host's memory is one of the host's numbers, however many bits these have.
+    #[inline]
+    fn range(self, memory: u64) -> Option<Range<usize>> {
+        let start = u64::from(self.address);
+        let end = start + u64::from(self.length);
+        (end <= memory).then_some(start as usize..end as usize)
     }
 
     #[cold]
@@ -63,4 +80,47 @@ pub(crate) fn text<'a>(bytes: &'a [u8], region: &Region, limit: u64) -> Result<&
         let offset = error.valid_up_to() as u64;
         Error::with_source(ErrorKind::InvalidUtf8 { region: region.clone(), offset }, error)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LAST: u32 = u32::MAX;
+    const FOUR_GIB: u64 = 1 << 32;
+
+    fn range(address: u32, length: u32, memory: u64) -> Option<(u64, u64)> {
+        Span { address, length }.range(memory).map(|range| (range.start as u64, range.end as u64))
+    }
+
+    #[test]
+    fn a_range_lies_inside_as_far_as_the_memory_goes() {
+        assert_eq!(range(0, 0, 0), Some((0, 0)));
+        assert_eq!(range(8, 8, 16), Some((8, 16)));
+        assert_eq!(range(9, 8, 16), None);
+        assert_eq!(range(16, 0, 16), Some((16, 16)));
+        assert_eq!(range(17, 0, 16), None);
+        assert_eq!(range(LAST, 1, FOUR_GIB), Some((FOUR_GIB - 1, FOUR_GIB)));
+        assert_eq!(range(LAST, 1, FOUR_GIB - 1), None);
+        assert_eq!(range(LAST, 2, FOUR_GIB), None);
+        assert_eq!(range(0, LAST, FOUR_GIB), Some((0, FOUR_GIB - 1)));
+    }
+
+    /// Of all memories that a host with 32 bits can have: what is inside has ends that its numbers hold, and what wraps
+    /// there is outside.
+    #[test]
+    fn a_host_with_32_bits_gets_the_same_ranges() {
+        let interesting = [0, 1, 7, 8, 65_535, 65_536, 1 << 31, (1 << 31) + 1, LAST - 7, LAST - 1, LAST];
+        for memory in interesting {
+            for address in interesting {
+                for length in interesting {
+                    let by_hand = match address.checked_add(length) {
+                        Some(end) if end <= memory => Some((address.into(), end.into())),
+                        _ => None,
+                    };
+                    assert_eq!(range(address, length, memory.into()), by_hand, "{address} {length} {memory}");
+                }
+            }
+        }
+    }
 }

@@ -187,7 +187,7 @@ impl<'a, T: 'static> Caller<'a, T> {
     /// [`OutOfBounds`](ErrorKind::OutOfBounds), which names function and argument.
     pub fn bytes(&self, argument: &'static str, address: u32, length: u32) -> Result<&[u8]> {
         let (memory, span) = (self.memory(), Span { address, length });
-        memory.get(span.range()).ok_or_else(|| span.outside(&self.region(argument), memory.len()))
+        span.get(memory).ok_or_else(|| span.outside(&self.region(argument), memory.len()))
     }
 
     /// The same bytes, to be written.
@@ -196,11 +196,11 @@ impl<'a, T: 'static> Caller<'a, T> {
     ///
     /// As [`Caller::bytes`].
     pub fn bytes_mut(&mut self, argument: &'static str, address: u32, length: u32) -> Result<&mut [u8]> {
-        let (size, span) = (self.memory().len(), Span { address, length });
-        if self.memory().get(span.range()).is_none() {
-            return Err(span.outside(&self.region(argument), size));
+        let (memory, span) = (self.memory(), Span { address, length });
+        if span.get(memory).is_none() {
+            return Err(span.outside(&self.region(argument), memory.len()));
         }
-        Ok(self.memory_mut().get_mut(span.range()).unwrap_or_default())
+        Ok(span.get_mut(self.memory_mut()).unwrap_or_default())
     }
 
     /// The string that the guest names by address and length in `argument`.

@@ -24,42 +24,21 @@ pub const ENGINE_STACK: usize = 16 * (STACK as usize + MAX_FRAME_HEIGHT as usize
 ///
 /// use mistletoe_abi::Limits;
 ///
-/// let limits = Limits::default().timeout(Duration::from_secs(2)).fuel(50_000_000);
+/// let limits = Limits::default().with_timeout(Duration::from_secs(2)).with_fuel(50_000_000);
 /// ```
 ///
 /// Limits on memory, time, fuel and the stack are put into a module's code before an engine gets it. Where there is none
 /// of them ([`Limits::unlimited`]) nothing is put in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Limits {
-    /// Bytes that the memory may have, in whole pages of 64 KiB; 256 MiB by default. More than 4 GiB mean 4 GiB. A module
-    /// that starts with more is refused with [`TooMuchMemory`](crate::module::ErrorKind::TooMuchMemory), and `memory.grow` beyond
-    /// answers -1.
-    pub memory: Option<u64>,
-    /// How long a call may take; 10 seconds by default. Then the guest is ended with
-    /// [`TimedOut`](crate::ErrorKind::TimedOut). Opening a session is a call of its own.
-    pub timeout: Option<Duration>,
-    /// How much fuel a call may use; by default fuel is neither counted nor limited. Then the guest is ended with
-    /// [`OutOfFuel`](crate::ErrorKind::OutOfFuel). Opening a session is a call of its own. `u64::MAX` counts without a
-    /// limit.
-    pub fuel: Option<u64>,
-    /// How high the stack may become: 2,097,152 by default. A function that has not returned takes 8, 1 for each value that it
-    /// has room for, and more for what it computes (`docs/metering.md`). Beyond, the guest is ended with
-    /// [`TooDeep`](crate::ErrorKind::TooDeep). Where it is not limited, or higher than this, the engine's own stack ends a
-    /// recursion, at a depth of the engine's.
-    pub stack: Option<u32>,
-    /// Elements that a table may have, 1,000,000 by default and at most. A module that starts with more is refused with
-    /// [`TooMany`](crate::module::ErrorKind::TooMany), and `table.grow` beyond answers -1.
-    pub table_elements: u64,
-    /// Length in bytes that a module may have; 256 MiB by default. A longer one is refused with
-    /// [`TooLarge`](crate::module::ErrorKind::TooLarge), before it is read.
-    pub max_module: u64,
-    /// Length in bytes that an input may have; 64 MiB by default. A longer one is
-    /// [`TooLong`](crate::ErrorKind::TooLong), and the session goes on.
-    pub max_input: u64,
-    /// Length in bytes that an output or info may have; 64 MiB by default. A longer one is
-    /// [`TooLong`](crate::ErrorKind::TooLong).
-    pub max_output: u64,
+    memory: Option<u64>,
+    timeout: Option<Duration>,
+    fuel: Option<u64>,
+    stack: Option<u32>,
+    table_elements: u64,
+    max_module: u64,
+    max_input: u64,
+    max_output: u64,
 }
 
 impl Limits {
@@ -77,60 +56,104 @@ impl Limits {
         }
     }
 
-    /// These limits with another one for memory, in bytes.
+    /// Bytes that the memory may have, in whole pages of 64 KiB; 256 MiB by default. More than 4 GiB mean 4 GiB. A module
+    /// that starts with more is refused with [`TooMuchMemory`](crate::module::ErrorKind::TooMuchMemory), and `memory.grow` beyond
+    /// answers -1.
     #[must_use]
-    pub fn memory(mut self, bytes: impl Into<Option<u64>>) -> Self {
-        self.memory = bytes.into();
-        self
+    pub fn with_memory(self, bytes: impl Into<Option<u64>>) -> Self {
+        Self { memory: bytes.into(), ..self }
     }
 
-    /// These limits with another one for the time of a call.
+    /// How long a call may take; 10 seconds by default. Then the guest is ended with
+    /// [`TimedOut`](crate::ErrorKind::TimedOut). Opening a session is a call of its own.
     #[must_use]
-    pub fn timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
-        self.timeout = timeout.into();
-        self
+    pub fn with_timeout(self, time: impl Into<Option<Duration>>) -> Self {
+        Self { timeout: time.into(), ..self }
     }
 
-    /// These limits with another one for the fuel of a call.
+    /// How much fuel a call may use; by default fuel is neither counted nor limited. Then the guest is ended with
+    /// [`OutOfFuel`](crate::ErrorKind::OutOfFuel). Opening a session is a call of its own. `u64::MAX` counts without a
+    /// limit.
     #[must_use]
-    pub fn fuel(mut self, fuel: impl Into<Option<u64>>) -> Self {
-        self.fuel = fuel.into();
-        self
+    pub fn with_fuel(self, units: impl Into<Option<u64>>) -> Self {
+        Self { fuel: units.into(), ..self }
     }
 
-    /// These limits with another one for the height of the stack.
+    /// How high the stack may become: 2,097,152 by default. A function that has not returned takes 8, 1 for each value that it
+    /// has room for, and more for what it computes (`docs/metering.md`). Beyond, the guest is ended with
+    /// [`TooDeep`](crate::ErrorKind::TooDeep). Where it is not limited, or higher than this, the engine's own stack ends a
+    /// recursion, at a depth of the engine's.
     #[must_use]
-    pub fn stack(mut self, height: impl Into<Option<u32>>) -> Self {
-        self.stack = height.into();
-        self
+    pub fn with_stack(self, height: impl Into<Option<u32>>) -> Self {
+        Self { stack: height.into(), ..self }
     }
 
-    /// These limits with another one for the elements of a table.
+    /// Elements that a table may have, 1,000,000 by default and at most. A module that starts with more is refused with
+    /// [`TooMany`](crate::module::ErrorKind::TooMany), and `table.grow` beyond answers -1.
     #[must_use]
-    pub fn table_elements(mut self, elements: u64) -> Self {
-        self.table_elements = elements;
-        self
+    pub fn with_table_elements(self, elements: u64) -> Self {
+        Self { table_elements: elements, ..self }
     }
 
-    /// These limits with another maximum for modules, in bytes.
+    /// Length in bytes that a module may have; 256 MiB by default. A longer one is refused with
+    /// [`TooLarge`](crate::module::ErrorKind::TooLarge), before it is read.
     #[must_use]
-    pub fn max_module(mut self, bytes: u64) -> Self {
-        self.max_module = bytes;
-        self
+    pub fn with_max_module(self, bytes: u64) -> Self {
+        Self { max_module: bytes, ..self }
     }
 
-    /// These limits with another maximum for inputs, in bytes.
+    /// Length in bytes that an input may have; 64 MiB by default. A longer one is
+    /// [`TooLong`](crate::ErrorKind::TooLong), and the session goes on.
     #[must_use]
-    pub fn max_input(mut self, bytes: u64) -> Self {
-        self.max_input = bytes;
-        self
+    pub fn with_max_input(self, bytes: u64) -> Self {
+        Self { max_input: bytes, ..self }
     }
 
-    /// These limits with another maximum for outputs, in bytes.
+    /// Length in bytes that an output or info may have; 64 MiB by default. A longer one is
+    /// [`TooLong`](crate::ErrorKind::TooLong).
     #[must_use]
-    pub fn max_output(mut self, bytes: u64) -> Self {
-        self.max_output = bytes;
-        self
+    pub fn with_max_output(self, bytes: u64) -> Self {
+        Self { max_output: bytes, ..self }
+    }
+
+    /// The limit on memory, in bytes.
+    pub fn memory(&self) -> Option<u64> {
+        self.memory
+    }
+
+    /// The limit on the time of a call.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout
+    }
+
+    /// The limit on the fuel of a call, in units.
+    pub fn fuel(&self) -> Option<u64> {
+        self.fuel
+    }
+
+    /// The limit on the height of the stack, in units.
+    pub fn stack(&self) -> Option<u32> {
+        self.stack
+    }
+
+    /// The limit on the elements of a table.
+    pub fn table_elements(&self) -> u64 {
+        self.table_elements
+    }
+
+    /// The limit on the length of a module, in bytes.
+    pub fn max_module(&self) -> u64 {
+        self.max_module
+    }
+
+    /// The limit on the length of an input, in bytes.
+    pub fn max_input(&self) -> u64 {
+        self.max_input
+    }
+
+    /// The limit on the length of an output, in bytes.
+    pub fn max_output(&self) -> u64 {
+        self.max_output
     }
 
     /// Refuses limits that code does not keep which was made for `compiled`.

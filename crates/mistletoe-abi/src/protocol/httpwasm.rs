@@ -120,7 +120,7 @@ fn write<T: 'static>(
 ) -> Result<()> {
     caller.bytes("buffer", address, length)?;
     let Exchange { output, limits, .. } = caller.store_mut::<Exchange>();
-    let (all, limit) = ((output.stdout.len() + output.stderr.len()) as u64 + u64::from(length), limits.max_output);
+    let (all, limit) = ((output.stdout.len() + output.stderr.len()) as u64 + u64::from(length), limits.max_output());
     // Before anything is copied: a guest can have more memory than its host has to spare.
     if all > limit {
         return Err(ErrorKind::TooLong { region: Region::Output, length: all, limit }.into());

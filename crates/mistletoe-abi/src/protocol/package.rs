@@ -82,7 +82,7 @@ fn info<I: Instance, R>(guest: &mut Guest<I>, respond: impl FnOnce(&str) -> R) -
     let address = guest.call(&info, ())?;
     let memory = guest.memory();
     let bytes = Span::behind(memory, address)?.of(memory, &Region::Info)?;
-    text(bytes, &Region::Info, guest.limits().max_output).map(respond)
+    text(bytes, &Region::Info, guest.limits().max_output()).map(respond)
 }
 
 /// Rules 3 to 8: hands `input` over, lends the output to `respond`, and frees both.
@@ -104,7 +104,7 @@ fn generate<I: Instance, R>(
     let output = Span::behind(memory, address).and_then(|span| Ok((span, span.of(memory, &Region::Output)?)));
     // Rule 5: whether a range can be freed does not depend on what is in it.
     let (answer, freed) = match output {
-        Ok((span, bytes)) => (text(bytes, &Region::Output, guest.limits().max_output).map(respond), Some(span)),
+        Ok((span, bytes)) => (text(bytes, &Region::Output, guest.limits().max_output()).map(respond), Some(span)),
         Err(error) => (Err(error), None),
     };
     // Rules 6 and 7: a trap in here poisons the guest, and takes nothing from an answer that was read.

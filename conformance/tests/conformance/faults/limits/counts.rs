@@ -230,8 +230,8 @@ pub(super) static FAULTS: &[Fault] = &[
     Fault {
         name: "limits-round-memory-up-to-pages",
         limits: |limits| {
-            let memory = limits.memory.map(|bytes| bytes.next_multiple_of(65_536));
-            limits.memory(memory)
+            let memory = limits.memory().map(|bytes| bytes.next_multiple_of(65_536));
+            limits.with_memory(memory)
         },
         ..SOUND
     },
@@ -274,12 +274,12 @@ pub(super) static FAULTS: &[Fault] = &[
         },
         ..SOUND
     },
-    Fault { name: "limits-know-no-limit-on-the-stack", limits: |limits| limits.stack(None), ..SOUND },
+    Fault { name: "limits-know-no-limit-on-the-stack", limits: |limits| limits.with_stack(None), ..SOUND },
     Fault {
         name: "limits-know-only-the-default-for-the-stack",
         limits: |limits| {
             let default = Limits::default().stack;
-            if limits.stack.is_some() { limits.stack(default) } else { limits }
+            if limits.stack().is_some() { limits.with_stack(default) } else { limits }
         },
         ..SOUND
     },
