@@ -275,7 +275,7 @@ impl Comparison<'_> {
         if let Some(problem) = check(outcome, &seen) {
             return Some(problem);
         }
-        if seen.result.is_ok() && seen.fuel.is_some() != self.limits.fuel.is_some() {
+        if seen.result.is_ok() && seen.fuel.is_some() != self.limits.fuel().is_some() {
             return Some(format!("the fuel is {:?}", seen.fuel));
         }
         // The memory in the end is looked at where the guest begins.

@@ -278,7 +278,7 @@ pub(super) static FAULTS: &[Fault] = &[
     Fault {
         name: "limits-know-only-the-default-for-the-stack",
         limits: |limits| {
-            let default = Limits::default().stack;
+            let default = Limits::default().stack();
             if limits.stack().is_some() { limits.with_stack(default) } else { limits }
         },
         ..SOUND
