@@ -35,8 +35,10 @@ pub type Session<B, T = ()> = ProgramSession<Wapc, B, T>;
 #[derive(Clone)]
 pub struct Wapc {
     host: Host,
+    log: Option<Log>,
 }
 
+type Log = Arc<dyn Fn(&str) + Send + Sync>;
 type Host = Arc<dyn Fn(HostCall<'_>) -> Result<Vec<u8>, String> + Send + Sync>;
 
 /// What a guest is asked.
@@ -85,7 +87,13 @@ pub struct Exchange {
 impl Wapc {
     /// Guests' calls are answered by `host`.
     pub fn new(host: impl Fn(HostCall<'_>) -> Result<Vec<u8>, String> + Send + Sync + 'static) -> Self {
-        Self { host: Arc::new(host) }
+        Self { host: Arc::new(host), log: None }
+    }
+
+    /// `log` hears what guests write to their log, which otherwise goes nowhere.
+    #[must_use]
+    pub fn on_log(self, log: impl Fn(&str) + Send + Sync + 'static) -> Self {
+        Self { log: Some(Arc::new(log)), ..self }
     }
 }
 
@@ -101,6 +109,7 @@ impl Protocol for Wapc {
     }
 
     fn provide<T: Send + 'static>(&self, imports: &mut Imports<T>) {
+        let log = self.log.clone();
         imports
             .func(MODULE, "__guest_request", |caller: &mut Caller<'_, T>, operation: u32, payload: u32| -> Result<()> {
                 let Exchange { operation: name, payload: input, .. } = caller.store_mut();
@@ -140,10 +149,17 @@ impl Protocol for Wapc {
                 caller.bytes_mut("error", address, error.len() as u32)?.copy_from_slice(&error);
                 Ok(())
             })
-            // The log goes nowhere.
-            .func(MODULE, "__console_log", |caller: &mut Caller<'_, T>, address: u32, length: u32| -> Result<()> {
-                caller.bytes("text", address, length).map(drop)
-            });
+            .func(
+                MODULE,
+                "__console_log",
+                move |caller: &mut Caller<'_, T>, address: u32, length: u32| -> Result<()> {
+                    let text = String::from_utf8_lossy(caller.bytes("text", address, length)?);
+                    if let Some(log) = &log {
+                        log(&text);
+                    }
+                    Ok(())
+                },
+            );
     }
 
     fn store(&self, limits: &Limits) -> Exchange {

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread;
 
 use mistletoe::{
@@ -83,14 +83,17 @@ macro_rules! answers {
 macro_rules! pools {
     ($program:expr, $name:expr) => {{
         let (pool, answered) = (Pool::new(&$program, 2), AtomicUsize::new(0));
+        let reused = pool.reused();
         thread::scope(|scope| {
             for i in 0..8 {
-                let (pool, answered) = (&pool, &answered);
+                let (pool, reused, answered) = (&pool, &reused, &answered);
                 scope.spawn(move || {
                     let payload = i.to_string();
                     let call = Call { operation: "greet", payload: payload.as_bytes() };
-                    let answer = pool.session().and_then(|mut session| session.call(call)).expect("an answer");
-                    assert_eq!(answer, Ok(format!("hello, {i}").into_bytes()));
+                    let fresh = pool.session().and_then(|mut session| session.call(call)).expect("an answer");
+                    let warm = reused.session().and_then(|mut session| session.call(call)).expect("an answer");
+                    let answer = Ok(format!("hello, {i}").into_bytes());
+                    assert_eq!((&fresh, &warm), (&answer, &answer), "{}", $name);
                     answered.fetch_add(1, Ordering::SeqCst);
                 });
             }
@@ -116,6 +119,25 @@ fn threads_share_a_pool_of_guests() {
     assert_eq!(on_both!(Wasmi::new(), pools), 8);
     assert_eq!(on_both!(Wasmtime::new().expect("an engine"), pools), 8);
     assert_eq!(on_both!(Wasmer::new(), pools), 8);
+    for info in backends() {
+        assert_eq!(on_both!(backend(info.name()).expect("a backend"), pools), 8);
+    }
+}
+
+#[test]
+fn what_a_guest_logs_is_heard() {
+    for info in backends() {
+        let backend = backend(info.name()).expect("a backend");
+        let (told, heard) = mpsc::channel();
+        let protocol = Wapc::new(host).on_log(move |line| told.send(line.to_owned()).expect("it is heard"));
+        let guest = AnyProgram::with_protocol(protocol, &backend, &guest(), &Imports::<()>::new(), limits());
+        let mut session = guest.and_then(|guest| guest.session()).expect("a session");
+        for operation in ["greet", "whisper"] {
+            session.call(Call { operation, payload: b"" }).expect("an answer").map_or_else(drop, drop);
+        }
+        // The guest logs what it is asked for.
+        assert_eq!(heard.try_iter().collect::<Vec<_>>(), ["greet", "whisper"], "{}", info.name());
+    }
 }
 
 #[test]
