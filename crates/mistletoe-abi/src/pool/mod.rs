@@ -1,22 +1,23 @@
 //! Sessions for hosts that answer many calls: at most so many at once, and callers that wait for one in turn.
 
-use std::collections::VecDeque;
 use std::fmt;
 #[cfg(feature = "async")]
 use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Poll, Wake, Waker};
-use std::thread::{self, Thread};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use crate::backend::Backend;
 use crate::cancel::CancelHandle;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::program::any::{AnyProgram, AnyProgramSession};
 use crate::program::{Program, ProgramSession};
 use crate::protocol::traits::Protocol;
 use sealed::Idle as _;
+use semaphore::{Permit, Semaphore, Turn};
+
+mod semaphore;
 
 /// Sessions of one program, of which at most `limit` are in use at once. Cloning it is cheap; clones are the same pool.
 ///
@@ -161,6 +162,8 @@ impl Mode for Reused {}
 mod sealed {
     use std::sync::{Arc, Mutex};
 
+    use crate::pool::semaphore::lock;
+
     pub trait Mode {
         /// The idle sessions. That these are `Send` and `Sync` makes a pool so.
         type Idle<S>: Idle<S> + Clone;
@@ -190,11 +193,11 @@ mod sealed {
     impl<S> Idle<S> for Arc<Mutex<Vec<S>>> {
         /// The one that was used last, which caches may still hold.
         fn take(&self) -> Option<S> {
-            super::lock(self).pop()
+            lock(self).pop()
         }
 
         fn keep(&self, session: S) {
-            super::lock(self).push(session);
+            lock(self).push(session);
         }
     }
 }
@@ -244,7 +247,7 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
     ///
     /// # Errors
     ///
-    /// [`PoolExhausted`](ErrorKind::PoolExhausted) after [waiting](Pool::wait) in vain, and those of
+    /// [`PoolExhausted`](crate::ErrorKind::PoolExhausted) after [waiting](Pool::wait) in vain, and those of
     /// [`Program::session_with`].
     pub fn session(&self) -> Result<PooledSession<P, M>> {
         self.open(self.wait_for_permit()?, None)
@@ -255,7 +258,7 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
     ///
     /// # Errors
     ///
-    /// As [`Pool::session`], and [`Cancelled`](ErrorKind::Cancelled).
+    /// As [`Pool::session`], and [`Cancelled`](crate::ErrorKind::Cancelled).
     pub fn session_with_cancel(&self, handle: &CancelHandle) -> Result<PooledSession<P, M>> {
         self.open(self.wait_for_permit()?, Some(handle))
     }
@@ -283,11 +286,11 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
     ///
     /// # Errors
     ///
-    /// [`PoolExhausted`](ErrorKind::PoolExhausted) where the limit is 0.
+    /// [`PoolExhausted`](crate::ErrorKind::PoolExhausted) where the limit is 0.
     #[cfg(feature = "async")]
     #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
     pub async fn acquire(&self) -> Result<PoolPermit<P, M>> {
-        if self.semaphore.limit == 0 {
+        if self.semaphore.limit() == 0 {
             return Err(self.semaphore.exhausted(Duration::ZERO));
         }
         let mut turn = Turn::new(&self.semaphore);
@@ -297,7 +300,7 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
 
     fn wait_for_permit(&self) -> Result<Permit> {
         // Where there are none, none is ever given back.
-        let wait = if self.semaphore.limit == 0 { Some(Duration::ZERO) } else { self.wait };
+        let wait = if self.semaphore.limit() == 0 { Some(Duration::ZERO) } else { self.wait };
         let permit = Turn::new(&self.semaphore).wait(wait);
         permit.ok_or_else(|| self.semaphore.exhausted(wait.unwrap_or_default()))
     }
@@ -317,13 +320,12 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
 
     /// How many sessions are in use, among those that the limit is for.
     pub fn in_use(&self) -> usize {
-        let permits = lock(&self.semaphore.permits);
-        self.semaphore.limit - permits.free
+        self.semaphore.in_use()
     }
 
     /// How many callers wait for one of them.
     pub fn waiting(&self) -> usize {
-        lock(&self.semaphore.permits).waiting.len()
+        self.semaphore.waiting()
     }
 }
 
@@ -405,7 +407,7 @@ impl<P: Sessions + fmt::Debug, M: Mode> fmt::Debug for Pool<P, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
             .field("program", &self.program)
-            .field("limit", &self.semaphore.limit)
+            .field("limit", &self.semaphore.limit())
             .field("wait", &self.wait)
             .finish_non_exhaustive()
     }
@@ -425,144 +427,6 @@ where
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("PooledSession").field(&**self).finish()
     }
-}
-
-/// How many sessions may be in use, and who waits for one.
-struct Semaphore {
-    limit: usize,
-    permits: Mutex<Permits>,
-}
-
-struct Permits {
-    /// None of them while anybody waits: a permit that is released goes to the first who waits.
-    free: usize,
-    /// Each with a way to wake whoever waits. Who is not in here any more has got one.
-    waiting: VecDeque<(Ticket, Waker)>,
-    next: Ticket,
-}
-
-/// A place in the queue.
-type Ticket = u64;
-
-/// Leave to use a session, given back when this is dropped.
-struct Permit(Arc<Semaphore>);
-
-/// A caller who asks for a permit. It leaves the queue when this is dropped.
-struct Turn<'a> {
-    semaphore: &'a Arc<Semaphore>,
-    ticket: Option<Ticket>,
-}
-
-impl Semaphore {
-    fn new(limit: usize) -> Self {
-        Self { limit, permits: Mutex::new(Permits { free: limit, waiting: VecDeque::new(), next: 0 }) }
-    }
-
-    fn release(&self) {
-        let mut permits = lock(&self.permits);
-        match permits.waiting.pop_front() {
-            Some((_, first)) => {
-                drop(permits);
-                first.wake();
-            }
-            None => permits.free += 1,
-        }
-    }
-
-    #[cold]
-    fn exhausted(&self, waited: Duration) -> Error {
-        ErrorKind::PoolExhausted { limit: self.limit as u64, waited }.into()
-    }
-}
-
-impl<'a> Turn<'a> {
-    fn new(semaphore: &'a Arc<Semaphore>) -> Self {
-        Self { semaphore, ticket: None }
-    }
-
-    /// A permit, or a place in the queue.
-    fn poll(&mut self, waker: &Waker) -> Poll<Permit> {
-        let mut permits = lock(&self.semaphore.permits);
-        let Permits { free, waiting, next } = &mut *permits;
-        match self.ticket {
-            None if *free > 0 => *free -= 1,
-            None => {
-                waiting.push_back((*next, waker.clone()));
-                self.ticket = Some(*next);
-                *next += 1;
-                return Poll::Pending;
-            }
-            Some(ticket) => {
-                if let Some((_, known)) = waiting.iter_mut().find(|(other, _)| *other == ticket) {
-                    known.clone_from(waker);
-                    return Poll::Pending;
-                }
-                self.ticket = None;
-            }
-        }
-        Poll::Ready(Permit(self.semaphore.clone()))
-    }
-
-    /// Blocks the thread until there is a permit, for so long at most.
-    fn wait(mut self, wait: Option<Duration>) -> Option<Permit> {
-        if wait == Some(Duration::ZERO) {
-            let mut permits = lock(&self.semaphore.permits);
-            permits.free = permits.free.checked_sub(1)?;
-            return Some(Permit(self.semaphore.clone()));
-        }
-        if let Poll::Ready(permit) = self.poll(Waker::noop()) {
-            return Some(permit);
-        }
-        // A time that is never reached is no limit.
-        let until = wait.and_then(|wait| Instant::now().checked_add(wait));
-        let waker = Waker::from(Arc::new(Unpark(thread::current())));
-        loop {
-            // Before the clock is looked at: one that came with the last moment is the caller's, too.
-            if let Poll::Ready(permit) = self.poll(&waker) {
-                return Some(permit);
-            }
-            match until.map(|until| until.saturating_duration_since(Instant::now())) {
-                None => thread::park(),
-                Some(Duration::ZERO) => return None,
-                Some(left) => thread::park_timeout(left),
-            }
-        }
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        let Some(ticket) = self.ticket else { return };
-        let mut permits = lock(&self.semaphore.permits);
-        match permits.waiting.iter().position(|(other, _)| *other == ticket) {
-            Some(position) => _ = permits.waiting.remove(position),
-            None => {
-                // It has got one, and does not know.
-                drop(permits);
-                self.semaphore.release();
-            }
-        }
-    }
-}
-
-/// Wakes a thread.
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        self.0.release();
-    }
-}
-
-/// What the pool's locks guard is never half-way: nothing panics while it holds one.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A pool that keeps sessions which must stay on their thread stays there, too.
