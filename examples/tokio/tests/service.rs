@@ -1,6 +1,9 @@
 //! The service on every engine: that futures that are dropped cancel their guests, and that who waits takes no thread.
 
+use std::pin::pin;
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
+use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
 use mistletoe::{AnyPackage, Caller, Imports, Limits, Pool};
@@ -118,5 +121,57 @@ fn who_waits_for_a_session_takes_no_thread_and_leaves_the_queue_when_dropped() {
             assert_eq!(runtime.block_on(call).expect("no panic").expect("an answer"), "waits");
         }
         assert_eq!((service.pool().in_use(), service.pool().waiting()), (0, 0));
+    }
+}
+
+/// A waker that asks the pool for something when it wakes, and when it is dropped.
+struct Asks(Service<Busy>);
+
+impl Wake for Asks {
+    fn wake(self: Arc<Self>) {
+        self.0.pool().in_use();
+    }
+}
+
+impl Drop for Asks {
+    fn drop(&mut self) {
+        self.0.pool().in_use();
+    }
+}
+
+#[test]
+fn wakers_may_use_the_pool() {
+    for (service, _) in services(1, HOUR) {
+        let waker = || Waker::from(Arc::new(Asks(service.clone())));
+        let held = service.pool().session().expect("a session");
+        let mut first = pin!(service.pool().acquire());
+        assert!(first.as_mut().poll(&mut Context::from_waker(&waker())).is_pending());
+        // The second waker takes the place of the first.
+        assert!(first.as_mut().poll(&mut Context::from_waker(&waker())).is_pending());
+        {
+            let second = pin!(service.pool().acquire());
+            assert!(second.poll(&mut Context::from_waker(&waker())).is_pending());
+            assert_eq!(service.pool().waiting(), 2);
+        }
+        assert_eq!(service.pool().waiting(), 1);
+        drop(held);
+        assert!(first.poll(&mut Context::from_waker(&waker())).is_ready());
+        assert_eq!((service.pool().in_use(), service.pool().waiting()), (0, 0));
+    }
+}
+
+#[test]
+fn a_permit_that_comes_too_late_goes_to_the_next() {
+    for (service, _) in services(1, HOUR) {
+        let held = service.pool().session().expect("a session");
+        {
+            let late = pin!(service.pool().acquire());
+            assert!(late.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+            // It is the future's now, which does not know of it, and is dropped.
+            drop(held);
+            assert_eq!((service.pool().in_use(), service.pool().waiting()), (1, 0));
+        }
+        assert_eq!(service.pool().in_use(), 0);
+        assert!(service.pool().session().is_ok());
     }
 }

@@ -3,7 +3,7 @@
 //! - [`ModuleSource`], [`HostFunc`] and [`StoreData`]: what a backend is given.
 //! - [`Host`]: what it puts into a store, where the engine lends that to host functions.
 //! - [`Values`] and the macro [`values`](crate::values): numbers as the engine's own values.
-//! - The macros [`typed_func`](crate::typed_func) and [`by_signature`](crate::by_signature): for engines that are quicker
+//! - The macros [`typed_func`] and [`by_signature`]: for engines that are quicker
 //!   where they know a function's type at compile time.
 //!
 //! `docs/write-a-backend.md` goes through a backend step by step.
@@ -48,7 +48,7 @@ pub use values::Values;
 /// - NaN results are canonical, so that the same package gives the same bytes everywhere.
 /// - Recursion without end is a trap, not the end of the process, on a thread with 2 MiB of stack too. The default
 ///   [`Limits::stack`](crate::Limits::stack) must not trip it: 262,144 calls deep, or 2,097,152 values in fewer calls.
-///   Compiled code needs [`ENGINE_STACK`](crate::ENGINE_STACK) bytes for that.
+///   Compiled code needs [`ENGINE_STACK`] bytes for that.
 ///
 /// A backend does not panic, whatever the module. One whose engine may do so catches it and answers with
 /// [`Error::engine`].
