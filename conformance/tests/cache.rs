@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, SystemTime};
 
 use mistletoe::backend::{Artifact, ModuleSource};
+use mistletoe::backend::{HostFunc, StoreData};
 use mistletoe::cache::{Cache, Cached};
-use mistletoe::host::{HostFunc, StoreData};
 use mistletoe::{AnyBackend, Backend, ErrorKind, Imports, Limits, Package, Result};
 use mistletoe_conformance::{Report, cases};
 use tempfile::TempDir;

@@ -1,5 +1,5 @@
-//! Calls that another thread cancels, on every backend. Without the handle none of these guests would come to an end
-//! within the hour.
+//! Calls that another thread cancels, on every backend. Without the handle these guests would run until their limit on time
+//! ends them, with another error.
 
 use std::fs::File;
 use std::io;
@@ -14,7 +14,8 @@ use mistletoe::{
     Pool, Result,
 };
 
-const HOUR: Duration = Duration::from_secs(3600);
+/// Longer than any of these takes.
+const LONG: Duration = Duration::from_secs(120);
 
 /// Says that it is ready where the module says so with `$here`, and there goes on for ever.
 const EVER: &str = "(call $ready) (loop $ever (br $ever))";
@@ -60,7 +61,7 @@ fn state() -> (State, Receiver<()>) {
 fn imports() -> Imports<State> {
     let mut imports = wasi::imports();
     imports.func("env", "ready", |caller: &mut Caller<'_, State>| caller.state().ready.send(()));
-    imports.func("env", "wait", |caller: &mut Caller<'_, State>| caller.wait(HOUR));
+    imports.func("env", "wait", |caller: &mut Caller<'_, State>| caller.wait(LONG));
     imports.func("env", "ask", |caller: &mut Caller<'_, State>| -> Result<()> {
         loop {
             caller.in_time()?;
@@ -71,9 +72,9 @@ fn imports() -> Imports<State> {
     imports
 }
 
-/// Time is counted, and does not run out.
+/// Where a handle is missed, the error is another one.
 fn limits() -> Limits {
-    Limits::default().with_timeout(HOUR)
+    Limits::default().with_timeout(LONG)
 }
 
 fn backends() -> impl Iterator<Item = AnyBackend> {
@@ -387,4 +388,52 @@ fn a_wait_ends_when_its_handle_is_cancelled() {
         assert!(waiting.join().expect("no panic"));
     });
     assert!(handle.wait(Duration::MAX), "it stays cancelled");
+}
+
+/// What a host function says when it is called, and what it waits for then.
+struct Steps {
+    begun: Sender<()>,
+    goes_on: Receiver<()>,
+}
+
+#[test]
+fn no_host_function_is_called_after_a_cancel() {
+    let text = r#"(module
+        (import "env" "step" (func $step))
+        (memory (export "memory") 1)
+        (func (export "_start") (loop $again (call $step) (br $again))))"#;
+    let wasm = wat::parse_str(text).expect("it assembles");
+    let mut imports = Imports::<Steps>::new();
+    imports.func(
+        "env",
+        "step",
+        |caller: &mut Caller<'_, Steps>| -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+            let Steps { begun, goes_on } = caller.state();
+            begun.send(())?;
+            Ok(goes_on.recv()?)
+        },
+    );
+    for backend in backends() {
+        for limits in [limits(), Limits::unlimited()] {
+            let command = AnyCommand::with_imports(&backend, &wasm, &imports, limits).expect("a command");
+            let (begun, has_begun) = mpsc::channel();
+            let (go_on, goes_on) = mpsc::channel();
+            let mut session = command.session_with(Steps { begun, goes_on }).expect("a session");
+            let handle = session.cancel_handle();
+            let error = thread::scope(|scope| {
+                let run = scope.spawn(|| session.run().0);
+                // So many that the clock is read for few of them.
+                for _ in 0..200 {
+                    has_begun.recv().expect("the guest calls it");
+                    go_on.send(()).expect("it waits");
+                }
+                has_begun.recv().expect("the guest calls it");
+                handle.cancel();
+                go_on.send(()).expect("it waits");
+                run.join().expect("no panic").expect_err("it was cancelled")
+            });
+            assert_eq!(*error.kind(), during(Some("_start")), "{}", backend.name());
+            assert!(has_begun.try_recv().is_err(), "{}: it was called once more", backend.name());
+        }
+    }
 }

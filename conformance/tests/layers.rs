@@ -8,8 +8,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mistletoe::backend::{Artifact, ModuleSource};
+use mistletoe::backend::{HostFunc, StoreData};
 use mistletoe::cache::{Cache, Cached};
-use mistletoe::host::{HostFunc, StoreData};
 use mistletoe::{AnyBackend, Backend, Package, Result, Tiered, Wasmi, Wasmtime};
 
 /// wasmtime, which counts what it compiles and deserializes.

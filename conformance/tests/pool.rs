@@ -6,8 +6,8 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
+use mistletoe::backend::{HostFunc, StoreData};
 use mistletoe::backend::{Instance, ModuleSource};
-use mistletoe::host::{HostFunc, StoreData};
 use mistletoe::pool::Mode;
 use mistletoe::types::FuncType;
 use mistletoe::{

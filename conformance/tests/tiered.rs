@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use mistletoe::backend::ModuleSource;
-use mistletoe::host::{HostFunc, StoreData};
+use mistletoe::backend::{HostFunc, StoreData};
 use mistletoe::{AnyBackend, Backend, Error, Operation, Package, Result, Tiered, Wasmi, Wasmtime};
 use mistletoe_conformance::{Report, cases};
 

@@ -2,8 +2,8 @@
 
 use std::hint::black_box;
 
+use mistletoe::backend::{HostFunc, StoreData};
 use mistletoe::backend::{Instance, ModuleSource};
-use mistletoe::host::{HostFunc, StoreData};
 use mistletoe::types::FuncType;
 use mistletoe::{Backend, Result};
 

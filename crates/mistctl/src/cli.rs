@@ -128,8 +128,8 @@ pub(crate) struct Run {
     /// A variable for the program's environment; may be repeated.
     #[arg(long, value_name = "K=V", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
-    /// A folder that the program may use, under another name for the program after `::`, only to be read with `:ro`; may
-    /// be repeated.
+    /// A folder that the program may use, under another name for the program after `::`, only to be read with `:ro`;
+    /// may be repeated.
     #[arg(long, value_name = "HOST[::GUEST][:ro]", value_parser = Grant::parse)]
     pub(crate) dir: Vec<Grant>,
     /// What the program reads from its standard input, instead of mistctl's own.

@@ -8,8 +8,8 @@ use std::thread;
 use crate::cli::Limits;
 use crate::failure::Failure;
 
-/// Makes a module ready to run, within the time that there is for it. When that is over, the process ends: no engine can
-/// be told to stop.
+/// Makes a module ready to run, within the time that there is for it. When that is over, the process ends: no engine
+/// can be told to stop.
 pub(crate) fn compiling<R>(module: &Path, limits: &Limits, compile: impl FnOnce() -> R) -> R {
     let Some(limit) = limits.compilation() else { return compile() };
     let (compiled, waiting) = mpsc::channel::<()>();

@@ -81,8 +81,8 @@ pub(crate) fn run(arguments: &Inspect) -> Result<(), Failure> {
 
 const PACKAGE: &str = "package";
 
-/// The interfaces that a module speaks, with what is offered to it; if there is none, what keeps it from the one that it is
-/// nearest to.
+/// The interfaces that a module speaks, with what is offered to it; if there is none, what keeps it from the one that
+/// it is nearest to.
 fn spoken(interface: &Interface, offered: &Imports<Wasi>) -> (Vec<&'static str>, Vec<Problem>) {
     let exports = |name: &str| interface.export(name).is_some();
     let named = |prefix: &str| interface.exports.iter().any(|export| export.name.starts_with(prefix));

@@ -1,7 +1,7 @@
 //! The files of an answer as one YAML stream, the form that `kubectl apply -f -` reads.
 
-/// Joins the files' texts: `---` between them, none before the first, none twice where a file brings its own, and a line
-/// end after each. The texts are passed on, not parsed.
+/// Joins the files' texts: `---` between them, none before the first, none twice where a file brings its own, and a
+/// line end after each. The texts are passed on, not parsed.
 pub(crate) fn stream(files: &[(String, String)]) -> String {
     let mut stream = String::new();
     for (_, text) in files {

@@ -1,11 +1,13 @@
 //! The files of an answer below a folder, and nowhere else: all of them or none.
 //!
-//! Each file is complete before the first one takes its place. Till then it is in a staging folder, inside the folder of
-//! its own that is there already: so moving it to its place is one step of one file system, whatever is mounted below the
-//! root, and a folder that cannot be written is found before anything is changed. What fails after that is taken back.
+//! Each file is complete before the first one takes its place. Till then it is in a staging folder, inside the folder
+//! of its own that is there already: so moving it to its place is one step of one file system, whatever is mounted
+//! below the root, and a folder that cannot be written is found before anything is changed. What fails after that is
+//! taken back.
 //!
-//! A staging folder has a random name, which no package can know. A run that was killed leaves it behind, with a plan in
-//! it; the next run takes back what the plan says was half done, and removes it. A lock tells whether its run is alive.
+//! A staging folder has a random name, which no package can know. A run that was killed leaves it behind, with a plan
+//! in it; the next run takes back what the plan says was half done, and removes it. A lock tells whether its run is
+//! alive.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File, Metadata, TryLockError};
@@ -142,8 +144,8 @@ enum Unfit {
 }
 
 impl Plan {
-    /// Looks at what is there. Refuses a path with a symbolic link on its way or at its end, or with anything in the place
-    /// of a folder or a file that is none.
+    /// Looks at what is there. Refuses a path with a symbolic link on its way or at its end, or with anything in the
+    /// place of a folder or a file that is none.
     fn new(root: &Path, paths: &[PathBuf]) -> Result<Self, Unfit> {
         let refused = |path: &Path, problem: &str| {
             let name = Excerpt::of(path.to_string_lossy().escape_debug(), MAX_SHOWN);
@@ -237,7 +239,8 @@ impl Planned {
             Ok(found) if !found.is_file() || cfg!(unix) && placed.contains(&Identity::of(&found)) => {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
-            // A second name for what is replaced, so that there is a file at any time; where there can be none, another one.
+            // A second name for what is replaced, so that there is a file at any time; where there can be none, another
+            // one.
             Ok(_) => fs::hard_link(place, &old).or_else(|_| fs::rename(place, &old))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),

@@ -331,7 +331,8 @@ fn with_json_every_line_on_standard_error_is_an_object() {
     let (notes, status, stdout) = ended(&["generate", "x", "-p", &scratch.file("freeing.wat", freeing)]);
     assert_eq!((level(&notes), status, &*stdout), (vec![json!("warning")], Some(0), "a: 1\n"));
 
-    // What a program writes itself, also a line that looks like mistctl's and one that does not end, and what it was denied.
+    // What a program writes itself, also a line that looks like mistctl's and one that does not end, and what it was
+    // denied.
     let data = "{\"level\":\"error\"}\nend../x";
     let start = "(drop (call $write (i32.const 2) (i32.const 2048) (i32.const 21))) (call $open (i32.const 2069) (i32.const 4)) unreachable";
     let program = scratch.file("program.wat", program(data, start));

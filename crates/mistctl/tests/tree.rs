@@ -116,7 +116,8 @@ fn nothing_is_written_where_one_folder_cannot_be() {
     assert_eq!((below(&root), below(&scratch.path("elsewhere"))), before);
 }
 
-/// The last of the files is a mount point itself, which nothing can be moved to: the others are in their places by then.
+/// The last of the files is a mount point itself, which nothing can be moved to: the others are in their places by
+/// then.
 #[test]
 fn what_was_placed_is_taken_back_where_the_last_file_cannot_be() {
     let scratch = Scratch::new();
@@ -181,8 +182,8 @@ fn a_root_that_was_not_there_is_not_there_after_a_failure() {
     assert!(!scratch.path("new").exists());
 }
 
-/// Runs mistctl so that it is killed by the system when it writes the second file, as it would be by `kill -9`: a signal
-/// that needs no clock.
+/// Runs mistctl so that it is killed by the system when it writes the second file, as it would be by `kill -9`: a
+/// signal that needs no clock.
 fn killed(package: &str, root: &Path) {
     let generate = generate(package, root);
     // In blocks of 512 bytes or a kilobyte, whichever shell this is.

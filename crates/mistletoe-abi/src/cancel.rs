@@ -4,12 +4,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-use crate::error::{ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Result};
 
 /// Cancels a session's call from another thread. Cloning it is cheap; clones are the same handle.
 ///
-/// The call under way ends with [`Cancelled`](ErrorKind::Cancelled) within some milliseconds, and with it the session.
-/// Where none is under way, the next one does. A handle that was cancelled stays so.
+/// The call under way ends with [`Cancelled`](ErrorKind::Cancelled) within some milliseconds, and poisons the session.
+/// Where none is under way, every later call fails with `Cancelled` before it begins, and the guest is left as it is. A
+/// handle that was cancelled stays so.
 ///
 /// ```
 /// use std::thread;
@@ -33,10 +34,13 @@ use crate::error::{ErrorKind, Result};
 ///
 /// # What sees it
 ///
-/// - Guest code, where its limits are on [time or fuel](crate::Limits): the handle is looked at as often as the clock is.
-///   Code without either runs on until it calls a host function or returns.
-/// - Host functions, before they are called, and while they wait by [`Caller::wait`](crate::Caller::wait) or ask
-///   [`Caller::in_time`](crate::Caller::in_time). WASI's do.
+/// - Guest code, where [time or fuel](crate::Limits) is limited: the handle is checked as often as the clock is. Code
+///   without either limit runs on until it calls a host function or returns.
+/// - Each call of a host function, before it begins; and host functions that wait by
+///   [`Caller::wait`](crate::Caller::wait) or ask [`Caller::in_time`](crate::Caller::in_time). Any other runs to its end.
+/// - WASI's waits: for a clock, and for standard streams that are files of the process's own. A reader or writer of the
+///   host
+///   program's runs to its end, and so does what the system does in one piece.
 #[derive(Clone, Debug, Default)]
 pub struct CancelHandle(Arc<Inner>);
 
@@ -86,9 +90,15 @@ impl CancelHandle {
     }
 
     /// [`Cancelled`](ErrorKind::Cancelled) if it was.
+    #[inline]
     pub(crate) fn check(&self) -> Result<()> {
-        if self.is_cancelled() { Err(ErrorKind::Cancelled { export: None }.into()) } else { Ok(()) }
+        if self.is_cancelled() { Err(cancelled()) } else { Ok(()) }
     }
+}
+
+#[cold]
+fn cancelled() -> Error {
+    ErrorKind::Cancelled { export: None }.into()
 }
 
 impl DropGuard {

@@ -15,7 +15,8 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong: an [`ErrorKind`] that is the same on every engine, and the source it came from, if any.
 ///
-/// The value is one word wide and cheap to clone: a session that was poisoned by a trap hands out the first cause again.
+/// The value is one word wide and cheap to clone: a session that was poisoned by a trap hands out the first cause
+/// again.
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 
@@ -134,7 +135,8 @@ pub enum ErrorKind {
         /// The export that was called; `None` while instantiating.
         export: Option<Cow<'static, str>>,
     },
-    /// A [`CancelHandle`](crate::CancelHandle) ended the call. The instance is poisoned from now on.
+    /// The session's [`CancelHandle`](crate::CancelHandle) was cancelled. If the call was under way, the instance is
+    /// poisoned from now on.
     Cancelled {
         /// The export that was called; `None` while instantiating, and where the handle was cancelled before the call.
         export: Option<Cow<'static, str>>,

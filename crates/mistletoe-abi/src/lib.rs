@@ -7,24 +7,29 @@
 //!            of features, one error   with host::Imports   share                                on one live instance
 //! ```
 //!
-//! - [`backend`]: [`Backend`] and [`Instance`], all that an engine implements, and what helps its author. Dispatch is static.
+//! - [`backend`]: [`Backend`] and [`Instance`], all that an engine implements, and what helps its author. Dispatch is
+//!   static.
 //! - [`module`]: what is checked before any engine sees a module, and the listing of what it imports and exports.
 //! - [`host`]: functions that a host program offers to guests, and the session's state they work on.
 //! - [`guest`]: a live instance as a protocol sees it.
-//! - [`protocol`]: one file for each interface that guests speak: names, types and order of calls. Everything else is the
+//! - [`protocol`]: one file for each interface that guests speak: names, types and order of calls. Everything else is
+//!   the
 //!   same for all of them.
-//! - [`program`]: [`Program`], a module that speaks a protocol, compiled once and shared by threads; [`ProgramSession`], one
+//! - [`program`]: [`Program`], a module that speaks a protocol, compiled once and shared by threads;
+//!   [`ProgramSession`], one
 //!   live instance. [`Package`] (a string in, a string out), [`Handler`] (requests, the httpwasm interface) and
 //!   [`Command`] (WASI programs) are programs. [`AnyProgram`] is one whose backend is chosen at run time.
-//! - [`layers`]: backends made of backends: [`AnyBackend`], chosen at run time; [`Tiered`], two as one; `cache`, compiled
+//! - [`layers`]: backends made of backends: [`AnyBackend`], chosen at run time; [`Tiered`], two as one; `cache`,
+//!   compiled
 //!   code on disk, with the feature of that name.
 //! - [`pool`]: sessions for hosts that answer many calls, at most so many at once.
-//! - [`Limits`]: what a guest may use. The limits on its code are put into the module behind the check, so that no engine
+//! - [`Limits`]: what a guest may use. The limits on its code are put into the module behind the check, so that no
+//!   engine
 //!   has to know of them. [`CancelHandle`]: ends a call from another thread.
 //! - [`error`]: one error type, whose kinds are the same on every engine.
 //!
-//! A file uses those below it alone: error, module, limits, host, guest, protocol, program, layers, pool. The public paths
-//! are re-exports; inside the crate each thing is named where it is.
+//! No two files use each other, neither directly nor through others. The public paths are re-exports; inside the crate
+//! each thing is named where it is.
 //!
 //! # Contract
 //!

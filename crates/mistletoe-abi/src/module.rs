@@ -9,9 +9,9 @@ pub use mistletoe_module::{
 
 use crate::error::Result;
 
-/// A module, and what is to be put into it: what [`Backend::compile`](crate::Backend::compile) is given. Its bytes are read, validated and
-/// [instrumented](instrument()) when an engine asks for them first, and not at all where a backend has compiled the same
-/// module for the same [`Config`] before.
+/// A module, and what is to be put into it: what [`Backend::compile`](crate::Backend::compile) is given. Its bytes are
+/// read, validated and [instrumented](instrument()) when an engine asks for them first, and not at all where a backend
+/// has compiled the same module for the same [`Config`] before.
 #[derive(Clone, Debug)]
 pub struct ModuleSource<'a> {
     wasm: Bytes<'a>,
@@ -32,8 +32,8 @@ impl<'a> ModuleSource<'a> {
         Self { wasm: Bytes::Borrowed(wasm), config, outline: OnceLock::new(), instrumented: OnceLock::new() }
     }
 
-    /// The bytes as they were given: with [`config`](ModuleSource::config), all that compiled code depends on beside the
-    /// engine.
+    /// The bytes as they were given: with [`config`](ModuleSource::config), all that compiled code depends on beside
+    /// the engine.
     pub fn wasm(&self) -> &[u8] {
         match &self.wasm {
             Bytes::Borrowed(wasm) => wasm,

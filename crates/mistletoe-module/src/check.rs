@@ -88,8 +88,8 @@ fn not_a_module(bytes: &[u8]) -> Option<NotWasm> {
     }
 }
 
-/// The first part of [`FEATURES`](crate::FEATURES) that a valid module uses and that is among `features`, and the offset in
-/// bytes of its first use; `None` where the module does without them.
+/// The first part of [`FEATURES`](crate::FEATURES) that a valid module uses and that is among `features`, and the
+/// offset in bytes of its first use; `None` where the module does without them.
 pub fn without(bytes: &[u8], features: &[Feature]) -> Option<(Feature, u64)> {
     let mut set = ALLOWED.difference(features.iter().map(|feature| feature.flag()).collect());
     if set == ALLOWED {

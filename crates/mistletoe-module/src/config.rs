@@ -2,7 +2,8 @@
 
 use crate::declared::{MAX_PAGES, MAX_TABLE_ELEMENTS};
 
-/// What is put into a module: [`instrument`](crate::instrument) says how. By default nothing is but what every module gets.
+/// What is put into a module: [`instrument`](crate::instrument) says how. By default nothing is but what every module
+/// gets.
 ///
 /// ```
 /// use mistletoe_module::Config;
@@ -21,8 +22,8 @@ pub struct Config {
     pub stack: Option<u32>,
     /// How many pages of 64 KiB the memory may have; more than 65,536 mean as many.
     pub memory_pages: Option<u64>,
-    /// How many elements a table may have; [`MAX_TABLE_ELEMENTS`](crate::declared::MAX_TABLE_ELEMENTS) by default and at
-    /// most.
+    /// How many elements a table may have; [`MAX_TABLE_ELEMENTS`](crate::declared::MAX_TABLE_ELEMENTS) by default and
+    /// at most.
     pub table_elements: u64,
     /// How many bytes the module may have.
     pub max_length: u64,

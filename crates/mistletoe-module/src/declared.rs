@@ -34,6 +34,6 @@ pub const MAX_TABLES: usize = 16;
 pub const MAX_TABLE_ELEMENTS: u64 = 1_000_000;
 /// How many values a function may hold at once: its parameters, its locals, and what lies on the operand stack.
 pub const MAX_FRAME: u32 = 20_000;
-/// The highest frame that a function may have, where the stack is limited: engines take it from their own stack before the
-/// function looks.
+/// The highest frame that a function may have, where the stack is limited: engines take it from their own stack before
+/// the function looks.
 pub const MAX_FRAME_HEIGHT: u32 = 262_144;

@@ -23,9 +23,9 @@ pub struct Instrumented<'a> {
 
 /// Reads and validates a module, and puts into it what `config` says.
 ///
-/// In any case its tables get maxima, so that `table.grow` answers -1 where a table is full; a start function becomes an
-/// export; and a memory that is imported becomes the module's own. What is metered is counted in globals that the guest
-/// cannot reach.
+/// In any case its tables get maxima, so that `table.grow` answers -1 where a table is full; a start function becomes
+/// an export; and a memory that is imported becomes the module's own. What is metered is counted in globals that the
+/// guest cannot reach.
 ///
 /// The host instantiates [`bytes`](Instrumented::bytes) with the module's own imports and, where the configuration
 /// [meters](Config::is_metered), with two functions of the module [`MODULE`](crate::MODULE):
@@ -33,7 +33,8 @@ pub struct Instrumented<'a> {
 /// - [`TICK`](crate::TICK), `[i64] -> [i64]`: what is at hand (fuel, or turns of code for a deadline) is spent. The
 ///   parameter is what is at hand, below 0. The function answers with what there is to use next, or traps. At the
 ///   beginning nothing is at hand, so that the first thing a guest does is to ask.
-/// - [`OVERFLOW`](crate::OVERFLOW), `[i64] -> []`: the stack is too high. The parameter is what is left of it, below 0. The
+/// - [`OVERFLOW`](crate::OVERFLOW), `[i64] -> []`: the stack is too high. The parameter is what is left of it, below 0.
+///   The
 ///   function traps.
 ///
 /// Then it calls [`InternalExports::start`], where there is one.

@@ -20,8 +20,8 @@ const SERIALIZED_PROBLEMS: usize = 100;
 /// The name that guests export their memory under.
 pub const MEMORY: &str = "memory";
 
-/// What a module imports and exports, in its own order. A memory that it imports is listed as if it were its own, exported as
-/// [`MEMORY`]: that is what the layer makes of it.
+/// What a module imports and exports, in its own order. A memory that it imports is listed as if it were its own,
+/// exported as [`MEMORY`]: that is what the layer makes of it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Interface {

@@ -2,9 +2,9 @@
 //!
 //! [`instrument`] takes a module's bytes and gives those that an engine compiles: valid within one set of
 //! [features](FEATURES), bounded in what they declare and in what compiling them can cost, and with the limits of a
-//! [`Config`] put into the code: fuel, a look at a deadline, the height of the stack, the size of memory and tables. So a
-//! guest is limited alike on every engine, and uses as much fuel on one as on another. [`inspect`] lists what a module
-//! imports and exports, also of a broken one.
+//! [`Config`] put into the code: fuel, a look at a deadline, the height of the stack, the size of memory and tables. So
+//! a guest is limited alike on every engine, and uses as much fuel on one as on another. [`inspect`] lists what a
+//! module imports and exports, also of a broken one.
 //!
 //! ```text
 //!  bytes ──► read ──────────────────────────────► rewrite ──► bytes for an engine

@@ -177,8 +177,8 @@ impl Listing {
         Ok(())
     }
 
-    /// Makes an imported memory the module's own, exported as guests export theirs. A valid module has no other one, since it
-    /// has one at most.
+    /// Makes an imported memory the module's own, exported as guests export theirs. A valid module has no other one,
+    /// since it has one at most.
     pub(crate) fn own_memory(&mut self) {
         if self.imported_memory.is_none() {
             return;

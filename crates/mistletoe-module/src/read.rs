@@ -1,4 +1,5 @@
-//! One walk through a module's bytes: it validates, lists, counts what compiling may cost, and meters functions' bodies.
+//! One walk through a module's bytes: it validates, lists, counts what compiling may cost, and meters functions'
+//! bodies.
 
 use wasmparser::{
     Chunk, FuncValidator, FuncValidatorAllocations, FunctionBody, Parser, Payload, ValidPayload, Validator,
@@ -47,8 +48,8 @@ pub(crate) struct Reading<'a> {
 }
 
 impl Reading<'_> {
-    /// Walks through the sections and validates them. After the first invalid one the walk goes on without the validator,
-    /// for what else there is to list.
+    /// Walks through the sections and validates them. After the first invalid one the walk goes on without the
+    /// validator, for what else there is to list.
     pub(crate) fn read(&mut self, bytes: &[u8], features: WasmFeatures) -> Result<(), End> {
         let mut parser = Parser::new(0);
         parser.set_features(features);

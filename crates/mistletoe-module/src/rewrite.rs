@@ -11,8 +11,8 @@ use crate::listing::{Indices, Listing};
 use crate::meter::emit;
 use crate::types::{ExternType, ValType};
 
-/// Where sections stand, by their numbers (core 2.0, section 5.5.16): the one that counts data segments comes before the
-/// code.
+/// Where sections stand, by their numbers (core 2.0, section 5.5.16): the one that counts data segments comes before
+/// the code.
 const ORDER: [u8; 12] = [TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, 12, CODE, 11];
 
 const TYPE: u8 = 1;
@@ -41,7 +41,8 @@ pub struct InternalExports {
     pub start: Option<String>,
     /// Answers with the fuel at hand.
     pub fuel: Option<String>,
-    /// Has all of the stack left again: for a guest whose `_start` exits, which leaves its functions without their ends.
+    /// Has all of the stack left again: for a guest whose `_start` exits, which leaves its functions without their
+    /// ends.
     pub unwind: Option<String>,
 }
 
@@ -283,8 +284,8 @@ impl Module<'_> {
         out.extend_from_slice(self.bytes.get(copied..range.end).unwrap_or_default());
     }
 
-    /// The element section. Code may refer to the functions that are exported; where wrappers are in their place it needs
-    /// another declaration (core 2.0, section 3.4.10).
+    /// The element section. Code may refer to the functions that are exported; where wrappers are in their place it
+    /// needs another declaration (core 2.0, section 3.4.10).
     fn elements(&self, declared: &[u32]) -> Option<Vec<u8>> {
         let content = self.content(ELEMENT);
         if content.is_none() && declared.is_empty() {
@@ -323,7 +324,8 @@ impl Module<'_> {
     }
 
     fn exports(&self, wrapped: &[u32], internal: &InternalExports) -> Vec<u8> {
-        // Core 2.0, section 5.5.10: a vector of exports, each its name, its kind (0: function, 2: memory) and its index.
+        // Core 2.0, section 5.5.10: a vector of exports, each its name, its kind (0: function, 2: memory) and its
+        // index.
         let added = [&internal.start, &internal.fuel, &internal.unwind].into_iter().flatten().count();
         let mut out = Vec::new();
         leb128(&mut out, (self.listing.interface.exports.len() + added) as u64);

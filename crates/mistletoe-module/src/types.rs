@@ -37,7 +37,8 @@ pub enum ValType {
 }
 
 impl ValType {
-    /// How many slots of 64 bits a value takes where it crosses between host and guest: two for a vector, one for all else.
+    /// How many slots of 64 bits a value takes where it crosses between host and guest: two for a vector, one for all
+    /// else.
     pub const fn slots(&self) -> usize {
         if matches!(self, Self::V128) { 2 } else { 1 }
     }
@@ -232,8 +233,8 @@ impl fmt::Display for ExternType {
     }
 }
 
-/// A type serialises as a map: its [kind](ExternType::kind), and what is known of it. The lists of a function's types end
-/// after 32; `more` says how many are left out.
+/// A type serialises as a map: its [kind](ExternType::kind), and what is known of it. The lists of a function's types
+/// end after 32; `more` says how many are left out.
 #[cfg(feature = "serde")]
 impl Serialize for ExternType {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

@@ -34,8 +34,8 @@ const REALTIME: u32 = 0;
 const LAST: u32 = 3;
 
 impl Default for Clock {
-    /// The time that stands still: at the host's environment variable `SOURCE_DATE_EPOCH`, seconds since 1970, or at the
-    /// start of that year.
+    /// The time that stands still: at the host's environment variable `SOURCE_DATE_EPOCH`, seconds since 1970, or at
+    /// the start of that year.
     fn default() -> Self {
         Self::Fixed(source_date(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref()))
     }

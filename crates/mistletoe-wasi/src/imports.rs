@@ -51,8 +51,8 @@ macro_rules! functions {
     };
 }
 
-// Those that can take long, by what they are asked for or wait for, know when the guest's time ends, and the guest does not
-// go on after that.
+// Those that can take long, by what they are asked for or wait for, know when the guest's time ends, and the guest does
+// not go on after that.
 functions! {
     short {
         args_sizes_get(count: u32, size: u32);

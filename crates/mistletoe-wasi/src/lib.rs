@@ -30,34 +30,35 @@
 //! # Time
 //!
 //! A function that can take long works in pieces, of 256 KiB or 1,024 names or subscriptions, and looks at the guest's
-//! [deadline](mistletoe_abi::Caller::deadline) between them. It waits no longer than that for a clock, for a standard input
-//! that is the process's own or a file, or for whoever reads a standard output that is a file. The guest does not go on
-//! afterwards: it ends with [`ErrorKind::TimedOut`](mistletoe_abi::ErrorKind::TimedOut). What the system does in one piece,
-//! to a disk or over a network, it does to the end, and so does a reader or writer of the host's.
+//! [deadline](mistletoe_abi::Caller::deadline) between them. It waits no longer than that for a clock, for a standard
+//! input that is the process's own or a file, or for whoever reads a standard output that is a file. The guest does not
+//! go on afterwards: it ends with [`ErrorKind::TimedOut`](mistletoe_abi::ErrorKind::TimedOut). What the system does in
+//! one piece, to a disk or over a network, it does to the end, and so does a reader or writer of the host's.
 //!
-//! A directory is listed as it was when the guest began. Where it begins again (cookie 0), the list is read anew, unless it
-//! is less than a second old and the directory's own times say that nothing changed since.
+//! A directory is listed as it was when the guest began. Where it begins again (cookie 0), the list is read anew,
+//! unless it is less than a second old and the directory's own times say that nothing changed since.
 //!
 //! # Directories
 //!
 //! A path is looked up from the directory that was granted and does not leave it, by `..`, from the root, or through
 //! symbolic links; `cap-primitives` sees to that. Such a path is [`Errno::NotCapable`], and so is any kind of writing
-//! below a directory that was granted for reading; [`Builder::on_denied`] hears of both. Of devices, only those are opened
-//! that the host has as `/dev/null`, `/dev/zero` and `/dev/urandom`, which a guest uses as files. A pipe, a socket or another
-//! device that lies in a granted directory is [`Errno::NotSup`], of which [`Builder::on_denied`] hears, too, and is not
-//! opened, unless another program puts it there at that very moment; the host does not wait for its other end in either
-//! case.
+//! below a directory that was granted for reading; [`Builder::on_denied`] hears of both. Of devices, only those are
+//! opened that the host has as `/dev/null`, `/dev/zero` and `/dev/urandom`, which a guest uses as files. A pipe, a
+//! socket or another device that lies in a granted directory is [`Errno::NotSup`], of which [`Builder::on_denied`]
+//! hears, too, and is not opened, unless another program puts it there at that very moment; the host does not wait for
+//! its other end in either case.
 //!
 //! Two directories where one lies within the other are the host's to think about: what is refused through one may be
 //! possible through the other. So are the files of `/proc` and the like, which are files to a guest. A name that is not
-//! UTF-8 makes its directory unlistable ([`Errno::Ilseq`]). Where a host limits the size of its files (`ulimit -f`), the
-//! system ends a process that exceeds it, unless the host program ignores that signal.
+//! UTF-8 makes its directory unlistable ([`Errno::Ilseq`]). Where a host limits the size of its files (`ulimit -f`),
+//! the system ends a process that exceeds it, unless the host program ignores that signal.
 //!
 //! # What differs from wasmtime's
 //!
 //! Programs see what wasmtime's own WASI (of its release 48) would show them, but for these:
 //!
-//! - What was not granted is [`Errno::NotCapable`] and not [`Errno::Perm`], and so is a descriptor used in a way that it
+//! - What was not granted is [`Errno::NotCapable`] and not [`Errno::Perm`], and so is a descriptor used in a way that
+//!   it
 //!   was not opened for (there [`Errno::Badf`], or [`Errno::Inval`] where a file's size is set).
 //! - Pointers outside the memory, and invalid flags and enumerations, are errors, where wasmtime traps; so is an exit
 //!   code of 126 or more there. Pointers need no alignment here.
@@ -67,9 +68,11 @@
 //! - A file opened with `CREAT` or `TRUNC` and with rights to read alone cannot be written to.
 //! - A symbolic link with `..` in its target can be made, and is not followed out of the directory.
 //! - A directory lists in the order of its names' bytes, and as it was when the guest began.
-//! - A directory is removed also where a slash is at the end of its path (there [`Errno::Inval`]). To what ends with a slash,
+//! - A directory is removed also where a slash is at the end of its path (there [`Errno::Inval`]). To what ends with a
+//!   slash,
 //!   only a directory is renamed (there a file, too).
-//! - Pipes, sockets and devices in a directory are not opened, but for the [three](#directories) that are as good as files.
+//! - Pipes, sockets and devices in a directory are not opened, but for the [three](#directories) that are as good as
+//!   files.
 //! - A file has the device and inode number that it has on the host.
 //! - `fd_allocate` makes a file longer, and `fd_fdstat_set_rights` takes rights away; there both are [`Errno::NotSup`].
 //! - `path_*` on a descriptor that is no directory's are [`Errno::NotDir`] always.

@@ -121,8 +121,8 @@ impl<'a> Memory<'a> {
     }
 
     /// Lets `step` read into or write from one buffer after the other, a piece at a time, until it does less than the
-    /// whole of one; how many bytes that was. An error counts only if it is the first thing to happen, and the end of the
-    /// guest's time always.
+    /// whole of one; how many bytes that was. An error counts only if it is the first thing to happen, and the end of
+    /// the guest's time always.
     pub(crate) fn transfer(
         &mut self,
         vectors: &[(u32, u32)],

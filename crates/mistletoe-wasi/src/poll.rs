@@ -91,8 +91,8 @@ impl Wasi {
         memory.write_u32(done, written)
     }
 
-    /// Waits for the first of these, unless the work is over before. How many nanoseconds have passed by the guest's clock, and
-    /// whether there is something to read from the standard input.
+    /// Waits for the first of these, unless the work is over before. How many nanoseconds have passed by the guest's
+    /// clock, and whether there is something to read from the standard input.
     fn wait(&mut self, list: &[Subscription], work: &Work) -> (u64, bool) {
         let mut input = false;
         // Without a clock or anything that is ready, for as long as it takes.

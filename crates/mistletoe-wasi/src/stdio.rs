@@ -41,13 +41,14 @@ const CAPTURED: usize = 64 << 20;
 
 impl OutputStream {
     /// Kept for [`Wasi::stdout`](crate::Wasi::stdout) and [`Wasi::stderr`](crate::Wasi::stderr), up to so many bytes. A
-    /// guest that writes more gets [`Errno::NoSpc`], as from a disk that is full. What a guest wrote that fails before its
-    /// session is open is lost; only a [stream](OutputStream::stream) has it.
+    /// guest that writes more gets [`Errno::NoSpc`], as from a disk that is full. What a guest wrote that fails before
+    /// its session is open is lost; only a [stream](OutputStream::stream) has it.
     pub fn captured(limit: usize) -> Self {
         Self::new(Sink::Captured { bytes: Vec::new(), limit })
     }
 
-    /// Written to a stream as it comes, which is flushed after each of the guest's writes.
+    /// Written to a stream as it comes, which is flushed after each of the guest's writes. The guest waits for it
+    /// beyond its deadline, and when it is cancelled; [`OutputStream::limited_file`] does not.
     pub fn stream(stream: impl Write + Send + 'static) -> Self {
         Self::limited_stream(stream, u64::MAX)
     }
@@ -57,8 +58,8 @@ impl OutputStream {
         Self::new(Sink::Stream { stream: Stream::Writer(Box::new(stream)), room: limit })
     }
 
-    /// Written to a file, which may be a pipe or a terminal, up to so many bytes as [`OutputStream::limited_stream`]. The guest
-    /// waits for whoever reads it no longer than it has time, and is told of a terminal.
+    /// Written to a file, which may be a pipe or a terminal, up to so many bytes as [`OutputStream::limited_stream`].
+    /// The guest waits for whoever reads it no longer than it has time, and is told of a terminal.
     pub fn limited_file(file: File, limit: u64) -> Self {
         let terminal = file.is_terminal();
         // What is written to a file on a disk, nobody has to read first.
@@ -252,8 +253,8 @@ impl Input {
         stream_type(self.terminal)
     }
 
-    /// Reads once, when there is something to read or its end was reached; [`Errno::TimedOut`] where the guest's time ends
-    /// before.
+    /// Reads once, when there is something to read or its end was reached; [`Errno::TimedOut`] where the guest's time
+    /// ends before.
     pub(crate) fn read(&mut self, bytes: &mut [u8], work: &Work) -> Result<usize, Errno> {
         // It may have waited.
         work.count(LOOK);
@@ -266,8 +267,8 @@ impl Input {
         }
     }
 
-    /// Waits until there is something to read, or the end, but for `time` at most where that is given, unless the work is
-    /// over before; whether there is.
+    /// Waits until there is something to read, or the end, but for `time` at most where that is given, unless the work
+    /// is over before; whether there is.
     #[cfg_attr(not(unix), allow(unused_variables))]
     pub(crate) fn is_ready(&self, time: Option<Duration>, work: &Work) -> bool {
         match &self.source {
@@ -322,8 +323,8 @@ mod descriptor {
         }
     }
 
-    /// Whether reading or writing would not wait, after waiting for `time` at most where that is given, unless the work is
-    /// over before.
+    /// Whether reading or writing would not wait, after waiting for `time` at most where that is given, unless the work
+    /// is over before.
     pub(super) fn is_ready(fd: BorrowedFd<'_>, flags: PollFlags, time: Option<Duration>, work: &Work) -> bool {
         // Mostly it is, and there is no clock to be read for that.
         if ready_within(fd, flags, Duration::ZERO) == Ok(true) {

@@ -114,8 +114,8 @@ impl Table {
     pub(crate) fn grant(&mut self, dir: Dir, name: String) -> Result<u32, Errno> {
         let rights = rights::DIR & dir.rights();
         let node = Node::Dir(OpenDir { dir, listing: None, granted: Some(name) });
-        // Files are said to be writable below any directory: a C library masks what a program asks for by this, and would
-        // hide from the host that the program wanted to write.
+        // Files are said to be writable below any directory: a C library masks what a program asks for by this, and
+        // would hide from the host that the program wanted to write.
         self.insert(Descriptor { node, rights, inheriting: rights::ALL })
     }
 }

@@ -340,8 +340,8 @@ mod pipes {
         // Some of it is written; whether the guest hears of that does not matter any more.
         let _ = guest.call_until(soon(), print);
         assert_eq!(guest.call_until(soon(), print), Err(Errno::TimedOut));
-        // Without an end of its time, the guest waits for who reads, although whoever shares the pipe may have said that
-        // nobody is to wait.
+        // Without an end of its time, the guest waits for who reads, although whoever shares the pipe may have said
+        // that nobody is to wait.
         rustix::io::ioctl_fionbio(&shared, true).unwrap();
         drop(shared);
         let reading = std::thread::spawn(move || std::io::copy(&mut { reader }, &mut std::io::sink()));

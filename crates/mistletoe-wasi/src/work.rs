@@ -1,4 +1,5 @@
-//! How long one call works. What the guest chooses the size of is done in pieces, and the clock is looked at between them.
+//! How long one call works. What the guest chooses the size of is done in pieces, and the clock is looked at between
+//! them.
 
 use std::cell::Cell;
 use std::thread;

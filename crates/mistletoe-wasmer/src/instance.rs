@@ -29,13 +29,17 @@ pub struct Owned {
 #[derive(Debug)]
 struct Sendable(Store);
 
-// SAFETY: wasmer's own `Store` was `Send` up to 6.1, and is not since its 7.0 because one type in it has no such bound any
-// more: the handler that `Store::on_called` sets, which is not called here. What else the compiler cannot see to be `Send`
-// are the data of host functions, for which wasmer itself asks for closures that are `Send`; a trap handler, which is not
-// set here; and pointers into the memory that the store owns. What a running call keeps in thread-local storage (the
-// current store, its stack, whom to interrupt) it takes out of there before it returns, and `&mut self` says that no call
-// is running. Other backends of wasmer's do stay on their thread (V8 is one); this engine is made for compiled code alone.
-// All this was read in wasmer 7.3.0, which `Cargo.toml` asks for by its exact version.
+// SAFETY: no part of a store is tied to a thread while no call is under way, and `&mut` or ownership says that none is.
+// What the compiler does not see to be `Send`, in wasmer 7.3.0 with its own engine (`sys`):
+// - Pointers into instances, tables and globals. The store owns what they point to.
+// - The data of host functions, `Box<dyn Any>`: closures that wasmer requires to be `Send + Sync`, made here alone.
+// - The handler of `StoreMut::on_called`, which is never set here.
+// Function environments, memories and the engine are `Send` by their types. What a call keeps in thread-local storage
+// (the current store, the stack, the trap handler, whom to interrupt) is removed when the outermost call returns or
+// unwinds; wasmer's remark that a store cannot be sent "once it executes code" is about such a call. Features that
+// other crates turn on do not change that: an asynchronous store is made of one by value, and other engines (V8's do
+// stay on their threads) are other values than the `Engine` here. `Cargo.toml` asks for this version exactly; read this
+// again before another one.
 #[allow(unsafe_code)]
 unsafe impl Send for Sendable {}
 

@@ -57,8 +57,8 @@ impl Wasmer {
     }
 }
 
-/// The module from the artifact's file, mapped instead of copied: wasmer does so with what has a path, which an open file
-/// has on Linux.
+/// The module from the artifact's file, mapped instead of copied: wasmer does so with what has a path, which an open
+/// file has on Linux.
 #[cfg(target_os = "linux")]
 fn mapped(engine: &Engine, artifact: &Artifact) -> Option<Module> {
     use std::os::fd::AsRawFd as _;

@@ -1,9 +1,9 @@
 //! Whether wasmi, as it was built here, runs without taking the host's stack.
 //!
-//! wasmi's quick way from one instruction to the next is a call in tail position, which it leaves to the optimiser. In a
-//! build with optimisation and debug assertions the optimiser makes ordinary calls of some of them: each takes room on the
-//! host's stack, and a guest's endless loop ends the process. No setting tells a crate how another one is built. So a small
-//! guest goes round a loop here, and tells whether the stack is where it was.
+//! wasmi's quick way from one instruction to the next is a call in tail position, which it leaves to the optimiser. In
+//! a build with optimisation and debug assertions the optimiser makes ordinary calls of some of them: each takes room
+//! on the host's stack, and a guest's endless loop ends the process. No setting tells a crate how another one is built.
+//! So a small guest goes round a loop here, and tells whether the stack is where it was.
 
 use std::sync::OnceLock;
 

@@ -56,8 +56,8 @@ impl Wasmi {
         let mut config = Config::default();
         config
             .compilation_mode(mode)
-            // More than the layer's own limit on the stack lets a guest have, so that it is not these that end it. They are
-            // on the heap.
+            // More than the layer's own limit on the stack lets a guest have, so that it is not these that end it. They
+            // are on the heap.
             .set_max_recursion_depth(270_000)
             .set_max_stack_height(ENGINE_STACK)
             .wasm_multi_memory(false)
@@ -85,15 +85,15 @@ impl Backend for Wasmi {
     fn compile(&self, source: &ModuleSource<'_>, imports: &[HostFunc]) -> Result<WasmiModule> {
         dispatch::is_sound()?;
         let Patched { bytes, growth } = patch(source.validate(self)?.bytes());
-        // Checking it a second time takes wasmi a seventh of what it takes to load a module. With debug assertions, as all
-        // tests are built, it does, so that a mistake in what is put into modules is seen there.
+        // Checking it a second time takes wasmi a seventh of what it takes to load a module. With debug assertions, as
+        // all tests are built, it does, so that a mistake in what is put into modules is seen there.
         let module = if cfg!(debug_assertions) {
             Module::new(&self.engine, bytes)
         } else {
-            // SAFETY: a validated module is valid within `FEATURES`, which are what `config` allows, by the validator that
-            // wasmi itself uses. What the layer puts into one, and `patch`, keep to instructions of the same types at
-            // places where the operand stack allows them; the tests hold them to it on every fixture, on every package, and
-            // on modules that are generated.
+            // SAFETY: a validated module is valid within `FEATURES`, which are what `config` allows, by the validator
+            // that wasmi itself uses. What the layer puts into one, and `patch`, keep to instructions of the same types
+            // at places where the operand stack allows them; the tests hold them to it on every fixture, on every
+            // package, and on modules that are generated.
             #[allow(unsafe_code)]
             unsafe {
                 Module::new_unchecked(&self.engine, &bytes)

@@ -1,16 +1,20 @@
 //! Keeps wasmi 2.0.0 from what it gets wrong, by changing modules so that it does not come to it. Each change is to be
 //! removed with the first release of wasmi that passes the cases without it.
 //!
-//! - **`select`.** Where its condition is `i32.eqz`, `i32.eq` or `i32.ne` of a local and zero, wasmi's translator drops the
+//! - **`select`.** Where its condition is `i32.eqz`, `i32.eq` or `i32.ne` of a local and zero, wasmi's translator drops
+//!   the
 //!   comparison and goes on to use the register that it would have filled, not the local: the result is whatever that
 //!   register last held. Compilers write such code often. An instruction between the two, one that leaves 0 and 1 as they
 //!   are, keeps them apart.
-//! - **Blocks with parameters.** Locals that lie on the operand stack beneath the parameters are not kept from being set
+//! - **Blocks with parameters.** Locals that lie on the operand stack beneath the parameters are not kept from being
+//!   set
 //!   inside. An empty block in front has wasmi keep all of them.
-//! - **`memory.grow` and `table.grow`.** Each takes room on the host's stack that it gives back when the outermost call is
+//! - **`memory.grow` and `table.grow`.** Each takes room on the host's stack that it gives back when the outermost call
+//!   is
 //!   over, so that a loop of them ends the process. In their places come calls of host functions, which do not. They are
 //!   in a table of their own, since an import would move the indices of all functions.
-//! - **`v128.store8_lane` and `v128.store16_lane`** with an offset above 65,535 have wasmi go on at an address that the guest
+//! - **`v128.store8_lane` and `v128.store16_lane`** with an offset above 65,535 have wasmi go on at an address that the
+//!   guest
 //!   chooses. In their places come the instructions that take the lane out and store it as a number.
 
 use std::borrow::Cow;
@@ -62,8 +66,8 @@ pub(crate) struct Growth {
 }
 
 impl Growth {
-    /// Puts the host functions that grow the memory and the tables where the module calls them. `None` where the instance
-    /// has not what it exports.
+    /// Puts the host functions that grow the memory and the tables where the module calls them. `None` where the
+    /// instance has not what it exports.
     pub(crate) fn install<T: 'static>(&self, store: &mut Store<T>, instance: Instance, memory: Memory) -> Option<()> {
         let calls = instance.get_table(&*store, &self.calls)?;
         let grow = Func::wrap(&mut *store, move |mut caller: Caller<'_, T>, pages: u32| {

@@ -145,7 +145,8 @@ impl<S: Context> Instance for WasmtimeInstance<S> {
     }
 }
 
-/// Calls a function with more slots than most have. Apart, so that what calls with few has no room for many on its stack.
+/// Calls a function with more slots than most have. Apart, so that what calls with few has no room for many on its
+/// stack.
 #[inline(never)]
 fn call_with_more(store: impl AsContextMut, func: &Func, slots: &mut [u64]) -> wasmtime::Result<()> {
     match slots.len() {

@@ -25,9 +25,9 @@ use crate::pool::{Engines, Pooled};
 /// Guests run on a stack of their own, one for each thread that calls guests, so that a thread may have as little as it
 /// likes. It takes 40 MiB of address space, and memory as far down as a guest ever came.
 ///
-/// Instances come from a pool with 32 places for each processor, 64 to 1,024, each of which takes 4 GiB of address space.
-/// An instance that it has no place for is made without it, only more slowly. Where the machine lets no program have so
-/// much address space, there is no pool, and [`warning`](Backend::warning) says so.
+/// Instances come from a pool with 32 places for each processor, 64 to 1,024, each of which takes 4 GiB of address
+/// space. An instance that it has no place for is made without it, only more slowly. Where the machine lets no program
+/// have so much address space, there is no pool, and [`warning`](Backend::warning) says so.
 #[derive(Clone)]
 pub struct Wasmtime {
     engines: Engines,
@@ -144,7 +144,8 @@ impl Backend for Wasmtime {
         Ok(WasmtimeInstance { store })
     }
 
-    /// The engine's own digest has its version, its features and the target in it, but not every setting of its compiler.
+    /// The engine's own digest has its version, its features and the target in it, but not every setting of its
+    /// compiler.
     fn compatibility_key(&self) -> Option<String> {
         let mut hasher = DefaultHasher::new();
         self.engines.first().precompile_compatibility_hash().hash(&mut hasher);

@@ -6,7 +6,7 @@
 use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
 
-use mistletoe_abi::host::HostFunc;
+use mistletoe_abi::backend::HostFunc;
 use mistletoe_abi::module::declared::{MAX_TABLE_ELEMENTS, MAX_TABLES};
 use wasmtime::{
     Config, Enabled, Engine, InstanceAllocationStrategy, InstancePre, Module, PoolConcurrencyLimitError,
@@ -16,11 +16,11 @@ use wasmtime::{
 use crate::instance::Host;
 use crate::link::link;
 
-/// Instances that the pool has places for: for each processor, at least and at most. A place takes 4 GiB of address space,
-/// of which x86-64 has 128 TiB.
+/// Instances that the pool has places for: for each processor, at least and at most. A place takes 4 GiB of address
+/// space, of which x86-64 has 128 TiB.
 const PLACES: [usize; 3] = [32, 64, 1024];
-/// What a place keeps of the memory that its last instance wrote to, in bytes, so that the next one has it cleared instead
-/// of faulted in.
+/// What a place keeps of the memory that its last instance wrote to, in bytes, so that the next one has it cleared
+/// instead of faulted in.
 const KEPT: usize = 1 << 20;
 
 /// An engine with a pool where the machine lets it have one, and one without for what has no place in it.

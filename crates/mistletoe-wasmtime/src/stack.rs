@@ -1,9 +1,9 @@
-//! The stack that compiled code runs on: one of the layer's own, since a host's thread may have 2 MiB alone, which is too
-//! little for real programs.
+//! The stack that compiled code runs on: one of the layer's own, since a host's thread may have 2 MiB alone, which is
+//! too little for real programs.
 //!
-//! A thread makes its stack when it first calls a guest, and keeps it. The stack takes address space; memory is taken as
-//! far down as a guest ever came. A session that is called from inside a guest, by a host function, finds no room for a
-//! guest of its own on that stack, and gets another for the time of the call.
+//! A thread makes its stack when it first calls a guest, and keeps it. The stack takes address space; memory is taken
+//! as far down as a guest ever came. A session that is called from inside a guest, by a host function, finds no room
+//! for a guest of its own on that stack, and gets another for the time of the call.
 
 use std::cell::{Cell, RefCell};
 

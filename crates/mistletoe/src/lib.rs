@@ -69,8 +69,19 @@
 //!
 //! Functions of the host's own are [`Imports`]; plugins that answer requests are [`Handler`]s, programs [`Command`]s.
 //!
-//! What a host program needs of [`mistletoe_abi`] is re-exported here, and in the module [`backend`](mod@backend) what the
-//! author of an engine needs; with the feature `documents` there are the documents that packages exchange.
+//! With the feature `tracing` there are spans with the target `mistletoe`:
+//!
+//! | span | level | fields |
+//! |---|---|---|
+//! | `compile` | debug | `engine`, `bytes` (length of the module) |
+//! | `instantiate` | debug | `engine`, `fuel` |
+//! | `call`: one request | debug | `engine`, `fuel` |
+//! | `export`: one function of the guest's | trace | `engine`, `export` |
+//!
+//! Each has `duration_us`, in microseconds, and `error` where it failed. `fuel` is there where fuel is counted.
+//!
+//! What a host program needs of [`mistletoe_abi`] is re-exported here, and in the module [`backend`](mod@backend) what
+//! the author of an engine needs; with the feature `documents` there are the documents that packages exchange.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]

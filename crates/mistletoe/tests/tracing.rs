@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
-use mistletoe::{AnyPackage, Imports, Limits};
+use mistletoe::{AnyPackage, Caller, Imports, Limits, Result};
 use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id, Record};
 use tracing::{Event, Metadata, Subscriber};
 
 const PACKAGE: &str = r#"(module
+    (import "env" "back" (func $back))
+    (func (export "called_back"))
     (memory (export "memory") 1)
     ;; 2 units: a constant and `drop`.
     (func (export "_initialize") (drop (i32.const 0)))
@@ -17,6 +19,7 @@ const PACKAGE: &str = r#"(module
     (func (export "__mistletoe_alloc") (param i32) (result i32) (i32.const 1024))
     (func (export "__mistletoe_dealloc") (param i32 i32))
     (func (export "__mistletoe_generate") (param i32 i32) (result i32)
+        (if (i32.eq (i32.load8_u (local.get 0)) (i32.const 98)) (then (call $back)))
         (if (i32.eq (i32.load8_u (local.get 0)) (i32.const 116)) (then (unreachable)))
         (i32.store (i32.const 8) (local.get 0))
         (i32.store (i32.const 12) (local.get 1))
@@ -94,12 +97,17 @@ impl Recorder {
 #[test]
 fn what_happens_is_seen_with_engine_export_fuel_and_time() {
     let wasm = wat::parse_str(PACKAGE).expect("it assembles");
+    let mut imports = Imports::<()>::new();
+    imports.func("env", "back", |caller: &mut Caller<'_, ()>| -> Result<()> {
+        let back = caller.get_func::<(), ()>("called_back")?;
+        caller.call(&back, ())
+    });
     for name in mistletoe::backends().iter().filter(|info| info.is_enabled()).map(|info| info.name()) {
         let backend = mistletoe::backend(name).expect("a backend");
         let recorder = Recorder::default();
         tracing::subscriber::with_default(recorder.clone(), || {
             let limits = Limits::default().with_fuel(1_000);
-            let package = AnyPackage::<()>::with_imports(&backend, &wasm, &Imports::new(), limits).expect("a package");
+            let package = AnyPackage::<()>::with_imports(&backend, &wasm, &imports, limits).expect("a package");
             assert_eq!(recorder.take(), [format!("compile bytes={} engine={name}", wasm.len())]);
 
             let mut session = package.session().expect("a session");
@@ -122,6 +130,10 @@ fn what_happens_is_seen_with_engine_export_fuel_and_time() {
                 ]
             );
 
+            session.generate("back").expect("an answer");
+            let nested = format!("    export engine={name} export=called_back");
+            assert_eq!(recorder.take().get(3), Some(&nested), "a host function calls back");
+
             let error = session.generate("trap").expect_err("a trap");
             let spans = recorder.take();
             assert_eq!(spans[2], format!("  export engine={name} error={error} export=__mistletoe_generate"));
@@ -133,7 +145,11 @@ fn what_happens_is_seen_with_engine_export_fuel_and_time() {
     let recorder = Recorder::default();
     tracing::subscriber::with_default(recorder.clone(), || {
         let invalid = wat::parse_str(PACKAGE.replace("(i32.const 116)", "(i64.const 116)")).expect("it assembles");
-        let error = AnyPackage::new(&backend, &invalid).expect_err("it is invalid");
+        let invalidated = AnyPackage::with_imports(&backend, &invalid, &imports, Limits::default());
+        let error = invalidated.expect_err("it is invalid");
         assert_eq!(recorder.take(), [format!("compile bytes={} engine=wasmi error={error}", invalid.len())]);
+        // And one whose imports nobody offers, which no engine sees.
+        let error = AnyPackage::new(&backend, &wasm).expect_err("it imports what there is not");
+        assert_eq!(recorder.take(), [format!("compile bytes={} engine=wasmi error={error}", wasm.len())]);
     });
 }

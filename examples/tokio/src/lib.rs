@@ -10,7 +10,8 @@ use tokio::time::timeout;
 
 /// Answers inputs with a package, of which at most so many sessions are in use at once. Cloning it is cheap.
 ///
-/// A call is cancelled by dropping its future: the guest ends within some milliseconds, and its session with it.
+/// A call is cancelled by dropping its future: the guest ends within some milliseconds, and its session with it. The
+/// package's limits have to be on time or fuel, as the default ones are.
 #[derive(Clone, Debug)]
 pub struct Service<T: Send + 'static = ()> {
     pool: Pool<AnyPackage<T>, Reused>,

@@ -15,10 +15,15 @@ use anyhow::{Context as _, Result, bail, ensure};
 use mistletoe::{AnyPackage, Pool, backend};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_host::Service;
 
 /// The longest input, in bytes.
 const MAX_INPUT: u64 = 1 << 20;
+/// How long an answer may take.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// How long a connection may take, with what it sends and receives.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -27,7 +32,7 @@ fn main() -> Result<()> {
     };
     let package = AnyPackage::new(&backend(engine)?, &wat::parse_file(path)?)?;
     let sessions = available_parallelism().map_or(1, NonZero::get);
-    let service = Service::new(Pool::new(&package, sessions).reused(), Duration::from_secs(2));
+    let service = Service::new(Pool::new(&package, sessions).reused(), DEADLINE);
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(serve(service, address))
 }
 
@@ -35,10 +40,18 @@ async fn serve(service: Service, address: &str) -> Result<()> {
     let listener = TcpListener::bind(address).await.with_context(|| format!("{address} cannot be listened on"))?;
     println!("listening on {}", listener.local_addr()?);
     loop {
-        let (connection, _) = listener.accept().await?;
+        let connection = match listener.accept().await {
+            Ok((connection, _)) => connection,
+            // Too many open files, say: the next one may do better.
+            Err(error) => {
+                eprintln!("{error}");
+                continue;
+            }
+        };
         let service = service.clone();
         tokio::spawn(async move {
-            if let Err(error) = answer(&service, connection).await {
+            let answered = timeout(PATIENCE, answer(&service, connection)).await;
+            if let Err(error) = answered.context("the connection took too long").flatten() {
                 eprintln!("{error:#}");
             }
         });

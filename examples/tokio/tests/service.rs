@@ -6,7 +6,7 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::task::{Context, Wake, Waker};
 use std::time::Duration;
 
-use mistletoe::{AnyPackage, Caller, Imports, Limits, Pool};
+use mistletoe::{AnyPackage, Caller, CancelHandle, ErrorKind, Imports, Limits, Pool};
 use tokio::runtime::{Builder, Runtime};
 use tokio_host::{Failure, Service};
 
@@ -23,7 +23,8 @@ const PACKAGE: &str = r#"(module
         (i32.store (i32.const 12) (local.get 1))
         (i32.const 8)))"#;
 
-const HOUR: Duration = Duration::from_secs(3600);
+/// Longer than any of these takes.
+const LONG: Duration = Duration::from_secs(120);
 
 type Busy = Sender<()>;
 
@@ -35,7 +36,7 @@ fn services(sessions: usize, deadline: Duration) -> impl Iterator<Item = (Servic
     mistletoe::backends().iter().map(move |info| {
         let backend = mistletoe::backend(info.name()).expect("a backend");
         // Nothing but the host's deadline ends a guest.
-        let limits = Limits::default().with_timeout(HOUR);
+        let limits = Limits::default().with_timeout(LONG);
         let package = AnyPackage::with_imports(&backend, &wasm, &imports, limits).expect("a package");
         let (busy, is_busy) = mpsc::channel();
         let pool = Pool::with_state(&package, sessions, move || busy.clone()).reused();
@@ -51,7 +52,7 @@ fn runtime() -> Runtime {
 #[test]
 fn many_calls_are_answered_by_few_sessions() {
     let runtime = runtime();
-    for (service, _) in services(2, HOUR) {
+    for (service, _) in services(2, LONG) {
         let calls: Vec<_> = (0..100)
             .map(|call| {
                 let service = service.clone();
@@ -69,7 +70,7 @@ fn many_calls_are_answered_by_few_sessions() {
 #[test]
 fn a_future_that_is_dropped_cancels_its_guest() {
     let runtime = runtime();
-    for (service, is_busy) in services(1, HOUR) {
+    for (service, is_busy) in services(1, LONG) {
         let call = {
             let service = service.clone();
             runtime.spawn(async move { service.generate("ever".into()).await })
@@ -100,7 +101,7 @@ fn the_deadline_ends_the_guest_too() {
 #[test]
 fn who_waits_for_a_session_takes_no_thread_and_leaves_the_queue_when_dropped() {
     let runtime = runtime();
-    for (service, _) in services(1, HOUR) {
+    for (service, _) in services(1, LONG) {
         let held = service.pool().session().expect("a session");
         let calls: Vec<_> = (0..50)
             .map(|_| {
@@ -141,7 +142,7 @@ impl Drop for Asks {
 
 #[test]
 fn wakers_may_use_the_pool() {
-    for (service, _) in services(1, HOUR) {
+    for (service, _) in services(1, LONG) {
         let waker = || Waker::from(Arc::new(Asks(service.clone())));
         let held = service.pool().session().expect("a session");
         let mut first = pin!(service.pool().acquire());
@@ -162,7 +163,7 @@ fn wakers_may_use_the_pool() {
 
 #[test]
 fn a_permit_that_comes_too_late_goes_to_the_next() {
-    for (service, _) in services(1, HOUR) {
+    for (service, _) in services(1, LONG) {
         let held = service.pool().session().expect("a session");
         {
             let late = pin!(service.pool().acquire());
@@ -173,5 +174,81 @@ fn a_permit_that_comes_too_late_goes_to_the_next() {
         }
         assert_eq!(service.pool().in_use(), 0);
         assert!(service.pool().session().is_ok());
+    }
+}
+
+#[test]
+fn a_pool_without_permits_is_exhausted_at_once() {
+    let runtime = runtime();
+    for (service, _) in services(0, LONG) {
+        let failure = runtime.block_on(service.generate("x".into())).expect_err("there is no session");
+        let Failure::Guest(error) = failure else { panic!("{failure}") };
+        assert!(matches!(error.kind(), ErrorKind::PoolExhausted { limit: 0, .. }), "{error}");
+    }
+}
+
+#[test]
+fn threads_and_futures_wait_in_one_queue() {
+    let runtime = runtime();
+    for (service, _) in services(1, LONG) {
+        let held = service.pool().session().expect("a session");
+        let (served, order) = mpsc::channel();
+        std::thread::scope(|scope| {
+            for caller in 0..6 {
+                let (served, pool) = (served.clone(), service.pool().clone());
+                if caller % 2 == 0 {
+                    scope.spawn(move || {
+                        let _session = pool.session().expect("a session");
+                        served.send(caller).expect("a receiver");
+                    });
+                } else {
+                    runtime.spawn(async move {
+                        let _permit = pool.acquire().await.expect("a permit");
+                        served.send(caller).expect("a receiver");
+                    });
+                }
+                while service.pool().waiting() <= caller {
+                    std::thread::yield_now();
+                }
+            }
+            drop((held, served));
+        });
+        assert_eq!(order.iter().collect::<Vec<_>>(), [0, 1, 2, 3, 4, 5]);
+    }
+}
+
+#[test]
+fn where_no_session_can_be_opened_the_permit_is_given_back() {
+    let wasm = wat::parse_str(
+        PACKAGE.replace("(memory (export", "(func $start (unreachable)) (start $start) (memory (export"),
+    );
+    let wasm = wasm.expect("it assembles");
+    let runtime = runtime();
+    for info in mistletoe::backends() {
+        let backend = mistletoe::backend(info.name()).expect("a backend");
+        let mut imports = Imports::<()>::new();
+        imports.func("env", "busy", |_: &mut Caller<'_, ()>| {});
+        let package = AnyPackage::with_imports(&backend, &wasm, &imports, Limits::default()).expect("a package");
+        let pool = Pool::new(&package, 1);
+        for _ in 0..3 {
+            let permit = runtime.block_on(pool.acquire()).expect("a permit");
+            assert!(permit.session().map(drop).expect_err("a trap").as_trap().is_some());
+        }
+        assert_eq!(pool.in_use(), 0);
+    }
+}
+
+#[test]
+fn a_warm_session_outlives_a_handle_that_was_cancelled_before() {
+    let runtime = runtime();
+    for (service, _) in services(1, LONG) {
+        assert_eq!(runtime.block_on(service.generate("x".into())).expect("an answer"), "x");
+        let handle = CancelHandle::new();
+        handle.cancel();
+        let permit = runtime.block_on(service.pool().acquire()).expect("a permit");
+        let mut session = permit.session_with_cancel(&handle).expect("it was open");
+        assert!(matches!(session.generate("x").expect_err("cancelled").kind(), ErrorKind::Cancelled { export: None }));
+        drop(session);
+        assert_eq!(runtime.block_on(service.generate("y".into())).expect("an answer"), "y");
     }
 }

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::mem::{replace, take};
 
+use mistletoe::backend::{HostFunc, StoreData};
 use mistletoe::backend::{Instance, ModuleSource};
-use mistletoe::host::{HostFunc, StoreData};
 use mistletoe::module::Config;
 use mistletoe::types::{FuncType, ValType};
 use mistletoe::{Backend, Error, Operation, Result, Wasmi};

@@ -89,8 +89,8 @@ fn a_program_that_has_the_host_work_is_ended_in_time() {
             let arguments = ["--dir", &grant, "--timeout", "200ms", "--error-format", "json"];
             let report = report(&run_on(&backend, &module, &arguments));
             assert_eq!(report["kind"], json!("timed-out"), "{function} on {backend}");
-            // To compile and to give the memory back may take long, too, on a busy machine; ten thousand such calls take
-            // minutes.
+            // To compile and to give the memory back may take long, too, on a busy machine; ten thousand such calls
+            // take minutes.
             assert!(before.elapsed() < Duration::from_secs(10), "{function} on {backend}: {:?}", before.elapsed());
         }
     }

@@ -6,9 +6,9 @@ use crate::types::FuncType;
 
 /// A live instance of a module: resolve its functions, call them, see its memory.
 ///
-/// An engine implements this twice, for what [`Backend::instantiate`](crate::Backend::instantiate) makes and for what its host functions are called
-/// with: the same instance, seen from inside a call. [`HostFunc::call`](crate::host::HostFunc::call) takes the latter. Both have the same
-/// [`Func`](Instance::Func).
+/// An engine implements this twice, for what [`Backend::instantiate`](crate::Backend::instantiate) makes and for what
+/// its host functions are called with: the same instance, seen from inside a call.
+/// [`HostFunc::call`](crate::backend::HostFunc::call) takes the latter. Both have the same [`Func`](Instance::Func).
 ///
 /// # Slots
 ///
@@ -19,7 +19,8 @@ use crate::types::FuncType;
 ///
 /// - A function is called only on the instance that resolved it, with as many slots as it has parameters or results,
 ///   whichever are more.
-/// - After a trap no code of the guest's is called any more: the layer poisons the instance. A function that the layer put
+/// - After a trap no code of the guest's is called any more: the layer poisons the instance. A function that the layer
+///   put
 ///   there itself may still be, which reads a global and does nothing else: that is how much fuel was used.
 ///
 /// After the error of a host function it may: a guest whose `_start` initialises it goes on when that has exited.
@@ -39,17 +40,18 @@ pub trait Instance {
     ///
     /// # Errors
     ///
-    /// What [`HostFunc::call`](crate::host::HostFunc::call) gave, where a host function failed, as it is; [`Error::trap`](crate::Error::trap) for a
-    /// trap in the guest; else [`Error::engine`](crate::Error::engine) with
+    /// What [`HostFunc::call`](crate::backend::HostFunc::call) gave, where a host function failed, as it is;
+    /// [`Error::trap`](crate::Error::trap) for a trap in the guest; else [`Error::engine`](crate::Error::engine) with
     /// [`Operation::Call`](crate::Operation::Call). After any of them the layer poisons the instance.
     fn call(&mut self, func: &Self::Func, slots: &mut [u64]) -> Result<()>;
 
-    /// Runs `call`, which makes several calls of functions, on a stack with room for them: so that an engine which would
-    /// change stacks for each does so once. A call that is made elsewhere has to find its room itself.
+    /// Runs `call`, which makes several calls of functions, on a stack with room for them: so that an engine which
+    /// would change stacks for each does so once. A call that is made elsewhere has to find its room itself.
     ///
     /// # Errors
     ///
-    /// [`Error::engine`](crate::Error::engine) with [`Operation::Call`](crate::Operation::Call) where there is no memory for a stack. `call` has not run then.
+    /// [`Error::engine`](crate::Error::engine) with [`Operation::Call`](crate::Operation::Call) where there is no
+    /// memory for a stack. `call` has not run then.
     fn with_room<R>(call: impl FnOnce() -> R) -> Result<R>
     where
         Self: Sized,

@@ -37,10 +37,10 @@ pub use values::Values;
 ///
 /// # What the layer has done before
 ///
-/// The bytes are [valid within the feature set](ModuleSource::validate), the exports that will be resolved are there with the
-/// types they will be resolved with, there is an exported, unshared 32-bit memory, every import has its host function,
-/// and there is no start function: the layer calls it itself, as any other. Where an engine fails all the same, that
-/// is [`ErrorKind::Engine`], with the engine's error as its source.
+/// The bytes are [valid within the feature set](ModuleSource::validate), the exports that will be resolved are there
+/// with the types they will be resolved with, there is an exported, unshared 32-bit memory, every import has its host
+/// function, and there is no start function: the layer calls it itself, as any other. Where an engine fails all the
+/// same, that is [`ErrorKind::Engine`], with the engine's error as its source.
 ///
 /// # What an engine must be told
 ///
@@ -62,20 +62,22 @@ pub trait Backend: Clone + Send + Sync + 'static {
     /// The name that `--backend` takes: the engine's, with the configuration where it is not the engine's default.
     fn name(&self) -> &'static str;
 
-    /// What this machine has not let the engine have, for whoever wonders why it is slow. `None` where all is as it should be.
+    /// What this machine has not let the engine have, for whoever wonders why it is slow. `None` where all is as it
+    /// should be.
     fn warning(&self) -> Option<String> {
         None
     }
 
-    /// Whether the engine can run a part of [the feature set](crate::FEATURES) that not every engine has. A module that uses
-    /// what a backend lacks is refused with [`UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature), before the
-    /// engine sees it.
+    /// Whether the engine can run a part of [the feature set](crate::FEATURES) that not every engine has. A module that
+    /// uses what a backend lacks is refused with [`UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature), before
+    /// the engine sees it.
     fn supports(&self, _feature: Feature) -> bool {
         true
     }
 
-    /// Compiles a module, which [`ModuleSource::validate`] gives as the engine is to have it, to be linked with `imports`: one host function for each function that it imports, without
-    /// duplicates. An engine whose functions belong to a store keeps them for [`instantiate`](Backend::instantiate).
+    /// Compiles a module, which [`ModuleSource::validate`] gives as the engine is to have it, to be linked with
+    /// `imports`: one host function for each function that it imports, without duplicates. An engine whose functions
+    /// belong to a store keeps them for [`instantiate`](Backend::instantiate).
     ///
     /// # Errors
     ///
@@ -124,9 +126,9 @@ pub trait Backend: Clone + Send + Sync + 'static {
 /// Takes the bytes of a compiled module, or the reason why there are none: see [`Backend::serialize_later`].
 pub type Keep = Box<dyn FnOnce(Result<Vec<u8>>) + Send>;
 
-/// Compiled code that a backend whose [`compatibility_key`](Backend::compatibility_key) are the same has [serialized](Backend::serialize), byte for
-/// byte: only the cache (feature `cache`) makes one, having compared its digest. That is what a backend's call of an
-/// engine's `unsafe` function stands on.
+/// Compiled code that a backend with the same [`compatibility_key`](Backend::compatibility_key) has
+/// [serialized](Backend::serialize), byte for byte: only the cache (feature `cache`) makes one, having compared its
+/// digest. That is what a backend's call of an engine's `unsafe` function stands on.
 #[derive(Debug)]
 pub struct Artifact(File);
 

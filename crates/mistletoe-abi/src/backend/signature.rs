@@ -1,9 +1,9 @@
 //! From a signature that is known at run time to one that is known to the compiler.
 
-/// For backends whose engine has to know a host function's type at compile time to call it without asking the allocator:
-/// expands `typed!([a: u32, b: u64,] u32)` for the signature at hand, with a name and a type for each parameter and the
-/// type of the result, `()` for none. Signatures of up to four `i32` and `i64` and no more than one such result are
-/// known; for others it is the expression `$other`.
+/// For backends whose engine has to know a host function's type at compile time to call it without asking the
+/// allocator: expands `typed!([a: u32, b: u64,] u32)` for the signature at hand, with a name and a type for each
+/// parameter and the type of the result, `()` for none. Signatures of up to four `i32` and `i64` and no more than one
+/// such result are known; for others it is the expression `$other`.
 ///
 /// Both have to be of one type, since this is a `match` over some ninety signatures.
 #[macro_export]

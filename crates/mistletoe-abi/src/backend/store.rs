@@ -14,6 +14,8 @@ use crate::module::Interface;
 pub struct StoreData {
     /// Tells instances apart, so that no function of one is called on another.
     pub(crate) id: u64,
+    /// The backend's name.
+    pub(crate) engine: &'static str,
     pub(crate) interface: Arc<Interface>,
     /// The host program's, of the type that its [`Imports`](crate::Imports) were made for.
     pub(crate) state: Box<dyn Any + Send>,
@@ -28,6 +30,7 @@ pub struct StoreData {
 
 impl StoreData {
     pub(crate) fn new(
+        engine: &'static str,
         interface: Arc<Interface>,
         state: Box<dyn Any + Send>,
         protocol: Box<dyn Any + Send>,
@@ -35,7 +38,7 @@ impl StoreData {
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { id, interface, state, protocol, depth: 0, budget, panicked: None }
+        Self { id, engine, interface, state, protocol, depth: 0, budget, panicked: None }
     }
 
     pub(crate) fn state<T: 'static>(&self) -> &T {

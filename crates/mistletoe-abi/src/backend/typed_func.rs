@@ -1,7 +1,7 @@
 //! Functions whose type the engine knows when the backend is compiled.
 
-/// For backends whose engine calls a function more quickly when it is told its type at compile time. It defines an enum with
-/// an arm for each signature that protocols call most, and one for any other; and makes and calls values of it.
+/// For backends whose engine calls a function more quickly when it is told its type at compile time. It defines an enum
+/// with an arm for each signature that protocols call most, and one for any other; and makes and calls values of it.
 ///
 /// ```ignore
 /// typed_func!(enum Func, my_engine::TypedFunc, (my_engine::Func, FuncType));

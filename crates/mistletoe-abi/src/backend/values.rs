@@ -65,8 +65,9 @@ pub trait Values {
     }
 }
 
-/// Implements [`Values`](crate::backend::Values) for a backend whose engine has an enum for values with the variants `I32`,
-/// `I64`, `F32` and `F64`, and one for their types with the same and one variant of references, which no host function has.
+/// Implements [`Values`](crate::backend::Values) for a backend whose engine has an enum for values with the variants
+/// `I32`, `I64`, `F32` and `F64`, and one for their types with the same and one variant of references, which no host
+/// function has.
 ///
 /// The last two are the types of the payloads of `F32` and `F64`, which have `from_bits` and `to_bits`.
 ///

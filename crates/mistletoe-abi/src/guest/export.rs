@@ -9,7 +9,8 @@ use crate::types::{ExternType, FuncType};
 /// Called once before anything else, where it is exported: what compilers for WASI reactors add.
 pub(crate) const INITIALIZE: ExportedFunc<(), ()> = ExportedFunc::new("_initialize");
 
-/// Runs a command: it returns, or ends through `proc_exit`. Other guests it initialises, where they export no `_initialize`.
+/// Runs a command: it returns, or ends through `proc_exit`. Other guests it initialises, where they export no
+/// `_initialize`.
 pub(crate) const START: ExportedFunc<(), ()> = ExportedFunc::new("_start");
 
 /// A function that a protocol has guests export: it takes `P` and answers with `R`.

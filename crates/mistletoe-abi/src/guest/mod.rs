@@ -26,8 +26,6 @@ pub use span::Span;
 /// After the first failure of a call nothing of the guest's is called any more.
 pub struct Guest<I: Instance> {
     instance: I,
-    /// The backend's name.
-    engine: &'static str,
     limits: Limits,
     fault: Option<Error>,
     /// Answers with the fuel at hand, where fuel is counted.
@@ -53,10 +51,10 @@ const SLOTS: usize = 4;
 
 impl<I: Instance> Guest<I> {
     /// `fuel` is the export that answers with the fuel at hand, where fuel is counted.
-    pub(crate) fn new(mut instance: I, engine: &'static str, limits: Limits, fuel: Option<&str>) -> Result<Self> {
+    pub(crate) fn new(mut instance: I, limits: Limits, fuel: Option<&str>) -> Result<Self> {
         let fuel = fuel.map(|name| instance.get_func(name, &FuncType::new(&[], &[ValType::I64]))).transpose()?;
         let limited = fuel.is_some() || instance.data().budget.is_limited();
-        Ok(Self { instance, engine, limits, fault: None, fuel, limited })
+        Ok(Self { instance, limits, fault: None, fuel, limited })
     }
 
     /// What follows is one call, as limits see it.
@@ -115,14 +113,15 @@ impl<I: Instance> Guest<I> {
         Ok(Func { func, name: export.name, ty: PhantomData })
     }
 
-    /// Calls a function that is no export of the guest's own, such as the module's start function: a trap in it names none.
+    /// Calls a function that is no export of the guest's own, such as the module's start function: a trap in it names
+    /// none.
     pub(crate) fn start(&mut self, name: &str) -> Result<()> {
         let func = self.instance.get_func(name, &FuncType::new(&[], &[]))?;
         self.steps(|steps| Instance::call(&mut steps.0.instance, &func, &mut []))
     }
 
-    /// Has `_start` initialise the guest. If it exits with 0, that ends the initialisation alone; `unwind` is then called,
-    /// since the functions that were left never gave their part of the stack back.
+    /// Has `_start` initialise the guest. If it exits with 0, that ends the initialisation alone; `unwind` is then
+    /// called, since the functions that were left never gave their part of the stack back.
     pub(crate) fn start_up(&mut self, unwind: Option<&str>) -> Result<()> {
         let start = self.resolve(&START)?;
         match self.call(&start, ()) {
@@ -132,10 +131,6 @@ impl<I: Instance> Guest<I> {
             }
             result => result.map(drop),
         }
-    }
-
-    pub(crate) fn engine(&self) -> &'static str {
-        self.engine
     }
 
     /// What poisoned the instance, if anything did.
@@ -207,12 +202,12 @@ impl<I: Instance> Guest<I> {
         Span { address, length }.of_mut(self.instance.memory_mut(), region)
     }
 
-    /// Takes steps that call into the guest. The panic of a host function that the guest calls is an error of theirs; an
-    /// engine's own panic is for who called the layer. Either poisons the instance.
+    /// Takes steps that call into the guest. The panic of a host function that the guest calls is an error of theirs;
+    /// an engine's own panic is for who called the layer. Either poisons the instance.
     #[inline(always)]
     pub fn steps<R>(&mut self, steps: impl FnOnce(&mut Steps<'_, I>) -> Result<R>) -> Result<R> {
-        // What a panic leaves half done is the guest's, which is poisoned, and the session's state, which is its owner's.
-        // One landing place for several calls, since each is some 30 instructions in the way of an answer.
+        // What a panic leaves half done is the guest's, which is poisoned, and the session's state, which is its
+        // owner's. One landing place for several calls, since each is some 30 instructions in the way of an answer.
         catch_unwind(AssertUnwindSafe(|| steps(&mut Steps(self)))).unwrap_or_else(|payload| Err(self.panicked(payload)))
     }
 
@@ -244,8 +239,8 @@ impl<I: Instance> Steps<'_, I> {
     ///
     /// # Errors
     ///
-    /// [`Trap`](ErrorKind::Trap), the limits' errors, what a host function gave, and [`Poisoned`](ErrorKind::Poisoned)
-    /// after any of them.
+    /// [`Trap`](ErrorKind::Trap), the limits' errors, [`Cancelled`](ErrorKind::Cancelled), what a host function gave,
+    /// and [`Poisoned`](ErrorKind::Poisoned) after any of them.
     #[inline(always)]
     pub fn call<P: WasmParams, R: WasmResults>(&mut self, func: &Func<I::Func, P, R>, params: P) -> Result<R> {
         let guest = &mut *self.0;
@@ -260,7 +255,7 @@ impl<I: Instance> Steps<'_, I> {
         let mut slots = [0; SLOTS];
         let slots = &mut slots[..count];
         params.into_slots(slots);
-        let scope = trace::export(guest.engine, func.name);
+        let scope = trace::export(guest.instance.data().engine, func.name);
         scope.ended(match guest.instance.call(&func.func, slots) {
             Ok(()) => Ok(R::from_slots(slots)),
             Err(error) => Err(guest.poisoned(error.in_export(func.name))),
@@ -271,8 +266,8 @@ impl<I: Instance> Steps<'_, I> {
     ///
     /// # Errors
     ///
-    /// As [`Steps::call`], [`Allocation`](ErrorKind::Allocation) where `alloc` answers null for bytes that are not empty, and
-    /// [`OutOfBounds`](ErrorKind::OutOfBounds) where it names no memory of the guest's.
+    /// As [`Steps::call`], [`Allocation`](ErrorKind::Allocation) where `alloc` answers null for bytes that are not
+    /// empty, and [`OutOfBounds`](ErrorKind::OutOfBounds) where it names no memory of the guest's.
     #[inline(always)]
     pub fn hand_over(&mut self, alloc: &Func<I::Func, (u32,), u32>, input: &[u8]) -> Result<Span> {
         // No limit is higher.

@@ -52,8 +52,8 @@ impl Span {
         memory.get_mut(range)
     }
 
-    /// Where it lies in a memory of so many bytes. Both ends are computed in 64 bits, where their sum cannot wrap; a range
-    /// that lies in the host's memory is one of the host's numbers, however many bits these have.
+    /// Where it lies in a memory of so many bytes. Both ends are computed in 64 bits, where their sum cannot wrap; a
+    /// range that lies in the host's memory is one of the host's numbers, however many bits these have.
     #[inline]
     fn range(self, memory: u64) -> Option<Range<usize>> {
         let start = u64::from(self.address);

@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Operation, Region, Result, Trap};
 use crate::guest::span::Span;
 use crate::host::name::Name;
 use crate::host::numbers::{SLOTS, WasmParams, WasmResults};
+use crate::trace;
 use crate::types::{ExternType, FuncType, Problem};
 
 /// How many calls from host functions into the guest may be under way at once in one instance. Each of them takes room
@@ -29,8 +30,8 @@ pub struct Caller<'a, T> {
     state: PhantomData<&'a mut T>,
 }
 
-/// A function that a guest exports, resolved by [`Caller::get_func`]. It can be kept, in the session's state for instance,
-/// and cloned. It is of use to the instance that resolved it alone.
+/// A function that a guest exports, resolved by [`Caller::get_func`]. It can be kept, in the session's state for
+/// instance, and cloned. It is of use to the instance that resolved it alone.
 pub struct GuestFunc<P, R> {
     func: Arc<dyn Any + Send + Sync>,
     name: Arc<str>,
@@ -89,8 +90,8 @@ impl<'a, T: 'static> Caller<'a, T> {
         self.instance.data_mut().protocol_mut()
     }
 
-    /// When the call that the guest is in has to end, if there is a [limit](crate::Limits::timeout). A function that waits
-    /// should wait no longer.
+    /// When the call that the guest is in has to end, if there is a [limit](crate::Limits::timeout). A function that
+    /// waits should wait no longer.
     pub fn deadline(&self) -> Option<Instant> {
         self.instance.data().budget.deadline()
     }
@@ -109,7 +110,8 @@ impl<'a, T: 'static> Caller<'a, T> {
         self.instance.data().budget.wait(time)
     }
 
-    /// Whether the call may go on: there is time left before the [deadline](Caller::deadline), and it was not cancelled.
+    /// Whether the call may go on: there is time left before the [deadline](Caller::deadline), and it was not
+    /// cancelled.
     ///
     /// # Errors
     ///
@@ -165,13 +167,14 @@ impl<'a, T: 'static> Caller<'a, T> {
             let mut slots = [0; SLOTS];
             let count = P::TYPES.len().max(R::TYPES.len());
             params.into_slots(&mut slots);
+            let scope = trace::export(data.engine, &func.name);
             let called = catch_unwind(AssertUnwindSafe(|| self.instance.call(&*func.func, &mut slots[..count])));
             let result = called.unwrap_or_else(|payload| match host_panic(self.instance, payload) {
                 Ok(error) => Err(error),
                 Err(payload) => resume_unwind(payload),
             });
             self.instance.data_mut().depth -= 1;
-            result.map(|()| R::from_slots(&slots))
+            scope.ended(result).map(|()| R::from_slots(&slots))
         };
         result.map_err(|error| {
             let error = error.in_export(&func.name);

@@ -50,8 +50,8 @@ impl HostFunc {
         &self.ty
     }
 
-    /// For backends that stand in front of another: the same function with `around` it, which is given the slots and the
-    /// call itself.
+    /// For backends that stand in front of another: the same function with `around` it, which is given the slots and
+    /// the call itself.
     pub fn wrap(
         &self,
         around: impl Fn(&mut [u64], &mut dyn FnMut(&mut [u64]) -> Result<()>) -> Result<()> + Send + Sync + 'static,
@@ -71,8 +71,8 @@ impl HostFunc {
     ///
     /// # Errors
     ///
-    /// What the function answered with, and [`ErrorKind::HostPanic`](crate::ErrorKind::HostPanic) where it panicked. The
-    /// engine unwinds the guest and gives this very error to whoever called it.
+    /// What the function answered with, and [`ErrorKind::HostPanic`](crate::ErrorKind::HostPanic) where it panicked.
+    /// The engine unwinds the guest and gives this very error to whoever called it.
     #[inline]
     pub fn call(&self, instance: &mut impl Instance, slots: &mut [u64]) -> Result<()> {
         self.caught(instance, |instance| self.code.call(instance, slots))
@@ -108,7 +108,8 @@ impl HostFunc {
 
     #[inline(always)]
     fn caught<I: Instance, R>(&self, instance: &mut I, call: impl FnOnce(&mut I) -> Result<R>) -> Result<R> {
-        // A panic leaves nothing half done but the guest, which is poisoned, and the session's state, which is its owner's.
+        // A panic leaves nothing half done but the guest, which is poisoned, and the session's state, which is its
+        // owner's.
         catch_unwind(AssertUnwindSafe(|| call(instance))).unwrap_or_else(|payload| {
             instance.data_mut().panicked = None;
             Err(host_panicked(&self.name, &*payload))

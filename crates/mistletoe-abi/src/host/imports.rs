@@ -41,8 +41,8 @@ impl<T: Send + 'static> Imports<T> {
         self
     }
 
-    /// Offers a function as `name` of whatever module a guest imports it from, for toolchains that name the module after
-    /// the program that they compile. One that [`func`](Imports::func) offers comes first.
+    /// Offers a function as `name` of whatever module a guest imports it from, for toolchains that name the module
+    /// after the program that they compile. One that [`func`](Imports::func) offers comes first.
     pub fn func_of_any_module<P: 'static, R: 'static>(
         &mut self,
         name: impl Into<Cow<'static, str>>,

@@ -15,10 +15,12 @@
 //! });
 //! ```
 //!
-//! - [`Imports`]: the functions, each with module, name and a closure. Its parameters and results are Rust's numbers; the
+//! - [`Imports`]: the functions, each with module, name and a closure. Its parameters and results are Rust's numbers;
+//!   the
 //!   closure's type is the function's type.
-//! - [`Caller`]: what a closure sees of the instance that calls it: the session's state, the guest's memory, its exports.
-//! - [`HostFunc`] and [`StoreData`]: the same with all types erased, for backends.
+//! - [`Caller`]: what a closure sees of the instance that calls it: the session's state, the guest's memory, its
+//!   exports.
+//! - [`HostFunc`](crate::backend::HostFunc): the same with all types erased, for backends.
 
 pub(crate) mod caller;
 pub(crate) mod closure;
@@ -29,10 +31,8 @@ pub(crate) mod name;
 pub(crate) mod numbers;
 pub(crate) mod toolchain;
 
-pub use crate::backend::store::StoreData;
 pub use caller::{Caller, GuestFunc};
 pub use closure::HostFn;
-pub use func::HostFunc;
 pub use imports::Imports;
 pub use numbers::{HostResult, WasmParams, WasmResults, WasmTy};
 

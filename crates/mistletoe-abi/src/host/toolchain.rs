@@ -1,5 +1,5 @@
-//! Functions that compilers' runtimes import on their own account, there for every guest. A host program's functions of the
-//! same names take their places.
+//! Functions that compilers' runtimes import on their own account, there for every guest. A host program's functions of
+//! the same names take their places.
 
 use crate::error::{ErrorKind, Result};
 use crate::host::caller::Caller;

@@ -11,18 +11,18 @@
 //! # }
 //! ```
 //!
-//! An entry is two files: compiled code as the engine serialized it, and its digest. It is named by a digest of all that the
-//! code depends on: the module, the limits that are put into it, the layer's own source, and what
-//! [`Backend::compatibility_key`] says of engine, version, settings and target. Both files come to their place complete, and are
-//! never changed there; so any number of processes can use a cache at once.
+//! An entry is two files: compiled code as the engine serialized it, and its digest. It is named by a digest of all
+//! that the code depends on: the module, the limits that are put into it, the layer's own source, and what
+//! [`Backend::compatibility_key`] says of engine, version, settings and target. Both files come to their place
+//! complete, and are never changed there; so any number of processes can use a cache at once.
 //!
 //! # Why it is sound
 //!
 //! Engines run what they load without a look at it. So they are given nothing but what an engine of the same name and
-//! settings has serialized: the folder is this user's, and nobody else can write there; and the digest of every byte, together
-//! with the entry's name, is compared before an engine sees the first one. What is cut off, flipped, renamed or another's
-//! is ignored, reported, and replaced. Left is a program of the same user that changes a file while it is in use: such a
-//! one can change this process as well.
+//! settings has serialized: the folder is this user's, and nobody else can write there; and the digest of every byte,
+//! together with the entry's name, is compared before an engine sees the first one. What is cut off, flipped, renamed
+//! or another's is ignored, reported, and replaced. Left is a program of the same user that changes a file while it is
+//! in use: such a one can change this process as well.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -82,7 +82,8 @@ pub struct CacheError {
 pub struct Entry {
     /// Its name: 64 hexadecimal digits.
     pub name: String,
-    /// What compiled it, as [`Backend::compatibility_key`] says it. Whatever stands in the file: it is not to be trusted.
+    /// What compiled it, as [`Backend::compatibility_key`] says it. Whatever stands in the file: it is not to be
+    /// trusted.
     pub compiler: String,
     /// Length of the compiled code in bytes.
     pub bytes: u64,
@@ -114,8 +115,8 @@ impl Cache {
         }
     }
 
-    /// This cache with another limit on what it holds, in bytes: 1 GiB by default. What was not used for the longest time
-    /// goes first. The limit is looked at when something is added.
+    /// This cache with another limit on what it holds, in bytes: 1 GiB by default. What was not used for the longest
+    /// time goes first. The limit is looked at when something is added.
     pub fn max_bytes(self, bytes: u64) -> Self {
         self.with(|inner| inner.max_bytes = bytes)
     }

@@ -19,9 +19,9 @@ use crate::types::FuncType;
 /// For so long the second engine leaves the processors to the first one's first answer: its compiler takes all of them.
 const GRACE: Duration = Duration::from_millis(2);
 
-/// A backend that answers on one engine while the other still compiles, in a thread of its own. Sessions that are opened
-/// after that are the other's; those that are open stay where they are. Since the same package gives the same answers,
-/// errors and fuel on both, nothing but the time tells.
+/// A backend that answers on one engine while the other still compiles, in a thread of its own. Sessions that are
+/// opened after that are the other's; those that are open stay where they are. Since the same package gives the same
+/// answers, errors and fuel on both, nothing but the time tells.
 ///
 /// ```
 /// use mistletoe_abi::{Backend, Package, Result, Tiered};
@@ -32,10 +32,10 @@ const GRACE: Duration = Duration::from_millis(2);
 /// }
 /// ```
 ///
-/// The second engine compiles one module after the other, and begins 2 ms after it got one at the earliest: so the first
-/// answer has the processors to itself, unless another module is being compiled. What nobody has any more by then it does
-/// not compile; what it has begun, it goes on with until it is done or the process ends. Where it fails to compile a
-/// module, the first engine goes on; where there is no thread for it, [`warning`](Backend::warning) says so.
+/// The second engine compiles one module after the other, and begins 2 ms after it got one at the earliest: so the
+/// first answer has the processors to itself, unless another module is being compiled. What nobody has any more by then
+/// it does not compile; what it has begun, it goes on with until it is done or the process ends. Where it fails to
+/// compile a module, the first engine goes on; where there is no thread for it, [`warning`](Backend::warning) says so.
 #[derive(Clone, Debug)]
 pub struct Tiered<F, P> {
     fast: F,

@@ -8,8 +8,8 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use mistletoe_module::TURNS;
 
-/// How much fuel is handed out at once. On the slowest engine it lasts for some milliseconds: so often a clock is looked at,
-/// and so much is left out of the count at most where a guest traps.
+/// How much fuel is handed out at once. On the slowest engine it lasts for some milliseconds: so often a clock is
+/// looked at, and so much is left out of the count at most where a guest traps.
 const SLICE: u64 = 100_000;
 
 /// How many calls of host functions there are at most between two looks at the clock, since one is dear beside a short
@@ -37,7 +37,8 @@ pub(crate) struct Budget {
     granted: u64,
     /// Fuel that was used before the current call.
     before: u64,
-    /// How many host functions may be called until the clock is looked at, how many could the last time, and when that was.
+    /// How many host functions may be called until the clock is looked at, how many could the last time, and when that
+    /// was.
     calls: u32,
     between: u32,
     looked: Option<Instant>,
@@ -75,12 +76,13 @@ impl Budget {
         self.cancelled()
     }
 
+    #[inline]
     fn cancelled(&self) -> Result<()> {
         self.cancel.as_ref().map_or(Ok(()), CancelHandle::check)
     }
 
-    /// The guest has left its own code. Where it does for the first time in a call, the call's time begins: it has used no
-    /// more than a slice of fuel till then.
+    /// The guest has left its own code. Where it does for the first time in a call, the call's time begins: it has used
+    /// no more than a slice of fuel till then.
     fn leave(&mut self) {
         if matches!(self.clock, Clock::Unread) {
             self.looked = self.timeout.map(|_| Instant::now());
@@ -90,10 +92,12 @@ impl Budget {
         }
     }
 
-    /// The guest calls a host function. How long the last one took is not known: a guest that calls such as take their time
-    /// is not to go on for long when its own is over.
+    /// The guest calls a host function. How long the last one took is not known: a guest that calls such as take their
+    /// time is not to go on for long when its own is over.
     #[inline]
     pub(crate) fn host_call(&mut self) -> Result<()> {
+        // At every call, since it costs no more than a load, and only where there is a handle.
+        self.cancelled()?;
         match self.calls.checked_sub(1) {
             Some(left) => {
                 self.calls = left;
@@ -108,7 +112,7 @@ impl Budget {
         if matches!(self.clock, Clock::Unread) {
             self.leave();
             self.calls = self.between;
-            return self.cancelled();
+            return Ok(());
         }
         let quick = match (self.timeout, self.looked) {
             (Some(_), Some(before)) => {

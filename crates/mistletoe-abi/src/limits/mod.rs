@@ -11,9 +11,9 @@ use crate::module::declared::{MAX_FRAME_HEIGHT, MAX_PAGES, MAX_TABLE_ELEMENTS, P
 /// How high the stack may become by default.
 const STACK: u32 = 1 << 21;
 
-/// Bytes of stack that an engine's compiled code must have, so that a [limit on the stack](Limits::stack) no higher than
-/// the default is reached first: 16 for each unit of the limit and of the highest single function, and 2 MiB for host
-/// functions that call back.
+/// Bytes of stack that an engine's compiled code must have, so that a [limit on the stack](Limits::stack) no higher
+/// than the default is reached first: 16 for each unit of the limit and of the highest single function, and 2 MiB for
+/// host functions that call back.
 pub const ENGINE_STACK: usize = 16 * (STACK as usize + MAX_FRAME_HEIGHT as usize) + (2 << 20);
 
 /// Limits of a guest, the same on every engine; `docs/metering.md` defines the units. [`Limits::default`] lets no guest
@@ -27,8 +27,8 @@ pub const ENGINE_STACK: usize = 16 * (STACK as usize + MAX_FRAME_HEIGHT as usize
 /// let limits = Limits::default().with_timeout(Duration::from_secs(2)).with_fuel(50_000_000);
 /// ```
 ///
-/// Limits on memory, time, fuel and the stack are put into a module's code before an engine gets it. Where there is none
-/// of them ([`Limits::unlimited`]) nothing is put in.
+/// Limits on memory, time, fuel and the stack are put into a module's code before an engine gets it. Where there is
+/// none of them ([`Limits::unlimited`]) nothing is put in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     memory: Option<u64>,
@@ -42,7 +42,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// No limits at all but for those that every module has (rule 13), and what an input or output can be: 4 GiB - 1 byte.
+    /// No limits at all but for those that every module has (rule 13), and what an input or output can be: 4 GiB - 1
+    /// byte.
     pub fn unlimited() -> Self {
         Self {
             memory: None,
@@ -56,9 +57,9 @@ impl Limits {
         }
     }
 
-    /// Bytes that the memory may have, in whole pages of 64 KiB; 256 MiB by default. More than 4 GiB mean 4 GiB. A module
-    /// that starts with more is refused with [`TooMuchMemory`](crate::module::ErrorKind::TooMuchMemory), and `memory.grow` beyond
-    /// answers -1.
+    /// Bytes that the memory may have, in whole pages of 64 KiB; 256 MiB by default. More than 4 GiB mean 4 GiB. A
+    /// module that starts with more is refused with [`TooMuchMemory`](crate::module::ErrorKind::TooMuchMemory), and
+    /// `memory.grow` beyond answers -1.
     #[must_use]
     pub fn with_memory(self, bytes: impl Into<Option<u64>>) -> Self {
         Self { memory: bytes.into(), ..self }
@@ -79,10 +80,10 @@ impl Limits {
         Self { fuel: units.into(), ..self }
     }
 
-    /// How high the stack may become: 2,097,152 by default. A function that has not returned takes 8, 1 for each value that it
-    /// has room for, and more for what it computes (`docs/metering.md`). Beyond, the guest is ended with
-    /// [`TooDeep`](crate::ErrorKind::TooDeep). Where it is not limited, or higher than this, the engine's own stack ends a
-    /// recursion, at a depth of the engine's.
+    /// How high the stack may become: 2,097,152 by default. A function that has not returned takes 8, 1 for each value
+    /// that it has room for, and more for what it computes (`docs/metering.md`). Beyond, the guest is ended with
+    /// [`TooDeep`](crate::ErrorKind::TooDeep). Where it is not limited, or higher than this, the engine's own stack
+    /// ends a recursion, at a depth of the engine's.
     #[must_use]
     pub fn with_stack(self, height: impl Into<Option<u32>>) -> Self {
         Self { stack: height.into(), ..self }

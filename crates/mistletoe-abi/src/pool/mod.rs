@@ -56,8 +56,8 @@ mod semaphore;
 /// ```
 ///
 /// The sessions of a backend whose instances are not `Send` stay on their threads. There a fresh pool is shared, too;
-/// each thread makes a reused one of its own out of it. No more than `limit` sessions are in use in all of them together;
-/// idle ones each keeps for itself.
+/// each thread makes a reused one of its own out of it. No more than `limit` sessions are in use in all of them
+/// together; idle ones each keeps for itself.
 ///
 /// A thread that asks for a session while it holds others may wait for itself.
 pub struct Pool<P: Sessions, M: Mode = Fresh> {
@@ -70,9 +70,9 @@ pub struct Pool<P: Sessions, M: Mode = Fresh> {
 
 /// A session of a [`Pool`]'s, in use until this is dropped. It is `Send` where the backend's instances are.
 ///
-/// A session that has come to its end ([`ProgramSession::fault`]) is not used again, nor is one that a panic drops, which may
-/// have left it half-way; its permit is released all the same. Any other is, in a reused pool, also after an error, unless it
-/// is [discarded](PooledSession::discard).
+/// A session that has come to its end ([`ProgramSession::fault`]) is not used again, nor is one that a panic drops,
+/// which may have left it half-way; its permit is released all the same. Any other is, in a reused pool, also after an
+/// error, unless it is [discarded](PooledSession::discard).
 pub struct PooledSession<P: Sessions, M: Mode = Fresh> {
     /// There until this is dropped.
     session: Option<P::Session>,
@@ -90,40 +90,38 @@ pub struct PoolPermit<P: Sessions, M: Mode = Fresh> {
     permit: Permit,
 }
 
-/// What a [`Pool`] has sessions of: a [`Program`] or an [`AnyProgram`].
+/// What a [`Pool`] has sessions of: a [`Program`] or an [`AnyProgram`]. The trait is sealed.
 pub trait Sessions: Clone {
     /// The state of a session.
     type State: Send + 'static;
     /// A session.
     type Session;
 
-    /// Opens a session, which a handle can cancel.
-    ///
-    /// # Errors
-    ///
-    /// As [`Program::session_with_cancel`].
-    fn open(&self, state: Self::State, cancel: Option<&CancelHandle>) -> Result<Self::Session>;
+    #[doc(hidden)]
+    fn open(&self, state: Self::State, cancel: Option<&CancelHandle>, _: sealed::Pool) -> Result<Self::Session>;
 
     /// Has another handle cancel the session's calls from now on, or none.
-    fn set_cancel_handle(session: &mut Self::Session, handle: Option<CancelHandle>);
+    #[doc(hidden)]
+    fn set_cancel_handle(session: &mut Self::Session, handle: Option<CancelHandle>, _: sealed::Pool);
 
     /// Whether a session can answer another request, as far as can be known before.
-    fn is_usable(session: &Self::Session) -> bool;
+    #[doc(hidden)]
+    fn is_usable(session: &Self::Session, _: sealed::Pool) -> bool;
 }
 
 impl<P: Protocol, B: Backend, T: Send + 'static> Sessions for Program<P, B, T> {
     type State = T;
     type Session = ProgramSession<P, B, T>;
 
-    fn open(&self, state: T, cancel: Option<&CancelHandle>) -> Result<ProgramSession<P, B, T>> {
+    fn open(&self, state: T, cancel: Option<&CancelHandle>, _: sealed::Pool) -> Result<ProgramSession<P, B, T>> {
         self.open(Box::new(state), cancel)
     }
 
-    fn set_cancel_handle(session: &mut ProgramSession<P, B, T>, handle: Option<CancelHandle>) {
+    fn set_cancel_handle(session: &mut ProgramSession<P, B, T>, handle: Option<CancelHandle>, _: sealed::Pool) {
         session.set_cancel_handle(handle);
     }
 
-    fn is_usable(session: &ProgramSession<P, B, T>) -> bool {
+    fn is_usable(session: &ProgramSession<P, B, T>, _: sealed::Pool) -> bool {
         session.is_usable()
     }
 }
@@ -132,15 +130,15 @@ impl<P: Protocol, T: Send + 'static> Sessions for AnyProgram<P, T> {
     type State = T;
     type Session = AnyProgramSession<P, T>;
 
-    fn open(&self, state: T, cancel: Option<&CancelHandle>) -> Result<AnyProgramSession<P, T>> {
+    fn open(&self, state: T, cancel: Option<&CancelHandle>, _: sealed::Pool) -> Result<AnyProgramSession<P, T>> {
         self.open(state, cancel)
     }
 
-    fn set_cancel_handle(session: &mut AnyProgramSession<P, T>, handle: Option<CancelHandle>) {
+    fn set_cancel_handle(session: &mut AnyProgramSession<P, T>, handle: Option<CancelHandle>, _: sealed::Pool) {
         session.set_cancel_handle(handle);
     }
 
-    fn is_usable(session: &AnyProgramSession<P, T>) -> bool {
+    fn is_usable(session: &AnyProgramSession<P, T>, _: sealed::Pool) -> bool {
         session.is_usable()
     }
 }
@@ -160,6 +158,10 @@ impl Mode for Fresh {}
 impl Mode for Reused {}
 
 mod sealed {
+    /// What a pool alone can make.
+    #[derive(Debug)]
+    pub struct Pool;
+
     use std::sync::{Arc, Mutex};
 
     use crate::pool::semaphore::lock;
@@ -253,8 +255,8 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
         self.open(self.wait_for_permit()?, None)
     }
 
-    /// [`Pool::session`], whose opening and whose calls another thread can cancel, as long as it is in use. The wait for
-    /// it is not cancelled.
+    /// [`Pool::session`], whose opening and whose calls another thread can cancel, as long as it is in use. The wait
+    /// for it is not cancelled.
     ///
     /// # Errors
     ///
@@ -265,6 +267,7 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
 
     /// Waits for leave to use a session, for as long as it takes, without blocking the thread. It is woken by whoever
     /// gives a session back, on any runtime; who came first is served first. A future that is dropped leaves the queue.
+    /// One that is neither polled nor dropped keeps what it got.
     ///
     /// Opening a session and calling it block, so that they belong on a thread for such work:
     ///
@@ -309,11 +312,11 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
         let session = match self.idle.take() {
             Some(mut session) => {
                 if let Some(handle) = cancel {
-                    P::set_cancel_handle(&mut session, Some(handle.clone()));
+                    P::set_cancel_handle(&mut session, Some(handle.clone()), sealed::Pool);
                 }
                 session
             }
-            None => self.program.open((self.state)(), cancel)?,
+            None => self.program.open((self.state)(), cancel, sealed::Pool)?,
         };
         Ok(PooledSession { session: Some(session), idle: self.idle.clone(), _permit: permit })
     }
@@ -361,11 +364,11 @@ impl<P: Sessions, M: Mode> PooledSession<P, M> {
 impl<P: Sessions, M: Mode> Drop for PooledSession<P, M> {
     fn drop(&mut self) {
         if let Some(mut session) = self.session.take()
-            && P::is_usable(&session)
+            && P::is_usable(&session, sealed::Pool)
             && !thread::panicking()
         {
             // Who cancels this use of it is too late.
-            P::set_cancel_handle(&mut session, None);
+            P::set_cancel_handle(&mut session, None, sealed::Pool);
             self.idle.keep(session);
         }
     }

@@ -17,16 +17,18 @@ use crate::protocol::command::WasiCommand;
 use crate::protocol::httpwasm::HttpWasm;
 use crate::protocol::package::PackageInterface;
 use crate::protocol::traits::Protocol;
+use crate::trace;
 use crate::types::Problem;
 
-/// A [`Program`] compiled for any backend. For the protocols of this crate it erases the engine's type once per session,
-/// so that a request costs one virtual call more, however many calls it makes into the guest.
+/// A [`Program`] compiled for any backend. For the protocols of this crate it erases the engine's type once per
+/// session, so that a request costs one virtual call more, however many calls it makes into the guest.
 pub struct AnyProgram<P: Protocol, T = ()> {
     program: Arc<dyn DynProgram<P>>,
     state: PhantomData<fn(T) -> T>,
 }
 
-/// A [`ProgramSession`](crate::ProgramSession) on any backend. It is `Send`: threads can share a [`Pool`](crate::Pool) of them.
+/// A [`ProgramSession`](crate::ProgramSession) on any backend. It is `Send`: threads can share a [`Pool`](crate::Pool)
+/// of them.
 pub struct AnyProgramSession<P: Protocol, T = ()> {
     session: Box<dyn DynSession<P>>,
     state: PhantomData<Cell<T>>,
@@ -77,7 +79,9 @@ impl<P: Protocol, T: Send + 'static> AnyProgram<P, T> {
         imports: &Imports<T>,
         limits: Limits,
     ) -> Result<Self> {
-        let program = compile(backend, Checked::new(protocol, wasm, imports, limits)?)?;
+        let scope = trace::compile(backend.name(), wasm.len());
+        let checked = Checked::new(protocol, wasm, imports, limits);
+        let program = scope.ended(checked.and_then(|checked| compile(backend, checked)))?;
         Ok(Self { program, state: PhantomData })
     }
 
@@ -203,8 +207,8 @@ impl<P: Protocol, T: 'static> AnyProgramSession<P, T> {
     }
 }
 
-/// Compiles for an engine whose type is erased: once per session for the protocols that each backend knows, else once per
-/// instance.
+/// Compiles for an engine whose type is erased: once per session for the protocols that each backend knows, else once
+/// per instance.
 fn compile<P: Protocol>(backend: &AnyBackend, checked: Checked<'_, P>) -> Result<Arc<dyn DynProgram<P>>> {
     /// Compiles where `P` is the protocol.
     macro_rules! known {

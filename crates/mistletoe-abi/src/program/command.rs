@@ -20,8 +20,8 @@ pub type AnyCommandSession<T = ()> = AnyProgramSession<WasiCommand, T>;
 macro_rules! session {
     ([$($generics:tt)*] $session:ty) => {
         impl<$($generics)*> $session {
-            /// Runs the program. Gives the code that it exits with, 0 where `_start` simply returns, and the state as the
-            /// program left it.
+            /// Runs the program. Gives the code that it exits with, 0 where `_start` simply returns, and the state as
+            /// the program left it.
             ///
             /// # Errors
             ///

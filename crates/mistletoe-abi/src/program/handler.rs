@@ -59,8 +59,8 @@ macro_rules! session {
             /// # Errors
             ///
             /// As [`ProgramSession::call`]; [`TooLong`](crate::ErrorKind::TooLong) for more output than the limit; and
-            /// [`Allocation`](crate::ErrorKind::Allocation) or [`OutOfBounds`](crate::ErrorKind::OutOfBounds) where the plugin has no
-            /// room for its input.
+            /// [`Allocation`](crate::ErrorKind::Allocation) or [`OutOfBounds`](crate::ErrorKind::OutOfBounds) where the
+            /// plugin has no room for its input.
             pub fn run(&mut self, input: &[u8]) -> Result<Output> {
                 self.call(input)
             }

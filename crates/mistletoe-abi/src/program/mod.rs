@@ -30,7 +30,8 @@ pub(crate) mod erased;
 pub(crate) mod handler;
 pub(crate) mod package;
 
-/// A module that speaks a [protocol](Protocol), compiled for one backend. Threads can share it, and cloning it is cheap.
+/// A module that speaks a [protocol](Protocol), compiled for one backend. Threads can share it, and cloning it is
+/// cheap.
 ///
 /// Its sessions have a state of type `T`, which the host functions that it was linked with work on.
 /// [`Package`](crate::Package), [`Handler`](crate::Handler) and [`Command`](crate::Command) are programs.
@@ -64,8 +65,8 @@ pub(crate) struct Checked<'a, P> {
 }
 
 impl<'a, P: Protocol> Checked<'a, P> {
-    /// Reads a module, and lists every way in which its exports do not fit a protocol or its imports are not offered, by
-    /// the protocol itself or by the host program.
+    /// Reads a module, and lists every way in which its exports do not fit a protocol or its imports are not offered,
+    /// by the protocol itself or by the host program.
     pub(crate) fn new<T: Send + 'static>(
         protocol: P,
         wasm: &'a [u8],
@@ -175,13 +176,14 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
     ///
     /// As [`Program::with_imports`].
     pub fn with_protocol(protocol: P, backend: &B, wasm: &[u8], imports: &Imports<T>, limits: Limits) -> Result<Self> {
-        Self::compile(backend, Checked::new(protocol, wasm, imports, limits)?)
+        let scope = trace::compile(backend.name(), wasm.len());
+        let checked = Checked::new(protocol, wasm, imports, limits);
+        scope.ended(checked.and_then(|checked| Self::compile(backend, checked)))
     }
 
     pub(crate) fn compile(backend: &B, checked: Checked<'_, P>) -> Result<Self> {
         let Checked { protocol, source, imports, limits } = checked;
-        let scope = trace::compile(backend.name(), source.wasm().len());
-        let module = scope.ended(backend.compile(&source, &imports))?;
+        let module = backend.compile(&source, &imports)?;
         let (interface, internal) = source.outline()?;
         let (interface, internal) = (Arc::new(interface.clone()), internal.clone());
         let (backend, state) = (backend.clone(), PhantomData);
@@ -203,8 +205,8 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
     ///
     /// # Errors
     ///
-    /// [`FixedLimit`](crate::ErrorKind::FixedLimit) where another limit differs from what it was compiled with, or where
-    /// time or fuel is to be limited and its code does not count it.
+    /// [`FixedLimit`](crate::ErrorKind::FixedLimit) where another limit differs from what it was compiled with, or
+    /// where time or fuel is to be limited and its code does not count it.
     pub fn with_limits(&self, limits: Limits) -> Result<Self> {
         limits.fit(&self.compiled)?;
         Ok(Self { limits, ..self.clone() })
@@ -231,8 +233,8 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
     ///
     /// # Errors
     ///
-    /// [`Trap`](crate::ErrorKind::Trap) where the start function, an active segment, `_initialize` or `_start` trapped, what
-    /// a host function gave that was called from there, the limits' errors as in [`ProgramSession::call`], and
+    /// [`Trap`](crate::ErrorKind::Trap) where the start function, an active segment, `_initialize` or `_start` trapped,
+    /// what a host function gave that was called from there, the limits' errors as in [`ProgramSession::call`], and
     /// [`Engine`](crate::ErrorKind::Engine).
     pub fn session_with(&self, state: T) -> Result<ProgramSession<P, B, T>> {
         self.open(Box::new(state), None)
@@ -277,9 +279,9 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
         let budget = Budget::new(&self.limits, cancel.cloned());
         // Instantiating copies segments, which takes its time.
         budget.in_time()?;
-        let data = StoreData::new(self.interface.clone(), state, store, budget);
+        let data = StoreData::new(self.backend.name(), self.interface.clone(), state, store, budget);
         let instance = self.backend.instantiate(&self.module, data)?;
-        let mut guest = Guest::new(instance, self.backend.name(), self.limits, self.internal.fuel.as_deref())?;
+        let mut guest = Guest::new(instance, self.limits, self.internal.fuel.as_deref())?;
         guest.begin()?;
         if let Some(start) = &self.internal.start {
             guest.start(start)?;
@@ -306,10 +308,12 @@ impl<P: Protocol, B: Backend, T: 'static> ProgramSession<P, B, T> {
     /// # Errors
     ///
     /// [`Trap`](crate::ErrorKind::Trap); the limits' [`TimedOut`](crate::ErrorKind::TimedOut),
-    /// [`OutOfFuel`](crate::ErrorKind::OutOfFuel) and [`TooDeep`](crate::ErrorKind::TooDeep); what a host function gave
+    /// [`OutOfFuel`](crate::ErrorKind::OutOfFuel) and [`TooDeep`](crate::ErrorKind::TooDeep);
+    /// [`Cancelled`](crate::ErrorKind::Cancelled); what a host function gave
     /// ([`Host`](crate::ErrorKind::Host), [`HostPanic`](crate::ErrorKind::HostPanic), [`Exit`](crate::ErrorKind::Exit)
-    /// and others); [`Poisoned`](crate::ErrorKind::Poisoned) after any of them; and what else the protocol says. After an
-    /// error that did not come from inside a call the session can be used again; [`ProgramSession::fault`] tells.
+    /// and others); [`Poisoned`](crate::ErrorKind::Poisoned) after any of them; and what else the protocol says. After
+    /// an error that did not come from inside a call the session can be used again, unless its handle is cancelled;
+    /// [`ProgramSession::fault`] tells.
     #[inline(always)]
     pub fn call(&mut self, request: P::Request<'_>) -> Result<P::Output> {
         self.call_with(request, |response| P::Output::from(response))
@@ -324,8 +328,8 @@ impl<P: Protocol, B: Backend, T: 'static> ProgramSession<P, B, T> {
     /// As [`ProgramSession::call`].
     #[inline(always)]
     pub fn call_with<R>(&mut self, request: P::Request<'_>, respond: impl FnOnce(P::Response<'_>) -> R) -> Result<R> {
-        self.guest.begin()?;
-        let scope = trace::call(self.guest.engine());
+        let scope = trace::call(self.guest.data().engine);
+        scope.ended(self.guest.begin())?;
         let result = P::call(&self.exports, &mut self.guest, request, respond);
         scope.fuel(|| self.guest.fuel_used());
         scope.ended(result)

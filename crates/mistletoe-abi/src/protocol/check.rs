@@ -7,7 +7,8 @@ use crate::host::numbers::{WasmParams, WasmResults};
 use crate::module::Interface;
 use crate::types::{ExternType, MemoryType, Problem};
 
-/// Looks at a module's exports one by one, and notes what is wrong with them: for [`Protocol::check`](crate::Protocol::check).
+/// Looks at a module's exports one by one, and notes what is wrong with them: for
+/// [`Protocol::check`](crate::Protocol::check).
 #[derive(Debug)]
 pub struct Check<'a> {
     interface: &'a Interface,

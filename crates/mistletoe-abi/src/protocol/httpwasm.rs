@@ -201,7 +201,8 @@ impl Protocol for HttpWasm {
         })
     }
 
-    /// Answers one request (rules 2 to 5). What was written before a failure stays for [`HandlerSession::unfinished`](crate::HandlerSession::unfinished).
+    /// Answers one request (rules 2 to 5). What was written before a failure stays for
+    /// [`HandlerSession::unfinished`](crate::HandlerSession::unfinished).
     fn call<I: Instance, R>(
         exports: &Exports<I::Func>,
         guest: &mut Guest<I>,

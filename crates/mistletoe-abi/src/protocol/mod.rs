@@ -5,8 +5,8 @@
 //! - [`command`]: WASI commands.
 //!
 //! A [`Protocol`] says what a module has to export, which functions it offers itself, and takes its steps on a live
-//! [`Guest`](crate::guest::Guest). Checking, compiling, linking, instantiating, limits, poisoning and every look at an address are the same
-//! for all of them, in `program` and `guest`. A protocol can be a crate of its own.
+//! [`Guest`](crate::guest::Guest). Checking, compiling, linking, instantiating, limits, poisoning and every look at an
+//! address are the same for all of them, in `program` and `guest`. A protocol can be a crate of its own.
 
 pub use mistletoe_module::interface::MEMORY;
 

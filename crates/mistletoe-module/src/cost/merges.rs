@@ -2,8 +2,8 @@
 //! were seen to take time in proportion to the square of that.
 
 /// Counts, while a function is read, what a compiler that turns locals into values would count: where a local is used,
-/// one merge for each structured instruction that it was set in and that has ended since, and one for each loop that has
-/// begun since; and where a loop ends, those of the locals that its next turn begins with.
+/// one merge for each structured instruction that it was set in and that has ended since, and one for each loop that
+/// has begun since; and where a loop ends, those of the locals that its next turn begins with.
 #[derive(Debug, Default)]
 pub(super) struct Merges {
     locals: Vec<Local>,
@@ -96,8 +96,8 @@ impl Merges {
         }
     }
 
-    /// An instruction accesses a table so many times: where elements are made when they are first read, there are two ways
-    /// to each. Two merges are what an access was measured to cost.
+    /// An instruction accesses a table so many times: where elements are made when they are first read, there are two
+    /// ways to each. Two merges are what an access was measured to cost.
     pub(super) fn access_table(&mut self, times: u64) {
         self.used += 2 * times;
     }

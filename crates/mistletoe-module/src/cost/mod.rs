@@ -18,7 +18,8 @@ mod merges;
 
 /// How many values a module may move: so many, and so many more for each byte of its code.
 const MOVED: (u64, u64) = (25_000, 1);
-/// How many values a function counts as, besides its own: engines compile ways in and out of it, and write down what it is.
+/// How many values a function counts as, besides its own: engines compile ways in and out of it, and write down what it
+/// is.
 const FUNCTION: u64 = 24;
 /// How many an element counts as that is an expression: engines compile code that evaluates it.
 const EXPRESSION: u64 = 16;
@@ -182,8 +183,8 @@ impl Budget {
         Ok(())
     }
 
-    /// Reads the type section with the validator's own reader, since a type can be written in several ways. Where it cannot
-    /// be read the validator ends, too.
+    /// Reads the type section with the validator's own reader, since a type can be written in several ways. Where it
+    /// cannot be read the validator ends, too.
     fn types(&mut self, section: &TypeSectionReader<'_>) -> Result<(), ErrorKind> {
         let mut values = 0;
         for ty in section.clone().into_iter().map_while(Result::ok).flat_map(RecGroup::into_types) {

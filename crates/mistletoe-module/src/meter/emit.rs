@@ -16,8 +16,8 @@ pub(super) enum Check {
 /// How many structured instructions are put around a loop.
 pub(super) const AROUND: u64 = 3;
 
-/// How a function counts: in the global, or in a local, which it takes from the global when it begins and after calls, and
-/// brings back there before calls and when it ends. The count is spent when it is below 0.
+/// How a function counts: in the global, or in a local, which it takes from the global when it begins and after calls,
+/// and brings back there before calls and when it ends. The count is spent when it is below 0.
 #[derive(Clone, Copy)]
 pub(super) struct Counter {
     /// Whether the count is kept in the local.
@@ -137,8 +137,8 @@ impl Counter {
         }
     }
 
-    /// Pays for the number in a local: 2 to the power of `shift` for each, or for a negative one a fraction. Whether that was
-    /// too much is left to what is called: many branches in a function are dear to compile.
+    /// Pays for the number in a local: 2 to the power of `shift` for each, or for a negative one a fraction. Whether
+    /// that was too much is left to what is called: many branches in a function are dear to compile.
     pub(super) fn pay(self, out: &mut Vec<u8>, number: u32, shift: i8) {
         self.get(out);
         get(out, op::LOCAL_GET, number);
@@ -215,8 +215,8 @@ fn spent(out: &mut Vec<u8>) {
     out.push(op::I64_LT_S);
 }
 
-/// The body of the function that is called where something is spent, with the height that is left: in one place, so that
-/// all others are short.
+/// The body of the function that is called where something is spent, with the height that is left: in one place, so
+/// that all others are short.
 pub(crate) fn slow(at: Indices) -> Vec<u8> {
     let mut out = vec![0];
     get(&mut out, op::LOCAL_GET, 0);
@@ -235,8 +235,8 @@ pub(crate) fn slow(at: Indices) -> Vec<u8> {
     out
 }
 
-/// The body of a function that calls another, with the same parameters and results: what the host calls in its place. It
-/// leaves the height as it was, whatever the other does, and asks for fuel if more was used than there was.
+/// The body of a function that calls another, with the same parameters and results: what the host calls in its place.
+/// It leaves the height as it was, whatever the other does, and asks for fuel if more was used than there was.
 pub(crate) fn wrapper(metering: Metering, at: Indices, index: u32, params: u32) -> Vec<u8> {
     let mut out = vec![1, 1, op::I64];
     let height = Height { at, local: params, frame: 0 };

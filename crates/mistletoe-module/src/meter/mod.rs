@@ -9,8 +9,8 @@
 //! - a function behind the module's own that is called where something is spent, and calls those imports;
 //! - a wrapper for each function that is exported.
 //!
-//! None of them can be reached by the guest, whose own indices stay what they were: functions behind the imports move up by
-//! two, and every mention of them is rewritten.
+//! None of them can be reached by the guest, whose own indices stay what they were: functions behind the imports move
+//! up by two, and every mention of them is rewritten.
 
 use std::ops::Range;
 
@@ -40,8 +40,8 @@ const TURN: u8 = 7;
 const BULK_TURN: i8 = 3;
 /// How many turns are handed out at once, where only the deadline is looked after: a turn is up to 128 instructions.
 pub const TURNS: u64 = 10_000;
-/// No more instructions than these wait for somebody else's look at the deadline: those of a function that calls none, or
-/// those around the loop that it begins with.
+/// No more instructions than these wait for somebody else's look at the deadline: those of a function that calls none,
+/// or those around the loop that it begins with.
 const SMALL: u64 = 64;
 /// What a call counts as for a deadline alone: less than those, since most calls that a function has are not made each
 /// time, and most functions count themselves.
@@ -50,8 +50,8 @@ const CALL: u64 = 16;
 /// What is put in, or changed, at a place in a function's body.
 #[derive(Clone, Copy, Debug)]
 enum Edit {
-    /// A run of instructions that cost so much begins here. If it is a small loop to be unrolled, this is the edit at its
-    /// end.
+    /// A run of instructions that cost so much begins here. If it is a small loop to be unrolled, this is the edit at
+    /// its end.
     Run { cost: u64, check: Check, end: Option<u32> },
     /// The next instruction is a loop of this type, which gets a place to tick around it.
     Loop { ty: u8 },
@@ -74,8 +74,8 @@ enum Edit {
 }
 
 impl Edit {
-    /// What is charged here, if it is a run that is counted. For the deadline alone those are that look, and they are charged
-    /// a turn, and another one for as many instructions as make up one: most of them are not reached each time.
+    /// What is charged here, if it is a run that is counted. For the deadline alone those are that look, and they are
+    /// charged a turn, and another one for as many instructions as make up one: most of them are not reached each time.
     fn charge(&self, metering: Metering) -> Option<u64> {
         match *self {
             Self::Run { cost, check, .. } if metering.fuel => (cost != 0 || check != Check::None).then_some(cost),
@@ -171,8 +171,8 @@ impl Body {
         }
     }
 
-    /// Reads the instruction at `range` of `bytes`, which is valid. `functions` tells the parameters and results of what it
-    /// calls.
+    /// Reads the instruction at `range` of `bytes`, which is valid. `functions` tells the parameters and results of
+    /// what it calls.
     pub(crate) fn instruction(&mut self, bytes: &[u8], range: Range<usize>, functions: &Listing) {
         let Some((&opcode, operands)) = bytes.get(range.clone()).and_then(<[u8]>::split_first) else { return };
         // Free: they are no instructions to any engine.
@@ -289,10 +289,10 @@ impl Body {
         }
     }
 
-    /// What a compiler may keep of an instruction, in halves of a value, while other functions run: it computes early what
-    /// does not change in a loop, late what is needed late, and once what is computed twice. It was seen to keep 8 bytes of
-    /// an integer, 16 of a float or a vector, as much for where an imported function is, and no more for where something is
-    /// in a table.
+    /// What a compiler may keep of an instruction, in halves of a value, while other functions run: it computes early
+    /// what does not change in a loop, late what is needed late, and once what is computed twice. It was seen to keep 8
+    /// bytes of an integer, 16 of a float or a vector, as much for where an imported function is, and no more for where
+    /// something is in a table.
     fn computes(&self, opcode: u8, operands: &[u8]) -> u32 {
         match opcode {
             op::CALL if number(operands).0 < self.at.imported => 2,
@@ -395,8 +395,8 @@ impl Body {
         }
     }
 
-    /// Marks the loop that ends at `offset` to be unrolled, if it is small and nothing in it is counted but its turns. So
-    /// one look at the deadline is enough for some turns. Fuel is looked at at each.
+    /// Marks the loop that ends at `offset` to be unrolled, if it is small and nothing in it is counted but its turns.
+    /// So one look at the deadline is enough for some turns. Fuel is looked at at each.
     fn unroll(&mut self, offset: usize) {
         let end = self.edits.len();
         let Some(((begin, Edit::Run { end: to, .. }), edits)) =
@@ -410,9 +410,9 @@ impl Body {
         }
     }
 
-    /// Appends the rewritten body, with its length in front of it. `bytes` is the module, `body` the body's range in it; it
-    /// has so many parameters and locals, and so many operands at most. Answers with the length, and with the height of a
-    /// frame, where that is counted.
+    /// Appends the rewritten body, with its length in front of it. `bytes` is the module, `body` the body's range in
+    /// it; it has so many parameters and locals, and so many operands at most. Answers with the length, and with the
+    /// height of a frame, where that is counted.
     pub(crate) fn finish(
         &mut self,
         bytes: &[u8],
@@ -433,8 +433,8 @@ impl Body {
         }
         let bulk = self.bulk && metering.ticks;
         let runs = |edits: &[(u32, Edit)]| edits.iter().any(|(_, edit)| edit.charge(metering).is_some());
-        // What is counted once, at the beginning, needs no local; and for the deadline alone, there is less to count than
-        // there is to bring back before calls.
+        // What is counted once, at the beginning, needs no local; and for the deadline alone, there is less to count
+        // than there is to bring back before calls.
         let kept = (metering.fuel || leaf && !self.dense) && (bulk || runs(self.edits.get(1..).unwrap_or_default()));
         let counts = kept || bulk || runs(&self.edits);
         let frame = frame.saturating_add(FRAME);
@@ -563,8 +563,8 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes the body of the loop that begins here, all but once; what is copied next is the last time. `edits` are those
-    /// from here to the loop's end.
+    /// Writes the body of the loop that begins here, all but once; what is copied next is the last time. `edits` are
+    /// those from here to the loop's end.
     fn unroll(&mut self, edits: &[(u32, Edit)]) {
         let Some((&(end, _), edits)) = edits.split_last() else { return };
         let begin = self.copied;

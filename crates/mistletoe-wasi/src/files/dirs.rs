@@ -62,8 +62,8 @@ impl Dir {
     }
 
     pub(crate) fn open(&self, path: &str, how: How) -> Result<Opened, Errno> {
-        // Only to open a pipe or a device may do something. What it is now says what is asked for, not what is opened: that
-        // is looked at below.
+        // Only to open a pipe or a device may do something. What it is now says what is asked for, not what is opened:
+        // that is looked at below.
         if let Ok(metadata) = self.metadata_at(path, how.follow) {
             match filetype(metadata.file_type()) {
                 FileType::RegularFile | FileType::Directory | FileType::SymbolicLink => {}
@@ -169,8 +169,8 @@ impl Dir {
     }
 
     pub(crate) fn rename(&self, old: &str, new_dir: &Self, new: &str) -> Result<(), Errno> {
-        // A slash at the end asks for a directory; that of the new path is not looked at otherwise. What there is always
-        // (`.`, `..`) is no name to rename to, whatever it asks for.
+        // A slash at the end asks for a directory; that of the new path is not looked at otherwise. What there is
+        // always (`.`, `..`) is no name to rename to, whatever it asks for.
         let named = !matches!(new.trim_end_matches('/').rsplit('/').next(), Some("" | "." | ".."));
         if new.ends_with('/') && named && self.stat_at(old, false)?.filetype != FileType::Directory {
             let outside = new_dir.stat_at(new, false) == Err(Errno::NotCapable);
