@@ -74,6 +74,7 @@ pub struct Header {
 /// A failure that is known, and why.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
+#[non_exhaustive]
 pub struct Known {
     /// The backend's name.
     pub backend: String,
@@ -85,6 +86,11 @@ pub struct Known {
 }
 
 impl Known {
+    /// A backend that fails for this reason.
+    pub fn new(backend: &str, reason: &str) -> Self {
+        Self { backend: backend.to_owned(), reason: reason.to_owned(), lacks: None }
+    }
+
     /// A backend that lacks a feature.
     pub fn lacks(backend: &str, feature: &str) -> Self {
         Self { backend: backend.to_owned(), reason: String::new(), lacks: Some(feature.to_owned()) }

@@ -37,8 +37,11 @@ mod run;
 pub mod setup;
 pub mod trace;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+
+use case::Known;
 
 pub use case::Case;
 pub use report::Report;
@@ -76,6 +79,25 @@ pub fn cases() -> Result<Vec<Case>, BadCase> {
         return Err(BadCase { path: root, problem: "there is no fixture here".to_owned() });
     }
     Ok(cases)
+}
+
+/// Marks the cases that a backend is known to fail: a TOML table whose keys are reasons, each with the names of cases. A
+/// marked case that passes is an error, too.
+///
+/// # Errors
+///
+/// [`BadCase`] for what is no such table, and for a name that no case has.
+pub fn known_failures(cases: &mut [Case], backend: &str, table: &str) -> Result<(), BadCase> {
+    let bad = |problem: String| BadCase { path: "known failures".into(), problem };
+    let known: BTreeMap<String, Vec<String>> = toml::from_str(table).map_err(|error| bad(error.to_string()))?;
+    for (reason, names) in known {
+        for name in names {
+            let case = cases.iter_mut().find(|case| case.to_string() == name);
+            let case = case.ok_or_else(|| bad(format!("there is no case `{name}`")))?;
+            case.header.known.push(Known::new(backend, &reason));
+        }
+    }
+    Ok(())
 }
 
 /// What a folder holds, sorted by name.

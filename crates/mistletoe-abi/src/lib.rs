@@ -35,8 +35,8 @@
 //!
 //! The same package with the same input gives the same answer or the same [`ErrorKind`] on every backend. To that end
 //! an engine is never asked what can be known without it: features, exports, imports, addresses and text are checked
-//! here. What is left to a backend is to compile, instantiate, call, and name its traps; `CONTRIBUTING.md` shows how to
-//! write one.
+//! here. What is left to a backend is to compile, instantiate, call, and name its traps; `docs/write-a-backend.md`
+//! shows how to write one.
 //!
 //! A guest is hostile. No address, length, text or trap of a guest's makes this crate panic or read outside the
 //! guest's memory.

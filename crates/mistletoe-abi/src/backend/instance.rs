@@ -42,7 +42,7 @@ pub trait Instance {
     ///
     /// What [`HostFunc::call`](crate::backend::HostFunc::call) gave, where a host function failed, as it is;
     /// [`Error::trap`](crate::Error::trap) for a trap in the guest; else [`Error::engine`](crate::Error::engine) with
-    /// [`Operation::Call`](crate::Operation::Call). After any of them the layer poisons the instance.
+    /// [`Operation::Call`](crate::Operation::Call). After any of them but a host function's the layer poisons the instance.
     fn call(&mut self, func: &Self::Func, slots: &mut [u64]) -> Result<()>;
 
     /// Runs `call`, which makes several calls of functions, on a stack with room for them: so that an engine which
