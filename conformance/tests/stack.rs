@@ -156,7 +156,7 @@ fn height(backend: &str, wasm: &[u8]) -> Result<u32, Error> {
         let package = AnyPackage::with_imports(&backend, wasm, &imports, limits)?;
         let error = package.session()?.generate("").expect_err("it has no end");
         match *error.kind() {
-            ErrorKind::TooDeep { height, .. } => Ok(height),
+            ErrorKind::TooDeep { depth, .. } => Ok(depth),
             _ => Err(error),
         }
     };

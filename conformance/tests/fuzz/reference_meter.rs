@@ -102,7 +102,7 @@ fn translate(error: &mut Value, bounds: Bounds) -> Option<u64> {
     let (used, translated) = match i32::try_from(what) {
         Ok(FUEL) => (value, json!({ "kind": "out-of-fuel", "limit": bounds.fuel, "used": value })),
         Ok(HEIGHT) => {
-            (value >> 32, json!({ "kind": "too-deep", "limit": bounds.stack, "height": value & u64::from(u32::MAX) }))
+            (value >> 32, json!({ "kind": "too-deep", "limit": bounds.stack, "depth": value & u64::from(u32::MAX) }))
         }
         _ => return None,
     };

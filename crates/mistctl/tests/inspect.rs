@@ -79,7 +79,7 @@ fn problems_are_those_of_the_interface_that_a_module_is_nearest_to() {
     // An import that nothing offers keeps a module from each.
     let module = format!(r#"(module (import "env" "f" (func)) {memory} (func (export "_start")))"#);
     let (listing, status) = inspected(&scratch.file("p.wat", &module));
-    assert_eq!(problems(&listing), ["nothing offers the import `env` `f`, a func [] -> []"]);
+    assert_eq!(problems(&listing), ["unknown import `env` `f`, a func [] -> []"]);
     assert_eq!((&listing["interfaces"], status), (&json!([]), Some(3)));
 }
 
@@ -153,7 +153,7 @@ exports:
   globals:
     g: F32 (mutable)
 problems:
-- nothing offers the import `env` `f`, a func [I32, F64] -> [I64]
+- unknown import `env` `f`, a func [I32, F64] -> [I64]
 ";
     let size = listing["size"].to_string();
     assert_eq!(text(&mistctl(&["inspect", &module]).stdout), expected.replace("SIZE", &size));
@@ -168,7 +168,7 @@ fn a_description_without_an_end_is_ended_by_inspects_own_limits() {
         for (limit, problem) in [
             (
                 ["--fuel", "1k"],
-                "out of fuel in `__mistletoe_info`: 1001 units were used, 1000 are allowed (raise it with --fuel)",
+                "out of fuel in `__mistletoe_info`: 1,001 units exceed the limit of 1,000 (raise it with --fuel)",
             ),
             (["--timeout", "700ms"], "timed out after 700 ms in `__mistletoe_info` (raise it with --timeout)"),
         ] {

@@ -24,7 +24,7 @@ fn a_limit_that_is_reached_says_where_how_much_is_allowed_and_which_flag_raises_
             (
                 &ever,
                 ["--fuel", "1k"],
-                "out of fuel in `__mistletoe_generate`: 1001 units were used, 1000 are allowed (raise it with --fuel)",
+                "out of fuel in `__mistletoe_generate`: 1,001 units exceed the limit of 1,000 (raise it with --fuel)",
             ),
             (
                 &ever,
@@ -63,9 +63,11 @@ fn a_stack_that_becomes_too_high_says_so_likewise() {
         let output = command(&arguments).args(["--error-format", "json"]).output().expect("it starts");
         let error: Value = serde_json::from_slice(&output.stderr).expect("an object");
         assert_eq!((&error["export"], &error["limit"]), (&json!("__mistletoe_generate"), &json!(1_000)), "{backend}");
-        let height = error["height"].as_u64().filter(|height| (1_001..1_100).contains(height)).expect("a height");
+        let depth = error["depth"].as_u64().filter(|depth| (1_001..1_100).contains(depth)).expect("a depth");
         let message = format!(
-            "the stack became too high in `__mistletoe_generate`: {height} units, 1000 are allowed (raise it with --max-stack)"
+            "call stack exhausted in `__mistletoe_generate`: depth 1,{:03} exceeds the limit of 1,000 units \
+             (raise it with --max-stack)",
+            depth - 1_000
         );
         assert_eq!(error["message"], message, "{backend}");
         let output = mistctl(&arguments);

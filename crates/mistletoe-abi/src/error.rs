@@ -1,4 +1,4 @@
-//! The one error type, its kinds, and traps in the WebAssembly specification's terms.
+//! The error type, its kinds, and the traps of the WebAssembly specification.
 
 use std::borrow::Cow;
 use std::error::Error as StdError;
@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mistletoe_module::display::Shown;
+use mistletoe_module::display::{Count, Shown};
 use mistletoe_module::interface::{Problem, Problems};
 
 /// `Result` with this crate's [`Error`].
@@ -25,7 +25,7 @@ struct Inner {
     source: Option<Box<dyn StdError + Send + Sync>>,
 }
 
-/// The kinds of errors. No engine's wording takes part in choosing one.
+/// The kinds of errors. The kind never depends on an engine's message.
 ///
 /// With the feature `serde` a kind serialises to a map: `kind`, its name in kebab case, and its fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ struct Inner {
 #[cfg_attr(feature = "serde", serde(tag = "kind", rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The module uses a part of [the feature set](crate::FEATURES) which the backend lacks: see
+    /// The backend lacks a [feature](crate::FEATURES) that the module uses. See
     /// [`Backend::supports`](crate::Backend::supports).
     UnsupportedFeature {
         /// The feature's name.
@@ -43,7 +43,7 @@ pub enum ErrorKind {
         /// The backend.
         backend: &'static str,
     },
-    /// The module is valid, but does not offer or asks for more than the interface says. All problems are listed.
+    /// The module is valid, but its exports or imports do not match the interface. The error lists all problems.
     Interface {
         /// At least one problem.
         #[cfg_attr(
@@ -52,73 +52,73 @@ pub enum ErrorKind {
         )]
         problems: Vec<Problem>,
     },
-    /// The engine failed where neither the guest's code nor the interface is to blame; the source says how.
+    /// The engine failed for a reason of its own. The source is the engine's error.
     Engine {
-        /// What it was asked for.
+        /// The operation that failed.
         operation: Operation,
     },
-    /// The guest trapped. Its instance is poisoned from now on.
+    /// The guest trapped. The instance is poisoned.
     Trap {
         /// The kind of trap.
         trap: Trap,
         /// The export that was called; `None` while instantiating (a start function or an active segment).
         export: Option<Cow<'static, str>>,
     },
-    /// A host function answered with an error, which is the source; [`Error::downcast_ref`] finds it. The instance is
-    /// poisoned from now on, since the guest was left in the middle of a call.
+    /// A host function returned an error, which is the source; [`Error::downcast_ref`] finds it. The instance is
+    /// poisoned, since the guest stopped in the middle of a call.
     Host {
         /// Module that the function was imported from.
         module: Cow<'static, str>,
         /// Its name in that module.
         name: Cow<'static, str>,
     },
-    /// A host function panicked; the source is the panic's message. The instance is poisoned from now on.
+    /// A host function panicked. The source is the panic message. The instance is poisoned.
     HostPanic {
         /// Module that the function was imported from.
         module: Cow<'static, str>,
         /// Its name in that module.
         name: Cow<'static, str>,
     },
-    /// The guest ended itself (WASI's `proc_exit`). Its instance can do no more.
+    /// The guest exited through WASI's `proc_exit`. The instance cannot be called again.
     Exit {
-        /// The code it gave; 0 is success.
+        /// The exit code; 0 is success.
         code: u32,
     },
-    /// The guest aborted through `env.abort`, as AssemblyScript's runtime does. Its instance is poisoned from now on.
+    /// The guest aborted through `env.abort`, as AssemblyScript's runtime does. The instance is poisoned.
     Aborted {
-        /// Why, in the guest's words, 2,048 characters of them at most; empty where it gave none.
+        /// The guest's message, at most 2,048 characters; empty if there is none.
         message: String,
-        /// The source file, as long at most; empty where it gave none.
+        /// The source file, at most 2,048 characters; empty if there is none.
         file: String,
         /// The line in it.
         line: u32,
         /// The column in it.
         column: u32,
     },
-    /// The guest's allocator answered a request with a null pointer.
+    /// The guest's allocator returned null.
     Allocation {
-        /// Bytes that were asked for.
+        /// The requested length in bytes.
         length: u64,
     },
-    /// A range that the guest named lies outside its memory.
+    /// A range that the guest named is outside its memory.
     OutOfBounds {
-        /// What should have been there.
+        /// What the range is for.
         region: Region,
         /// Address of the first byte.
         address: u64,
         /// Length in bytes.
         length: u64,
-        /// Size of the memory in bytes at that moment.
+        /// Size of the memory in bytes at that time.
         memory: u64,
     },
-    /// A string of the guest's is not UTF-8.
+    /// A string in the guest's memory is not UTF-8.
     InvalidUtf8 {
         /// Which string.
         region: Region,
-        /// Offset in bytes of the first bad byte, from the start of the string.
+        /// Offset in bytes of the first invalid byte from the start of the string.
         offset: u64,
     },
-    /// A string is longer than is allowed.
+    /// A string exceeds a limit on its length.
     TooLong {
         /// Which string.
         region: Region,
@@ -127,9 +127,9 @@ pub enum ErrorKind {
         /// The limit in bytes.
         limit: u64,
     },
-    /// A call took longer than the [limit](crate::Limits::timeout). The instance is poisoned from now on.
+    /// A call exceeded the [limit](crate::Limits::with_timeout) on its time. The instance is poisoned.
     TimedOut {
-        /// How long it may take.
+        /// The limit.
         #[cfg_attr(feature = "serde", serde(rename = "limit_ms", serialize_with = "milliseconds"))]
         limit: Duration,
         /// The export that was called; `None` while instantiating.
@@ -141,70 +141,70 @@ pub enum ErrorKind {
         /// The export that was called; `None` while instantiating, and where the handle was cancelled before the call.
         export: Option<Cow<'static, str>>,
     },
-    /// A call used more fuel than the [limit](crate::Limits::fuel). The instance is poisoned from now on.
+    /// A call exceeded the [limit](crate::Limits::with_fuel) on its fuel. The instance is poisoned.
     OutOfFuel {
-        /// How much it may use.
+        /// The limit, in units.
         limit: u64,
-        /// How much it had used when it was ended.
+        /// The fuel used when the guest was terminated, in units.
         used: u64,
         /// The export that was called; `None` while instantiating.
         export: Option<Cow<'static, str>>,
     },
-    /// The guest's stack became higher than the [limit](crate::Limits::stack). The instance is poisoned from now on.
+    /// The stack depth exceeded the [limit](crate::Limits::with_stack). The instance is poisoned.
     TooDeep {
-        /// How high it may be.
+        /// The limit, in units.
         limit: u32,
-        /// How high it became.
-        height: u32,
+        /// The depth, in units.
+        depth: u32,
         /// The export that was called; `None` while instantiating.
         export: Option<Cow<'static, str>>,
     },
-    /// Sessions cannot have another [limit](crate::Limits) of this kind than what their package was compiled with.
+    /// The [limit](crate::Limits) is part of the compiled code, and sessions cannot change it.
     FixedLimit {
-        /// Its name, as a field of [`Limits`](crate::Limits).
+        /// Its name, as in [`Limits`](crate::Limits).
         limit: &'static str,
     },
-    /// All sessions that a [pool](crate::Pool) may have were in use, for as long as the caller was to wait.
+    /// All sessions of a [pool](crate::Pool) stayed in use while the caller waited.
     PoolExhausted {
-        /// How many may be in use.
+        /// The pool's limit on concurrent sessions.
         limit: u64,
-        /// How long the caller has waited.
+        /// How long the caller waited.
         #[cfg_attr(feature = "serde", serde(rename = "waited_ms", serialize_with = "milliseconds"))]
         waited: Duration,
     },
-    /// An earlier failure inside a call poisoned the session; the source is that first error. Open a new session.
+    /// An earlier failure inside a call poisoned the session. The source is that error. Open a new session.
     Poisoned,
-    /// A folder for compiled code cannot be used; the source says why.
+    /// A cache directory cannot be used. The source says why.
     Cache {
-        /// The folder.
+        /// The directory.
         path: PathBuf,
     },
     /// No engine configuration has this name.
     UnknownBackend {
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
-        /// The names there are.
+        /// The known names.
         known: Vec<&'static str>,
     },
-    /// The engine configuration exists but was not compiled in.
+    /// The engine configuration exists, but is not compiled in.
     BackendNotEnabled {
-        /// The name that was asked for.
+        /// The requested name.
         name: &'static str,
         /// The cargo feature that adds it.
         feature: &'static str,
     },
-    /// A document is not what its schema says.
+    /// A document does not match its schema.
     Document {
-        /// The kind of document that was expected.
+        /// The expected kind of document.
         document: &'static str,
-        /// The place in it: a path such as `data.files["a.yaml"]`; empty for the whole.
+        /// The path of the problem, such as `data.files["a.yaml"]`; empty for the whole document.
         path: String,
-        /// Line, counted from 1, where it is known.
+        /// The line, counted from 1, if known.
         line: Option<u64>,
-        /// What is wrong there.
+        /// The problem.
         problem: String,
     },
-    /// The module is refused, whatever the engine.
+    /// The module is refused on every engine.
     #[cfg_attr(feature = "serde", serde(untagged))]
     Module(mistletoe_module::ErrorKind),
 }
@@ -214,21 +214,21 @@ fn milliseconds<S: serde::Serializer>(time: &Duration, serializer: S) -> Result<
     serializer.serialize_u64(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
 
-/// What an engine was asked for when it failed.
+/// The operation that an engine failed to carry out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum Operation {
-    /// Start the engine itself.
+    /// Configure the engine.
     Configure,
     /// Compile a module.
     Compile,
     /// Instantiate a module.
     Instantiate,
-    /// Turn compiled code into bytes.
+    /// Serialise compiled code.
     Serialize,
-    /// Turn such bytes into compiled code.
+    /// Deserialise compiled code.
     Deserialize,
     /// Resolve an export.
     Resolve,
@@ -236,7 +236,7 @@ pub enum Operation {
     Call,
 }
 
-/// The kinds of traps of the WebAssembly specification (core 2.0, section 4.4), and stack exhaustion.
+/// The traps of the WebAssembly specification (core 2.0, section 4.4), and stack exhaustion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
@@ -262,21 +262,21 @@ pub enum Trap {
     StackOverflow,
 }
 
-/// What a range in the guest's memory is for.
+/// The purpose of a range in the guest's memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum Region {
-    /// The 8 bytes of address and length that an answer is found by.
+    /// The fat pointer to an output: 8 bytes of address and length.
     FatPointer,
-    /// The package's description.
+    /// The package's info string.
     Info,
-    /// The input that a guest is handed.
+    /// The input.
     Input,
-    /// What a guest answers with.
+    /// The output.
     Output,
-    /// What a guest named when it called a host function, or `result`: where the answer to that call should have gone.
+    /// An argument of a host function. `result` is the destination of the function's result.
     Argument {
         /// The host function, as `module.name`.
         function: Cow<'static, str>,
@@ -286,36 +286,36 @@ pub enum Region {
 }
 
 impl Error {
-    /// An error of this kind, without a source.
+    /// Creates an error without a source.
     #[cold]
     pub fn new(kind: ErrorKind) -> Self {
         Self(Arc::new(Inner { kind, source: None }))
     }
 
-    /// An error of this kind that came from `source`.
+    /// Creates an error with a source.
     #[cold]
     pub fn with_source(kind: ErrorKind, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self(Arc::new(Inner { kind, source: Some(source.into()) }))
     }
 
-    /// For backends: a trap, with the engine's own error. The layer adds the export that was called.
+    /// For backends: creates a trap from the engine's error. The layer adds the export.
     #[cold]
     pub fn trap(trap: Trap, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::with_source(ErrorKind::Trap { trap, export: None }, source)
     }
 
-    /// For backends: the engine failed at `operation` for a reason of its own.
+    /// For backends: creates an error for an engine that failed at `operation`.
     #[cold]
     pub fn engine(operation: Operation, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         Self::with_source(ErrorKind::Engine { operation }, source)
     }
 
-    /// What went wrong.
+    /// Returns the kind.
     pub fn kind(&self) -> &ErrorKind {
         &self.0.kind
     }
 
-    /// The kind of trap, if this is one.
+    /// Returns the trap, if this is one.
     pub fn as_trap(&self) -> Option<Trap> {
         match self.0.kind {
             ErrorKind::Trap { trap, .. } => Some(trap),
@@ -323,7 +323,7 @@ impl Error {
         }
     }
 
-    /// The code that the guest ended itself with, if it did.
+    /// Returns the guest's exit code, if it exited.
     pub fn exit_code(&self) -> Option<u32> {
         match self.0.kind {
             ErrorKind::Exit { code } => Some(code),
@@ -331,18 +331,18 @@ impl Error {
         }
     }
 
-    /// The error of a host's own that this came from, if it is an `E`.
+    /// Returns the source as an `E`, if it is one. This finds the error that a host function returned.
     pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
         self.0.source.as_ref()?.downcast_ref()
     }
 
-    /// Every later call on a session answers with this once `cause` has poisoned it.
+    /// The error of later calls on a session that `cause` poisoned.
     #[cold]
     pub(crate) fn poisoned(cause: &Self) -> Self {
         Self::with_source(ErrorKind::Poisoned, cause.clone())
     }
 
-    /// Says in which export a trap happened, or a limit was reached.
+    /// Adds the export to a trap or a limit's error.
     #[cold]
     pub(crate) fn in_export(mut self, name: &str) -> Self {
         if let Some(Inner { kind, .. }) = Arc::get_mut(&mut self.0)
@@ -400,12 +400,12 @@ impl fmt::Display for ErrorKind {
         match self {
             Self::UnsupportedFeature { feature, offset, backend } => write!(
                 f,
-                "the module uses the WebAssembly feature `{feature}` at offset {offset:#x}, which `{backend}` lacks; \
-                 use another backend"
+                "`{backend}` does not support the WebAssembly feature `{feature}`, which the module uses at offset \
+                 {offset:#x}; use another backend"
             ),
             Self::Module(kind) => kind.fmt(f),
             Self::Interface { problems } => {
-                write!(f, "the module does not fit the interface: {}", Problems(problems))
+                write!(f, "the module does not match the interface: {}", Problems(problems))
             }
             Self::Engine { operation } => write!(f, "the engine failed to {operation}"),
             Self::Trap { trap, export } => write!(f, "trap {}: {trap}", During(export.as_deref())),
@@ -421,19 +421,20 @@ impl fmt::Display for ErrorKind {
             Self::Cancelled { export: None } => f.write_str("cancelled"),
             Self::Cancelled { export } => write!(f, "cancelled {}", During(export.as_deref())),
             Self::OutOfFuel { limit, used, export } => {
-                write!(f, "out of fuel {}: {used} units were used, {limit} are allowed", During(export.as_deref()))
+                let (during, used, limit) = (During(export.as_deref()), Count(*used), Count(*limit));
+                write!(f, "out of fuel {during}: {used} units exceed the limit of {limit}")
             }
-            Self::TooDeep { limit, height, export } => {
-                let during = During(export.as_deref());
-                write!(f, "the stack became too high {during}: {height} units, {limit} are allowed")
+            Self::TooDeep { limit, depth, export } => {
+                let (during, depth, limit) = (During(export.as_deref()), Count(*depth), Count(*limit));
+                write!(f, "call stack exhausted {during}: depth {depth} exceeds the limit of {limit} units")
             }
             Self::FixedLimit { limit } => {
-                write!(f, "the limit `{limit}` is in the compiled code: compile the package with another one")
+                write!(f, "the limit `{limit}` is compiled into the module: compile it again to change the limit")
             }
             Self::PoolExhausted { limit, waited } => {
-                write!(f, "all of the pool's sessions stayed in use for {}: {limit}", Time(*waited))
+                write!(f, "pool exhausted: all {} sessions stayed in use for {}", Count(*limit), Time(*waited))
             }
-            Self::Exit { code } => write!(f, "the guest ended itself with exit code {code}"),
+            Self::Exit { code } => write!(f, "the guest exited with code {code}"),
             Self::Aborted { message, file, line, column } => {
                 f.write_str("the guest aborted")?;
                 if !file.is_empty() {
@@ -442,23 +443,25 @@ impl fmt::Display for ErrorKind {
                 if message.is_empty() { Ok(()) } else { write!(f, ": {}", message.escape_debug()) }
             }
             Self::Allocation { length } => {
-                write!(f, "the guest could not allocate {length} bytes (its allocator answered null)")
+                write!(f, "the guest failed to allocate {} bytes: its allocator returned null", Count(*length))
             }
             Self::OutOfBounds { region, address, length, memory } => write!(
                 f,
-                "{region} lies outside the memory: address {address:#x}, {length} bytes, memory of {memory} bytes"
+                "{region} is out of bounds: {} bytes at address {address:#x} in a memory of {} bytes",
+                Count(*length),
+                Count(*memory)
             ),
-            Self::InvalidUtf8 { region, offset } => write!(f, "{region} is not UTF-8 from its byte {offset} on"),
+            Self::InvalidUtf8 { region, offset } => write!(f, "{region} is not valid UTF-8: invalid byte at {offset}"),
             Self::TooLong { region, length, limit } => {
-                write!(f, "{region} is too long: {length} bytes, {limit} are allowed")
+                write!(f, "{region} is too long: {} bytes exceed the limit of {}", Count(*length), Count(*limit))
             }
-            Self::Poisoned => f.write_str("an earlier failure poisoned this session; open a new one"),
-            Self::Cache { path } => write!(f, "{} cannot hold compiled code", path.display()),
+            Self::Poisoned => f.write_str("an earlier failure poisoned the session; open a new one"),
+            Self::Cache { path } => write!(f, "{} cannot be used as a cache directory", path.display()),
             Self::UnknownBackend { name, known } => {
-                write!(f, "no backend is called `{}`; there are {}", Shown(name), known.join(", "))
+                write!(f, "unknown backend `{}`; the backends are {}", Shown(name), known.join(", "))
             }
             Self::BackendNotEnabled { name, feature } => {
-                write!(f, "the backend `{name}` was not compiled in; build with `--features {feature}`")
+                write!(f, "the backend `{name}` is not compiled in; build with `--features {feature}`")
             }
             Self::Document { document, path, line, problem } => {
                 f.write_str(document)?;
@@ -474,7 +477,7 @@ impl fmt::Display for ErrorKind {
     }
 }
 
-/// Where a guest was ended.
+/// Where a guest was terminated.
 struct During<'a>(Option<&'a str>);
 
 impl fmt::Display for During<'_> {
@@ -516,14 +519,14 @@ impl fmt::Display for Operation {
 impl fmt::Display for Trap {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Unreachable => "unreachable code was reached",
-            Self::MemoryOutOfBounds => "memory access out of bounds",
-            Self::TableOutOfBounds => "table access out of bounds",
+            Self::Unreachable => "unreachable executed",
+            Self::MemoryOutOfBounds => "out of bounds memory access",
+            Self::TableOutOfBounds => "out of bounds table access",
             Self::IndirectCallToNull => "indirect call to null",
-            Self::BadSignature => "indirect call to a function of another type",
+            Self::BadSignature => "indirect call type mismatch",
             Self::IntegerOverflow => "integer overflow",
-            Self::IntegerDivisionByZero => "integer division by zero",
-            Self::BadConversionToInteger => "NaN converted to an integer",
+            Self::IntegerDivisionByZero => "integer divide by zero",
+            Self::BadConversionToInteger => "invalid conversion to integer",
             Self::StackOverflow => "call stack exhausted",
         })
     }
@@ -535,9 +538,9 @@ impl fmt::Display for Region {
             Self::FatPointer => "the fat pointer",
             Self::Info => "the package's info",
             Self::Input => "the input",
-            Self::Output => "the package's output",
+            Self::Output => "the output",
             Self::Argument { function, argument } => {
-                return write!(f, "`{argument}` of the host function `{}`", Shown(function));
+                return write!(f, "the argument `{argument}` of the host function `{}`", Shown(function));
             }
         })
     }

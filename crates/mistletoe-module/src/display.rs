@@ -1,4 +1,4 @@
-//! How names and lists of a module's are shown: on one line, and to an end.
+//! How errors show names, lists and numbers: on one line, with bounded length.
 
 use std::fmt;
 
@@ -8,13 +8,30 @@ use serde::Serializer;
 /// How many characters of a name are shown.
 const SHOWN_CHARS: usize = 100;
 
-/// A name that a module or a guest chose, as an error shows it: on one line, and no more than its beginning.
+/// A name that a module or a guest chose, as an error shows it: escaped, and cut after 100 characters.
 pub struct Shown<'a>(pub &'a str);
 
 impl fmt::Display for Shown<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let beginning = cut(self.0);
         write!(f, "{}{}", beginning.escape_debug(), if beginning.len() < self.0.len() { "…" } else { "" })
+    }
+}
+
+/// A number with a comma after each three digits.
+pub struct Count<N>(pub N);
+
+impl<N: Into<u64> + Copy> fmt::Display for Count<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(number) = self;
+        let digits = Into::<u64>::into(*number).to_string();
+        for (i, digit) in digits.chars().enumerate() {
+            if i > 0 && (digits.len() - i).is_multiple_of(3) {
+                f.write_str(",")?;
+            }
+            write!(f, "{digit}")?;
+        }
+        Ok(())
     }
 }
 

@@ -1,19 +1,21 @@
-//! Why a module is refused.
+//! Errors: why a module is refused.
 
 use std::fmt;
 use std::sync::Arc;
 
+use crate::display::Count;
+
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a module is refused: an [`ErrorKind`], and the validator's own error as its source, where there is one.
+/// Why a module is refused: an [`ErrorKind`], and the validator's error as its source, if there is one.
 #[derive(Clone, Debug)]
 pub struct Error {
     kind: ErrorKind,
     source: Option<Arc<wasmparser::Error>>,
 }
 
-/// The kinds of reasons to refuse a module.
+/// The reasons to refuse a module.
 ///
 /// With the feature `serde` a kind serialises to a map: `kind`, its name in kebab case, and its fields.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,75 +23,75 @@ pub struct Error {
 #[cfg_attr(feature = "serde", serde(tag = "kind", rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The bytes are no core WebAssembly module at all.
+    /// The bytes are not a core WebAssembly module.
     NotAModule {
-        /// What they look like instead.
+        /// What they appear to be.
         found: NotWasm,
     },
     /// The module ends before it is complete.
     Truncated {
-        /// Offset in bytes of the section or function body that is cut off.
+        /// Offset in bytes of the incomplete section or function body.
         offset: u64,
-        /// How many bytes are missing at least.
+        /// The number of missing bytes, at least.
         missing: u64,
     },
-    /// The module is invalid by the WebAssembly specification; the source says why.
+    /// The module is invalid. The source says why.
     Malformed {
         /// Offset in bytes from the start of the module.
         offset: u64,
     },
-    /// The module uses a WebAssembly feature outside [the set that it may use](crate::FEATURES).
+    /// The module uses a WebAssembly feature outside [the supported set](crate::FEATURES).
     UnsupportedFeature {
         /// The proposal's name, as in the WebAssembly proposals' repository.
         feature: &'static str,
         /// Offset in bytes of the first use.
         offset: u64,
     },
-    /// The module declares more of something than a host should have to carry.
+    /// The module declares too much of something.
     TooMany {
-        /// What there is too much of.
+        /// The declared item.
         item: DeclaredItem,
-        /// How many there may be.
+        /// The limit.
         limit: u64,
     },
-    /// The module would be dearer to compile than a module of its length may be.
+    /// The module is too expensive to compile for its length.
     TooCostly {
-        /// What there is too much of.
+        /// The cost that exceeds its limit.
         cost: CompileCost,
-        /// How much there may be in this module.
+        /// The limit for this module.
         limit: u64,
     },
-    /// The module has more bytes than the [limit](crate::Config::max_length) says.
+    /// The module is longer than the [limit](crate::Config::max_length).
     TooLarge {
-        /// How many bytes it may have.
+        /// The limit in bytes.
         limit: u64,
-        /// How many it has.
+        /// The length in bytes.
         length: u64,
     },
-    /// The module imports from [the module](crate::MODULE) that what meters it is imported from.
+    /// The module imports from [the module](crate::MODULE) that is reserved for metering.
     ReservedImport,
     /// The module starts with more memory than the [limit](crate::Config::memory_pages).
     TooMuchMemory {
-        /// How many bytes there may be, in whole pages.
+        /// The limit in bytes, in whole pages.
         limit: u64,
-        /// With how many bytes it starts.
+        /// The initial size in bytes.
         memory: u64,
     },
 }
 
-/// What bytes that are no module look like.
+/// What bytes that are not a module appear to be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum NotWasm {
-    /// Nothing at all.
+    /// Empty.
     Empty,
-    /// Text, perhaps WebAssembly's text format.
+    /// Text, possibly in WebAssembly's text format.
     Text,
     /// A component of the component model.
     Component,
-    /// A module of another version of the binary format.
+    /// A module with another version of the binary format.
     Version,
     /// Anything else.
     Unknown,
@@ -113,25 +115,25 @@ pub enum DeclaredItem {
     Parameters,
     /// Results of a type.
     Results,
-    /// What imports and exports count: 1 each, a function 2 and its parameters and results.
+    /// The count of imports and exports: 1 each; a function 2, plus its parameters and results.
     InterfaceValues,
     /// Bytes in the name of an import, an export or a section.
     NameBytes,
     /// Functions.
     Functions,
-    /// Bytes in the body of a function, with what limits put into it.
+    /// Bytes in the body of an instrumented function.
     FunctionBytes,
-    /// Labels of a `br_table`, the default among them.
+    /// Labels of a `br_table`, including the default.
     BranchTargets,
     /// Branches to the loops of a function.
     LoopBranches,
-    /// Loops in each other.
+    /// Nested loops.
     NestedLoops,
     /// Globals.
     Globals,
     /// Tables.
     Tables,
-    /// Elements that a table holds from the start.
+    /// Initial elements of a table.
     TableElements,
     /// Elements of all element segments.
     Elements,
@@ -141,21 +143,21 @@ pub enum DeclaredItem {
     DataSegments,
     /// Values that a function holds at once.
     FrameValues,
-    /// Units of stack that a function takes, by what `docs/metering.md` counts.
+    /// Stack units of a function's frame, as `docs/metering.md` counts them.
     FrameUnits,
 }
 
-/// What makes a module dear to compile; `docs/compile-cost.md` defines how it is counted.
+/// The costs of compiling a module. `docs/compile-cost.md` defines how they are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[cfg_attr(feature = "serde", serde(rename_all = "kebab-case"))]
 #[non_exhaustive]
 pub enum CompileCost {
-    /// Values that blocks, branches, calls and functions take and give.
+    /// Values that blocks, branches, calls and functions take and return.
     MovedValues,
-    /// Values that a function holds where a block begins, a branch leads, or a call is made.
+    /// Values that a function holds at the start of a block, at a branch or at a call.
     HeldValues,
-    /// Values of a function's locals that are merged where several ways lead to one place.
+    /// Values of locals that merge where control flow joins.
     MergedValues,
 }
 
@@ -164,12 +166,12 @@ impl Error {
         Self { kind, source: Some(Arc::new(source)) }
     }
 
-    /// Why the module is refused.
+    /// Returns the kind.
     pub fn kind(&self) -> &ErrorKind {
         &self.kind
     }
 
-    /// The kind and the source, for an error of another type.
+    /// Splits the error into its kind and its source.
     pub fn into_parts(self) -> (ErrorKind, Option<impl std::error::Error + Send + Sync + 'static>) {
         (self.kind, self.source)
     }
@@ -198,27 +200,26 @@ impl fmt::Display for ErrorKind {
         match self {
             Self::NotAModule { found } => write!(f, "not a WebAssembly module: {found}"),
             Self::Truncated { offset, missing } => {
-                write!(
-                    f,
-                    "the module is cut off: at least {missing} bytes are missing from what starts at offset {offset:#x}"
-                )
+                let missing = Count(*missing);
+                write!(f, "unexpected end of module: the part at offset {offset:#x} lacks at least {missing} bytes")
             }
             Self::Malformed { offset } => write!(f, "the module is invalid at offset {offset:#x}"),
             Self::UnsupportedFeature { feature, offset } => write!(
                 f,
-                "the module uses the WebAssembly feature `{feature}` at offset {offset:#x}; \
-                 supported are WebAssembly 2.0 and extended constant expressions"
+                "unsupported WebAssembly feature `{feature}` at offset {offset:#x}; \
+                 WebAssembly 2.0 and extended constant expressions are supported"
             ),
-            Self::TooMany { item, limit } => write!(f, "the module has too many {item}: {limit} are allowed"),
+            Self::TooMany { item, limit } => write!(f, "too many {item}: the limit is {}", Count(*limit)),
             Self::TooCostly { cost, limit } => {
-                write!(f, "the module would be too dear to compile: {cost}, more than {limit} in all")
+                write!(f, "the module is too expensive to compile: {cost}, the limit is {}", Count(*limit))
             }
             Self::TooLarge { limit, length } => {
-                write!(f, "the module is too long: {length} bytes, {limit} are allowed")
+                write!(f, "the module is too long: {} bytes exceed the limit of {}", Count(*length), Count(*limit))
             }
             Self::ReservedImport => write!(f, "the module imports from `{}`, which is reserved", crate::MODULE),
             Self::TooMuchMemory { limit, memory } => {
-                write!(f, "the module starts with too much memory: {memory} bytes, {limit} are allowed")
+                let (memory, limit) = (Count(*memory), Count(*limit));
+                write!(f, "the initial memory is too large: {memory} bytes exceed the limit of {limit}")
             }
         }
     }
@@ -227,10 +228,10 @@ impl fmt::Display for ErrorKind {
 impl fmt::Display for NotWasm {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Empty => "the file is empty",
-            Self::Text => "it is text; if it is WebAssembly text, assemble it first (wat2wasm)",
-            Self::Component => "it is a component; build a core module instead (without the component step)",
-            Self::Version => "it is of another version of the binary format than 1",
+            Self::Empty => "the input is empty",
+            Self::Text => "it is text; assemble WebAssembly text first (wat2wasm)",
+            Self::Component => "it is a component; build a core module instead",
+            Self::Version => "its binary format has another version than 1",
             Self::Unknown => "it does not start with the bytes `\\0asm`",
         })
     }
@@ -244,14 +245,14 @@ impl fmt::Display for DeclaredItem {
             Self::Types => "types",
             Self::TypeValues => "parameters and results in its types",
             Self::Functions => "functions",
-            Self::FunctionBytes => "bytes in a function, with what limits put into it",
+            Self::FunctionBytes => "bytes in an instrumented function",
             Self::Parameters => "parameters in a type",
             Self::Results => "results in a type",
             Self::InterfaceValues => "imports and exports, with their parameters and results",
             Self::NameBytes => "bytes in a name",
             Self::BranchTargets => "labels in a `br_table`",
             Self::LoopBranches => "branches to a function's loops",
-            Self::NestedLoops => "loops in each other",
+            Self::NestedLoops => "nested loops",
             Self::Globals => "globals",
             Self::Tables => "tables",
             Self::TableElements => "elements in a table",

@@ -101,17 +101,17 @@ impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MissingExport { export, expected } => {
-                write!(f, "the export `{}` is missing, a {expected} is expected", Shown(export))
+                write!(f, "missing export `{}`: expected a {expected}", Shown(export))
             }
             Self::MistypedExport { export, expected, found } => {
-                write!(f, "the export `{}` is a {found}, a {expected} is expected", Shown(export))
+                write!(f, "export `{}`: expected a {expected}, found a {found}", Shown(export))
             }
             Self::UnknownImport { module, name, found } => {
-                write!(f, "nothing offers the import `{}` `{}`, a {found}", Shown(module), Shown(name))
+                write!(f, "unknown import `{}` `{}`, a {found}", Shown(module), Shown(name))
             }
             Self::MistypedImport { module, name, expected, found } => {
                 let (module, name) = (Shown(module), Shown(name));
-                write!(f, "the import `{module}` `{name}` is a {found}, a {expected} is offered")
+                write!(f, "import `{module}` `{name}`: the host provides a {expected}, found a {found}")
             }
         }
     }

@@ -196,7 +196,7 @@ fn memory_and_stack_are_as_large_as_is_said() {
         assert_eq!((&output["kind"], &output["limit"]), (&json!("too-much-memory"), &json!(65_536)), "{backend}");
         // Frames of 8 each.
         let output = report(&run(&[&deep, "--max-stack", "1000"]).expect("it starts"));
-        assert_eq!((&output["kind"], &output["height"]), (&json!("too-deep"), &json!(1_008)), "{backend}");
+        assert_eq!((&output["kind"], &output["depth"]), (&json!("too-deep"), &json!(1_008)), "{backend}");
         let output = report(&run(&[&deep, "--max-stack", "unlimited"]).expect("it starts"));
         assert_eq!((&output["kind"], &output["trap"]), (&json!("trap"), &json!("stack-overflow")), "{backend}");
     }

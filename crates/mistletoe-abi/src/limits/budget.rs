@@ -181,7 +181,7 @@ impl Budget {
 
     pub(crate) fn overflow(&self, left: i64) -> Error {
         let limit = self.height;
-        let height = u64::from(limit).saturating_add_signed(left.saturating_neg());
-        ErrorKind::TooDeep { limit, height: u32::try_from(height).unwrap_or(u32::MAX), export: None }.into()
+        let depth = u64::from(limit).saturating_add_signed(left.saturating_neg());
+        ErrorKind::TooDeep { limit, depth: u32::try_from(depth).unwrap_or(u32::MAX), export: None }.into()
     }
 }
