@@ -71,7 +71,7 @@ pub fn instrument<'a>(bytes: &'a [u8], config: &Config) -> Result<Instrumented<'
 ///
 /// Returns the [interface](Instrumented::interface) and the [internal exports](Instrumented::internal_exports) that
 /// [`instrument`] gave for the same module and the same configuration. Nothing is validated. Returns `None` if the
-/// module is longer than [`Config::max_length`], or if its sections cannot be read or declare too much.
+/// module is longer than the configuration allows, or if its sections cannot be read or declare too much.
 pub fn skim(bytes: &[u8], config: &Config) -> Option<(Interface, InternalExports)> {
     if bytes.len() as u64 > config.max_length {
         return None;
