@@ -16,15 +16,17 @@ use crate::declared::{MAX_PAGES, MAX_TABLE_ELEMENTS};
 pub struct Config {
     /// Whether fuel is counted: each instruction, and what bulk operations move.
     pub fuel: bool,
-    /// Whether the guest regularly calls [`TICK`](crate::TICK), so that the host can terminate it. With `fuel` it
-    /// always does.
+    /// Whether the guest regularly calls [`TICK`](crate::TICK), so that the host can terminate it.
+    ///
+    /// With `fuel` it always does.
     pub deadline: bool,
     /// Maximum stack depth, in units.
     pub stack: Option<u32>,
     /// Maximum size of the memory, in pages of 64 KiB. Values above 65,536 count as 65,536.
     pub memory_pages: Option<u64>,
-    /// Maximum number of elements of a table. [`MAX_TABLE_ELEMENTS`](crate::declared::MAX_TABLE_ELEMENTS) is the
-    /// default and the upper bound.
+    /// Maximum number of elements of a table.
+    ///
+    /// [`MAX_TABLE_ELEMENTS`](crate::declared::MAX_TABLE_ELEMENTS) is the default and the upper bound.
     pub table_elements: u64,
     /// Maximum length of the module, in bytes.
     pub max_length: u64,
@@ -86,8 +88,9 @@ impl Config {
         self
     }
 
-    /// Returns whether functions are instrumented with code that calls [`TICK`](crate::TICK) and
-    /// [`OVERFLOW`](crate::OVERFLOW).
+    /// Returns whether functions are instrumented.
+    ///
+    /// Their code then calls [`TICK`](crate::TICK) and [`OVERFLOW`](crate::OVERFLOW).
     pub fn is_metered(&self) -> bool {
         self.metering().is_anything()
     }

@@ -63,8 +63,9 @@ impl Feature {
     }
 }
 
-/// Features outside [`FEATURES`] that can be told apart, by the names of their proposals. A feature comes after those
-/// that it depends on.
+/// Features outside [`FEATURES`] that can be told apart, by the names of their proposals.
+///
+/// A feature comes after those that it depends on.
 pub(crate) const REFUSED: [(WasmFeatures, &str); 16] = [
     (WasmFeatures::RELAXED_SIMD, "relaxed-simd"),
     (WasmFeatures::THREADS, "threads"),

@@ -275,8 +275,9 @@ fn global_type(ty: &wasmparser::GlobalType) -> GlobalType {
 pub(crate) struct Indices {
     /// Number of functions that the module imports itself. `tick` comes next, then `overflow`.
     pub(crate) imported: u32,
-    /// Number of functions, imported ones included. The function that is called when something is spent comes after
-    /// them.
+    /// Number of functions, imported ones included.
+    ///
+    /// The function that is called when something is spent comes after them.
     pub(crate) functions: u32,
     /// Number of globals, imported ones included. The fuel counter comes next, then the remaining stack depth.
     pub(crate) globals: u32,

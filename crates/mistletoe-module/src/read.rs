@@ -1,5 +1,6 @@
-//! One pass over a module's bytes: it validates and lists them, counts what compiling may cost, and meters functions'
-//! bodies.
+//! Reads a module in one pass.
+//!
+//! The pass validates and lists the module, counts what compiling may cost, and meters functions' bodies.
 
 use wasmparser::{
     Chunk, FuncValidator, FuncValidatorAllocations, FunctionBody, Parser, Payload, ValidPayload, Validator,

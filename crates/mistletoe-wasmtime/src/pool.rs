@@ -1,5 +1,6 @@
-//! Engines and modules in two copies: one with a pool for instances, and one for instances that the pool has no place
-//! for.
+//! Engines and modules in two copies: one with a pool for instances, and one without.
+//!
+//! The copy without is for instances that the pool has no place for.
 //!
 //! An instance from the pool needs no system call if its place was used before. The cost is address space, reserved for
 //! as many instances as the pool has places. Compiled code is the same in both copies.
