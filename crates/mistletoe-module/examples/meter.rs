@@ -1,4 +1,4 @@
-//! Meters a module, and runs it on an engine without its own metering: `cargo run -p mistletoe-module --example meter`.
+//! Meters a module, and runs it on an engine unaware of the metering: `cargo run -p mistletoe-module --example meter`.
 
 use mistletoe_module::{Config, MODULE, OVERFLOW, TICK, instrument};
 use wasmi::{Caller, Engine, Error, Linker, Module, Store};

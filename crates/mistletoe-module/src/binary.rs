@@ -81,7 +81,7 @@ pub(crate) fn body(out: &mut Vec<u8>, content: &[u8]) {
 /// Placeholder for a number below 2^32 that is known only after what follows it.
 pub(crate) const ROOM: [u8; 5] = [0; 5];
 
-/// Fills a [`ROOM`] with a number, padded to its full length.
+/// Fills a [`ROOM`] with a number, padded to the length of the room.
 pub(crate) fn fill(out: &mut [u8], number: usize) {
     for (i, byte) in out.iter_mut().take(ROOM.len()).enumerate() {
         let more = if i + 1 < ROOM.len() { 0x80 } else { 0 };

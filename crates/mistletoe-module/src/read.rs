@@ -36,7 +36,7 @@ pub(crate) struct Reading<'a> {
     pub(crate) invalid: Option<wasmparser::Error>,
     /// What the module may cost to compile.
     pub(crate) budget: Budget,
-    /// Why reading stopped, whether the module is valid or not.
+    /// Why the module is read no further, whether it is valid or not.
     pub(crate) refused: Option<ErrorKind>,
     /// Whether only the sections are read, without the code and without validation.
     pub(crate) skims: bool,
@@ -82,7 +82,7 @@ impl Reading<'_> {
                     }
                     bodies = count;
                     if self.metering.is_anything() {
-                        // Instrumentation mostly takes up a fifth.
+                        // Mostly, instrumentation takes up a fifth of the result.
                         self.code.reserve(rest.len().min(size as usize) / 4 * 5);
                         self.code.extend(ROOM);
                     }
@@ -106,7 +106,7 @@ impl Reading<'_> {
                 });
                 self.invalid = valid.err();
             }
-            // Excess items are not listed, except imports and exports, up to their limits.
+            // After a refusal, only imports and exports are listed, up to their limits.
             let is_interface = matches!(payload, Payload::ImportSection(_) | Payload::ExportSection(_));
             if let Some(listing) = self.listing.as_mut().filter(|_| self.refused.is_none() || is_interface)
                 && let Err(error) = listing.add(&payload, offset as usize..parser.offset() as usize)

@@ -78,7 +78,7 @@ trait Context {
 
     /// Returns the address and the size of the memory, which are valid only at this instant.
     ///
-    /// wasmer tells nothing else of the memory.
+    /// wasmer reports nothing else about the memory.
     #[inline]
     fn extent(&self) -> (*mut u8, usize) {
         let Some(Exports { memory, .. }) = self.exports() else { return (NonNull::dangling().as_ptr(), 0) };

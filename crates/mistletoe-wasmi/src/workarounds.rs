@@ -10,8 +10,8 @@
 //!   inside the block. An empty block in front makes wasmi preserve all of them.
 //! - **`memory.grow` and `table.grow`.** Each takes space on the host's stack that it gives back only when the
 //!   outermost call returns, so that a loop of them ends the process. They are replaced with calls of host functions,
-//!   which do not. The host functions are in a table of their own, since an import would move the indices of all
-//!   functions.
+//!   which take no such space. The host functions are in a table of their own, since an import would shift the indices
+//!   of all functions.
 //! - **`v128.store8_lane` and `v128.store16_lane`** with an offset above 65,535 make wasmi continue at an address that
 //!   the guest chooses. They are replaced with instructions that extract the lane and store it as a number.
 

@@ -18,7 +18,7 @@ use wasmtime::{
 use crate::instance::Host;
 use crate::link::link;
 
-/// Places of the pool: for each processor, at least, and at most.
+/// Places of the pool, for one instance each: for each processor, at least, and at most.
 ///
 /// A place takes 4 GiB of address space, of which x86-64 has 128 TiB.
 const PLACES: [usize; 3] = [32, 64, 1024];

@@ -28,7 +28,7 @@ thread_local! {
 #[inline(always)]
 pub(crate) fn has_room() -> bool {
     let here = 0_u8;
-    // On another stack than the one in use, this is out of the range.
+    // On a stack other than the one in use, this is out of the range.
     let left = (&raw const here).addr().wrapping_sub(LIMIT.get());
     (ENGINE_STACK + HOST..=SIZE).contains(&left)
 }
@@ -42,7 +42,7 @@ pub(crate) fn with_room<R>(call: impl FnOnce() -> R) -> Result<R> {
 /// Runs `call` on the stack that the thread keeps, or on another if that one is in use.
 fn switched<R>(call: impl FnOnce() -> R) -> Result<R> {
     let mut call = Some(call);
-    // The thread keeps no stack any more when it ends.
+    // `KEPT` no longer exists while the thread ends.
     let on_kept = KEPT.try_with(|kept| {
         let mut kept = kept.try_borrow_mut().ok()?;
         let stack = match &mut *kept {

@@ -18,16 +18,16 @@ use merges::Merges;
 
 mod merges;
 
-/// Values that a module may move: in total, and more for each byte of its code.
+/// Values that a module may move: a base, plus an amount for each byte of its code.
 const MOVED: (u64, u64) = (25_000, 1);
 /// Values that a function counts as, besides its own: engines compile its entries and exits, and record metadata.
 const FUNCTION: u64 = 24;
 /// Values that an element counts as if it is an expression: engines compile code that evaluates it.
 const EXPRESSION: u64 = 16;
-/// Values that a module may hold at labels and calls: in total, and more for each byte of its code.
+/// Values that a module may hold at labels and calls: a base, plus an amount for each byte of its code.
 const HELD: (u64, u64) = (100_000, 32);
 
-/// Sum of the squares of the functions' merges: in total, and more for each byte of code.
+/// Maximum sum of the squares of the functions' merges: a base, plus an amount for each byte of code.
 const MERGED: (u64, u64) = (4_000_000, 8_000);
 /// Functions with shorter bodies than this have too few merges to matter.
 const SHORT: usize = 2_048;

@@ -139,7 +139,7 @@ impl Counter {
         }
     }
 
-    /// Charges 2^`shift` for each of the number in a local, a fraction if `shift` is negative.
+    /// Charges the number in a local times 2^`shift`, rounded down.
     ///
     /// The called function checks whether the counter is spent: many branches in a function are expensive to compile.
     pub(super) fn pay(self, out: &mut Vec<u8>, number: u32, shift: i8) {
