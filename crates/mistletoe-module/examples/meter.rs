@@ -1,4 +1,4 @@
-//! Meters a module, and runs it on an engine that knows nothing of it: `cargo run -p mistletoe-module --example meter`.
+//! Meters a module, and runs it on an engine unaware of the metering: `cargo run -p mistletoe-module --example meter`.
 
 use mistletoe_module::{Config, MODULE, OVERFLOW, TICK, instrument};
 use wasmi::{Caller, Engine, Error, Linker, Module, Store};
@@ -11,7 +11,7 @@ const SUM: &str = r#"(module
             (br_if $more (local.tee $n (i32.sub (local.get $n) (i32.const 1)))))
         (local.get $sum)))"#;
 
-/// How much fuel a guest may use, and how much it was given so far.
+/// The fuel limit of a guest, and the fuel granted so far.
 struct Fuel {
     limit: i64,
     granted: i64,
@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let engine = Engine::default();
     let module = Module::new(&engine, metered.bytes())?;
     let mut linker = Linker::<Fuel>::new(&engine);
-    // What is at hand is spent: there is no more than the limit in all.
+    // The counter is spent. This grants the rest of the limit.
     linker.func_wrap(MODULE, TICK, |mut caller: Caller<'_, Fuel>, left: i64| {
         let fuel = caller.data_mut();
         let used = fuel.granted - left;
@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let mut store = Store::new(&engine, Fuel { limit: 100_000, granted: 0 });
         let instance = linker.instantiate_and_start(&mut store, &module)?;
         let sum = instance.get_typed_func::<i32, i32>(&store, "sum")?.call(&mut store, n);
-        // How much is left: a function that was put in tells.
+        // An injected function returns how much fuel is left.
         let left = metered.internal_exports().fuel.as_deref().ok_or("fuel is counted")?;
         let left = instance.get_typed_func::<(), i64>(&store, left)?.call(&mut store, ())?;
         let used = store.data().granted - left;

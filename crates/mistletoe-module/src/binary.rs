@@ -1,6 +1,6 @@
-//! Pieces of the binary format (core 2.0, chapter 5): numbers, lengths and opcodes.
+//! Parts of the binary format (core 2.0, chapter 5): numbers, lengths and opcodes.
 
-/// The opcodes that matter here (core 2.0, section 5.4).
+/// The opcodes used in this crate (core 2.0, section 5.4).
 pub(crate) mod op {
     pub(crate) const UNREACHABLE: u8 = 0x00;
     pub(crate) const NOP: u8 = 0x01;
@@ -47,7 +47,7 @@ pub(crate) mod op {
     pub(crate) const I64: u8 = 0x7e;
 }
 
-/// Appends a number as the binary format writes signed ones (core 2.0, section 5.2.2).
+/// Appends a signed number in the binary format (core 2.0, section 5.2.2).
 pub(crate) fn signed(out: &mut Vec<u8>, mut number: i64) {
     loop {
         let byte = (number & 0x7f) as u8;
@@ -60,7 +60,7 @@ pub(crate) fn signed(out: &mut Vec<u8>, mut number: i64) {
     }
 }
 
-/// An unsigned number of up to 32 bits and how many bytes it takes up. It is valid.
+/// Reads an unsigned number of up to 32 bits, which must be valid. Returns it and its length in bytes.
 pub(crate) fn number(bytes: &[u8]) -> (u32, usize) {
     let mut number = 0_u32;
     for (i, byte) in bytes.iter().take(5).enumerate() {
@@ -72,16 +72,16 @@ pub(crate) fn number(bytes: &[u8]) -> (u32, usize) {
     (number, bytes.len().min(5))
 }
 
-/// Bytes with their length in front of them: a section's content, or a function's body.
+/// Appends bytes prefixed with their length: a section's content, or a function's body.
 pub(crate) fn body(out: &mut Vec<u8>, content: &[u8]) {
     leb128(out, content.len() as u64);
     out.extend_from_slice(content);
 }
 
-/// Room for a number below 2^32 that is not known before what is behind it.
+/// Placeholder for a number below 2^32 that is known only after what follows it.
 pub(crate) const ROOM: [u8; 5] = [0; 5];
 
-/// Writes such a number, with as many zeros in front as there is room for.
+/// Fills a [`ROOM`] with a number, padded to the length of the room.
 pub(crate) fn fill(out: &mut [u8], number: usize) {
     for (i, byte) in out.iter_mut().take(ROOM.len()).enumerate() {
         let more = if i + 1 < ROOM.len() { 0x80 } else { 0 };
@@ -89,7 +89,7 @@ pub(crate) fn fill(out: &mut [u8], number: usize) {
     }
 }
 
-/// Appends a number as the binary format writes unsigned ones (core 2.0, section 5.2.2).
+/// Appends an unsigned number in the binary format (core 2.0, section 5.2.2).
 pub(crate) fn leb128(out: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);

@@ -1,4 +1,4 @@
-//! Whether a module is valid within the feature set, and why it is refused where it is not.
+//! Checks whether a module is valid within the feature set, and finds out why it is refused.
 
 use wasmparser::{Parser, WasmFeatures};
 
@@ -13,23 +13,23 @@ use crate::listing::Listing;
 
 use crate::read::{End, Reading};
 
-/// What can be told of a module, also of a broken one.
+/// The readable parts of a module, which may be broken.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Inspection {
-    /// What was read before the reading had to end.
+    /// What was read before reading stopped.
     pub interface: Interface,
-    /// Why the module cannot run on every engine, if so.
+    /// Why the module cannot run on every engine, if it cannot.
     pub invalid: Option<Error>,
 }
 
-/// Reads as much of a module as can be read, for tools that show broken modules too.
+/// Reads as much of a module as possible, for tools that also show broken modules.
 pub fn inspect(bytes: &[u8]) -> Inspection {
     let (listing, _, invalid) = list(bytes, Metering::default());
     Inspection { interface: listing.interface, invalid }
 }
 
-/// Reads a module as far as it goes, and says why it is refused, if it is.
+/// Reads a module as far as possible, and returns why it is refused, if it is.
 pub(crate) fn list(bytes: &[u8], metering: Metering) -> (Listing, Vec<u8>, Option<Error>) {
     let mut listing = Listing::default();
     if let Some(found) = not_a_module(bytes) {
@@ -39,7 +39,7 @@ pub(crate) fn list(bytes: &[u8], metering: Metering) -> (Listing, Vec<u8>, Optio
     let end = reading.read(bytes, ALLOWED);
     let Reading { code, invalid, refused, frame, body, height, .. } = reading;
     let invalid = match (invalid, refused) {
-        // The validator's word comes first: where it stopped, the rest was only listed.
+        // The validator's error comes first: after it stopped, the rest was only listed.
         (Some(error), _) => Some(explain(bytes, error)),
         (None, Some(refused)) => Some(refused.into()),
         (None, None) => end.err().map(|end| match end {
@@ -68,7 +68,7 @@ pub(crate) fn list(bytes: &[u8], metering: Metering) -> (Listing, Vec<u8>, Optio
     (listing, code, invalid)
 }
 
-/// Tells by the first bytes what is no core module.
+/// Recognises by the first bytes what is not a core module.
 fn not_a_module(bytes: &[u8]) -> Option<NotWasm> {
     const MAGIC: &[u8] = b"\0asm";
     if bytes.is_empty() {
@@ -76,7 +76,7 @@ fn not_a_module(bytes: &[u8]) -> Option<NotWasm> {
     } else if Parser::is_component(bytes) {
         Some(NotWasm::Component)
     } else if bytes.starts_with(MAGIC) {
-        // Fewer than the eight bytes of the header is a truncated module, not another version.
+        // Fewer than the eight bytes of the header are a truncated module, not another version.
         let version = bytes.get(MAGIC.len()..8)?;
         (version != [1, 0, 0, 0]).then_some(NotWasm::Version)
     } else if MAGIC.starts_with(bytes) {
@@ -88,8 +88,10 @@ fn not_a_module(bytes: &[u8]) -> Option<NotWasm> {
     }
 }
 
-/// The first part of [`FEATURES`](crate::FEATURES) that a valid module uses and that is among `features`, and the
-/// offset in bytes of its first use; `None` where the module does without them.
+/// Finds the first use of one of `features` in a valid module.
+///
+/// Returns the part of [`FEATURES`](crate::FEATURES) that is used, and the offset in bytes of its first use. Returns
+/// `None` if the module uses none of `features`.
 pub fn without(bytes: &[u8], features: &[Feature]) -> Option<(Feature, u64)> {
     let mut set = ALLOWED.difference(features.iter().map(|feature| feature.flag()).collect());
     if set == ALLOWED {
@@ -105,11 +107,11 @@ pub fn without(bytes: &[u8], features: &[Feature]) -> Option<(Feature, u64)> {
         set = set.union(feature.flag());
         gets_past(bytes, set, error.offset())
     });
-    // The module is valid with all of them, so one of them it is.
+    // The module is valid with all features, so it must use one of these.
     Some((feature.or(features.first().copied())?, error.offset() as u64))
 }
 
-/// What the validator has limits of its own for, by its words, and what they are. The specification has none.
+/// The validator's own limits, by its messages. The specification has no such limits.
 const OWN_LIMITS: [(&str, DeclaredItem, u64); 4] = [
     ("string size out of bounds", DeclaredItem::NameBytes, 100_000),
     ("function params size is out of bounds", DeclaredItem::Parameters, 1_000),
@@ -117,7 +119,7 @@ const OWN_LIMITS: [(&str, DeclaredItem, u64); 4] = [
     ("effective type size exceeds the limit", DeclaredItem::InterfaceValues, 999_998),
 ];
 
-/// Turns a validation error into a kind: too much of something, a feature outside the set, or simply invalid.
+/// Turns a validation error into a kind: too much of something, a feature outside the set, or invalid.
 #[cold]
 fn explain(bytes: &[u8], error: wasmparser::Error) -> Error {
     let offset = error.offset() as u64;
@@ -132,12 +134,12 @@ fn explain(bytes: &[u8], error: wasmparser::Error) -> Error {
     Error::with_source(kind, error)
 }
 
-/// The name of a feature outside the set.
+/// Returns the name of a feature outside the set.
 fn refused(missing: WasmFeatures) -> Option<&'static str> {
     REFUSED.iter().find(|(flag, _)| flag.intersects(missing)).map(|(_, name)| *name)
 }
 
-/// Whether the validator gets past an offset with these features.
+/// Returns whether the validator gets past an offset with these features.
 fn gets_past(bytes: &[u8], features: WasmFeatures, offset: usize) -> bool {
     let mut reading = Reading::default();
     match reading.read(bytes, features) {
@@ -148,8 +150,10 @@ fn gets_past(bytes: &[u8], features: WasmFeatures, offset: usize) -> bool {
     }
 }
 
-/// The validator does not always know which feature would help. So ask it again with each: the one with which it gets
-/// past the offset, or the shortest list of them, is the one that was used.
+/// Finds the feature that was used by validating again.
+///
+/// The validator does not always know which feature is missing. This validates with ever more of [`REFUSED`], in order.
+/// The feature that first gets the validator past the offset is the one that was used.
 #[cold]
 fn feature_by_trial(bytes: &[u8], offset: usize) -> Option<&'static str> {
     let everything = REFUSED.iter().fold(ALLOWED, |set, (flag, _)| set.union(*flag));

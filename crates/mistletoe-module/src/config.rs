@@ -1,9 +1,10 @@
-//! What is put into a module.
+//! How a module is instrumented.
 
 use crate::declared::{MAX_PAGES, MAX_TABLE_ELEMENTS};
 
-/// What is put into a module: [`instrument`](crate::instrument) says how. By default nothing is but what every module
-/// gets.
+/// What a module is instrumented with: see [`instrument`](crate::instrument).
+///
+/// By default a module gets only the changes that every module gets.
 ///
 /// ```
 /// use mistletoe_module::Config;
@@ -15,17 +16,19 @@ use crate::declared::{MAX_PAGES, MAX_TABLE_ELEMENTS};
 pub struct Config {
     /// Whether fuel is counted: each instruction, and what bulk operations move.
     pub fuel: bool,
-    /// Whether the guest looks up from time to time, so that the host can end it: it calls [`TICK`](crate::TICK). With
-    /// `fuel` it does in any case.
+    /// Whether the guest regularly calls [`TICK`](crate::TICK), so that the host can terminate it.
+    ///
+    /// With `fuel` it always does.
     pub deadline: bool,
-    /// How high the stack may become, in units.
+    /// Maximum stack depth, in units.
     pub stack: Option<u32>,
-    /// How many pages of 64 KiB the memory may have; more than 65,536 mean as many.
+    /// Maximum size of the memory, in pages of 64 KiB. Values above 65,536 count as 65,536.
     pub memory_pages: Option<u64>,
-    /// How many elements a table may have; [`MAX_TABLE_ELEMENTS`](crate::declared::MAX_TABLE_ELEMENTS) by default and
-    /// at most.
+    /// Maximum number of elements of a table.
+    ///
+    /// [`MAX_TABLE_ELEMENTS`](crate::declared::MAX_TABLE_ELEMENTS) is the default and the upper bound.
     pub table_elements: u64,
-    /// How many bytes the module may have.
+    /// Maximum length of the module, in bytes.
     pub max_length: u64,
 }
 
@@ -43,54 +46,56 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Whether fuel is counted.
+    /// Sets whether fuel is counted.
     #[must_use]
     pub fn fuel(mut self, count: bool) -> Self {
         self.fuel = count;
         self
     }
 
-    /// Whether the guest looks up from time to time.
+    /// Sets whether the guest regularly calls [`TICK`](crate::TICK).
     #[must_use]
     pub fn deadline(mut self, look: bool) -> Self {
         self.deadline = look;
         self
     }
 
-    /// How high the stack may become.
+    /// Sets the maximum stack depth, in units.
     #[must_use]
     pub fn stack(mut self, units: impl Into<Option<u32>>) -> Self {
         self.stack = units.into();
         self
     }
 
-    /// How many pages the memory may have.
+    /// Sets the maximum size of the memory, in pages of 64 KiB.
     #[must_use]
     pub fn memory_pages(mut self, pages: impl Into<Option<u64>>) -> Self {
         self.memory_pages = pages.into();
         self
     }
 
-    /// How many elements a table may have.
+    /// Sets the maximum number of elements of a table.
     #[must_use]
     pub fn table_elements(mut self, elements: u64) -> Self {
         self.table_elements = elements.min(MAX_TABLE_ELEMENTS);
         self
     }
 
-    /// How many bytes the module may have.
+    /// Sets the maximum length of the module, in bytes.
     #[must_use]
     pub fn max_length(mut self, bytes: u64) -> Self {
         self.max_length = bytes;
         self
     }
 
-    /// Whether code is put into functions, which calls [`TICK`](crate::TICK) and [`OVERFLOW`](crate::OVERFLOW).
+    /// Returns whether functions are instrumented.
+    ///
+    /// Their code then calls [`TICK`](crate::TICK) and [`OVERFLOW`](crate::OVERFLOW).
     pub fn is_metered(&self) -> bool {
         self.metering().is_anything()
     }
 
-    /// No more than a valid module can have.
+    /// Returns the configuration, reduced to what a valid module can have.
     pub(crate) fn clamped(&self) -> Self {
         Self {
             memory_pages: self.memory_pages.map(|pages| pages.min(MAX_PAGES)),
@@ -103,25 +108,25 @@ impl Config {
         Metering { fuel: self.fuel, ticks: self.fuel || self.deadline, height: self.stack.is_some() }
     }
 
-    /// The height at the beginning.
+    /// Returns the stack depth that is available at the start.
     pub(crate) fn height(&self) -> u32 {
         self.stack.unwrap_or_default()
     }
 }
 
-/// What is to be counted.
+/// What is counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Metering {
-    /// Every instruction. Without it, loops and calls are counted for the deadline alone.
+    /// Every instruction. Without it, loops and calls are counted for the deadline only.
     pub(crate) fuel: bool,
-    /// Something ends a guest that does not end by itself: `fuel`, or a deadline.
+    /// Whether something terminates a guest that does not end by itself: `fuel`, or a deadline.
     pub(crate) ticks: bool,
-    /// The height of the stack.
+    /// The stack depth.
     pub(crate) height: bool,
 }
 
 impl Metering {
-    /// Whether anything is counted.
+    /// Returns whether anything is counted.
     pub(crate) fn is_anything(self) -> bool {
         self.ticks || self.height
     }

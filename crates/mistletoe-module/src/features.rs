@@ -2,9 +2,9 @@
 
 use wasmparser::WasmFeatures;
 
-/// The WebAssembly features that guests may use, by the names of their proposals. All else is refused.
+/// The WebAssembly features that guests may use, by the names of their proposals. All others are refused.
 ///
-/// These are WebAssembly 2.0, whole, and extended constant expressions of 3.0. An engine may lack some of them: see
+/// The set is all of WebAssembly 2.0, and extended constant expressions of 3.0. An engine may lack some of them: see
 /// [`without`](crate::without).
 pub const FEATURES: [&str; 8] = [
     "mutable-global",
@@ -17,7 +17,7 @@ pub const FEATURES: [&str; 8] = [
     "extended-const",
 ];
 
-/// [`FEATURES`] as the validator knows them.
+/// [`FEATURES`] as the validator's flags.
 pub(crate) const ALLOWED: WasmFeatures = WasmFeatures::MVP
     .union(WasmFeatures::MUTABLE_GLOBAL)
     .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
@@ -41,10 +41,10 @@ pub enum Feature {
 }
 
 impl Feature {
-    /// All of them.
+    /// All features of this type.
     pub const ALL: [Self; 3] = [Self::Simd, Self::ReferenceTypes, Self::Externref];
 
-    /// The name that [`UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature) gives it.
+    /// Returns the name that [`UnsupportedFeature`](crate::ErrorKind::UnsupportedFeature) gives the feature.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Simd => "simd",
@@ -63,8 +63,9 @@ impl Feature {
     }
 }
 
-/// Features outside [`FEATURES`] that can be told apart, by the names of their proposals. Where one stands on another,
-/// the other comes first.
+/// Features outside [`FEATURES`] that can be told apart, by the names of their proposals.
+///
+/// A feature comes after those that it depends on.
 pub(crate) const REFUSED: [(WasmFeatures, &str); 16] = [
     (WasmFeatures::RELAXED_SIMD, "relaxed-simd"),
     (WasmFeatures::THREADS, "threads"),

@@ -1,4 +1,4 @@
-//! From a module's bytes to those that an engine gets.
+//! Turns a module's bytes into those that an engine compiles.
 
 use std::borrow::Cow;
 
@@ -12,8 +12,9 @@ use crate::listing::Listing;
 use crate::read::Reading;
 use crate::rewrite::{InternalExports, MODULE, rewrite};
 
-/// A core module that is valid by the WebAssembly specification within [`FEATURES`](crate::FEATURES), with what a
-/// [`Config`] puts into it. Only [`instrument`] makes one.
+/// A valid core module, instrumented as a [`Config`] says. Only [`instrument`] creates one.
+///
+/// The module is valid by the WebAssembly specification within [`FEATURES`](crate::FEATURES).
 #[derive(Clone, Debug)]
 pub struct Instrumented<'a> {
     bytes: Cow<'a, [u8]>,
@@ -21,27 +22,26 @@ pub struct Instrumented<'a> {
     internal: InternalExports,
 }
 
-/// Reads and validates a module, and puts into it what `config` says.
+/// Reads and validates a module, and instruments it as `config` says.
 ///
-/// In any case its tables get maxima, so that `table.grow` answers -1 where a table is full; a start function becomes
-/// an export; and a memory that is imported becomes the module's own. What is metered is counted in globals that the
+/// Every module is changed as follows: its tables get maxima, so that `table.grow` returns -1 when a table is full; a
+/// start function becomes an export; an imported memory becomes the module's own. Counters are in globals that the
 /// guest cannot reach.
 ///
-/// The host instantiates [`bytes`](Instrumented::bytes) with the module's own imports and, where the configuration
+/// The host instantiates [`bytes`](Instrumented::bytes) with the module's own imports and, if the configuration
 /// [meters](Config::is_metered), with two functions of the module [`MODULE`](crate::MODULE):
 ///
-/// - [`TICK`](crate::TICK), `[i64] -> [i64]`: what is at hand (fuel, or turns of code for a deadline) is spent. The
-///   parameter is what is at hand, below 0. The function answers with what there is to use next, or traps. At the
-///   beginning nothing is at hand, so that the first thing a guest does is to ask.
-/// - [`OVERFLOW`](crate::OVERFLOW), `[i64] -> []`: the stack is too high. The parameter is what is left of it, below 0.
-///   The
-///   function traps.
+/// - [`TICK`](crate::TICK), `[i64] -> [i64]`: the fuel counter is spent. It counts fuel, or turns of code for a
+///   deadline. The parameter is the counter, below 0. The function returns the new value of the counter, or traps. The
+///   counter starts at 0, so that the guest ticks at its first check.
+/// - [`OVERFLOW`](crate::OVERFLOW), `[i64] -> []`: the stack is too deep. The parameter is the remaining stack depth,
+///   below 0. The function traps.
 ///
-/// Then it calls [`InternalExports::start`], where there is one.
+/// Then the host calls [`InternalExports::start`], if there is one.
 ///
 /// # Errors
 ///
-/// All kinds of [`ErrorKind`].
+/// Any [`ErrorKind`].
 pub fn instrument<'a>(bytes: &'a [u8], config: &Config) -> Result<Instrumented<'a>> {
     let config = &config.clamped();
     let length = bytes.len() as u64;
@@ -67,10 +67,11 @@ pub fn instrument<'a>(bytes: &'a [u8], config: &Config) -> Result<Instrumented<'
     Ok(Instrumented { bytes, interface: listing.interface, internal })
 }
 
-/// What [`instrument`] would say of a module's [interface](Instrumented::interface) and
-/// [internal exports](Instrumented::internal_exports), without a look at its code and data: for a module that was
-/// instrumented before with the same configuration. Nothing is validated. `None` where the sections cannot be read, or
-/// declare too much.
+/// Lists a module that was instrumented before, without reading its code and data.
+///
+/// Returns the [interface](Instrumented::interface) and the [internal exports](Instrumented::internal_exports) that
+/// [`instrument`] gave for the same module and the same configuration. Nothing is validated. Returns `None` if the
+/// module is longer than the configuration allows, or if its sections cannot be read or declare too much.
 pub fn skim(bytes: &[u8], config: &Config) -> Option<(Interface, InternalExports)> {
     if bytes.len() as u64 > config.max_length {
         return None;
@@ -87,22 +88,22 @@ pub fn skim(bytes: &[u8], config: &Config) -> Option<(Interface, InternalExports
 }
 
 impl Instrumented<'_> {
-    /// The module in the binary format, for an engine to compile.
+    /// Returns the module in the binary format, for an engine to compile.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// What it imports and exports, without what was put in.
+    /// Returns what the module imports and exports, without the injected items.
     pub fn interface(&self) -> &Interface {
         &self.interface
     }
 
-    /// What it exports besides.
+    /// Returns the injected exports.
     pub fn internal_exports(&self) -> &InternalExports {
         &self.internal
     }
 
-    /// The same with bytes of its own.
+    /// Returns the same module with owned bytes.
     pub fn into_owned(self) -> Instrumented<'static> {
         Instrumented { bytes: Cow::Owned(self.bytes.into_owned()), interface: self.interface, internal: self.internal }
     }
@@ -183,7 +184,7 @@ mod tests {
 
     #[test]
     fn more_functions_types_and_globals_than_a_host_carries_are_refused() {
-        // A section with so many of the same.
+        // A section with `count` copies of an item.
         let section = |id: u8, count: usize, item: &[u8]| {
             let mut content = Vec::new();
             leb128(&mut content, count as u64);
@@ -197,7 +198,7 @@ mod tests {
             wasm.extend(section(1, types, &[0x60, 0, 0]));
             wasm.extend(section(3, functions, &[0]));
             wasm.extend(section(6, globals, &[0x7f, 0, 0x41, 0, 0x0b]));
-            // Each has so much code that they are not too dear.
+            // Each function has enough code to stay within the budget for compiling.
             wasm.extend(section(10, functions, &[&[32, 0][..], &[0x01; 30], &[0x0b]].concat()));
             wasm
         };
@@ -217,7 +218,7 @@ mod tests {
 
     #[test]
     fn a_function_that_outgrows_what_engines_take_is_refused() {
-        // Calls of itself, which are the instructions with the most to put around them.
+        // Calls to itself, the instructions that need the most code around them.
         let module = |calls: usize| {
             let mut calling = vec![0];
             (0..calls).for_each(|_| calling.extend([0x10, 0]));
@@ -241,7 +242,7 @@ mod tests {
         let wasm = wat::parse_str(include_str!("../tests/data/everything-wrong.wat"));
         let wasm = wasm.expect("a module");
         for end in 0..wasm.len() {
-            // A module may end between two sections, when those behind are not needed.
+            // A module may end between two sections, if those that follow are not needed.
             if let Err(error) = check(&wasm[..end]) {
                 assert!(!matches!(error.kind(), ErrorKind::UnsupportedFeature { .. }), "{error}");
             }

@@ -1,4 +1,4 @@
-//! What a module imports and exports, and how that can differ from what is expected.
+//! What a module imports and exports, and how it differs from what is expected.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -11,33 +11,36 @@ use crate::display::beginning;
 use crate::display::{Shown, first};
 use crate::types::{Export, ExternType, FuncType, Import};
 
-/// How many problems are shown in one line.
+/// Maximum number of problems shown in one line.
 const SHOWN_PROBLEMS: usize = 20;
-/// How many problems are serialised.
+/// Maximum number of problems serialised.
 #[cfg(feature = "serde")]
 const SERIALIZED_PROBLEMS: usize = 100;
 
-/// The name that guests export their memory under.
+/// The name under which guests export their memory.
 pub const MEMORY: &str = "memory";
 
-/// What a module imports and exports, in its own order. A memory that it imports is listed as if it were its own,
-/// exported as [`MEMORY`]: that is what the layer makes of it.
+/// A module's imports and exports, in the module's order.
+///
+/// An imported memory is listed as the module's own, exported as [`MEMORY`], because the layer rewrites it that way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Interface {
-    /// What it needs.
+    /// What the module needs.
     pub imports: Vec<Import>,
-    /// What it offers.
+    /// What the module provides.
     pub exports: Vec<Export>,
 }
 
 impl Interface {
-    /// The type of the export with this name.
+    /// Returns the type of the export with this name.
     pub fn export(&self, name: &str) -> Option<&ExternType> {
         self.exports.iter().find(|export| export.name == name).map(|export| &export.ty)
     }
 
-    /// Whether `_start` initialises the module where it is no command: what compilers leave that know commands alone.
+    /// Returns whether `_start` initialises the module where it does not run as a command.
+    ///
+    /// Compilers that know only commands produce such modules.
     pub fn is_initialised_by_start(&self) -> bool {
         let takes_and_gives_nothing = |ty: &FuncType| ty.params.is_empty() && ty.results.is_empty();
         self.export("_initialize").is_none()
@@ -45,9 +48,9 @@ impl Interface {
     }
 }
 
-/// One way in which a module does not fit an interface.
+/// A way in which a module does not fit an interface.
 ///
-/// Names and types are a module's, and can be very long. Where a problem is displayed or serialised, they are cut.
+/// Names and types come from the module and can be very long. Displaying or serialising a problem truncates them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(Serialize))]
 #[cfg_attr(feature = "serde", serde(tag = "problem", rename_all = "kebab-case"))]
@@ -61,7 +64,7 @@ pub enum Problem {
         /// The type it should have.
         expected: ExternType,
     },
-    /// An export is there, but has another type or is of another kind.
+    /// An export exists, but has another type or is of another kind.
     MistypedExport {
         /// Its name.
         #[cfg_attr(feature = "serde", serde(serialize_with = "beginning"))]
@@ -71,7 +74,7 @@ pub enum Problem {
         /// The type it has.
         found: ExternType,
     },
-    /// Nothing offers an import.
+    /// Nothing provides an import.
     UnknownImport {
         /// Name of the module it is imported from.
         #[cfg_attr(feature = "serde", serde(serialize_with = "beginning"))]
@@ -82,7 +85,7 @@ pub enum Problem {
         /// The type it is imported with.
         found: ExternType,
     },
-    /// An import is offered, but with another type.
+    /// An import is provided, but with another type.
     MistypedImport {
         /// Name of the module it is imported from.
         #[cfg_attr(feature = "serde", serde(serialize_with = "beginning"))]
@@ -90,7 +93,7 @@ pub enum Problem {
         /// Its name in that module.
         #[cfg_attr(feature = "serde", serde(serialize_with = "beginning"))]
         name: String,
-        /// The type it is offered with.
+        /// The type it is provided with.
         expected: ExternType,
         /// The type it is imported with.
         found: ExternType,
@@ -117,7 +120,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Problems in one line.
+/// Problems, displayed in one line.
 pub struct Problems<'a>(pub &'a [Problem]);
 
 impl fmt::Display for Problems<'_> {
@@ -130,7 +133,7 @@ impl fmt::Display for Problems<'_> {
     }
 }
 
-/// Serialises problems as the field `problems`, and as `more` how many are left out.
+/// Serialises problems as the field `problems`, and the number left out as `more`.
 #[cfg(feature = "serde")]
 pub fn serialize_problems<S: Serializer>(problems: &[Problem], serializer: S) -> Result<S::Ok, S::Error> {
     let (shown, more) = first(problems, SERIALIZED_PROBLEMS);

@@ -1,10 +1,10 @@
 //! Reads, validates and meters WebAssembly modules, for any engine.
 //!
-//! [`instrument`] takes a module's bytes and gives those that an engine compiles: valid within one set of
-//! [features](FEATURES), bounded in what they declare and in what compiling them can cost, and with the limits of a
-//! [`Config`] put into the code: fuel, a look at a deadline, the height of the stack, the size of memory and tables. So
-//! a guest is limited alike on every engine, and uses as much fuel on one as on another. [`inspect`] lists what a
-//! module imports and exports, also of a broken one.
+//! [`instrument`] takes a module's bytes and returns those that an engine compiles. They are valid within one set of
+//! [features](FEATURES), and bounded in what they declare and in what compiling them can cost. The limits of a
+//! [`Config`] are instrumented into the code: fuel, a deadline check, the stack depth, the size of memory and tables.
+//! So every engine limits a guest in the same way, and a guest uses the same amount of fuel on every engine.
+//! [`inspect`] lists what a module imports and exports, even if the module is broken.
 //!
 //! ```text
 //!  bytes ──► read ──────────────────────────────► rewrite ──► bytes for an engine
@@ -15,7 +15,8 @@
 //!
 //! # Example
 //!
-//! A guest that counts, and is ended when it has used too much fuel. `examples/meter.rs` runs it on an engine.
+//! A guest that counts, and that is terminated when it has used too much fuel. `examples/meter.rs` runs it on an
+//! engine.
 //!
 //! ```
 //! use mistletoe_module::{Config, instrument};
@@ -57,6 +58,7 @@ pub use interface::Interface;
 pub use meter::TURNS;
 pub use rewrite::{InternalExports, MODULE, OVERFLOW, TICK};
 
-/// Names this very version of the crate's source. Code that was compiled from an instrumented module is of use only as
-/// long as this is the same.
+/// Identifies the exact version of this crate's source.
+///
+/// Code that was compiled from an instrumented module can be used only while this value is the same.
 pub const SOURCE: &str = env!("MISTLETOE_SOURCE");

@@ -13,45 +13,45 @@ use crate::error::DeclaredItem;
 use crate::interface::{Interface, MEMORY};
 use crate::types::{Export, ExternType, FuncType, GlobalType, Import, MemoryType, TableType, ValType};
 
-/// How many functions are put behind those that a module imports.
+/// How many functions are injected after those that a module imports.
 const INJECTED_IMPORTS: u32 = 2;
 
-/// Gathers the [`Interface`] from the sections as they come by, trusting none of them: an index may point nowhere.
+/// Gathers the [`Interface`] from the sections as they are read. Trusts none of them: an index may point nowhere.
 #[derive(Default)]
 pub(crate) struct Listing {
     pub(crate) interface: Interface,
     pub(crate) types: Vec<Option<Arc<FuncType>>>,
-    /// The functions' types, by their index.
+    /// The type index of each function.
     pub(crate) functions: Vec<u32>,
     pub(crate) tables: Vec<TableType>,
     pub(crate) memories: Vec<MemoryType>,
     pub(crate) globals: Vec<GlobalType>,
     /// Index of the start function.
     pub(crate) start: Option<u32>,
-    /// The sections in their order: what each is, where it begins, and its content.
+    /// The sections in order: the id, where the section begins, and the range of its content.
     pub(crate) sections: Vec<(u8, usize, Range<usize>)>,
-    /// Where element segments and globals mention functions.
+    /// Where element segments and globals refer to functions.
     pub(crate) mentions: Vec<usize>,
-    /// Whether code refers to functions, where it was read for that.
+    /// Whether code refers to functions, if the code was read for that.
     pub(crate) refers: bool,
     /// Where the exports of functions begin.
     pub(crate) exported: Vec<usize>,
-    /// Where the memory is imported, if it is.
+    /// Range of the memory's import, if the memory is imported.
     pub(crate) imported_memory: Option<Range<usize>>,
-    /// Whether such a memory is exported by the layer.
+    /// Whether the layer exports such a memory.
     pub(crate) exports_memory: bool,
     pub(crate) excess: Option<(DeclaredItem, u64)>,
 }
 
 impl Listing {
-    /// Lists a section, which takes up `range` of the module's bytes, header and all.
+    /// Lists a section, which takes up `range` of the module's bytes, header included.
     pub(crate) fn add(&mut self, payload: &Payload<'_>, range: Range<usize>) -> wasmparser::Result<()> {
         if let Some((id, content)) = payload.as_section() {
             self.sections.push((id, range.start, content));
         }
         match payload {
             Payload::TypeSection(section) => {
-                // One of those that are the same is enough: each takes up many times what it does in the module.
+                // Equal types share one allocation: each takes many times its size in the module.
                 let mut known = HashSet::new();
                 for group in section.clone() {
                     for ty in group?.into_types() {
@@ -164,21 +164,22 @@ impl Listing {
         Ok(())
     }
 
-    /// Notes where an expression mentions functions.
+    /// Records where an expression refers to functions.
     fn mentioned(&mut self, expression: &ConstExpr<'_>) -> wasmparser::Result<()> {
         let mut operators = expression.get_operators_reader();
         while !operators.eof() {
             let offset = operators.original_position();
             if let Operator::RefFunc { .. } = operators.read()? {
-                // Behind the opcode.
+                // After the opcode.
                 self.mentions.push(offset + 1);
             }
         }
         Ok(())
     }
 
-    /// Makes an imported memory the module's own, exported as guests export theirs. A valid module has no other one,
-    /// since it has one at most.
+    /// Makes an imported memory the module's own, exported as [`MEMORY`].
+    ///
+    /// A valid module has no other memory, since it has at most one.
     pub(crate) fn own_memory(&mut self) {
         if self.imported_memory.is_none() {
             return;
@@ -192,7 +193,7 @@ impl Listing {
         }
     }
 
-    /// Where what is injected will be in the index spaces.
+    /// Returns where the injected items will be in the index spaces.
     pub(crate) fn indices(&self) -> Indices {
         let (mut imported, mut globals) = (0, 0);
         for import in &self.interface.imports {
@@ -208,19 +209,19 @@ impl Listing {
         }
     }
 
-    /// A name that no export has: longer than all that begin like it.
+    /// Returns a name that no export has: longer than all that begin with `stem`.
     pub(crate) fn unused_export(&self, stem: &str) -> String {
         let taken = self.interface.exports.iter().map(|export| &export.name).filter(|name| name.starts_with(stem));
         let longest = taken.map(String::len).max();
         format!("{stem}{}", "'".repeat(longest.map_or(0, |longest| longest - stem.len() + 1)))
     }
 
-    /// The type of a function, by both their indices.
+    /// Returns the type index of a function.
     pub(crate) fn type_of(&self, function: u32) -> Option<u32> {
         self.functions.get(function as usize).copied()
     }
 
-    /// How many parameters and results a type has.
+    /// Returns how many parameters and results a type has.
     pub(crate) fn passed(&self, ty: u32) -> u32 {
         let ty = self.types.get(ty as usize).and_then(Option::as_ref);
         ty.map_or(0, |ty| ty.params.len().saturating_add(ty.results.len()) as u32)
@@ -272,13 +273,15 @@ fn global_type(ty: &wasmparser::GlobalType) -> GlobalType {
 /// Where the injected items are in the index spaces.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Indices {
-    /// How many functions the module imports itself: `tick` comes next, then `overflow`.
+    /// Number of functions that the module imports itself. `tick` comes next, then `overflow`.
     pub(crate) imported: u32,
-    /// How many it has, imported ones among them: behind them is what is called where something is spent.
+    /// Number of functions, imported ones included.
+    ///
+    /// The function that is called when something is spent comes after them.
     pub(crate) functions: u32,
-    /// How many globals it has, imported ones among them: the fuel at hand comes next, then the height that is left.
+    /// Number of globals, imported ones included. The fuel counter comes next, then the remaining stack depth.
     pub(crate) globals: u32,
-    /// How many of them are its own.
+    /// Number of globals that are not imported.
     pub(crate) own_globals: u32,
 }
 
@@ -303,7 +306,7 @@ impl Indices {
         self.globals + 1
     }
 
-    /// Where a function of the module's own has gone.
+    /// Returns the new index of a function of the module.
     pub(crate) fn func(self, index: u32) -> u32 {
         if index < self.imported { index } else { index.saturating_add(INJECTED_IMPORTS) }
     }

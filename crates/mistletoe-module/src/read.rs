@@ -1,5 +1,6 @@
-//! One walk through a module's bytes: it validates, lists, counts what compiling may cost, and meters functions'
-//! bodies.
+//! Reads a module in one pass.
+//!
+//! The pass validates and lists the module, counts what compiling may cost, and meters functions' bodies.
 
 use wasmparser::{
     Chunk, FuncValidator, FuncValidatorAllocations, FunctionBody, Parser, Payload, ValidPayload, Validator,
@@ -14,42 +15,43 @@ use crate::error::ErrorKind;
 use crate::listing::{Indices, Listing};
 use crate::meter::Body;
 
-/// Why the reading of the sections ended early.
+/// Why reading the sections stopped early.
 pub(crate) enum End {
     Truncated { offset: u64, missing: u64 },
     Malformed(wasmparser::Error),
 }
 
-/// What is made of a module while it is read.
+/// The results of reading a module.
 #[derive(Default)]
 pub(crate) struct Reading<'a> {
-    /// What there is to list, where that is asked for.
+    /// The listing, if one is wanted.
     pub(crate) listing: Option<&'a mut Listing>,
-    /// What is put into functions, where anything is.
+    /// What functions are instrumented with, if anything.
     pub(crate) metering: Metering,
-    /// Where that is in the index spaces.
+    /// Where the injected items are in the index spaces.
     pub(crate) at: Option<Indices>,
-    /// The functions' bodies with it.
+    /// The instrumented bodies of the functions.
     pub(crate) code: Vec<u8>,
     /// Why the module is not valid.
     pub(crate) invalid: Option<wasmparser::Error>,
-    /// What it may cost to compile.
+    /// What the module may cost to compile.
     pub(crate) budget: Budget,
-    /// Why it is not read any further, valid or not.
+    /// Why the module is read no further, whether it is valid or not.
     pub(crate) refused: Option<ErrorKind>,
-    /// Only the sections are read, without the code, and nothing is validated.
+    /// Whether only the sections are read, without the code and without validation.
     pub(crate) skims: bool,
     /// The largest number of values that a function holds at once.
     pub(crate) frame: u32,
-    /// The length of the longest body with what was put in.
+    /// The length of the longest body after instrumentation.
     pub(crate) body: usize,
-    /// The height of the highest function, where that is counted.
+    /// The size of the largest frame in units, if the stack depth is counted.
     pub(crate) height: u32,
 }
 
 impl Reading<'_> {
-    /// Walks through the sections and validates them. After the first invalid one the walk goes on without the
-    /// validator, for what else there is to list.
+    /// Reads the sections and validates them.
+    ///
+    /// After the first invalid section, reading continues without the validator, to list the rest.
     pub(crate) fn read(&mut self, bytes: &[u8], features: WasmFeatures) -> Result<(), End> {
         let mut parser = Parser::new(0);
         parser.set_features(features);
@@ -61,7 +63,7 @@ impl Reading<'_> {
         loop {
             let offset = parser.offset();
             let parsed = match parser.parse(rest, false) {
-                // At the end of the bytes the parser has its say, but for function bodies that are still to come.
+                // At the end of the bytes the parser is told so, unless function bodies are still to come.
                 Ok(Chunk::NeedMoreData(_)) if rest.is_empty() && bodies == 0 => parser.parse(rest, true),
                 other => other,
             };
@@ -80,7 +82,7 @@ impl Reading<'_> {
                     }
                     bodies = count;
                     if self.metering.is_anything() {
-                        // What is put in takes up a fifth, mostly.
+                        // Mostly, instrumentation takes up a fifth of the result.
                         self.code.reserve(rest.len().min(size as usize) / 4 * 5);
                         self.code.extend(ROOM);
                     }
@@ -88,7 +90,7 @@ impl Reading<'_> {
                 Payload::CodeSectionEntry(_) => bodies = bodies.saturating_sub(1),
                 _ => {}
             }
-            // What was not read cannot be said to be too little for what is there.
+            // A skipped code section raises no limits, so the check at the end would be wrong.
             if self.refused.is_none() && !(self.skims && matches!(payload, Payload::End(_))) {
                 self.refused = self.budget.section(&payload).err();
             }
@@ -104,12 +106,12 @@ impl Reading<'_> {
                 });
                 self.invalid = valid.err();
             }
-            // What is too much is not listed, but for imports and exports, as many as there may be.
+            // After a refusal, only imports and exports are listed, up to their limits.
             let is_interface = matches!(payload, Payload::ImportSection(_) | Payload::ExportSection(_));
             if let Some(listing) = self.listing.as_mut().filter(|_| self.refused.is_none() || is_interface)
                 && let Err(error) = listing.add(&payload, offset as usize..parser.offset() as usize)
             {
-                // What a valid section lists can be read, so this one is known to be invalid already.
+                // Everything that a valid section lists can be read, so this section is already known to be invalid.
                 self.invalid.get_or_insert(error);
             }
             if matches!(payload, Payload::End(_)) {
@@ -118,7 +120,7 @@ impl Reading<'_> {
         }
     }
 
-    /// Validates a function's body, notes how many values it holds at once, and puts in what is to be put in.
+    /// Validates a function's body, records how many values it holds at once, and instruments it.
     fn function(
         &mut self,
         function: &mut FuncValidator<ValidatorResources>,
@@ -127,7 +129,7 @@ impl Reading<'_> {
         features: WasmFeatures,
         scratch: &mut Body,
     ) -> wasmparser::Result<()> {
-        // The validator has a limit of its own, beyond ours, and calls what exceeds it invalid, which it is not.
+        // The validator has its own limit, above ours. It calls a function that exceeds it invalid, which it is not.
         let mut declared: u32 = 0;
         for locals in body.get_locals_reader()? {
             declared = declared.saturating_add(locals?.0);
@@ -141,7 +143,7 @@ impl Reading<'_> {
         reader.set_features(features);
         let metered = match &self.listing {
             Some(listing) if self.metering.is_anything() => {
-                // Nothing that it depends on comes behind the first function's body.
+                // Nothing after the first function's body affects this.
                 let at = *self.at.get_or_insert_with(|| listing.indices());
                 scratch.begin(self.metering, at, reader.original_position(), declared);
                 Some(&**listing)

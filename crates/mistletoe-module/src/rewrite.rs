@@ -1,4 +1,4 @@
-//! The module as engines get it: bounded, counted, with its start function as an export and its memory as its own.
+//! Rewrites a module for engines: bounded and metered, its start function exported, its memory its own.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -11,8 +11,7 @@ use crate::listing::{Indices, Listing};
 use crate::meter::emit;
 use crate::types::{ExternType, ValType};
 
-/// Where sections stand, by their numbers (core 2.0, section 5.5.16): the one that counts data segments comes before
-/// the code.
+/// Section ids in their order (core 2.0, section 5.5.16): the data count section comes before the code.
 const ORDER: [u8; 12] = [TYPE, IMPORT, FUNCTION, TABLE, MEMORY, GLOBAL, EXPORT, START, ELEMENT, 12, CODE, 11];
 
 const TYPE: u8 = 1;
@@ -26,12 +25,13 @@ const START: u8 = 8;
 const ELEMENT: u8 = 9;
 const CODE: u8 = 10;
 
-/// The module that the injected functions are imported from. A guest that imports from it is refused, since no host
-/// offers anything there.
+/// The module that the injected functions are imported from.
+///
+/// If the configuration meters, a guest that imports from it is refused: no host provides anything there.
 pub const MODULE: &str = "mistletoe limits";
-/// Called with the fuel at hand when it is below 0; answers with what is at hand now.
+/// Called with the fuel counter when it is below 0; returns its new value.
 pub const TICK: &str = "tick";
-/// Called when the stack is too high.
+/// Called when the stack is too deep.
 pub const OVERFLOW: &str = "overflow";
 
 /// Exports that the layer adds for itself, under names that the module does not use.
@@ -39,10 +39,9 @@ pub const OVERFLOW: &str = "overflow";
 pub struct InternalExports {
     /// The start function.
     pub start: Option<String>,
-    /// Answers with the fuel at hand.
+    /// Returns the fuel counter.
     pub fuel: Option<String>,
-    /// Has all of the stack left again: for a guest whose `_start` exits, which leaves its functions without their
-    /// ends.
+    /// Restores the whole stack depth. For a guest whose `_start` exits, which leaves its functions before their ends.
     pub unwind: Option<String>,
 }
 
@@ -57,8 +56,9 @@ impl InternalExports {
     }
 }
 
-/// The module, and what it exports besides. `code` is its bodies after the pass, where there was one, behind room for
-/// their number.
+/// Returns the rewritten module, and the exports added to it.
+///
+/// `code` is the bodies after the metering pass, if it ran, preceded by room for their number.
 pub(crate) fn rewrite<'a>(
     bytes: &'a [u8],
     listing: &Listing,
@@ -102,7 +102,7 @@ pub(crate) fn rewrite<'a>(
     for (id, begin, content) in &listing.sections {
         let whole = bytes.get(*begin..content.end).unwrap_or_default();
         if *id == 0 {
-            // What custom sections say of functions by their numbers would be wrong.
+            // Function indices in custom sections would be wrong.
             out.extend_from_slice(if module.metered { &[] } else { whole });
             continue;
         }
@@ -137,21 +137,22 @@ impl Module<'_> {
         self.listing.sections.iter().find(|section| section.0 == id).map(|section| section.2.clone())
     }
 
-    /// A section's content, where there is one, behind the number of its items.
+    /// Returns a section's content after the number of its items, or nothing if there is no such section.
     fn items(&self, id: u8) -> &[u8] {
         let content = self.content(id).and_then(|range| self.bytes.get(range)).unwrap_or_default();
         content.get(number(content).1..).unwrap_or_default()
     }
 
-    /// What is not imported of an index space.
+    /// Returns the items of an index space that are not imported.
     fn own<'a, T>(&self, space: &'a [T], kind: fn(&ExternType) -> bool) -> &'a [T] {
         let imported = self.listing.interface.imports.iter().filter(|import| kind(&import.ty)).count();
         space.get(imported..).unwrap_or_default()
     }
 
-    /// The table section with a maximum for every table. Engines take memory for a table as it grows, as much as is
-    /// asked for, and some end the process when there is none; with a maximum `table.grow` answers -1 instead, on every
-    /// engine at the same size.
+    /// Returns the table section with a maximum for every table.
+    ///
+    /// Engines allocate as much memory for a table as `table.grow` asks for, and some end the process when there is
+    /// none. With a maximum, `table.grow` returns -1 instead, at the same size on every engine.
     fn tables(&self) -> Vec<u8> {
         // Core 2.0, section 5.5.7: a vector of tables, each its element type and limits with a maximum (flag 1).
         let tables = self.own(&self.listing.tables, |ty| matches!(ty, ExternType::Table(_)));
@@ -168,7 +169,7 @@ impl Module<'_> {
         out
     }
 
-    /// The memory section with no more than so many pages for a memory. An imported memory has become the module's own.
+    /// Returns the memory section with at most `pages` pages for a memory. An imported memory becomes the module's own.
     fn memories(&self, pages: Option<u64>) -> Vec<u8> {
         // Core 2.0, section 5.5.8: a vector of limits, with a maximum (flag 1) or without.
         let mut out = Vec::new();
@@ -184,7 +185,9 @@ impl Module<'_> {
         out
     }
 
-    /// The functions that are exported, each once: hosts call a wrapper in their place.
+    /// Returns the functions that get wrappers, each once: exported functions, and the start function.
+    ///
+    /// The host calls the wrapper in place of the function.
     fn wrapped(&self) -> Vec<u32> {
         if self.config.stack.is_none() && !self.config.fuel {
             return Vec::new();
@@ -197,7 +200,7 @@ impl Module<'_> {
         wrapped
     }
 
-    /// Where exports name functions: behind the length of the export's name, the name, and the kind.
+    /// Returns the offsets at which exports name functions: after the length of the name, the name, and the kind.
     fn exports_of_functions(&self) -> impl Iterator<Item = usize> {
         self.listing.exported.iter().map(|at| {
             let (name, length) = self.index(*at);
@@ -205,12 +208,12 @@ impl Module<'_> {
         })
     }
 
-    /// The index that is written at a place in the module, and how long it is.
+    /// Returns the index at an offset in the module, and its length in bytes.
     fn index(&self, at: usize) -> (u32, usize) {
         number(self.bytes.get(at..).unwrap_or_default())
     }
 
-    /// Where an exported function has gone: to its wrapper, if it has one.
+    /// Returns the new index of an exported function: that of its wrapper, if it has one.
     fn exported(&self, wrapped: &[u32], index: u32) -> u32 {
         match wrapped.binary_search(&index) {
             Ok(i) => self.at.slow() + 1 + i as u32,
@@ -219,7 +222,7 @@ impl Module<'_> {
         }
     }
 
-    /// The type section with the types of what is injected behind the others.
+    /// Returns the type section, with the types of the injected functions after the module's own.
     fn types(&self) -> Vec<u8> {
         let mut out = Vec::new();
         leb128(&mut out, self.listing.types.len() as u64 + 4);
@@ -233,7 +236,7 @@ impl Module<'_> {
         self.listing.types.len() as u64 + injected
     }
 
-    /// The import section without the memory, and with the functions that are injected.
+    /// Returns the import section without the memory, and with the injected functions.
     fn imports(&self) -> Vec<u8> {
         let injected: &[_] = if self.metered { &[(TICK, 0), (OVERFLOW, 1)] } else { &[] };
         let mut out = Vec::new();
@@ -272,7 +275,7 @@ impl Module<'_> {
         out
     }
 
-    /// Copies items that mention functions, with their new numbers.
+    /// Copies items that refer to functions, with the new indices.
     fn items_moved(&self, range: Range<usize>, out: &mut Vec<u8>) {
         let mut copied = range.start;
         for at in self.listing.mentions.iter().copied().filter(|at| range.contains(at)) {
@@ -284,8 +287,10 @@ impl Module<'_> {
         out.extend_from_slice(self.bytes.get(copied..range.end).unwrap_or_default());
     }
 
-    /// The element section. Code may refer to the functions that are exported; where wrappers are in their place it
-    /// needs another declaration (core 2.0, section 3.4.10).
+    /// Returns the element section.
+    ///
+    /// Code may refer to exported functions. If wrappers are exported in their place, the functions need another
+    /// declaration (core 2.0, section 3.4.10).
     fn elements(&self, declared: &[u32]) -> Option<Vec<u8>> {
         let content = self.content(ELEMENT);
         if content.is_none() && declared.is_empty() {
@@ -357,13 +362,13 @@ impl Module<'_> {
         out
     }
 
-    /// How many functions the module has itself, with what is injected.
+    /// Returns how many functions are not imported, injected ones included.
     fn number(&self, wrapped: &[u32], internal: &InternalExports) -> usize {
         let own = self.listing.functions.len() - self.at.imported as usize;
         own + 1 + wrapped.len() + [&internal.fuel, &internal.unwind].into_iter().flatten().count()
     }
 
-    /// The bodies with those of what is injected behind them.
+    /// Returns the code section, with the bodies of the injected functions after the module's own.
     fn code(&self, mut out: Vec<u8>, wrapped: &[u32], internal: &InternalExports) -> Vec<u8> {
         if out.is_empty() {
             out.extend(ROOM);
@@ -389,7 +394,7 @@ fn position(id: u8) -> usize {
     ORDER.iter().position(|other| *other == id).unwrap_or(ORDER.len())
 }
 
-/// A section of the binary format (core 2.0, section 5.5.2).
+/// Appends a section of the binary format (core 2.0, section 5.5.2).
 fn section(out: &mut Vec<u8>, id: u8, content: &[u8]) {
     out.push(id);
     body(out, content);

@@ -11,7 +11,7 @@ use serde::{Serialize, Serializer, ser::SerializeMap};
 use crate::display::beginning;
 use crate::display::first;
 
-/// How many types of a list are shown, and serialised.
+/// Maximum number of types of a list that are shown and serialised.
 const SHOWN_TYPES: usize = 32;
 
 /// A value type.
@@ -30,15 +30,16 @@ pub enum ValType {
     V128,
     /// Nullable reference to a function.
     FuncRef,
-    /// Nullable reference to a host's value.
+    /// Nullable reference to a value of the host.
     ExternRef,
     /// A type outside the [feature set](crate::FEATURES), in WebAssembly's text format.
     Other(Box<str>),
 }
 
 impl ValType {
-    /// How many slots of 64 bits a value takes where it crosses between host and guest: two for a vector, one for all
-    /// else.
+    /// Returns how many 64-bit slots a value takes when it crosses between host and guest.
+    ///
+    /// A vector takes two, all others take one.
     pub const fn slots(&self) -> usize {
         if matches!(self, Self::V128) { 2 } else { 1 }
     }
@@ -54,7 +55,7 @@ pub struct FuncType {
 }
 
 impl FuncType {
-    /// A function type from types known at compile time.
+    /// Creates a function type from types known at compile time.
     pub const fn new(params: &'static [ValType], results: &'static [ValType]) -> Self {
         Self { params: Cow::Borrowed(params), results: Cow::Borrowed(results) }
     }
@@ -74,7 +75,7 @@ pub struct MemoryType {
 }
 
 impl MemoryType {
-    /// What an interface expects of an exported memory: any size, 32-bit addresses, not shared.
+    /// The type of exported memory that an interface expects: any size, 32-bit addresses, not shared.
     pub const ANY: Self = Self { minimum: 0, maximum: None, shared: false, memory64: false };
 }
 
@@ -98,12 +99,13 @@ pub struct GlobalType {
     pub mutable: bool,
 }
 
-/// The type of something that is imported or exported. Function types are shared, since a small module can name one
-/// large type very often.
+/// The type of an import or export.
+///
+/// Function types are shared, since a small module can name one large type very often.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExternType {
-    /// A function; `None` where the module is too broken to tell its type.
+    /// A function; `None` if the module is too broken to tell its type.
     Func(Option<Arc<FuncType>>),
     /// A memory.
     Memory(Option<MemoryType>),
@@ -143,7 +145,7 @@ pub struct Export {
 }
 
 impl ExternType {
-    /// The kind, as in WebAssembly's text format: `func`, `memory`, `table`, `global` or `tag`.
+    /// Returns the kind, as in WebAssembly's text format: `func`, `memory`, `table`, `global` or `tag`.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Func(_) => "func",
@@ -186,7 +188,7 @@ impl fmt::Display for FuncType {
     }
 }
 
-/// `(18 pages..)`, `(1..4)`: a minimum, a unit and a maximum.
+/// Writes a minimum, a unit and a maximum: `(18 pages..)`, `(1..4)`.
 fn limits(f: &mut fmt::Formatter<'_>, minimum: u64, unit: &str, maximum: Option<u64>) -> fmt::Result {
     match maximum {
         Some(maximum) => write!(f, "({minimum}{unit}..{maximum}{unit})"),
@@ -233,8 +235,9 @@ impl fmt::Display for ExternType {
     }
 }
 
-/// A type serialises as a map: its [kind](ExternType::kind), and what is known of it. The lists of a function's types
-/// end after 32; `more` says how many are left out.
+/// Serialises as a map: the [kind](ExternType::kind), and what is known of the type.
+///
+/// The parameters and the results of a function each end after 32 types; `more` is the number left out.
 #[cfg(feature = "serde")]
 impl Serialize for ExternType {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -275,7 +278,7 @@ impl Serialize for ExternType {
     }
 }
 
-/// As text: `I32`.
+/// Serialises as text: `I32`.
 #[cfg(feature = "serde")]
 impl Serialize for ValType {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

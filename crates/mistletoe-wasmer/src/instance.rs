@@ -1,4 +1,4 @@
-//! A live instance on wasmer.
+//! Instances on wasmer.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use wasmer::{AsStoreMut, Function, FunctionEnv, FunctionEnvMut, Memory, RuntimeE
 
 use crate::Wasmer;
 
-/// A live instance, owned or seen from inside a call.
+/// An instance, owned or lent to a host function.
 #[derive(Debug)]
 pub struct WasmerInstance<S = Owned> {
     pub(crate) store: S,
 }
 
-/// A store of one instance's own.
+/// The store of one instance.
 #[derive(Debug)]
 pub struct Owned {
     store: Sendable,
@@ -25,21 +25,22 @@ pub struct Owned {
     exports: Exports,
 }
 
-/// A store that threads may hand on between calls.
+/// A store that can move between threads between calls.
 #[derive(Debug)]
 struct Sendable(Store);
 
-// SAFETY: no part of a store is tied to a thread while no call is under way, and `&mut` or ownership says that none is.
-// What the compiler does not see to be `Send`, in wasmer 7.3.0 with its own engine (`sys`):
+// SAFETY: no part of a store is tied to a thread while no call is under way, and `&mut` or ownership guarantees that
+// none is. In wasmer 7.3.0 with its own engine (`sys`), the compiler cannot see that these are `Send`:
 // - Pointers into instances, tables and globals. The store owns what they point to.
-// - The data of host functions, `Box<dyn Any>`: closures that wasmer requires to be `Send + Sync`, made here alone.
+// - The data of host functions, `Box<dyn Any>`. They are closures that wasmer requires to be `Send + Sync`, created
+//   only here.
 // - The handler of `StoreMut::on_called`, which is never set here.
 // Function environments, memories and the engine are `Send` by their types. What a call keeps in thread-local storage
 // (the current store, the stack, the trap handler, whom to interrupt) is removed when the outermost call returns or
-// unwinds; wasmer's remark that a store cannot be sent "once it executes code" is about such a call. Features that
-// other crates turn on do not change that: an asynchronous store is made of one by value, and other engines (V8's do
-// stay on their threads) are other values than the `Engine` here. `Cargo.toml` asks for this version exactly; read this
-// again before another one.
+// unwinds. wasmer's remark that a store cannot be sent "once it executes code" is about such a call. Features that
+// other crates enable do not change that: an asynchronous store is made from one by value, and other engines (V8's do
+// stay on their threads) are other values than the `Engine` here. `Cargo.toml` requires exactly this version. Review
+// this comment before moving to another one.
 #[allow(unsafe_code)]
 unsafe impl Send for Sendable {}
 
@@ -70,12 +71,14 @@ trait Context {
 
     fn store(&self) -> &Self::Store;
     fn store_mut(&mut self) -> &mut Self::Store;
-    /// `None` before the instance is there.
+    /// Returns `None` before the instance exists.
     fn exports(&self) -> Option<&Exports>;
     fn host(&self) -> &Host;
     fn host_mut(&mut self) -> &mut Host;
 
-    /// Where the memory is and how large, which is all that wasmer says of it: true of this instant.
+    /// Returns the address and the size of the memory, which are valid only at this instant.
+    ///
+    /// wasmer reports nothing else about the memory.
     #[inline]
     fn extent(&self) -> (*mut u8, usize) {
         let Some(Exports { memory, .. }) = self.exports() else { return (NonNull::dangling().as_ptr(), 0) };
@@ -160,10 +163,10 @@ impl<S: Context> Instance for WasmerInstance<S> {
     #[inline]
     fn memory(&self) -> &[u8] {
         let (start, size) = self.store.extent();
-        // SAFETY: the memory is there now. That stays true as long as no guest code runs and nothing else
-        // grows the memory: both need the store, which the instance has to itself, while the slice borrows `self`. No
-        // other thread has the memory: shared memories are refused before compilation, and the instance is not `Sync`.
-        // All its bytes are initialised (zeroed pages).
+        // SAFETY: the memory is there now. That stays true as long as no guest code runs and nothing else grows the
+        // memory. Both need the store, which the instance has to itself, while the slice borrows `self`. No other
+        // thread has the memory: shared memories are refused before compilation, and the instance is not `Sync`. All
+        // its bytes are initialised (zeroed pages).
         #[allow(unsafe_code)]
         unsafe {
             std::slice::from_raw_parts(start, size)
@@ -191,14 +194,14 @@ impl<S: Context> Instance for WasmerInstance<S> {
 
     fn memory_and_data(&mut self) -> (&mut [u8], &mut StoreData) {
         let (start, size) = self.store.extent();
-        // SAFETY: as in `memory_mut`. The data lies elsewhere, in the host's own memory.
+        // SAFETY: as in `memory_mut`. The data is elsewhere, in the host's own memory.
         #[allow(unsafe_code)]
         let memory = unsafe { std::slice::from_raw_parts_mut(start, size) };
         (memory, &mut self.store.host_mut().data)
     }
 }
 
-/// Calls a function whose type the engine is told only now.
+/// Calls a function whose type is known only at run time.
 #[cold]
 fn call_other(
     (func, ty): &(Function, FuncType),
@@ -210,7 +213,7 @@ fn call_other(
     Ok(())
 }
 
-/// What a host function gave, a trap of the guest's, or else a failure of the engine's.
+/// Converts an error: a host function's own error, a trap of the guest, or else a failure of the engine.
 #[cold]
 pub(crate) fn failed(operation: Operation, error: RuntimeError) -> Error {
     if let Some(error) = error.downcast_ref::<Error>() {
@@ -229,7 +232,7 @@ pub(crate) fn failed(operation: Operation, error: RuntimeError) -> Error {
         TrapCode::StackOverflow => Trap::StackOverflow,
         _ => return Error::engine(operation, error),
     };
-    // The code alone: the error's own words go on with a trace of frames.
+    // Only the code: the message of `error` continues with a trace of frames.
     Error::trap(trap, code)
 }
 

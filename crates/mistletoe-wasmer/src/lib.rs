@@ -26,14 +26,14 @@ use crate::instance::{Host, carried, failed};
 
 /// wasmer with its optimising compiler, Cranelift.
 ///
-/// Compiled code runs on stacks of wasmer's own, all of the process of the same size. Where that is less than
-/// [`ENGINE_STACK`], making this engine makes it as much.
+/// Compiled code runs on wasmer's own stacks, which all have the same size within a process. If that size is less than
+/// [`ENGINE_STACK`], creating this engine raises it to [`ENGINE_STACK`].
 #[derive(Clone, Debug)]
 pub struct Wasmer {
     engine: Engine,
 }
 
-/// A compiled module and the host functions it is linked with, which wasmer wants anew for each store.
+/// A compiled module, and the host functions it is linked with, which wasmer needs anew for each store.
 #[derive(Clone, Debug)]
 pub struct WasmerModule {
     module: Module,
@@ -43,7 +43,7 @@ pub struct WasmerModule {
 values!(Wasmer: Value, Type::ExternRef, f32, f64);
 
 impl Wasmer {
-    /// The engine, set to run exactly the layer's feature set.
+    /// Creates the engine, configured to run exactly the layer's feature set.
     pub fn new() -> Self {
         if get_stack_size() < ENGINE_STACK {
             set_stack_size(ENGINE_STACK);
@@ -57,14 +57,15 @@ impl Wasmer {
     }
 }
 
-/// The module from the artifact's file, mapped instead of copied: wasmer does so with what has a path, which an open
-/// file has on Linux.
+/// Loads the module from the artifact's file, mapped instead of copied.
+///
+/// wasmer maps a module that has a path. On Linux, an open file has one.
 #[cfg(target_os = "linux")]
 fn mapped(engine: &Engine, artifact: &Artifact) -> Option<Module> {
     use std::os::fd::AsRawFd as _;
     let file = artifact.file().ok()?;
     let path = format!("/proc/self/fd/{}", file.as_raw_fd());
-    // SAFETY: an artifact is what `serialize` gave, byte for byte, in a file that nobody changes.
+    // SAFETY: an artifact is what `serialize` returned, byte for byte, in a file that nobody changes.
     #[allow(unsafe_code)]
     let module = unsafe { Module::deserialize_from_file(engine, path) };
     module.ok()
@@ -95,7 +96,7 @@ impl Backend for Wasmer {
         Ok(WasmerModule { module, imports: imports.into() })
     }
 
-    /// The compiler's settings are in its identifier; it compiles for the processor that it runs on.
+    /// The compiler's identifier includes its settings. The compiler targets the processor that it runs on.
     fn compatibility_key(&self) -> Option<String> {
         let (compiler, processor) = (self.engine.deterministic_id(), CpuFeature::for_host());
         Some(format!("{VERSION} {compiler} {ARCH} {OS} {processor:?}"))
@@ -111,7 +112,7 @@ impl Backend for Wasmer {
             Some(module) => module,
             None => {
                 let bytes = artifact.bytes().map_err(|error| Error::engine(Operation::Deserialize, error))?;
-                // SAFETY: an artifact is what `serialize` gave, byte for byte.
+                // SAFETY: an artifact is what `serialize` returned, byte for byte.
                 #[allow(unsafe_code)]
                 let module = unsafe { Module::deserialize(&self.engine, bytes) };
                 module.map_err(|error| Error::engine(Operation::Deserialize, error))?
@@ -121,7 +122,7 @@ impl Backend for Wasmer {
     }
 
     fn instantiate(&self, module: &WasmerModule, data: StoreData) -> Result<WasmerInstance> {
-        // A store keeps all that was ever made in it until it is dropped, so each instance has one of its own.
+        // A store keeps everything made in it until it is dropped, so each instance has a store of its own.
         let mut store = Store::new(self.engine.clone());
         let host = FunctionEnv::new(&mut store, Host::new(data));
         let mut imports = Imports::new();
@@ -142,7 +143,7 @@ impl Backend for Wasmer {
     }
 }
 
-/// Makes a host function for a store.
+/// Creates a host function in a store.
 fn function(store: &mut Store, env: &FunctionEnv<Host>, import: &HostFunc) -> Function {
     let host = import.clone();
     macro_rules! typed {

@@ -1,9 +1,9 @@
-//! Whether wasmi, as it was built here, runs without taking the host's stack.
+//! Checks that wasmi, as it is built here, does not grow the host's stack as a guest runs.
 //!
-//! wasmi's quick way from one instruction to the next is a call in tail position, which it leaves to the optimiser. In
-//! a build with optimisation and debug assertions the optimiser makes ordinary calls of some of them: each takes room
-//! on the host's stack, and a guest's endless loop ends the process. No setting tells a crate how another one is built.
-//! So a small guest goes round a loop here, and tells whether the stack is where it was.
+//! wasmi's fast dispatch from one instruction to the next is a call in tail position, which it leaves to the optimiser.
+//! In a build with optimisation and debug assertions, the optimiser turns some of them into ordinary calls. Each takes
+//! space on the host's stack, so that an endless loop in a guest ends the process. No setting tells a crate how another
+//! crate is built. So this module runs a small guest with a loop, and checks that the stack stays at the same place.
 
 use std::sync::OnceLock;
 
@@ -15,10 +15,10 @@ use wasm_encoder::{
 };
 use wasmi::{Caller, Config, Engine, Linker, Store};
 
-/// How often the guest goes round its loop.
+/// Number of iterations of the guest's loop.
 const TURNS: i32 = 8;
 
-/// Refuses to go on where the host's stack would not be safe.
+/// Returns an error if running guests is not safe for the host's stack.
 pub(crate) fn is_sound() -> Result<()> {
     static SOUND: OnceLock<bool> = OnceLock::new();
     if *SOUND.get_or_init(|| stack_stays().unwrap_or(false)) {
@@ -31,7 +31,7 @@ pub(crate) fn is_sound() -> Result<()> {
     ))
 }
 
-/// Whether the stack is at the same place each time that the guest calls the host.
+/// Returns whether the stack is at the same place each time the guest calls the host.
 fn stack_stays() -> Option<bool> {
     let engine = Engine::new(&Config::default());
     let module = wasmi::Module::new(&engine, guest()).ok()?;
@@ -48,7 +48,7 @@ fn stack_stays() -> Option<bool> {
     Some(marks.len() == TURNS as usize && marks.iter().all(|mark| Some(mark) == marks.first()))
 }
 
-/// A module whose loop has something of each kind of instruction, and calls the host once a turn.
+/// Returns a module whose loop has instructions of each kind, and calls the host once per iteration.
 fn guest() -> Vec<u8> {
     let mut types = TypeSection::new();
     types.ty().function([], []);
@@ -87,7 +87,7 @@ fn run() -> Function {
         Function::new([ValType::I32, ValType::I32, ValType::I64, ValType::F32, ValType::F64].map(|ty| (1, ty)));
     let mut sink = function.instructions();
     sink.i32_const(TURNS).local_set(LEFT).loop_(BlockType::Empty).call(0);
-    // Numbers of each width, one from the other, through memory and a global.
+    // Numbers of each width, each computed from another, through memory and a global.
     let at = |offset| MemArg { offset, align: 0, target: MemArgTarget::Memory(0), ordering: None };
     sink.local_get(LEFT).local_get(INT).i32_mul().i32_const(5).i32_rotl().i32_const(7).i32_div_u().local_set(INT);
     sink.i32_const(8).local_get(INT).i32_store(at(0)).i32_const(8).i64_load32_u(at(0)).local_get(LONG).i64_add();
@@ -108,7 +108,7 @@ fn run() -> Function {
     function
 }
 
-/// Goes round the loop again, as long as there are turns left.
+/// Continues the loop while iterations are left.
 fn tail(sink: &mut InstructionSink<'_>, left: u32) {
     sink.local_get(left).i32_const(1).i32_sub().local_tee(left).br_if(0).end().end();
 }
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn the_guest_is_one() {
-        // Whatever the profile, it can be run: `None` would be a mistake in the module.
+        // The module runs in every profile: `None` would be a mistake in the module.
         assert!(stack_stays().is_some());
     }
 }

@@ -1,4 +1,4 @@
-//! A live instance on wasmi.
+//! Instances on wasmi.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use wasmi::{AsContext, AsContextMut, Caller, Func, Memory, Store, StoreContext, 
 
 use crate::Wasmi;
 
-/// A live instance, owned or seen from inside a call.
+/// An instance, owned or lent to a host function.
 #[derive(Debug)]
 pub struct WasmiInstance<S = Owned> {
     pub(crate) store: S,
@@ -18,8 +18,8 @@ pub struct WasmiInstance<S = Owned> {
 
 pub(crate) type Host = backend::Host<Exports>;
 
-/// A store of one instance's own.
-// In a box: a store of this engine's is so large that moving it about takes a twentieth of the time of a short session.
+/// The store of one instance.
+// Boxed: a store of this engine is so large that moving it takes a twentieth of the time of a short session.
 #[derive(Debug)]
 pub struct Owned(pub(crate) Box<Store<Host>>);
 
@@ -131,7 +131,7 @@ impl<S: Context> Instance for WasmiInstance<S> {
     }
 }
 
-/// Calls a function whose type the engine is told only now.
+/// Calls a function whose type is known only at run time.
 #[cold]
 fn call_other(
     (func, ty): &(Func, FuncType),
@@ -144,7 +144,7 @@ fn call_other(
     Ok(())
 }
 
-/// What a host function gave, on its way through the engine.
+/// The error of a host function, as it passes through the engine.
 #[derive(Debug)]
 struct Failure(Error);
 
@@ -156,7 +156,7 @@ impl fmt::Display for Failure {
 
 impl HostError for Failure {}
 
-/// What a host function gave, a trap of the guest's, or else a failure of the engine's.
+/// Converts an error: a host function's own error, a trap of the guest, or else a failure of the engine.
 #[cold]
 pub(crate) fn failed(operation: Operation, error: wasmi::Error) -> Error {
     if let Some(Failure(error)) = error.downcast_ref() {
@@ -172,8 +172,8 @@ pub(crate) fn failed(operation: Operation, error: wasmi::Error) -> Error {
         Some(TrapCode::IntegerDivisionByZero) => Trap::IntegerDivisionByZero,
         Some(TrapCode::BadConversionToInteger) => Trap::BadConversionToInteger,
         Some(TrapCode::StackOverflow) => Trap::StackOverflow,
-        // An active element segment that does not fit is a trap by the specification (core 2.0, section 4.5.4); wasmi
-        // has a kind of its own for it.
+        // By the specification, an active element segment that does not fit is a trap (core 2.0, section 4.5.4). wasmi
+        // has a separate kind for it.
         None if matches!(
             error.kind(),
             ErrorKind::Instantiation(InstantiationError::ElementSegmentDoesNotFit { .. })

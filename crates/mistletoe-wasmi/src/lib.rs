@@ -1,5 +1,6 @@
-//! [wasmi](https://docs.rs/wasmi) as a backend: an interpreter without `unsafe` code generation, small, quick to build
-//! and to start.
+//! [wasmi](https://docs.rs/wasmi) as a backend.
+//!
+//! wasmi is a small interpreter without `unsafe` code generation. It builds and starts quickly.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
@@ -23,14 +24,14 @@ pub use crate::instance::{Exports, Owned, WasmiFunc, WasmiInstance};
 use crate::instance::{Host, carried, failed};
 use crate::workarounds::{Growth, Patched, patch};
 
-/// wasmi in one of its ways to translate a module.
+/// wasmi, in one of its translation modes.
 #[derive(Clone, Debug)]
 pub struct Wasmi {
     engine: Engine,
     name: &'static str,
 }
 
-/// A translated module and the host functions it is linked with.
+/// A translated module, and the host functions it is linked with.
 #[derive(Clone, Debug)]
 pub struct WasmiModule {
     module: Module,
@@ -41,23 +42,23 @@ pub struct WasmiModule {
 values!(Wasmi: Val, ValType::ExternRef, F32, F64);
 
 impl Wasmi {
-    /// The engine, translating a whole module before its first call.
+    /// Creates the engine. It translates a whole module before the module's first call.
     pub fn new() -> Self {
         Self::with_mode("wasmi", CompilationMode::Eager)
     }
 
-    /// The engine, translating each function when it is first called: a quicker start, and a slower first call.
+    /// Creates the engine. It translates each function at its first call: a faster start, and a slower first call.
     pub fn lazy() -> Self {
         Self::with_mode("wasmi-lazy", CompilationMode::LazyTranslation)
     }
 
-    /// Set to run exactly the layer's feature set.
+    /// Configures the engine to run exactly the layer's feature set.
     fn with_mode(name: &'static str, mode: CompilationMode) -> Self {
         let mut config = Config::default();
         config
             .compilation_mode(mode)
-            // More than the layer's own limit on the stack lets a guest have, so that it is not these that end it. They
-            // are on the heap.
+            // More than the layer's own stack limit lets a guest have, so that the guest reaches the layer's limit
+            // first. Both stacks are on the heap.
             .set_max_recursion_depth(270_000)
             .set_max_stack_height(ENGINE_STACK)
             .wasm_multi_memory(false)
@@ -85,15 +86,15 @@ impl Backend for Wasmi {
     fn compile(&self, source: &ModuleSource<'_>, imports: &[HostFunc]) -> Result<WasmiModule> {
         dispatch::is_sound()?;
         let Patched { bytes, growth } = patch(source.validate(self)?.bytes());
-        // Checking it a second time takes wasmi a seventh of what it takes to load a module. With debug assertions, as
-        // all tests are built, it does, so that a mistake in what is put into modules is seen there.
+        // Validating the module a second time takes wasmi a seventh of the time to load it. It does so with debug
+        // assertions, as in all tests, which shows mistakes in the instrumentation.
         let module = if cfg!(debug_assertions) {
             Module::new(&self.engine, bytes)
         } else {
             // SAFETY: a validated module is valid within `FEATURES`, which are what `config` allows, by the validator
-            // that wasmi itself uses. What the layer puts into one, and `patch`, keep to instructions of the same types
-            // at places where the operand stack allows them; the tests hold them to it on every fixture, on every
-            // package, and on modules that are generated.
+            // that wasmi itself uses. The layer's instrumentation and `patch` insert only instructions of the same
+            // types, at places where the operand stack allows them. The tests check this on every fixture, on every
+            // package, and on generated modules.
             #[allow(unsafe_code)]
             unsafe {
                 Module::new_unchecked(&self.engine, &bytes)

@@ -1,21 +1,19 @@
-//! Keeps wasmi 2.0.0 from what it gets wrong, by changing modules so that it does not come to it. Each change is to be
-//! removed with the first release of wasmi that passes the cases without it.
+//! Works around bugs in wasmi 2.0.0 by rewriting modules so that they do not reach them.
 //!
-//! - **`select`.** Where its condition is `i32.eqz`, `i32.eq` or `i32.ne` of a local and zero, wasmi's translator drops
-//!   the
-//!   comparison and goes on to use the register that it would have filled, not the local: the result is whatever that
-//!   register last held. Compilers write such code often. An instruction between the two, one that leaves 0 and 1 as they
-//!   are, keeps them apart.
-//! - **Blocks with parameters.** Locals that lie on the operand stack beneath the parameters are not kept from being
-//!   set
-//!   inside. An empty block in front has wasmi keep all of them.
-//! - **`memory.grow` and `table.grow`.** Each takes room on the host's stack that it gives back when the outermost call
-//!   is
-//!   over, so that a loop of them ends the process. In their places come calls of host functions, which do not. They are
-//!   in a table of their own, since an import would move the indices of all functions.
-//! - **`v128.store8_lane` and `v128.store16_lane`** with an offset above 65,535 have wasmi go on at an address that the
-//!   guest
-//!   chooses. In their places come the instructions that take the lane out and store it as a number.
+//! Remove each rewrite with the first release of wasmi that passes the cases without it.
+//!
+//! - **`select`.** If its condition is `i32.eqz`, `i32.eq` or `i32.ne` of a local and zero, wasmi's translator drops
+//!   the comparison. It then uses the register that the comparison would have filled, not the local: the result is
+//!   whatever that register last held. Compilers often write such code. An instruction between the two that leaves 0
+//!   and 1 unchanged keeps them apart.
+//! - **Blocks with parameters.** Locals on the operand stack beneath the parameters are not preserved when they are set
+//!   inside the block. An empty block in front makes wasmi preserve all of them.
+//! - **`memory.grow` and `table.grow`.** Each takes space on the host's stack that it gives back only when the
+//!   outermost call returns, so that a loop of them ends the process. They are replaced with calls of host functions,
+//!   which take no such space. The host functions are in a table of their own, since an import would shift the indices
+//!   of all functions.
+//! - **`v128.store8_lane` and `v128.store16_lane`** with an offset above 65,535 make wasmi continue at an address that
+//!   the guest chooses. They are replaced with instructions that extract the lane and store it as a number.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -26,7 +24,7 @@ use wasmparser::{
     BlockType, CompositeInnerType, FunctionBody, MemArg, Operator, Parser, Payload, Result, SectionLimited,
 };
 
-/// `i32.extend8_s`, one byte: of 0 it makes 0, of 1 it makes 1.
+/// `i32.extend8_s`, one byte: it maps 0 to 0, and 1 to 1.
 const APART: [u8; 1] = [0xc0];
 /// `block end`.
 const EMPTY_BLOCK: [u8; 3] = [0x02, 0x40, 0x0b];
@@ -43,12 +41,12 @@ const MEMORY: u8 = 5;
 const EXPORT: u8 = 7;
 const CODE: u8 = 10;
 
-/// `i8x16.extract_lane_u` and `i16x8.extract_lane_u` behind their prefix, `i32.store8` and `i32.store16`.
+/// `i8x16.extract_lane_u` and `i16x8.extract_lane_u` without their prefix, `i32.store8` and `i32.store16`.
 const EXTRACT_8: u8 = 0x16;
 const EXTRACT_16: u8 = 0x19;
 const STORE_8: u8 = 0x3a;
 const STORE_16: u8 = 0x3b;
-/// Offsets up to this are stored at as they should be.
+/// Stores at offsets up to this are correct.
 const NEAR: u64 = 65_535;
 
 /// A module as wasmi gets it.
@@ -57,17 +55,18 @@ pub(crate) struct Patched<'a> {
     pub(crate) growth: Option<Growth>,
 }
 
-/// What host functions that grow memories and tables need, by the names that it is exported under.
+/// What the host functions that grow memories and tables need, by the names of the exports.
 #[derive(Debug)]
 pub(crate) struct Growth {
-    /// The table to put them into: the one that grows the memory, and behind it one for each table.
+    /// The table for the host functions: the one that grows the memory, followed by one for each table.
     pub(crate) calls: String,
     pub(crate) tables: Vec<String>,
 }
 
 impl Growth {
-    /// Puts the host functions that grow the memory and the tables where the module calls them. `None` where the
-    /// instance has not what it exports.
+    /// Puts the host functions that grow the memory and the tables where the module calls them.
+    ///
+    /// Returns `None` if the instance lacks one of the exports.
     pub(crate) fn install<T: 'static>(&self, store: &mut Store<T>, instance: Instance, memory: Memory) -> Option<()> {
         let calls = instance.get_table(&*store, &self.calls)?;
         let grow = Func::wrap(&mut *store, move |mut caller: Caller<'_, T>, pages: u32| {
@@ -96,10 +95,10 @@ impl Growth {
     }
 }
 
-/// The module with all changes.
+/// Returns the module with all rewrites.
 pub(crate) fn patch(module: &[u8]) -> Patched<'_> {
     let unchanged = Patched { bytes: Cow::Borrowed(module), growth: None };
-    // What cannot be read is the engine's to refuse.
+    // The engine refuses what cannot be read.
     let Ok(sections) = Sections::read(module) else { return unchanged };
     match sections.rewritten() {
         Ok(Some((bytes, growth))) => Patched { bytes: Cow::Owned(bytes), growth },
@@ -107,7 +106,7 @@ pub(crate) fn patch(module: &[u8]) -> Patched<'_> {
     }
 }
 
-/// What there is to know of a module before its code can be changed.
+/// What must be known of a module before its code is rewritten.
 #[derive(Default)]
 struct Sections<'a> {
     /// All sections in their order.
@@ -123,7 +122,7 @@ struct Sections<'a> {
     bodies: Vec<FunctionBody<'a>>,
 }
 
-/// What a section holds: how many items, and their bytes.
+/// A section's content: the number of items, and their bytes.
 #[derive(Clone, Copy, Default)]
 struct Items<'a> {
     count: u32,
@@ -136,7 +135,7 @@ impl<'a> Items<'a> {
         Self { count: section.count(), bytes }
     }
 
-    /// The section's content with more items behind those.
+    /// Returns the section's content with more items appended.
     fn and(self, count: usize, more: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         (self.count + count as u32).encode(&mut out);
@@ -184,7 +183,7 @@ impl<'a> Sections<'a> {
         Ok(all)
     }
 
-    /// `None` where nothing is to be changed.
+    /// Returns the rewritten module, or `None` if nothing changes.
     fn rewritten(&self) -> Result<Option<(Vec<u8>, Option<Growth>)>> {
         let mut code = CodeSection::new();
         let (mut changed, mut grows) = (false, false);
@@ -211,7 +210,7 @@ impl<'a> Sections<'a> {
                 (EXPORT, Some(growth)) => self.with_exports(growth).into(),
                 _ => Cow::Borrowed(*data),
             };
-            // A table where there was none comes before the memory.
+            // A new table section comes before the memory section.
             if let (MEMORY, Some(growth)) = (*id, growth.as_ref().filter(|_| !self.has(TABLE))) {
                 module.section(&RawSection { id: TABLE, data: &self.with_calls(growth) });
             }
@@ -224,14 +223,14 @@ impl<'a> Sections<'a> {
         self.sections.iter().any(|section| section.0 == id)
     }
 
-    /// The tables, and one for the host functions.
+    /// Returns the table section, with a table for the host functions.
     fn with_calls(&self, growth: &Growth) -> Vec<u8> {
         let mut table = vec![FUNCREF, 0];
         (growth.tables.len() as u32 + 1).encode(&mut table);
         self.tables.and(1, &table)
     }
 
-    /// The exports, and all tables.
+    /// Returns the export section, with all tables.
     fn with_exports(&self, growth: &Growth) -> Vec<u8> {
         let mut exports = Vec::new();
         for (index, name) in growth.tables.iter().chain([&growth.calls]).enumerate() {
@@ -242,13 +241,13 @@ impl<'a> Sections<'a> {
         self.exports.and(growth.tables.len() + 1, &exports)
     }
 
-    /// A function's body with its changes.
+    /// Returns a function's body with its rewrites.
     fn function<'b>(&self, body: &FunctionBody<'b>, grows: &mut bool) -> Result<Cow<'b, [u8]>> {
         let bytes = body.as_bytes();
         let start = body.range().start;
         let mut rewritten = Vec::new();
         let mut copied = 0;
-        // Where the latest comparison ended, as long as nothing came after it that makes wasmi forget it.
+        // Where the latest comparison ended, until an instruction that makes wasmi forget it.
         let mut comparison = None;
         let mut operators = body.get_operators_reader()?;
         while !operators.eof() {
@@ -311,7 +310,7 @@ impl<'a> Sections<'a> {
         Ok(Cow::Owned(rewritten))
     }
 
-    /// The call of a host function, of one of the types put in.
+    /// Returns the call of a host function, of one of the added types.
     fn grow(&self, ty: u32, call: u32) -> Vec<u8> {
         let mut out = vec![0x41];
         (call as i32).encode(&mut out);
@@ -322,7 +321,7 @@ impl<'a> Sections<'a> {
     }
 }
 
-/// A lane that is taken out of a vector, and stored.
+/// Returns instructions that extract a lane from a vector and store it.
 fn store_lane([extract, lane, store]: [u8; 3], memarg: MemArg) -> Vec<u8> {
     let mut out = vec![0xfd, extract, lane, store];
     u32::from(memarg.align).encode(&mut out);
@@ -334,7 +333,7 @@ fn store_lane([extract, lane, store]: [u8; 3], memarg: MemArg) -> Vec<u8> {
 mod tests {
     use super::*;
 
-    /// A module's sections, and the instructions in it.
+    /// The ids of a module's sections, and the instructions in it.
     fn operators_of(module: &[u8]) -> Vec<String> {
         let mut list = Vec::new();
         for payload in Parser::new(0).parse_all(module) {
@@ -349,7 +348,7 @@ mod tests {
         list
     }
 
-    /// The same without and with the changes.
+    /// The same, without and with the rewrites.
     fn operators(wat: &str) -> (Vec<String>, Vec<String>) {
         let module = wat::parse_str(wat).expect("a module");
         (operators_of(&module), operators_of(&patch(&module).bytes))

@@ -1,4 +1,4 @@
-//! A live instance on wasmtime.
+//! Instances on wasmtime.
 
 use mistletoe_abi::backend::{self, Instance, Operation, StoreData, Trap};
 use mistletoe_abi::types::FuncType;
@@ -7,11 +7,11 @@ use wasmtime::{AsContextMut, Caller, Func, Memory, Store, ValRaw};
 
 use crate::stack;
 
-/// How many slots a call has room for without asking the allocator.
+/// Numbers of slots that a call has room for without allocating.
 pub(crate) const FEW: usize = 4;
 pub(crate) const MANY: usize = 16;
 
-/// A live instance, owned or seen from inside a call.
+/// An instance, owned or lent to a host function.
 #[derive(Debug)]
 pub struct WasmtimeInstance<S = Store<Host>> {
     pub(crate) store: S,
@@ -26,7 +26,7 @@ pub struct Exports {
     pub(crate) memory: Memory,
 }
 
-/// A resolved function, and how many slots a call of it reads or writes.
+/// A resolved function, and the number of slots that a call of it reads or writes.
 #[derive(Clone, Copy, Debug)]
 pub struct WasmtimeFunc {
     func: Func,
@@ -35,7 +35,7 @@ pub struct WasmtimeFunc {
 
 /// A store, owned or lent to a host function.
 trait Context: AsContextMut<Data = Host> {
-    /// It is lent to a host function.
+    /// Whether the store is lent to a host function.
     const IS_LENT: bool;
 
     fn host(&self) -> &Host;
@@ -84,7 +84,7 @@ impl<S: Context> Instance for WasmtimeInstance<S> {
         let exports = self.store.host().exports;
         let func = exports.and_then(|exports| exports.instance.get_func(&mut self.store, name));
         let func = func.ok_or_else(|| Error::engine(Operation::Resolve, "the exported function was not found"))?;
-        // The type is asked of the engine, since memory safety hangs on it.
+        // The type comes from the engine, since memory safety depends on it.
         let ty = func.ty(&self.store);
         if ty.params().chain(ty.results()).any(|ty| ty.is_ref() || ty.is_v128()) {
             return Err(Error::engine(Operation::Resolve, format!("no call is made with the type {ty}")));
@@ -94,11 +94,11 @@ impl<S: Context> Instance for WasmtimeInstance<S> {
 
     #[inline(always)]
     fn call(&mut self, func: &WasmtimeFunc, slots: &mut [u64]) -> Result<()> {
-        // The slots are counted when this is compiled, since it is part of its caller by then; the function's only now.
+        // The number of slots is known at compile time once this is inlined; the function's number only at run time.
         if func.slots != slots.len() {
             return Err(Error::engine(Operation::Call, "a function was called with other slots than it has"));
         }
-        // From inside of a call there is the stack of that call.
+        // A call from inside another call uses that call's stack.
         if !S::IS_LENT && !stack::has_room() {
             return call_elsewhere(self, func, slots);
         }
@@ -145,8 +145,9 @@ impl<S: Context> Instance for WasmtimeInstance<S> {
     }
 }
 
-/// Calls a function with more slots than most have. Apart, so that what calls with few has no room for many on its
-/// stack.
+/// Calls a function with more slots than most have.
+///
+/// Not inlined, so that calls with few slots do not reserve stack space for many.
 #[inline(never)]
 fn call_with_more(store: impl AsContextMut, func: &Func, slots: &mut [u64]) -> wasmtime::Result<()> {
     match slots.len() {
@@ -156,14 +157,16 @@ fn call_with_more(store: impl AsContextMut, func: &Func, slots: &mut [u64]) -> w
     }
 }
 
-/// Calls a function that takes and gives numbers, as many as there are slots at most. There are no fewer `values`.
+/// Calls a function with numbers as parameters and results, at most as many as there are slots.
+///
+/// `values` must be at least as long as `slots`.
 #[inline(always)]
 fn call_with(store: impl AsContextMut, func: &Func, slots: &mut [u64], values: &mut [ValRaw]) -> wasmtime::Result<()> {
     for (value, slot) in values.iter_mut().zip(slots.iter()) {
         *value = ValRaw::u64(*slot);
     }
-    // SAFETY: the function was resolved with its type: numbers, any bits of which are valid, and no more of them than
-    // there are values. A function of another store makes the engine panic.
+    // SAFETY: the function was resolved with its type. Its values are numbers, any bits of which are valid, and there
+    // are no more of them than there are `values`. A function of another store makes the engine panic.
     #[allow(unsafe_code)]
     unsafe {
         func.call_unchecked(store, values)?;
@@ -174,7 +177,7 @@ fn call_with(store: impl AsContextMut, func: &Func, slots: &mut [u64], values: &
     Ok(())
 }
 
-/// What a host function gave, a trap of the guest's, or else a failure of the engine's.
+/// Converts an error: a host function's own error, a trap of the guest, or else a failure of the engine.
 #[cold]
 pub(crate) fn failed(operation: Operation, error: wasmtime::Error) -> Error {
     let error = match error.downcast() {

@@ -1,5 +1,6 @@
-//! [wasmtime](https://docs.rs/wasmtime) as a backend: the fastest at its peak, and the one with a security process and
-//! long-term support.
+//! [wasmtime](https://docs.rs/wasmtime) as a backend.
+//!
+//! It is the backend with the highest peak speed, and the one with a security process and long-term support.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(unsafe_code)]
@@ -22,12 +23,12 @@ use crate::pool::{Engines, Pooled};
 
 /// wasmtime with one of its compilers.
 ///
-/// Guests run on a stack of their own, one for each thread that calls guests, so that a thread may have as little as it
-/// likes. It takes 40 MiB of address space, and memory as far down as a guest ever came.
+/// Guests run on a stack of their own, one for each thread that calls guests, so the thread's own stack can be of any
+/// size. The guests' stack takes 40 MiB of address space, and memory only as deep as a guest has ever gone.
 ///
-/// Instances come from a pool with 32 places for each processor, 64 to 1,024, each of which takes 4 GiB of address
-/// space. An instance that it has no place for is made without it, only more slowly. Where the machine lets no program
-/// have so much address space, there is no pool, and [`warning`](Backend::warning) says so.
+/// Instances come from a pool with 32 places for each processor, at least 64 and at most 1,024. Each place takes 4 GiB
+/// of address space. An instance that the pool has no place for is created without it, which is slower. If the machine
+/// does not let a program have that much address space, there is no pool, and [`warning`](Backend::warning) says so.
 #[derive(Clone)]
 pub struct Wasmtime {
     engines: Engines,
@@ -40,31 +41,31 @@ pub struct Wasmtime {
 pub struct WasmtimeModule(Pooled);
 
 impl Wasmtime {
-    /// wasmtime with its optimising compiler, Cranelift.
+    /// Creates wasmtime with its optimising compiler, Cranelift.
     ///
     /// # Errors
     ///
-    /// [`Operation::Configure`] where wasmtime cannot generate code for this machine.
+    /// [`Operation::Configure`] if wasmtime cannot generate code for this machine.
     pub fn new() -> Result<Self> {
         Self::with_config("wasmtime", Config::new().strategy(Strategy::Cranelift))
     }
 
-    /// wasmtime with Winch: code that is made quickly and runs less so.
+    /// Creates wasmtime with Winch, which compiles quickly to slower code.
     ///
     /// # Errors
     ///
-    /// [`Operation::Configure`] where Winch cannot generate code for this machine.
+    /// [`Operation::Configure`] if Winch cannot generate code for this machine.
     #[cfg(feature = "winch")]
     pub fn winch() -> Result<Self> {
         let winch = Self::with_config("wasmtime-winch", Config::new().strategy(Strategy::Winch))?;
         Ok(Self { is_winch: true, ..winch })
     }
 
-    /// wasmtime with Pulley, its interpreter, which runs where no code can be generated.
+    /// Creates wasmtime with Pulley, its interpreter, which runs where no code can be generated.
     ///
     /// # Errors
     ///
-    /// [`Operation::Configure`] where wasmtime cannot be set up.
+    /// [`Operation::Configure`] if wasmtime cannot be configured.
     #[cfg(feature = "pulley")]
     pub fn pulley() -> Result<Self> {
         let mut config = Config::new();
@@ -72,16 +73,16 @@ impl Wasmtime {
         Self::with_config("wasmtime-pulley", config)
     }
 
-    /// Set to run exactly the layer's feature set.
+    /// Configures the engine to run exactly the layer's feature set.
     fn with_config(name: &'static str, config: &mut Config) -> Result<Self> {
         config
             .collector(Collector::Null)
             .cranelift_nan_canonicalization(true)
-            // A trace of frames is dear to gather, and no part of what a trap is.
+            // A trace of frames is expensive to gather, and not part of a trap.
             .wasm_backtrace_max_frames(None)
-            // Host functions that call back into the guest take their room from it, too.
+            // Host functions that call back into the guest use this stack, too.
             .max_wasm_stack(ENGINE_STACK)
-            // Nothing here is asynchronous, but the engine wants it no smaller.
+            // Nothing here is asynchronous, but the engine requires at least the size above.
             .async_stack_size(ENGINE_STACK)
             .wasm_relaxed_simd(false)
             .wasm_tail_call(false)
@@ -96,7 +97,7 @@ impl Wasmtime {
     }
 }
 
-/// Makes the instance of a store.
+/// Creates the instance of a store.
 fn instantiate(module: &InstancePre<Host>, store: &mut Store<Host>) -> wasmtime::Result<()> {
     let instance = module.instantiate(&mut *store)?;
     let memory = instance.get_memory(&mut *store, MEMORY);
@@ -118,7 +119,7 @@ impl Backend for Wasmtime {
         Some(format!("{} has no pool for instances, which makes new ones slower: {reason}", self.name))
     }
 
-    /// Winch compiles no `externref`.
+    /// Winch does not compile `externref`.
     fn supports(&self, feature: Feature) -> bool {
         feature != Feature::Externref || !self.is_winch
     }
@@ -144,8 +145,7 @@ impl Backend for Wasmtime {
         Ok(WasmtimeInstance { store })
     }
 
-    /// The engine's own digest has its version, its features and the target in it, but not every setting of its
-    /// compiler.
+    /// The engine's own digest covers its version, its features and the target, but not every setting of its compiler.
     fn compatibility_key(&self) -> Option<String> {
         let mut hasher = DefaultHasher::new();
         self.engines.first().precompile_compatibility_hash().hash(&mut hasher);
@@ -160,7 +160,7 @@ impl Backend for Wasmtime {
     fn deserialize(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<WasmtimeModule> {
         let engine = self.engines.first();
         let mapped = || {
-            // SAFETY: an artifact is what `serialize` gave, byte for byte, in a file that nobody changes.
+            // SAFETY: an artifact is what `serialize` returned, byte for byte, in a file that nobody changes.
             #[allow(unsafe_code)]
             unsafe {
                 Module::deserialize_open_file(engine, artifact.file()?)
@@ -173,7 +173,7 @@ impl Backend for Wasmtime {
                 Module::deserialize(engine, artifact.bytes()?)
             }
         };
-        // Some file systems do not let code in their files be executed.
+        // Some file systems do not allow code in their files to be executed.
         let module = mapped().or_else(|_| copied()).and_then(|module| Pooled::new(&module, imports));
         module.map(WasmtimeModule).map_err(|error| Error::engine(Operation::Deserialize, error))
     }

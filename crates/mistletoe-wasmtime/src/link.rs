@@ -9,7 +9,7 @@ use wasmtime::{Caller, InstancePre, Linker, Module, ValRaw};
 
 use crate::instance::{FEW, Host, MANY, WasmtimeInstance, carried};
 
-/// Links a module with what it imports.
+/// Links a module with its imports.
 pub(crate) fn link(module: &Module, imports: &[HostFunc]) -> wasmtime::Result<InstancePre<Host>> {
     let mut linker = Linker::new(module.engine());
     for import in imports {
@@ -37,7 +37,7 @@ fn define(linker: &mut Linker<Host>, import: &HostFunc) -> wasmtime::Result<()> 
     by_signature!(import.ty(), typed, define_untyped(linker, import)).map(drop)
 }
 
-/// The same for a signature that the engine is not told of when this is compiled.
+/// Links a host function whose signature is known only at run time.
 fn define_untyped<'a>(linker: &'a mut Linker<Host>, import: &HostFunc) -> wasmtime::Result<&'a mut Linker<Host>> {
     let ty = import.ty();
     let types = |types: &[ValType]| types.iter().map(val_type).collect::<wasmtime::Result<Vec<_>>>();
@@ -47,8 +47,8 @@ fn define_untyped<'a>(linker: &'a mut Linker<Host>, import: &HostFunc) -> wasmti
     let call = move |mut caller: Caller<'_, Host>, values: &mut [MaybeUninit<ValRaw>]| {
         with_slots(values.len(), |slots| {
             for (slot, value) in slots.iter_mut().zip(values.iter()).take(params) {
-                // SAFETY: the engine has initialised the parameters. Any bits are a number, and numbers alone are in
-                // the function's type.
+                // SAFETY: the engine has initialised the parameters. Any bits are a number, and the function's type has
+                // only numbers.
                 #[allow(unsafe_code)]
                 let value = unsafe { value.assume_init_ref() };
                 *slot = value.get_u64();
@@ -60,7 +60,7 @@ fn define_untyped<'a>(linker: &'a mut Linker<Host>, import: &HostFunc) -> wasmti
             Ok(())
         })
     };
-    // SAFETY: a host function answers `Ok` once its results are in the slots, and each of them is a number, any bits of
+    // SAFETY: a host function returns `Ok` once its results are in the slots. Each result is a number, any bits of
     // which are valid.
     #[allow(unsafe_code)]
     unsafe {
@@ -68,7 +68,7 @@ fn define_untyped<'a>(linker: &'a mut Linker<Host>, import: &HostFunc) -> wasmti
     }
 }
 
-/// Runs `call` with so many slots, or a few more.
+/// Runs `call` with at least `count` slots.
 fn with_slots<R>(count: usize, call: impl FnOnce(&mut [u64]) -> R) -> R {
     match count {
         0..=FEW => call(&mut [0; FEW]),

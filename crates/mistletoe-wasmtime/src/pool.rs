@@ -1,7 +1,9 @@
-//! Engines and modules in two copies: one whose instances come from a pool, and one for what the pool cannot take.
+//! Engines and modules in two copies: one with a pool for instances, and one without.
 //!
-//! An instance from the pool needs no system call where another one was before. What that costs is address space, kept
-//! for as many instances as the pool has places. Compiled code is the same in both.
+//! The copy without is for instances that the pool has no place for.
+//!
+//! An instance from the pool needs no system call if its place was used before. The cost is address space, reserved for
+//! as many instances as the pool has places. Compiled code is the same in both copies.
 
 use std::sync::{Arc, OnceLock};
 use std::thread::available_parallelism;
@@ -16,20 +18,22 @@ use wasmtime::{
 use crate::instance::Host;
 use crate::link::link;
 
-/// Instances that the pool has places for: for each processor, at least and at most. A place takes 4 GiB of address
-/// space, of which x86-64 has 128 TiB.
+/// Places of the pool, for one instance each: for each processor, at least, and at most.
+///
+/// A place takes 4 GiB of address space, of which x86-64 has 128 TiB.
 const PLACES: [usize; 3] = [32, 64, 1024];
-/// What a place keeps of the memory that its last instance wrote to, in bytes, so that the next one has it cleared
-/// instead of faulted in.
+/// Bytes of written memory that a place keeps from its last instance.
+///
+/// The next instance has them cleared instead of faulted in.
 const KEPT: usize = 1 << 20;
 
-/// An engine with a pool where the machine lets it have one, and one without for what has no place in it.
+/// An engine with a pool, if the machine allows one, and an engine without for what has no place in the pool.
 #[derive(Clone)]
 pub(crate) struct Engines {
     first: Engine,
     without_pool: Option<Arc<str>>,
     config: Config,
-    /// Made when it is needed, which most programs never see.
+    /// Created when it is needed, which is never in most programs.
     second: Arc<OnceLock<Engine>>,
 }
 
@@ -54,10 +58,10 @@ impl Engines {
             .total_memories(places)
             .total_gc_heaps(places)
             .total_tables(2 * places)
-            // No module that the layer lets pass is too large for a place.
+            // Every module that the layer accepts fits in a place.
             .max_tables_per_module(MAX_TABLES as u32)
             .table_elements(MAX_TABLE_ELEMENTS as usize)
-            // It is allocated as it is needed.
+            // Allocated as needed.
             .max_core_instance_size(1 << 32)
             .linear_memory_keep_resident(KEPT)
             .table_keep_resident(KEPT)
@@ -71,22 +75,22 @@ impl Engines {
         Ok(Self { first, without_pool, config: config.clone(), second: Arc::default() })
     }
 
-    /// The one that modules are compiled by.
+    /// Returns the engine that compiles modules.
     pub(crate) fn first(&self) -> &Engine {
         &self.first
     }
 
-    /// Why there is no pool, if there is none.
+    /// Returns why there is no pool, if there is none.
     pub(crate) fn without_pool(&self) -> Option<&str> {
         self.without_pool.as_deref()
     }
 
-    /// All that the engines are told, but for the pool.
+    /// Returns the engines' configuration, without the pool.
     pub(crate) fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The module for instances that the pool has no place for.
+    /// Returns the module for instances that the pool has no place for.
     pub(crate) fn second<'a>(&self, module: &'a Pooled) -> wasmtime::Result<&'a InstancePre<Host>> {
         let Second { imports, linked } = &*module.second;
         if let Some(linked) = linked.get() {
@@ -100,7 +104,7 @@ impl Engines {
             }
         };
         let code = module.first.module().serialize()?;
-        // SAFETY: it is what the engine has just given, and the other engine differs in how it allocates.
+        // SAFETY: the first engine has just returned this code, and the other engine differs in how it allocates.
         #[allow(unsafe_code)]
         let made = link(&unsafe { Module::deserialize(engine, code) }?, imports)?;
         Ok(linked.get_or_init(|| made))
@@ -108,14 +112,14 @@ impl Engines {
 }
 
 impl Pooled {
-    /// A module of the first engine, linked.
+    /// Links a module of the first engine.
     pub(crate) fn new(module: &Module, imports: &[HostFunc]) -> wasmtime::Result<Self> {
         let second = Second { imports: imports.into(), linked: OnceLock::new() };
         Ok(Self { first: link(module, imports)?, second: second.into() })
     }
 }
 
-/// Whether the pool had no place left.
+/// Returns whether the pool had no place left.
 pub(crate) fn is_exhausted(error: &wasmtime::Error) -> bool {
     error.is::<PoolConcurrencyLimitError>()
 }

@@ -1,47 +1,48 @@
-//! The stack that compiled code runs on: one of the layer's own, since a host's thread may have 2 MiB alone, which is
-//! too little for real programs.
+//! The stack that compiled code runs on.
 //!
-//! A thread makes its stack when it first calls a guest, and keeps it. The stack takes address space; memory is taken
-//! as far down as a guest ever came. A session that is called from inside a guest, by a host function, finds no room
-//! for a guest of its own on that stack, and gets another for the time of the call.
+//! It is the layer's own, since a host's thread may have only 2 MiB, which is too little for real programs.
+//!
+//! A thread creates its stack when it first calls a guest, and keeps it. The stack takes address space, and memory only
+//! as deep as a guest has ever gone. A session that is called from inside a guest, by a host function, finds no room
+//! for a guest of its own on that stack. It gets another stack for the duration of the call.
 
 use std::cell::{Cell, RefCell};
 
 use corosensei::stack::{DefaultStack, Stack as _};
 use mistletoe_abi::{ENGINE_STACK, Error, Operation, Result};
 
-/// What is below a guest at least, for the host functions that it calls when its own part is full.
+/// Minimum space below a guest, for the host functions that it calls when its own part is full.
 const HOST: usize = 1 << 20;
-/// What is above it at most: the layer's own frames.
+/// Maximum space above a guest: the layer's own frames.
 const ABOVE: usize = 1 << 20;
 const SIZE: usize = ABOVE + ENGINE_STACK + HOST;
 
 thread_local! {
-    /// The lowest address of the stack in use; 0 where that is the thread's own.
+    /// Lowest address of the stack in use; 0 if that is the thread's own.
     static LIMIT: Cell<usize> = const { Cell::new(0) };
     /// The stack that the thread keeps, borrowed while it is in use.
     static KEPT: RefCell<Option<DefaultStack>> = const { RefCell::new(None) };
 }
 
-/// Whether there is room for a guest here.
+/// Returns whether there is room for a guest on the current stack.
 #[inline(always)]
 pub(crate) fn has_room() -> bool {
     let here = 0_u8;
-    // On another stack than the one in use, this is a number out of the range.
+    // On a stack other than the one in use, this is out of the range.
     let left = (&raw const here).addr().wrapping_sub(LIMIT.get());
     (ENGINE_STACK + HOST..=SIZE).contains(&left)
 }
 
-/// Runs `call` where there is room for a guest.
+/// Runs `call` on a stack with room for a guest.
 #[inline(always)]
 pub(crate) fn with_room<R>(call: impl FnOnce() -> R) -> Result<R> {
     if has_room() { Ok(call()) } else { switched(call) }
 }
 
-/// Runs `call` on the stack that the thread keeps, or on another where that one is in use.
+/// Runs `call` on the stack that the thread keeps, or on another if that one is in use.
 fn switched<R>(call: impl FnOnce() -> R) -> Result<R> {
     let mut call = Some(call);
-    // There is none any more where the thread ends.
+    // `KEPT` no longer exists while the thread ends.
     let on_kept = KEPT.try_with(|kept| {
         let mut kept = kept.try_borrow_mut().ok()?;
         let stack = match &mut *kept {
@@ -67,12 +68,12 @@ fn new() -> Result<DefaultStack> {
 
 #[inline]
 fn on_stack<R>(stack: &mut DefaultStack, call: impl FnOnce() -> R) -> R {
-    // The lowest address that can be used: below it is the guard page.
+    // The lowest usable address: the guard page is below it.
     let _used = Used(LIMIT.replace(stack.base().get() - SIZE));
     corosensei::on_stack(stack, call)
 }
 
-/// A stack in use: the one before it is again when that is over, by a panic too.
+/// A stack in use. Dropping it restores the one before, also on a panic.
 struct Used(usize);
 
 impl Drop for Used {

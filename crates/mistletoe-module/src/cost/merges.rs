@@ -1,18 +1,21 @@
-//! How often a compiler has to merge the values of a function's locals, where several ways lead to one place: engines
-//! were seen to take time in proportion to the square of that.
+//! Counts how often a compiler merges the values of a function's locals, where several paths lead to one place.
+//!
+//! Engines were observed to take time in proportion to the square of that count.
 
-/// Counts, while a function is read, what a compiler that turns locals into values would count: where a local is used,
-/// one merge for each structured instruction that it was set in and that has ended since, and one for each loop that
-/// has begun since; and where a loop ends, those of the locals that its next turn begins with.
+/// Counts, while a function is read, what a compiler that turns locals into values merges.
+///
+/// The use of a local counts one merge for each structured instruction that the local was last set or used in and that
+/// has ended since, and one for each loop that has begun since. The end of a loop uses the locals that its next
+/// iteration begins with.
 #[derive(Debug, Default)]
 pub(super) struct Merges {
     locals: Vec<Local>,
     frames: Vec<Frame>,
-    /// The innermost frame's number.
+    /// The number of the innermost frame.
     top: u32,
-    /// What loops begin with: a local, and the next one of the same loop behind 1 more than its index here, or 0.
+    /// Linked lists of what loops begin with: a local, and the index of the loop's next entry plus 1, or 0 at the end.
     carried: Vec<(u32, u32)>,
-    /// How many frames were opened.
+    /// Number of frames opened so far.
     opened: u32,
     used: u64,
 }
@@ -20,27 +23,27 @@ pub(super) struct Merges {
 /// Where a local was last set or used.
 #[derive(Clone, Copy, Debug, Default)]
 struct Local {
-    /// How many frames were open around the innermost one, and which it was.
+    /// Number of open frames around the innermost one, and the number of the innermost one.
     depth: u32,
     frame: u32,
     /// Merges of values that it had before.
     pending: u32,
 }
 
-/// A structured instruction that is open.
+/// An open structured instruction.
 #[derive(Clone, Copy, Debug, Default)]
 struct Frame {
-    /// How many frames were opened before it.
+    /// Number of frames opened before it.
     number: u32,
-    /// How many of those that are open are loops, itself among them.
+    /// Number of open loops, itself included.
     loops: u32,
     is_loop: bool,
-    /// The first of what it begins with, as in [`Merges::carried`].
+    /// The first entry of its list, as in [`Merges::carried`].
     carried: u32,
 }
 
 impl Merges {
-    /// A function begins with so many parameters and locals.
+    /// Begins a function with `locals` parameters and locals.
     pub(super) fn begin(&mut self, locals: usize) {
         self.locals.clear();
         self.locals.resize(locals, Local::default());
@@ -50,7 +53,7 @@ impl Merges {
         self.open(false);
     }
 
-    /// How many merges there were so far.
+    /// Returns the number of merges so far.
     pub(super) fn used(&self) -> u64 {
         self.used
     }
@@ -84,7 +87,7 @@ impl Merges {
         }
     }
 
-    /// Whether there were any.
+    /// Uses a local, and returns whether this can have added merges.
     #[inline]
     pub(super) fn get(&mut self, local: u32) -> bool {
         match self.locals.get(local as usize) {
@@ -96,8 +99,10 @@ impl Merges {
         }
     }
 
-    /// An instruction accesses a table so many times: where elements are made when they are first read, there are two
-    /// ways to each. Two merges are what an access was measured to cost.
+    /// Counts `times` accesses to a table by an instruction.
+    ///
+    /// If elements are created when they are first read, there are two paths to each. An access was measured to cost as
+    /// much as two merges.
     pub(super) fn access_table(&mut self, times: u64) {
         self.used += 2 * times;
     }
@@ -117,10 +122,10 @@ impl Merges {
     }
 }
 
-/// The innermost of the open frames that was open already where a local was last set or used.
+/// Returns the innermost open frame that was already open when a local was last set or used.
 fn common(frames: &[Frame], local: &Local) -> usize {
     let opened = |frame: &Frame| frame.number <= local.frame;
-    // No deeper than it was there, and mostly not much less deep.
+    // At most as deep as the local was, and mostly not much less.
     let most = (local.depth as usize).min(frames.len().saturating_sub(1));
     for depth in (most.saturating_sub(3)..=most).rev() {
         if frames.get(depth).is_some_and(opened) {

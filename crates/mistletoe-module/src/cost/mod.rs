@@ -1,5 +1,7 @@
-//! What a module may cost to compile, counted from its bytes before anything is done whose cost is out of proportion to
-//! them: the validator's own work, too, is bounded by it. `docs/compile-cost.md` defines what counts.
+//! Bounds what a module may cost to compile.
+//!
+//! The cost is counted from the module's bytes, before any work whose cost is out of proportion to them. This bounds
+//! the validator's own work, too. `docs/compile-cost.md` defines what counts.
 
 use wasmparser::{
     BlockType, CompositeInnerType, ElementItems, FrameKind, FuncValidator, Payload, RecGroup, TypeRef,
@@ -16,24 +18,23 @@ use merges::Merges;
 
 mod merges;
 
-/// How many values a module may move: so many, and so many more for each byte of its code.
+/// Values that a module may move: a base, plus an amount for each byte of its code.
 const MOVED: (u64, u64) = (25_000, 1);
-/// How many values a function counts as, besides its own: engines compile ways in and out of it, and write down what it
-/// is.
+/// Values that a function counts as, besides its own: engines compile its entries and exits, and record metadata.
 const FUNCTION: u64 = 24;
-/// How many an element counts as that is an expression: engines compile code that evaluates it.
+/// Values that an element counts as if it is an expression: engines compile code that evaluates it.
 const EXPRESSION: u64 = 16;
-/// How many values it may hold where labels and calls are, in the same way.
+/// Values that a module may hold at labels and calls: a base, plus an amount for each byte of its code.
 const HELD: (u64, u64) = (100_000, 32);
 
-/// The sum of the squares of the merges that its functions have, in the same way.
+/// Maximum sum of the squares of the functions' merges: a base, plus an amount for each byte of code.
 const MERGED: (u64, u64) = (4_000_000, 8_000);
-/// Functions whose bodies are shorter than this have too few merges to matter.
+/// Functions with shorter bodies than this have too few merges to matter.
 const SHORT: usize = 2_048;
 
 type Validated = FuncValidator<ValidatorResources>;
 
-/// How many parameters and results a function type has.
+/// Number of parameters and results of a function type.
 #[derive(Clone, Copy, Debug, Default)]
 struct Arity {
     params: u16,
@@ -46,28 +47,28 @@ impl Arity {
     }
 }
 
-/// What was counted so far.
+/// What has been counted so far.
 #[derive(Debug)]
 pub(crate) struct Budget {
     types: Vec<Arity>,
-    /// The functions' types, by their index.
+    /// The type index of each function.
     functions: Vec<u32>,
     moved: Count,
     held: Count,
-    /// Parameters and locals of the function that is read.
+    /// Parameters and locals of the function being read.
     locals: u64,
-    /// How many values it gives back.
+    /// Number of its results.
     results: u64,
-    /// How many of its loops are open.
+    /// Number of its open loops.
     loops: u64,
-    /// How many branches lead to its loops.
+    /// Number of branches to its loops.
     turns: u64,
-    /// Where it is long enough for them to matter.
+    /// Its merges, if it is long enough for them to matter.
     merges: Option<Merges>,
     spare: Merges,
-    /// The squares of the merges of functions before.
+    /// Squares of the merges of earlier functions.
     merged: Count,
-    /// How many merges this function may have.
+    /// Maximum number of merges in this function.
     room: u64,
 }
 
@@ -78,7 +79,7 @@ struct Count {
 }
 
 impl Count {
-    /// Nothing so far, of as much as a module without code may have.
+    /// Creates an empty count, with the limit of a module without code.
     const fn new((limit, _): (u64, u64)) -> Self {
         Self { used: 0, limit }
     }
@@ -89,8 +90,9 @@ impl Count {
     }
 }
 
-/// What a function has too much of: [`Budget::error`] says how much there may be. Small, since it is asked for each
-/// instruction.
+/// What a function has too much of: [`Budget::error`] gives the limit.
+///
+/// Small, since it is returned for each instruction.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Excess {
     LoopBranches,
@@ -119,7 +121,7 @@ impl Default for Budget {
 }
 
 impl Budget {
-    /// Counts a section, which the validator has not seen yet. What cannot be read is left to it.
+    /// Counts a section before the validator sees it. The validator reports what cannot be read.
     pub(crate) fn section(&mut self, payload: &Payload<'_>) -> Result<(), ErrorKind> {
         let few = |item, count: u32, limit: usize| {
             if count as usize > limit { Err(too_many(item, limit as u64)) } else { Ok(()) }
@@ -176,21 +178,22 @@ impl Budget {
                 }
             }
             Payload::CodeSectionEntry(body) => few(DeclaredItem::FunctionBytes, body.range().len() as u32, MAX_BODY)?,
-            // Sections before the code add to what it is not known yet how much there may be of.
+            // Sections before the code add to the count before its limit is known.
             Payload::End(_) => self.moved.add(0, CompileCost::MovedValues).map_err(|excess| self.error(excess))?,
             _ => {}
         }
         Ok(())
     }
 
-    /// Reads the type section with the validator's own reader, since a type can be written in several ways. Where it
-    /// cannot be read the validator ends, too.
+    /// Reads the type section with the validator's own reader, since a type can be written in several ways.
+    ///
+    /// If the reader cannot read a type, the validator stops there, too.
     fn types(&mut self, section: &TypeSectionReader<'_>) -> Result<(), ErrorKind> {
         let mut values = 0;
         for ty in section.clone().into_iter().map_while(Result::ok).flat_map(RecGroup::into_types) {
             let arity = match ty.composite_type.inner {
                 CompositeInnerType::Func(ty) => {
-                    // A type has no more than a thousand of each.
+                    // A type has at most a thousand of each.
                     Arity { params: ty.params().len() as u16, results: ty.results().len() as u16 }
                 }
                 _ => Arity::default(),
@@ -199,7 +202,7 @@ impl Budget {
             if values > MAX_TYPE_VALUES {
                 return Err(too_many(DeclaredItem::TypeValues, MAX_TYPE_VALUES));
             }
-            // An engine compiles a way in and a way out for each type.
+            // An engine compiles an entry and an exit for each type.
             self.moved.used = 2 * values;
             self.types.push(arity);
         }
@@ -218,7 +221,7 @@ impl Budget {
         }
     }
 
-    /// Notes a branch to a label, and says how many values it carries.
+    /// Records a branch to a label, and returns how many values it carries.
     fn branch(&mut self, function: &Validated, label: u32) -> Result<u64, Excess> {
         let Some(frame) = function.get_control_frame(label as usize) else { return Ok(0) };
         let arity = self.block(frame.block_type);
@@ -232,7 +235,7 @@ impl Budget {
         Ok(arity.params.into())
     }
 
-    /// A function begins that declares so many locals, and whose body has so many bytes.
+    /// Begins a function that declares `declared` locals, and whose body has `length` bytes.
     pub(crate) fn function(&mut self, function: &Validated, declared: u32, length: usize) -> Result<(), Excess> {
         let ty = self.functions.get(function.index() as usize).copied().unwrap_or_default();
         let arity = self.arity(ty);
@@ -252,15 +255,15 @@ impl Budget {
             self.merges = Some(merges);
             self.room = self.merged.limit.saturating_sub(self.merged.used).isqrt();
         }
-        // There are two ways into a function: one from other functions, and one from the host.
+        // A function has two entries: one for other functions, and one for the host.
         self.moved.add(FUNCTION + 2 * arity.both() + u64::from(declared), CompileCost::MovedValues)
     }
 
-    /// The next instruction begins at this place in the module, if there is any.
+    /// Counts the instruction that begins at this offset in the module, if there is one.
     #[inline(always)]
     pub(crate) fn instruction(&mut self, function: &Validated, bytes: &[u8], at: usize) -> Result<(), Excess> {
         let opcode = bytes.get(at).copied().unwrap_or(op::NOP);
-        // Most are none of these.
+        // Most instructions are none of these.
         if !matches!(opcode, op::BLOCK..=op::CALL_INDIRECT | op::LOCAL_GET..=op::LOCAL_TEE | op::TABLE_GET | op::PREFIX)
         {
             return Ok(());
@@ -300,7 +303,7 @@ impl Budget {
         }
     }
 
-    /// The error that says so.
+    /// Returns the error for an excess.
     pub(crate) fn error(&self, excess: Excess) -> ErrorKind {
         let dear = |cost, count: Count| ErrorKind::TooCostly { cost, limit: count.limit };
         match excess {
@@ -313,7 +316,7 @@ impl Budget {
         }
     }
 
-    /// The same for one that goes elsewhere or begins a label.
+    /// Counts an instruction that branches, calls, or begins or ends a label.
     fn control(&mut self, function: &Validated, opcode: u8, operands: &[u8]) -> Result<(), Excess> {
         if opcode == op::END {
             if self.loops != 0 && function.get_control_frame(0).is_some_and(|frame| frame.kind == FrameKind::Loop) {
@@ -386,7 +389,7 @@ mod tests {
 
     const I32: u8 = 0x7f;
 
-    /// A section of so many items.
+    /// A section of `count` items.
     fn section(id: u8, count: usize, items: &[u8]) -> Vec<u8> {
         let mut content = Vec::new();
         leb128(&mut content, count as u64);
@@ -411,7 +414,7 @@ mod tests {
         [vec![0x60], values(params), values(results)].concat()
     }
 
-    /// Functions of these types with this code; none has locals of its own.
+    /// Functions of these types with this code, without locals of their own.
     fn functions(types: &[(usize, usize)], code: &[(u8, Vec<u8>)]) -> Vec<u8> {
         let types: Vec<_> = types.iter().map(|(params, results)| ty(*params, *results)).collect();
         let mut bodies = Vec::new();
@@ -425,14 +428,14 @@ mod tests {
         ])
     }
 
-    /// Why a module is refused.
+    /// Returns why a module is refused.
     fn refused(module: &[u8]) -> Option<ErrorKind> {
         let kind = instrument(module, &Config::default()).err().map(|error| error.kind().clone());
         assert_eq!(inspect(module).invalid.map(|error| error.kind().clone()), kind);
         kind
     }
 
-    /// Up to the limit a module is valid, and beyond it has too many.
+    /// Checks that a module is valid up to the limit, and has too many beyond it.
     fn edge(item: DeclaredItem, limit: u64, module: impl Fn(usize) -> Vec<u8>) {
         assert_eq!(refused(&module(limit as usize)), None, "{item}");
         assert_eq!(refused(&module(limit as usize + 1)), Some(too_many(item, limit)), "{item}");
@@ -444,7 +447,7 @@ mod tests {
         edge(DeclaredItem::Results, 1000, |count| module(&[section(1, 1, &ty(0, count))]));
         edge(DeclaredItem::TypeValues, 1_000_000, |count| {
             let types = [ty(0, count % 1000), ty(1000, 0).repeat(count / 1000)].concat();
-            // So much code that they are not too dear.
+            // Enough code to stay within the budget for compiling.
             let mut bodies = Vec::new();
             body(&mut bodies, &[vec![0], vec![op::NOP; 2_000_000], vec![op::END]].concat());
             module(&[section(1, count / 1000 + 1, &types), section(3, 1, &[0]), section(10, 1, &bodies)])
@@ -482,7 +485,7 @@ mod tests {
             body(&mut custom, &name(length));
             module(&[custom])
         });
-        // A function counts 2, and its parameters and results.
+        // A function counts 2, plus its parameters and results.
         edge(DeclaredItem::InterfaceValues, 999_998, |values| {
             let types = [ty(998, 0), ty(values % 1000 - 2, 0)].concat();
             let import = |ty: u8| [name(0), name(0), vec![0, ty]].concat();
@@ -493,7 +496,7 @@ mod tests {
 
     #[test]
     fn a_body_is_too_long_by_its_own_name() {
-        // Its declaration of no locals, an instruction of three bytes where the number is odd, and its end.
+        // The declaration of no locals, an instruction of three bytes if the number is odd, and the end.
         edge(DeclaredItem::FunctionBytes, 7_654_321, |length| functions(&[(0, 0)], &[(0, vec![op::NOP; length - 2])]));
     }
 
@@ -505,7 +508,7 @@ mod tests {
         });
     }
 
-    /// What is too dear in a module, if anything.
+    /// Returns what costs too much in a module, if anything.
     fn dear(module: &[u8]) -> Option<CompileCost> {
         match refused(module) {
             None => None,
@@ -514,7 +517,7 @@ mod tests {
         }
     }
 
-    /// The largest number up to `most` of which a module is accepted, and what is too dear with one more.
+    /// Returns the largest number below `most` that is accepted, and what costs too much with one more.
     fn largest(most: usize, module: impl Fn(usize) -> Vec<u8>) -> (usize, Option<CompileCost>) {
         let (mut accepted, mut refused) = (0, most);
         while refused - accepted > 1 {
@@ -526,7 +529,7 @@ mod tests {
 
     const CONST: [u8; 2] = [0x41, 0];
 
-    /// Code with so many constants on the stack, which it drops in the end.
+    /// Code with `values` constants on the stack, which it drops at the end.
     fn above(values: usize, code: &[u8]) -> Vec<u8> {
         [CONST.repeat(values), code.to_vec(), vec![0x1a; values]].concat()
     }
@@ -536,21 +539,21 @@ mod tests {
         // Types: 0 of the function, 1 with 100 parameters and 100 results.
         let types = [(0, 0), (100, 100)];
         let limit = |code: &[u8]| MOVED.0 + MOVED.1 * (code.len() as u64 + 5);
-        // So many times this instruction, each of which moves so many.
+        // This instruction, repeated. Each moves `moves` values.
         let edge = |again: &[u8], moves: u64| {
             let module = |times| functions(&types, &[(0, above(100, &again.repeat(times)))]);
             let (times, cost) = largest(10_000, module);
             assert_eq!(cost, Some(CompileCost::MovedValues), "{again:?}");
-            // The function's size stands in two bytes, its declaration of locals in one, and its end in one.
+            // The function's size takes two bytes, its declaration of locals one, and its end one.
             let limit = |times| limit(&above(100, &again.repeat(times)));
-            // The types count as 400, and the function.
+            // The types count as 400, plus the function.
             let moved = |times: usize| 400 + FUNCTION + times as u64 * moves;
             assert!(moved(times) <= limit(times) && moved(times + 1) > limit(times + 1), "{again:?}: {times}");
         };
         edge(&[op::BLOCK, 1, op::END], 200);
         edge(&[op::LOOP, 1, op::END], 200);
         edge(&[0x41, 0, op::IF, 1, op::END], 200);
-        // A branch to the function's end carries nothing, to that of the block 100.
+        // A branch to the function's end carries nothing; one to the end of the block carries 100.
         let branches = |label: u8| {
             let module = |times: usize| {
                 let code = [CONST.repeat(100), [0x41, 0, op::BR_IF, label].repeat(times)].concat();
@@ -560,29 +563,29 @@ mod tests {
             largest(10_000, module)
         };
         assert_eq!(branches(0).1, Some(CompileCost::MovedValues));
-        // 25,000 by 96: each moves 100, and has 4 bytes.
+        // 25,000 / 96: each moves 100, and has 4 bytes.
         assert!((255..265).contains(&branches(0).0), "{}", branches(0).0);
         assert!(branches(1).0 > 9_000);
-        // Three million labels that carry a thousand values each.
+        // 60,001 labels that carry a thousand values each.
         let table = [vec![0x41, 0, op::BR_TABLE], number(60_000), vec![0; 60_001]].concat();
         let block = [vec![op::BLOCK, 1], CONST.repeat(1000), table, vec![op::END], vec![0x1a; 1000]].concat();
         assert_eq!(dear(&functions(&[(0, 0), (0, 1000)], &[(0, block)])), Some(CompileCost::MovedValues));
-        // Calls, and functions whose parameters and locals nobody uses.
+        // Calls, and functions whose parameters and locals are not used.
         let calls = |times: usize| {
             let code = above(100, &[op::CALL, 1].repeat(times));
             functions(&types, &[(0, code), (1, vec![0x00])])
         };
         let (times, cost) = largest(10_000, calls);
-        // 25,000 by 198.
+        // 25,000 / 198.
         assert_eq!((times / 10, cost), (12, Some(CompileCost::MovedValues)));
         let many = |count: usize| functions(&types, &vec![(1, vec![0x00]); count]);
-        // 25,000 by 420.
+        // 25,000 / 420.
         assert_eq!(largest(10_000, many), (58, Some(CompileCost::MovedValues)));
     }
 
     #[test]
     fn types_count_however_they_are_written() {
-        // A type that says it is final, and one with the long form of `funcref`.
+        // A type marked final, and one with the long form of `funcref`.
         for odd in [&[0x4f, 0, 0x60, 0, 0][..], &[0x60, 1, 0x63, 0x70, 0]] {
             let module = |count: usize| {
                 let mut bodies = Vec::new();
@@ -593,7 +596,7 @@ mod tests {
                     section(10, count, &bodies),
                 ])
             };
-            // 25,000 without the types' own 2,000, by 2,024.
+            // 25,000 without the types' own 2,000, / 2,024.
             assert_eq!(largest(100, module), (11, Some(CompileCost::MovedValues)), "{odd:?}");
         }
     }
@@ -606,14 +609,14 @@ mod tests {
             };
             let (times, cost) = largest(10_000, module);
             assert_eq!(cost, Some(CompileCost::HeldValues), "{again:?}");
-            // 100,000 and 32 for each of some 15,000 bytes, by 5,000.
+            // 100,000 plus 32 for each of about 15,000 bytes, / 5,000.
             assert!((115..125).contains(&times), "{again:?}: {times}");
         }
     }
 
     #[test]
     fn merges_of_locals_are_counted_where_they_are_used() {
-        // Sets so many locals within 20 ifs, and uses them behind.
+        // Sets the locals within 20 ifs, and uses them afterwards.
         let code = |locals: usize, used: bool| {
             let each = |opcode: u8| move |i: usize| [vec![opcode], number(i as u64)].concat();
             let sets: Vec<u8> = (0..locals).flat_map(|i| [CONST.to_vec(), each(op::LOCAL_SET)(i)].concat()).collect();
@@ -628,13 +631,13 @@ mod tests {
             body(&mut bodies, &content);
             module(&[section(1, 1, &ty(0, 0)), section(3, 1, &[0]), section(10, 1, &bodies)])
         };
-        // 20 for each local; squared no more than 4,000,000 and 8,000 for each byte.
+        // 20 for each local; the square is at most 4,000,000 plus 8,000 for each byte.
         let (locals, cost) = largest(1_500, |locals| module(locals, true));
         assert_eq!(cost, Some(CompileCost::MergedValues));
         let squares = |locals: usize| (20 * locals as u64).pow(2);
         let limit = |locals: usize| 4_000_000 + 8_000 * (code(locals, true).len() as u64 + 8);
         assert!(squares(locals) <= limit(locals) && squares(locals + 1) > limit(locals), "{locals}");
-        // Where they are not used there is nothing to merge.
+        // Unused locals are not merged.
         assert_eq!(dear(&module(1_500, false)), None);
     }
 
@@ -675,7 +678,7 @@ mod tests {
     fn a_function_has_no_more_loops_in_each_other_than_fifty() {
         let nested = |depth: usize| [[op::LOOP, op::EMPTY].repeat(depth), vec![op::END; depth]].concat();
         edge(DeclaredItem::NestedLoops, 50, |depth| functions(&[(0, 0)], &[(0, nested(depth))]));
-        // As many as one likes one after the other, and blocks in each other.
+        // Loops in sequence and nested blocks have no such limit.
         assert_eq!(refused(&functions(&[(0, 0)], &[(0, nested(50).repeat(100))])), None);
         let blocks = [[op::BLOCK, op::EMPTY].repeat(10_000), vec![op::END; 10_000]].concat();
         assert_eq!(refused(&functions(&[(0, 0)], &[(0, blocks)])), None);
@@ -686,7 +689,7 @@ mod tests {
         let within = |code: Vec<u8>| [vec![op::LOOP, op::EMPTY], code, vec![op::END]].concat();
         let branches = |count: usize| within([0x41, 0, op::BR_IF, 0].repeat(count));
         edge(DeclaredItem::LoopBranches, 32_768, |count| functions(&[(0, 0)], &[(0, branches(count))]));
-        // Each function by itself, and labels of a table, too.
+        // Each function counts by itself, and labels of a table count, too.
         let table =
             |count: usize| within([vec![0x41, 0, op::BR_TABLE], number(count as u64 - 1), vec![0; count]].concat());
         edge(DeclaredItem::LoopBranches, 32_768, |count| functions(&[(0, 0)], &[(0, table(count)), (0, branches(1))]));
@@ -695,7 +698,7 @@ mod tests {
     #[test]
     fn functions_and_elements_that_are_expressions_count_by_themselves() {
         let functions = |count: usize| functions(&[(0, 0)], &vec![(0, Vec::new()); count]);
-        // Each has three bytes of code; their number stands in two.
+        // Each has three bytes of code; the number of functions takes two bytes.
         let (most, cost) = largest(2_000, functions);
         assert_eq!((most as u64, cost), ((MOVED.0 + 2) / (FUNCTION - 3), Some(CompileCost::MovedValues)));
         let nulls = |count: usize| [vec![5, 0x70], number(count as u64), [0xd0, 0x70, op::END].repeat(count)].concat();

@@ -1,10 +1,10 @@
-//! The instructions that the pass puts in.
+//! The instructions that the metering pass injects.
 
 use crate::binary::{leb128, op, signed};
 use crate::config::Metering;
 use crate::listing::Indices;
 
-/// Where a run that begins looks at what is left of the fuel.
+/// Where a basic block checks the fuel counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Check {
     None,
@@ -13,30 +13,32 @@ pub(super) enum Check {
     Around,
 }
 
-/// How many structured instructions are put around a loop.
+/// Number of structured instructions around a loop.
 pub(super) const AROUND: u64 = 3;
 
-/// How a function counts: in the global, or in a local, which it takes from the global when it begins and after calls,
-/// and brings back there before calls and when it ends. The count is spent when it is below 0.
+/// The fuel counter in a function: a global, or a local.
+///
+/// A local is loaded from the global at function entry and after calls, and stored there before calls and at function
+/// exit. The counter is spent when it is below 0.
 #[derive(Clone, Copy)]
 pub(super) struct Counter {
-    /// Whether the count is kept in the local.
+    /// Whether the counter is in the local.
     pub(super) kept: bool,
     pub(super) at: Indices,
     pub(super) local: u32,
 }
 
-/// The height of the stack that is left, while a function runs.
+/// The remaining stack depth, while a function runs.
 #[derive(Clone, Copy)]
 pub(super) struct Height {
     pub(super) at: Indices,
     pub(super) local: u32,
-    /// What the function takes of it.
+    /// Units that the function takes of it.
     pub(super) frame: u64,
 }
 
 impl Counter {
-    /// Puts the count onto the stack.
+    /// Pushes the counter onto the stack.
     fn get(self, out: &mut Vec<u8>) {
         match self.kept {
             true => get(out, op::LOCAL_GET, self.local),
@@ -44,7 +46,7 @@ impl Counter {
         }
     }
 
-    /// Keeps the count that is on the stack.
+    /// Stores the counter that is on the stack.
     fn set(self, out: &mut Vec<u8>) {
         match self.kept {
             true => get(out, op::LOCAL_SET, self.local),
@@ -52,7 +54,7 @@ impl Counter {
         }
     }
 
-    /// Keeps it, and leaves it there.
+    /// Stores the counter, and leaves it on the stack.
     fn tee(self, out: &mut Vec<u8>) {
         get(out, op::LOCAL_TEE, self.local);
         if !self.kept {
@@ -75,7 +77,7 @@ impl Counter {
         }
     }
 
-    /// A function begins, and with it a run. One look is enough for the count and the height.
+    /// Begins a function and its first basic block. One check covers the counter and the stack depth.
     pub(super) fn enter(self, out: &mut Vec<u8>, charge: u64, check: Check, height: Option<Height>) {
         if let Some(height) = height {
             height.enter(out);
@@ -107,7 +109,7 @@ impl Counter {
                 if looks {
                     self.reload(out);
                 } else {
-                    // The stack is too high: nothing has to be kept for later.
+                    // The stack is too deep: no later code needs the counter.
                     out.push(op::UNREACHABLE);
                 }
                 out.push(op::END);
@@ -115,7 +117,7 @@ impl Counter {
         }
     }
 
-    /// A run of instructions begins.
+    /// Begins a basic block.
     pub(super) fn run(self, out: &mut Vec<u8>, charge: u64, check: Check) {
         if charge == 0 && check == Check::None {
             return;
@@ -131,14 +133,15 @@ impl Counter {
             Check::Around => {
                 self.tee(out);
                 spent(out);
-                // Out of the loop, to the end of the block around it.
+                // Leaves the loop, to the end of the block around it.
                 get(out, op::BR_IF, 1);
             }
         }
     }
 
-    /// Pays for the number in a local: 2 to the power of `shift` for each, or for a negative one a fraction. Whether
-    /// that was too much is left to what is called: many branches in a function are dear to compile.
+    /// Charges the number in a local times 2^`shift`, rounded down.
+    ///
+    /// The called function checks whether the counter is spent: many branches in a function are expensive to compile.
     pub(super) fn pay(self, out: &mut Vec<u8>, number: u32, shift: i8) {
         self.get(out);
         get(out, op::LOCAL_GET, number);
@@ -149,7 +152,7 @@ impl Counter {
         self.tick(out);
     }
 
-    /// Ticks if the count on the stack is spent.
+    /// Ticks if the counter on the stack is spent.
     fn check(self, out: &mut Vec<u8>) {
         spent(out);
         out.extend([op::IF, op::EMPTY]);
@@ -164,16 +167,17 @@ impl Counter {
         self.reload(out);
     }
 
-    /// In front of a loop of a type without parameters: three structured instructions around it, so that it can tick
-    /// outside of its own body. A call in there would have the engine keep the loop's values where calls leave them
-    /// alone, which is not in registers.
+    /// Opens three structured instructions around a loop of a type without parameters.
+    ///
+    /// The loop can then tick outside its own body. A call inside the body would make the engine keep the loop's values
+    /// where calls preserve them, which is not in registers.
     pub(super) fn around(self, out: &mut Vec<u8>, ty: u8) {
         out.extend([op::BLOCK, ty, op::LOOP, ty, op::BLOCK, op::EMPTY]);
     }
 
-    /// Behind it. What was charged for the turn is given back, since it begins once more.
+    /// Closes them after the loop, and refunds the charge for the iteration, which begins again.
     pub(super) fn around_end(self, out: &mut Vec<u8>, charge: u64) {
-        // Its results go to the outermost end.
+        // The loop's results go to the outermost end.
         get(out, op::BR, 2);
         out.push(op::END);
         self.tick(out);
@@ -189,14 +193,14 @@ impl Counter {
 }
 
 impl Height {
-    /// Takes the frame away, and leaves on the stack what is left.
+    /// Subtracts the frame, and leaves the rest on the stack.
     fn enter(self, out: &mut Vec<u8>) {
         get(out, op::GLOBAL_GET, self.at.height());
         subtract(out, self.frame);
         get(out, op::LOCAL_TEE, self.local);
     }
 
-    /// The function calls another.
+    /// Stores the remaining depth in the global.
     pub(super) fn flush(self, out: &mut Vec<u8>) {
         get(out, op::LOCAL_GET, self.local);
         get(out, op::GLOBAL_SET, self.at.height());
@@ -215,8 +219,9 @@ fn spent(out: &mut Vec<u8>) {
     out.push(op::I64_LT_S);
 }
 
-/// The body of the function that is called where something is spent, with the height that is left: in one place, so
-/// that all others are short.
+/// Returns the body of the function that is called when something is spent.
+///
+/// Its parameter is the remaining stack depth. A separate function keeps all others short.
 pub(crate) fn slow(at: Indices) -> Vec<u8> {
     let mut out = vec![0];
     get(&mut out, op::LOCAL_GET, 0);
@@ -235,8 +240,10 @@ pub(crate) fn slow(at: Indices) -> Vec<u8> {
     out
 }
 
-/// The body of a function that calls another, with the same parameters and results: what the host calls in its place.
-/// It leaves the height as it was, whatever the other does, and asks for fuel if more was used than there was.
+/// Returns the body of a wrapper of a function, with the same parameters and results. The host calls it instead.
+///
+/// The wrapper leaves the stack depth as it was, whatever the function does, and ticks if more fuel was used than there
+/// was.
 pub(crate) fn wrapper(metering: Metering, at: Indices, index: u32, params: u32) -> Vec<u8> {
     let mut out = vec![1, 1, op::I64];
     let height = Height { at, local: params, frame: 0 };
@@ -260,7 +267,7 @@ pub(crate) fn wrapper(metering: Metering, at: Indices, index: u32, params: u32) 
     out
 }
 
-/// The body of a function that answers with the fuel at hand.
+/// Returns the body of a function that returns the fuel counter.
 pub(crate) fn fuel(at: Indices) -> Vec<u8> {
     let mut out = vec![0];
     get(&mut out, op::GLOBAL_GET, at.fuel());
@@ -268,7 +275,7 @@ pub(crate) fn fuel(at: Indices) -> Vec<u8> {
     out
 }
 
-/// The body of a function that has all of the stack left again.
+/// Returns the body of a function that restores the whole stack depth.
 pub(crate) fn unwind(at: Indices, height: u32) -> Vec<u8> {
     let mut out = vec![0];
     i64_const(&mut out, height.into());

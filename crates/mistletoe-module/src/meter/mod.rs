@@ -1,16 +1,16 @@
-//! Limits that every engine keeps alike, because they are in the code: functions are rewritten to count what they use.
+//! Instruments functions to count what they use, so that every engine enforces the same limits.
 //!
-//! What is injected:
+//! The pass injects:
 //!
-//! - two imports behind the module's own, from a module that no guest can name: `tick`, called when the fuel at hand is
-//!   spent, and `overflow`, called when the stack is too high;
-//! - two globals behind the module's own: the fuel at hand, and the height that is left;
-//! - in front of each run of instructions, what it costs; at loops and where functions begin, a look at what is left;
-//! - a function behind the module's own that is called where something is spent, and calls those imports;
-//! - a wrapper for each function that is exported.
+//! - two imports after the module's own, from a module that no guest can name: `tick`, called when the fuel counter is
+//!   spent, and `overflow`, called when the stack is too deep;
+//! - two globals after the module's own: the fuel counter, and the remaining stack depth;
+//! - at the start of each basic block, its charge; at loops and function entries, a check of what is left;
+//! - a function after the module's own that is called when something is spent, and that calls those imports;
+//! - a wrapper for each exported function, if fuel or the stack is limited.
 //!
-//! None of them can be reached by the guest, whose own indices stay what they were: functions behind the imports move
-//! up by two, and every mention of them is rewritten.
+//! The guest can reach none of them, and its own indices stay valid: functions after the imports move up by two, and
+//! every reference to them is rewritten.
 
 use std::ops::Range;
 
@@ -21,67 +21,74 @@ use emit::{AROUND, Check, Counter, Height, get, i32_const};
 
 pub(crate) mod emit;
 
-/// What the height of a function's frame is, beside the values in it.
+/// Units of a function's frame besides the values in it.
 const FRAME: u32 = 8;
-/// A function without calls and with a frame no higher than this, beside [`FRAME`], does not look at the height.
+/// A function without calls whose frame, without [`FRAME`], is at most this does not check the stack depth.
 const SMALL_FRAME: u32 = 64;
-/// So many parameters and results of a call have room in the rest of a frame: [`FRAME`], and registers.
+/// Parameters and results of a call that the rest of a frame has room for: [`FRAME`], and registers.
 const CALL_ROOM: u32 = 8;
-/// A loop that takes up no more bytes than this is unrolled, to so many turns.
+/// A loop of at most this many bytes is unrolled to [`UNROLLED`] iterations.
 const SMALL_LOOP: usize = 96;
 const UNROLLED: u64 = 4;
-/// For a deadline alone: a place to tick around a loop is dear to compile, and so is a count that many loops hand on. A
-/// function has such places for so many loops, and for one more for each so many bytes.
+/// With only a deadline: the loops of a function that get a tick site around them.
+///
+/// A tick site around a loop is expensive to compile, and so is a counter that is carried through many loops. A
+/// function has tick sites for `FREE_LOOPS` loops, and for one more for each `LOOP_BYTES` bytes before the loop.
 const FREE_LOOPS: usize = 2;
 const LOOP_BYTES: usize = 32;
-/// For a deadline alone: instructions, and units of what costs in proportion, that make up a turn, as powers of 2. The
-/// latter take their time on some engines.
+/// With only a deadline: instructions per turn, and units of bulk operations per turn, as powers of 2.
+///
+/// Bulk operations are slow on some engines.
 const TURN: u8 = 7;
 const BULK_TURN: i8 = 3;
-/// How many turns are handed out at once, where only the deadline is looked after: a turn is up to 128 instructions.
+/// Turns granted at once with only a deadline. A turn is up to 128 instructions.
 pub const TURNS: u64 = 10_000;
-/// No more instructions than these wait for somebody else's look at the deadline: those of a function that calls none,
-/// or those around the loop that it begins with.
+/// Maximum number of instructions that wait for a check elsewhere, with only a deadline.
+///
+/// They are the instructions of a function that calls none, or those around the loop that a function begins with.
 const SMALL: u64 = 64;
-/// What a call counts as for a deadline alone: less than those, since most calls that a function has are not made each
-/// time, and most functions count themselves.
+/// Instructions that a call counts as, with only a deadline.
+///
+/// Less than [`SMALL`], since most calls in a function are not made each time, and most called functions count
+/// themselves.
 const CALL: u64 = 16;
 
-/// What is put in, or changed, at a place in a function's body.
+/// A change at a place in a function's body.
 #[derive(Clone, Copy, Debug)]
 enum Edit {
-    /// A run of instructions that cost so much begins here. If it is a small loop to be unrolled, this is the edit at
-    /// its end.
+    /// A basic block of this cost begins here. For a small loop to be unrolled, `end` is the edit at the loop's end.
     Run { cost: u64, check: Check, end: Option<u32> },
-    /// The next instruction is a loop of this type, which gets a place to tick around it.
+    /// The next instruction is a loop of this type, which gets a tick site around it.
     Loop { ty: u8 },
-    /// Such a loop has ended, whose run is this edit.
+    /// Such a loop has ended. `run` is the edit of its basic block.
     LoopEnd { run: u32 },
-    /// The label of a branch, in so many bytes, out of so many such loops.
+    /// The label of a branch, in `bytes` bytes. The branch leaves `loops` such loops.
     Label { label: u32, bytes: u32, loops: u32 },
-    /// A call, in so many bytes: of the function of this index, or of one that is looked up.
+    /// A call, in `bytes` bytes: of the function with this index, or an indirect one.
     Call { index: Option<u32>, bytes: u32 },
-    /// The next instruction leaves the function, or may.
+    /// The next instruction leaves the function, or may leave it.
     Exit,
-    /// The index of a function, in so many bytes.
+    /// The index of a function, in `bytes` bytes.
     Func { index: u32, bytes: u32 },
-    /// The next instruction is in proportion to the number on the stack: a unit for each 2 to the power of this.
+    /// The next instruction's cost is in proportion to the number on the stack: one unit for each 2^`shift`.
     Bulk { shift: i8 },
     /// The next instruction grows something by the number on the stack.
     Grow,
-    /// The last instruction did; each costs 2 to the power of this, or for a negative one a fraction.
+    /// The last instruction grew something. Each costs 2^`shift`, a fraction if `shift` is negative.
     Grown { shift: i8 },
 }
 
 impl Edit {
-    /// What is charged here, if it is a run that is counted. For the deadline alone those are that look, and they are
-    /// charged a turn, and another one for as many instructions as make up one: most of them are not reached each time.
+    /// Returns the charge, if this is a basic block that is counted.
+    ///
+    /// With only a deadline, only blocks that check are counted. They are charged one turn, and one more for as many
+    /// instructions as make up a turn: most of the instructions are not reached each time.
     fn charge(&self, metering: Metering) -> Option<u64> {
         match *self {
             Self::Run { cost, check, .. } if metering.fuel => (cost != 0 || check != Check::None).then_some(cost),
             Self::Run { cost, check, end } => {
                 let times = if end.is_some() { UNROLLED } else { 1 };
-                // What begins again once there are more turns needs no more of them than are handed out.
+                // A block that restarts after a tick needs no more turns than are granted at once.
                 (check != Check::None).then_some((1 + ((cost * times) >> TURN)).min(TURNS))
             }
             _ => None,
@@ -89,21 +96,21 @@ impl Edit {
     }
 }
 
-/// A structured instruction that is open.
+/// An open structured instruction.
 #[derive(Clone, Copy, Debug)]
 struct Frame {
     opcode: u8,
-    /// Something branches to its end.
+    /// Whether something branches to its end.
     targeted: bool,
-    /// It stands in code that is never reached.
+    /// Whether it is in unreachable code.
     dead: bool,
-    /// The run that it was opened in.
+    /// The basic block that it was opened in.
     outer: usize,
-    /// The outermost of the open instructions that something inside branches to.
+    /// The outermost open instruction that something inside branches to.
     reach: usize,
-    /// How many loops with a place to tick are open, itself among them.
+    /// Number of open loops with a tick site, this one included.
     loops: u32,
-    /// It is one of them, and this edit is its run.
+    /// The edit of its basic block, if it is such a loop.
     around: Option<u32>,
 }
 
@@ -112,35 +119,35 @@ struct Frame {
 pub(crate) struct Body {
     metering: Metering,
     at: Indices,
-    /// Where its instructions begin.
+    /// Where the instructions begin.
     code: usize,
     edits: Vec<(u32, Edit)>,
     frames: Vec<Frame>,
-    /// Which of the edits the instructions now read are counted in.
+    /// The edit that the instructions now read are counted in.
     run: usize,
     dead: bool,
     calls: bool,
     bulk: bool,
-    /// What it computes that a compiler may keep, in halves of a value.
+    /// What the body computes that a compiler may keep, in halves of a value.
     computed: u32,
-    /// The parameters and results of the call that has the most of them.
+    /// Number of parameters and results of the call that has the most of them.
     passed: u32,
-    /// No branch and no call has been read yet, and no loop.
+    /// Whether no branch, call or loop has been read yet.
     straight: bool,
-    /// A loop comes first of all that may be reached again.
+    /// Whether a loop comes before any branch and any call.
     headed: bool,
-    /// This body, or one before, refers to a function.
+    /// Whether this body, or one before, refers to a function.
     pub(crate) refers: bool,
-    /// How many loops with a place to tick around them are open.
+    /// Number of open loops with a tick site.
     around: u32,
-    /// How many loops have begun.
+    /// Number of loops that have begun.
     loops: usize,
-    /// They are too many for such places around all of them.
+    /// Whether there are too many loops for each to have a tick site.
     dense: bool,
 }
 
 impl Body {
-    /// Begins a body whose first instruction is at `offset`, and which declares so many locals.
+    /// Begins a body whose first instruction is at `offset`, and which declares `locals` locals.
     pub(crate) fn begin(&mut self, metering: Metering, at: Indices, offset: usize, locals: u32) {
         (self.metering, self.at, self.code) = (metering, at, offset);
         (self.computed, self.passed) = (0, 0);
@@ -171,11 +178,12 @@ impl Body {
         }
     }
 
-    /// Reads the instruction at `range` of `bytes`, which is valid. `functions` tells the parameters and results of
-    /// what it calls.
+    /// Reads the instruction at `range` of `bytes`, which is valid.
+    ///
+    /// `functions` gives the parameters and results of what the instruction calls.
     pub(crate) fn instruction(&mut self, bytes: &[u8], range: Range<usize>, functions: &Listing) {
         let Some((&opcode, operands)) = bytes.get(range.clone()).and_then(<[u8]>::split_first) else { return };
-        // Free: they are no instructions to any engine.
+        // Free: no engine compiles them to instructions.
         if !self.dead && !matches!(opcode, op::NOP | op::BLOCK | op::LOOP | op::ELSE | op::END) {
             self.cost(1);
         }
@@ -189,7 +197,7 @@ impl Body {
                 self.loops += 1;
                 let sparse = self.metering.fuel || self.loops <= FREE_LOOPS + (range.start - self.code) / LOOP_BYTES;
                 self.dense |= !sparse;
-                // One byte: a loop without parameters (core 2.0, section 5.4.1).
+                // A type of one byte: a loop without parameters (core 2.0, section 5.4.1).
                 let check = match *operands {
                     [ty] if ty >= op::EMPTY && self.metering.ticks && !self.dead && sparse => {
                         self.edit(range.start, Edit::Loop { ty });
@@ -233,13 +241,13 @@ impl Body {
             }
             op::BR_TABLE => {
                 let (labels, length) = number(operands);
-                // One more than the count: the default.
+                // The default label is not in the count.
                 let labels = u64::from(labels) + 1;
                 self.branch(range.start, 1 + length, operands.get(length..).unwrap_or_default(), labels);
                 self.dead = true;
             }
             op::RETURN | op::UNREACHABLE => {
-                // Where it traps, the count is still asked for.
+                // After a trap, the host still reads the fuel counter.
                 if !self.dead && (opcode == op::RETURN || self.metering.fuel) {
                     self.edit(range.start, Edit::Exit);
                 }
@@ -255,7 +263,7 @@ impl Body {
                 self.passed = self.passed.max(ty.map_or(0, |ty| functions.passed(ty)));
                 if !self.dead {
                     if !self.metering.fuel {
-                        // What is called may be small and count nothing.
+                        // The called function may be small and count nothing.
                         self.cost(CALL);
                     }
                     let index = (opcode == op::CALL).then_some(index);
@@ -289,19 +297,20 @@ impl Body {
         }
     }
 
-    /// What a compiler may keep of an instruction, in halves of a value, while other functions run: it computes early
-    /// what does not change in a loop, late what is needed late, and once what is computed twice. It was seen to keep 8
-    /// bytes of an integer, 16 of a float or a vector, as much for where an imported function is, and no more for where
-    /// something is in a table.
+    /// Returns what a compiler may keep of an instruction while other functions run, in halves of a value.
+    ///
+    /// A compiler computes early what does not change in a loop, late what is needed late, and once what is computed
+    /// twice. Compilers were observed to keep 8 bytes of an integer, 16 of a float or a vector, 16 for the location of
+    /// an imported function, and at most 16 for the location of something in a table.
     fn computes(&self, opcode: u8, operands: &[u8]) -> u32 {
         match opcode {
             op::CALL if number(operands).0 < self.at.imported => 2,
             op::CALL_INDIRECT | op::SELECT | op::SELECT_T | op::TABLE_GET | op::TABLE_SET => 2,
-            // Core 2.0, section 5.4.7: those with a float for a result; without constants.
+            // Core 2.0, section 5.4.7: instructions with a float result, except constants.
             0x8b..=0xa6 | 0xb2..=0xbb | 0xbe | 0xbf => 2,
             op::MEMORY_SIZE | 0x45..=0xc4 | op::REF_IS_NULL => 1,
             op::PREFIX if number(operands).0 < 8 => 1,
-            // The vector, and the same vector seen as lanes of another type.
+            // The vector, and the same vector as lanes of another type.
             op::VECTOR => 4,
             _ => 0,
         }
@@ -329,14 +338,16 @@ impl Body {
         });
     }
 
-    /// Control may come to `offset` without having come to what is before, or the other way round.
+    /// Begins a basic block at `offset`.
+    ///
+    /// Control may reach `offset` without reaching what is before it, or the other way round.
     fn split(&mut self, offset: usize) {
         if self.metering.fuel && !self.dead {
             self.start_run(offset, Check::None);
         }
     }
 
-    /// Notes the branch at `offset`, whose labels stand `ahead` of that.
+    /// Records the branch at `offset`, whose labels begin `ahead` bytes after it.
     fn branch(&mut self, offset: usize, mut ahead: usize, mut labels: &[u8], count: u64) {
         let before = self.edits.len();
         let mut leaves = false;
@@ -360,7 +371,7 @@ impl Body {
         }
     }
 
-    /// Control may go from here to the end, or the beginning, of this one of the open instructions.
+    /// Records that control may go from here to the end, or the beginning, of the open instruction `target`.
     fn reach(&mut self, target: usize) {
         if let Some(frame) = self.frames.last_mut().filter(|_| !self.dead) {
             frame.reach = frame.reach.min(target);
@@ -374,7 +385,8 @@ impl Body {
             self.unroll(offset);
             self.edit(offset, Edit::LoopEnd { run });
         }
-        // Nothing inside goes anywhere but to the end: who comes in comes out, and the run that was left goes on.
+        // Nothing inside branches anywhere but to the end. Control that enters also leaves, so the outer basic block
+        // continues.
         let through = frame.reach >= self.frames.len();
         if let Some(outer) = self.frames.last_mut() {
             outer.reach = outer.reach.min(frame.reach);
@@ -383,7 +395,7 @@ impl Body {
             op::LOOP if through || !self.metering.fuel => self.run = frame.outer,
             op::LOOP => {}
             op::BLOCK if !frame.targeted => {}
-            // The end of an `if` without `else` is reached where the condition is false.
+            // The end of an `if` without `else` is also reached when the condition is false.
             _ => {
                 self.dead = frame.dead;
                 if through {
@@ -395,8 +407,9 @@ impl Body {
         }
     }
 
-    /// Marks the loop that ends at `offset` to be unrolled, if it is small and nothing in it is counted but its turns.
-    /// So one look at the deadline is enough for some turns. Fuel is looked at at each.
+    /// Marks the loop that ends at `offset` for unrolling, if it is small and only its iterations are counted.
+    ///
+    /// One check of the deadline then covers several iterations. Fuel is checked at each iteration.
     fn unroll(&mut self, offset: usize) {
         let end = self.edits.len();
         let Some(((begin, Edit::Run { end: to, .. }), edits)) =
@@ -410,9 +423,11 @@ impl Body {
         }
     }
 
-    /// Appends the rewritten body, with its length in front of it. `bytes` is the module, `body` the body's range in
-    /// it; it has so many parameters and locals, and so many operands at most. Answers with the length, and with the
-    /// height of a frame, where that is counted.
+    /// Appends the rewritten body, prefixed with its length.
+    ///
+    /// `bytes` is the module, `body` the body's range in it. The body has `locals` parameters and locals, and at most
+    /// `operands` operands. Returns the length, and the size of the frame in units, or 0 if the stack depth is not
+    /// counted.
     pub(crate) fn finish(
         &mut self,
         bytes: &[u8],
@@ -427,14 +442,14 @@ impl Body {
         let frame = [operands, self.computed / 2, passed].into_iter().fold(locals, u32::saturating_add);
         let tall = metering.height && (!leaf || frame > SMALL_FRAME);
         if let Some((_, Edit::Run { cost, check, .. })) = self.edits.first_mut() {
-            // Who calls a leaf looks soon, and so does a loop.
+            // The caller of a leaf checks soon, and so does a loop.
             let soon = (leaf || self.headed) && (metering.fuel || *cost <= SMALL);
             *check = if soon || !metering.ticks { Check::None } else { Check::Here };
         }
         let bulk = self.bulk && metering.ticks;
         let runs = |edits: &[(u32, Edit)]| edits.iter().any(|(_, edit)| edit.charge(metering).is_some());
-        // What is counted once, at the beginning, needs no local; and for the deadline alone, there is less to count
-        // than there is to bring back before calls.
+        // What is counted once, at function entry, needs no local. With only a deadline, a function with calls would
+        // store the counter before calls more often than it counts.
         let kept = (metering.fuel || leaf && !self.dense) && (bulk || runs(self.edits.get(1..).unwrap_or_default()));
         let counts = kept || bulk || runs(&self.edits);
         let frame = frame.saturating_add(FRAME);
@@ -468,7 +483,7 @@ impl Body {
         let edits = self.edits.as_slice();
         for (i, (offset, edit)) in edits.iter().enumerate() {
             match edit {
-                // A function begins with a run.
+                // A function begins with a basic block.
                 Edit::Run { check, .. } if i == 0 => {
                     let charge = edit.charge(metering).unwrap_or_default();
                     writer.counter.enter(writer.out, charge, *check, writer.height);
@@ -491,7 +506,7 @@ impl Body {
     }
 }
 
-/// Writes a function's body with what is put in.
+/// Writes an instrumented function body.
 struct Writer<'a> {
     metering: Metering,
     at: Indices,
@@ -500,7 +515,7 @@ struct Writer<'a> {
     bulk: bool,
     height: Option<Height>,
     out: &'a mut Vec<u8>,
-    /// How far the module's bytes were copied.
+    /// The offset up to which the module's bytes are copied.
     copied: usize,
 }
 
@@ -510,12 +525,12 @@ impl Writer<'_> {
         self.copied = end;
     }
 
-    /// Copies as far as `offset` and makes a change there, so many blocks further in than the module had it.
+    /// Copies up to `offset` and makes a change there, `inside` blocks deeper than in the module.
     fn write(&mut self, offset: u32, edit: &Edit, inside: u64) {
         self.copy(offset as usize);
         let shift = |units: i8| if self.metering.fuel { units } else { units - BULK_TURN };
         let (counter, out) = (self.counter, &mut *self.out);
-        // Free in every function that has bulk operations.
+        // Added to every function that has bulk operations.
         let (number_local, result_local) = (counter.local + 2, counter.local + 3);
         match *edit {
             Edit::Run { check, .. } => counter.run(out, edit.charge(self.metering).unwrap_or_default(), check),
@@ -549,7 +564,7 @@ impl Writer<'_> {
             }
             Edit::Grow if self.bulk => get(out, op::LOCAL_TEE, number_local),
             Edit::Grown { shift: units } if self.bulk => {
-                // What did not grow is none.
+                // A failed growth costs nothing.
                 get(out, op::LOCAL_TEE, result_local);
                 i32_const(out, -1);
                 out.push(op::I32_NE);
@@ -563,20 +578,21 @@ impl Writer<'_> {
         }
     }
 
-    /// Writes the body of the loop that begins here, all but once; what is copied next is the last time. `edits` are
-    /// those from here to the loop's end.
+    /// Writes the body of the loop that begins here, except for the last copy.
+    ///
+    /// The edits that follow write the last copy. `edits` are those from here to the loop's end.
     fn unroll(&mut self, edits: &[(u32, Edit)]) {
         let Some((&(end, _), edits)) = edits.split_last() else { return };
         let begin = self.copied;
         for _ in 1..UNROLLED {
-            // What branches to the loop comes to the end of this block, and to the next time.
+            // A branch to the loop goes to the end of this block, and on to the next copy.
             self.out.extend([op::BLOCK, op::EMPTY]);
             for (offset, edit) in edits {
                 self.write(*offset, edit, 1);
             }
-            // All but the loop's own `end`.
+            // Everything but the loop's own `end`.
             self.copy(end as usize - 1);
-            // Out of this block, the loop, and what is around it.
+            // Leaves this block, the loop, and the blocks around the loop.
             get(self.out, op::BR, AROUND as u32 + 1);
             self.out.push(op::END);
             self.copied = begin;
