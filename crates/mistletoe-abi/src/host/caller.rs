@@ -49,8 +49,8 @@ pub struct Caller<'a, T> {
 
 /// A function that a guest exports, resolved by [`Caller::get_func`].
 ///
-/// It can be cloned, and kept, for example in the session's state. It can be called only on
-/// the instance that resolved it.
+/// It can be cloned, and kept, for example in the session's state. It can be called only on the instance that resolved
+/// it.
 pub struct GuestFunc<P, R> {
     func: Arc<dyn Any + Send + Sync>,
     name: Arc<str>,
