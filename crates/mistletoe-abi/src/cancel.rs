@@ -1,4 +1,4 @@
-//! Ending a call from another thread.
+//! Cancelling a call from another thread.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// Cancels a session's call from another thread. Cloning it is cheap; clones are the same handle.
+/// Cancels a session's call from another thread.
 ///
-/// The call under way ends with [`Cancelled`](ErrorKind::Cancelled) within some milliseconds, and poisons the session.
-/// Where none is under way, every later call fails with `Cancelled` before it begins, and the guest is left as it is. A
-/// handle that was cancelled stays so.
+/// Cloning is cheap; clones are the same handle.
+///
+/// The call under way fails with [`Cancelled`](ErrorKind::Cancelled) within some milliseconds, and the session is
+/// poisoned. If no call is under way, every later call fails with `Cancelled` before it begins, and the guest does not
+/// change. A cancelled handle stays cancelled.
+///
+/// # Examples
 ///
 /// ```
 /// use std::thread;
@@ -32,15 +36,15 @@ use crate::error::{Error, ErrorKind, Result};
 /// }
 /// ```
 ///
-/// # What sees it
+/// # What a cancellation reaches
 ///
-/// - Guest code, where [time or fuel](crate::Limits) is limited: the handle is checked as often as the clock is. Code
-///   without either limit runs on until it calls a host function or returns.
-/// - Each call of a host function, before it begins; and host functions that wait by
-///   [`Caller::wait`](crate::Caller::wait) or ask [`Caller::in_time`](crate::Caller::in_time). Any other runs to its end.
-/// - WASI's waits: for a clock, and for standard streams that are files of the process's own. A reader or writer of the
-///   host
-///   program's runs to its end, and so does what the system does in one piece.
+/// - Guest code, if [time or fuel](crate::Limits) is limited: the handle is checked as often as the clock. Without
+///   either limit, guest code runs on until it calls a host function or returns.
+/// - Each call of a host function, before it begins. It also reaches host functions that wait by
+///   [`Caller::wait`](crate::Caller::wait) or check [`Caller::in_time`](crate::Caller::in_time). Any other host
+///   function runs to its end.
+/// - WASI's waits: for a clock, and for standard streams that are files of the process itself. A reader or writer of
+///   the host program runs to its end, and so does an operation that the system does in one piece.
 #[derive(Clone, Debug, Default)]
 pub struct CancelHandle(Arc<Inner>);
 
@@ -51,45 +55,49 @@ struct Inner {
     wake: Condvar,
 }
 
-/// Cancels its handle when it is dropped: see [`CancelHandle::drop_guard`].
+/// Cancels its handle when it is dropped; see [`CancelHandle::drop_guard`].
 #[derive(Debug)]
 #[must_use = "the handle is cancelled as soon as this is dropped"]
 pub struct DropGuard(Option<CancelHandle>);
 
 impl CancelHandle {
-    /// A handle of no session's yet.
+    /// Creates a handle that no session uses yet.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Ends the call under way, or else the next one.
+    /// Cancels the call under way, and every later call.
     pub fn cancel(&self) {
-        // With the lock, so that nobody who is about to wait misses it.
+        // Under the lock, so that a thread about to wait does not miss the cancellation.
         let waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         self.0.cancelled.store(true, Ordering::Relaxed);
         drop(waiting);
         self.0.wake.notify_all();
     }
 
-    /// Whether it was cancelled.
+    /// Returns whether the handle was cancelled.
     #[inline]
     pub fn is_cancelled(&self) -> bool {
         self.0.cancelled.load(Ordering::Relaxed)
     }
 
-    /// Waits until it is cancelled, for so long at most; whether it was.
+    /// Waits until the handle is cancelled, for at most `time`.
+    ///
+    /// Returns whether the handle was cancelled.
     pub fn wait(&self, time: Duration) -> bool {
         let waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
         let _ = self.0.wake.wait_timeout_while(waiting, time, |()| !self.is_cancelled());
         self.is_cancelled()
     }
 
-    /// A guard that cancels the handle when it is dropped, for instance with the future that waits for the answer.
+    /// Returns a guard that cancels the handle when it is dropped.
+    ///
+    /// For example, if the future that waits for an output owns the guard, dropping the future cancels the call.
     pub fn drop_guard(self) -> DropGuard {
         DropGuard(Some(self))
     }
 
-    /// [`Cancelled`](ErrorKind::Cancelled) if it was.
+    /// Fails with [`Cancelled`](ErrorKind::Cancelled) if the handle was cancelled.
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
         if self.is_cancelled() { Err(cancelled()) } else { Ok(()) }
@@ -102,7 +110,7 @@ fn cancelled() -> Error {
 }
 
 impl DropGuard {
-    /// The handle, which is not cancelled any more when the guard is dropped.
+    /// Returns the handle without cancelling it.
     pub fn disarm(mut self) -> CancelHandle {
         self.0.take().unwrap_or_default()
     }

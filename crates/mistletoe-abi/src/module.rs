@@ -1,4 +1,4 @@
-//! A module on its way to an engine.
+//! Modules before an engine compiles them.
 
 use std::sync::{Arc, OnceLock};
 
@@ -9,9 +9,10 @@ pub use mistletoe_module::{
 
 use crate::error::Result;
 
-/// A module, and what is to be put into it: what [`Backend::compile`](crate::Backend::compile) is given. Its bytes are
-/// read, validated and [instrumented](instrument()) when an engine asks for them first, and not at all where a backend
-/// has compiled the same module for the same [`Config`] before.
+/// A module with its instrumentation, the input of [`Backend::compile`](crate::Backend::compile).
+///
+/// Its bytes are read, validated and [instrumented](instrument()) when an engine first asks for them. This does not
+/// happen if a backend has compiled the same module for the same [`Config`] before.
 #[derive(Clone, Debug)]
 pub struct ModuleSource<'a> {
     wasm: Bytes<'a>,
@@ -27,13 +28,14 @@ enum Bytes<'a> {
 }
 
 impl<'a> ModuleSource<'a> {
-    /// A module in the binary format, which need not be valid.
+    /// Creates a source from a module in the binary format, which need not be valid.
     pub fn new(wasm: &'a [u8], config: Config) -> Self {
         Self { wasm: Bytes::Borrowed(wasm), config, outline: OnceLock::new(), instrumented: OnceLock::new() }
     }
 
-    /// The bytes as they were given: with [`config`](ModuleSource::config), all that compiled code depends on beside
-    /// the engine.
+    /// Returns the original bytes.
+    ///
+    /// Besides the engine, compiled code depends only on these and on [`config`](ModuleSource::config).
     pub fn wasm(&self) -> &[u8] {
         match &self.wasm {
             Bytes::Borrowed(wasm) => wasm,
@@ -41,12 +43,12 @@ impl<'a> ModuleSource<'a> {
         }
     }
 
-    /// What is put into it.
+    /// Returns what the module is instrumented with.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// The module as the engine of a backend that supports all features compiles it.
+    /// Returns the module as the engine of a backend that supports all features compiles it.
     ///
     /// # Errors
     ///
@@ -62,8 +64,9 @@ impl<'a> ModuleSource<'a> {
         Ok(instrumented)
     }
 
-    /// What it imports and exports, and what is exported besides. A module whose code nobody has asked for may turn out
-    /// not to be valid.
+    /// Returns what the module imports and exports, and its internal exports.
+    ///
+    /// Until an engine asks for the code, the module may turn out to be invalid.
     pub(crate) fn outline(&self) -> Result<(&Interface, &InternalExports)> {
         if self.outline.get().is_none()
             && self.instrumented.get().is_none()
@@ -80,7 +83,7 @@ impl<'a> ModuleSource<'a> {
         }
     }
 
-    /// The same with bytes of its own.
+    /// Converts the source into one that owns its bytes.
     pub fn into_owned(self) -> ModuleSource<'static> {
         let Self { wasm, config, outline, instrumented } = self;
         let wasm = match wasm {

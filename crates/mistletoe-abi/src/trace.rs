@@ -1,4 +1,4 @@
-//! Spans for `tracing`, where the feature of that name is on; nothing where it is off.
+//! Spans for `tracing`, if the feature of that name is on. If it is off, they do nothing.
 
 #[cfg(feature = "tracing")]
 pub(crate) use on::{call, compile, export, instantiate};
@@ -19,7 +19,7 @@ mod on {
     /// A span that is entered until this is dropped.
     pub(crate) struct Scope {
         span: EnteredSpan,
-        /// Only where somebody wants to know.
+        /// Set only if the span is enabled.
         begun: Option<Instant>,
     }
 
@@ -47,7 +47,7 @@ mod on {
             Self { span: span.entered(), begun }
         }
 
-        /// What was used, which is asked for only where somebody wants to know.
+        /// Records the fuel used. `fuel` is called only if the span is enabled.
         pub(crate) fn fuel(&self, fuel: impl FnOnce() -> Result<Option<u64>>) {
             if self.begun.is_some()
                 && let Ok(Some(fuel)) = fuel()

@@ -1,5 +1,4 @@
-//! An [`Instance`] whose engine is not known when the program is built: what host functions are given, and what
-//! [`AnyBackend`](crate::AnyBackend) makes.
+//! Type-erased instances: host functions receive them, and [`AnyBackend`](crate::AnyBackend) makes them.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -10,7 +9,9 @@ use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::host::name::Name;
 use crate::types::FuncType;
 
-/// Any [`Instance`]. Its functions are [`Instance::Func`]s of the engine's, erased.
+/// A type-erased [`Instance`].
+///
+/// Its functions are the engine's [`Instance::Func`]s, erased to [`AnyFunc`].
 pub(crate) trait DynInstance {
     fn get_func(&mut self, name: &str, ty: &FuncType) -> Result<AnyFunc>;
     fn call(&mut self, func: &(dyn Any + Send + Sync), slots: &mut [u64]) -> Result<()>;
@@ -21,7 +22,7 @@ pub(crate) trait DynInstance {
     fn memory_and_data(&mut self) -> (&mut [u8], &mut StoreData);
 }
 
-/// Any [`Instance::Func`].
+/// A type-erased [`Instance::Func`].
 pub(crate) type AnyFunc = Arc<dyn Any + Send + Sync>;
 
 impl<I: Instance> DynInstance for I {
@@ -57,10 +58,13 @@ impl<I: Instance> DynInstance for I {
     }
 }
 
-/// What a panic carries.
+/// The payload of a panic.
 pub(crate) type Panic = Box<dyn Any + Send>;
 
-/// The error that a panic is which went through a guest: its host function's. Gives an engine's own panic back.
+/// Converts a panic that unwound through a guest into an error.
+///
+/// The panic of a host function becomes [`HostPanic`](ErrorKind::HostPanic). The payload of an engine's own panic comes
+/// back as `Err`.
 pub(crate) fn host_panic<I: DynInstance + ?Sized>(instance: &mut I, payload: Panic) -> Result<Error, Panic> {
     match instance.data_mut().panicked.take() {
         Some(name) => Ok(host_panicked(&name, &*payload)),
@@ -68,7 +72,7 @@ pub(crate) fn host_panic<I: DynInstance + ?Sized>(instance: &mut I, payload: Pan
     }
 }
 
-/// A host function panicked with this payload.
+/// Returns the error for a host function that panicked with `payload`.
 #[cold]
 pub(crate) fn host_panicked(Name { module, name }: &Name, payload: &(dyn Any + Send)) -> Error {
     let message = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));

@@ -1,11 +1,13 @@
-//! From a signature that is known at run time to one that is known to the compiler.
+//! From a signature known at run time to one known at compile time.
 
-/// For backends whose engine has to know a host function's type at compile time to call it without asking the
-/// allocator: expands `typed!([a: u32, b: u64,] u32)` for the signature at hand, with a name and a type for each
-/// parameter and the type of the result, `()` for none. Signatures of up to four `i32` and `i64` and no more than one
-/// such result are known; for others it is the expression `$other`.
+/// Expands a macro for the signature of a host function, with its types known at compile time.
 ///
-/// Both have to be of one type, since this is a `match` over some ninety signatures.
+/// For backends whose engine must know a host function's type at compile time to call it without allocating. The
+/// expansion is `typed!([a: u32, b: u64,] u32)`, with a name and a type for each parameter and the type of the result,
+/// `()` for none. It covers signatures with up to four parameters, each `i32` or `i64`, and at most one result of these
+/// types. For any other signature the expansion is the expression `$other`.
+///
+/// `typed!` and `$other` must have the same type, because the expansion is a `match` over some ninety signatures.
 #[macro_export]
 macro_rules! by_signature {
     ($ty:expr, $typed:ident, $other:expr) => {{

@@ -1,4 +1,4 @@
-//! What an engine carries in each instance's store for the layer.
+//! The data that an engine carries in each instance's store for the layer.
 
 use std::any::Any;
 use std::fmt;
@@ -10,21 +10,23 @@ use crate::host::name::Name;
 use crate::limits::budget::Budget;
 use crate::module::Interface;
 
-/// What the layer keeps in each instance's store. An engine carries it and never looks inside.
+/// The layer's data in an instance's store.
+///
+/// An engine carries it and never looks inside.
 pub struct StoreData {
-    /// Tells instances apart, so that no function of one is called on another.
+    /// Identifies the instance: a function of one instance is never called on another.
     pub(crate) id: u64,
     /// The backend's name.
     pub(crate) engine: &'static str,
     pub(crate) interface: Arc<Interface>,
-    /// The host program's, of the type that its [`Imports`](crate::Imports) were made for.
+    /// The host program's state, of the type that its [`Imports`](crate::Imports) were made for.
     pub(crate) state: Box<dyn Any + Send>,
-    /// The protocol's own, for one with functions of its own.
+    /// The protocol's own state, for a protocol that defines host functions.
     pub(crate) protocol: Box<dyn Any + Send>,
-    /// How many calls from host functions into the guest are under way.
+    /// The number of calls in progress from host functions into the guest.
     pub(crate) depth: u32,
     pub(crate) budget: Budget,
-    /// The host function that has panicked, while the panic is under way.
+    /// The host function that has panicked, while its panic unwinds.
     pub(crate) panicked: Option<Name>,
 }
 
@@ -58,8 +60,10 @@ impl StoreData {
     }
 }
 
-/// The types of a session's state and of its host functions' are one type parameter, in which all that have it are
-/// invariant, so they cannot differ.
+/// Unwraps the result of a downcast, which cannot fail.
+///
+/// The types of a session's state and of its host functions' state are one type parameter, and every type that has it
+/// is invariant in it.
 fn of_type<T>(state: Option<T>) -> T {
     match state {
         Some(state) => state,
@@ -73,18 +77,19 @@ impl fmt::Debug for StoreData {
     }
 }
 
-/// What a backend puts into an engine's store, where the engine lends that to host functions: the layer's data, and the
-/// instance's handles, with which the instance is found from inside a call.
+/// The contents of an engine's store, for engines that lend the store to host functions.
+///
+/// It holds the layer's data and the instance's handles, which reach the instance from inside a call.
 #[derive(Debug)]
 pub struct Host<E> {
-    /// The layer's.
+    /// The layer's data.
     pub data: StoreData,
-    /// `None` while the instance is made.
+    /// The instance's handles; `None` until the instance exists.
     pub exports: Option<E>,
 }
 
 impl<E> Host<E> {
-    /// The data of an instance that is not there yet.
+    /// Wraps the data of an instance that does not exist yet.
     pub fn new(data: StoreData) -> Self {
         Self { data, exports: None }
     }

@@ -1,7 +1,9 @@
 //! Functions whose type the engine knows when the backend is compiled.
 
-/// For backends whose engine calls a function more quickly when it is told its type at compile time. It defines an enum
-/// with an arm for each signature that protocols call most, and one for any other; and makes and calls values of it.
+/// Defines an enum of an engine's typed functions, and resolves and calls its values.
+///
+/// For backends whose engine calls a function faster if it knows the type at compile time. The enum has one variant for
+/// each of the signatures that protocols call most, and one for any other signature.
 ///
 /// ```ignore
 /// typed_func!(enum Func, my_engine::TypedFunc, (my_engine::Func, FuncType));
@@ -18,7 +20,7 @@
 #[macro_export]
 macro_rules! typed_func {
     (enum $name:ident, $typed:ident, $other:ty) => {
-        // With its tag in a place of its own, which is read once for each call.
+        // `repr(u8)` keeps the tag apart from the payload, so that each call reads it once.
         #[repr(u8)]
         #[derive(Debug)]
         enum $name {

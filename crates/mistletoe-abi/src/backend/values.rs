@@ -1,33 +1,35 @@
-//! Numbers as an engine's own values.
+//! Conversions between slots and an engine's own values.
 
 use crate::backend::instance::Instance;
 use crate::error::Result;
 use crate::host::func::HostFunc;
 use crate::types::ValType;
 
-/// Slots and an engine's own values, for functions whose type it is told at run time. The macro
-/// [`values`](crate::values) implements it.
+/// Conversions between slots and an engine's own values.
+///
+/// They serve functions whose type the engine learns at run time. The macro [`values`](crate::values) implements the
+/// trait.
 pub trait Values {
-    /// What the engine calls a value.
+    /// The engine's type for a value.
     type Value;
-    /// What it calls the type of one.
+    /// The engine's type for the type of a value.
     type Type;
 
-    /// The engine's word for the type of a number.
+    /// Returns the engine's equivalent of a number type.
     fn ty(ty: &ValType) -> Self::Type;
 
-    /// The number that is in a slot; see [`Instance`].
+    /// Reads a number from a slot; see [`Instance`] for the layout.
     fn from_slot(slot: u64, ty: &ValType) -> Self::Value;
 
-    /// What a number is in a slot; 0 for what is no number.
+    /// Returns the slot for a number; 0 for a value that is not a number.
     fn into_slot(value: &Self::Value) -> u64;
 
-    /// The engine's words for the types of parameters or results.
+    /// Returns the engine's equivalents of parameter or result types.
     fn types(types: &[ValType]) -> Vec<Self::Type> {
         types.iter().map(Self::ty).collect()
     }
 
-    /// The numbers that are in slots, one for each type.
+    /// Reads numbers from slots, one for each type.
     fn from_slots(slots: &[u64], types: &[ValType]) -> Vec<Self::Value> {
         slots.iter().zip(types).map(|(slot, ty)| Self::from_slot(*slot, ty)).collect()
     }
@@ -39,12 +41,14 @@ pub trait Values {
         }
     }
 
-    /// Values to write results to.
+    /// Returns one zero for each type, as space for results.
     fn zeros(types: &[ValType]) -> Vec<Self::Value> {
         types.iter().map(|ty| Self::from_slot(0, ty)).collect()
     }
 
-    /// Calls a host function with the engine's values, and writes its results to others, of which there are as many.
+    /// Calls a host function with the engine's values.
+    ///
+    /// Writes the results to `results`, which holds one value for each result.
     ///
     /// # Errors
     ///
@@ -65,11 +69,12 @@ pub trait Values {
     }
 }
 
-/// Implements [`Values`](crate::backend::Values) for a backend whose engine has an enum for values with the variants
-/// `I32`, `I64`, `F32` and `F64`, and one for their types with the same and one variant of references, which no host
-/// function has.
+/// Implements [`Values`](crate::backend::Values) for a backend.
 ///
-/// The last two are the types of the payloads of `F32` and `F64`, which have `from_bits` and `to_bits`.
+/// The engine has one enum for values, with the variants `I32`, `I64`, `F32` and `F64`, and one for their types, with
+/// the same variants and one for a reference type. No host function has a reference in its type.
+///
+/// The last two arguments are the payload types of `F32` and `F64`. They have `from_bits` and `to_bits`.
 ///
 /// ```ignore
 /// use my_engine::{Type, Value};

@@ -6,14 +6,15 @@ use std::sync::Arc;
 use crate::host::numbers::{WasmParams, WasmResults};
 use crate::types::{ExternType, FuncType};
 
-/// Called once before anything else, where it is exported: what compilers for WASI reactors add.
+/// Called once before anything else, if it is exported. Compilers add it to WASI reactors.
 pub(crate) const INITIALIZE: ExportedFunc<(), ()> = ExportedFunc::new("_initialize");
 
-/// Runs a command: it returns, or ends through `proc_exit`. Other guests it initialises, where they export no
-/// `_initialize`.
+/// Runs a command: returns, or exits through `proc_exit`.
+///
+/// It initialises guests of other kinds that export no `_initialize`.
 pub(crate) const START: ExportedFunc<(), ()> = ExportedFunc::new("_start");
 
-/// A function that a protocol has guests export: it takes `P` and answers with `R`.
+/// A function that guests export for a protocol: takes `P` and returns `R`.
 ///
 /// ```
 /// use mistletoe_abi::protocol::ExportedFunc;
@@ -27,15 +28,15 @@ pub struct ExportedFunc<P, R> {
 }
 
 impl<P: WasmParams, R: WasmResults> ExportedFunc<P, R> {
-    /// Its type.
+    /// The function's type.
     pub const TYPE: FuncType = FuncType::new(P::TYPES, R::TYPES);
 
-    /// The function of this name.
+    /// Declares the function `name`.
     pub const fn new(name: &'static str) -> Self {
         Self { name, ty: PhantomData }
     }
 
-    /// Its name.
+    /// Returns the function's name.
     pub const fn name(&self) -> &'static str {
         self.name
     }

@@ -1,4 +1,4 @@
-//! A live instance as every protocol uses it: poisoned by its first failure, and with every address checked.
+//! Instances as protocols use them: poisoned by the first failure, and with every address checked.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -21,43 +21,45 @@ pub(crate) mod span;
 
 pub use span::Span;
 
-/// A live instance together with what poisoned it: what a [`Protocol`](crate::Protocol) takes its steps with.
+/// An instance, together with the error that poisoned it.
 ///
-/// After the first failure of a call nothing of the guest's is called any more.
+/// A [`Protocol`](crate::Protocol) takes its steps with it. After the first failure of a call, no function of the guest
+/// is called any more.
 pub struct Guest<I: Instance> {
     instance: I,
     limits: Limits,
     fault: Option<Error>,
-    /// Answers with the fuel at hand, where fuel is counted.
+    /// Returns the fuel left, if fuel is counted.
     fuel: Option<I::Func>,
-    /// Whether there is a budget to keep.
+    /// Whether there is a budget to enforce.
     limited: bool,
 }
 
-/// A guest that steps are taken with, by [`Guest::steps`].
+/// A guest during the steps of [`Guest::steps`].
 pub struct Steps<'a, I: Instance>(&'a mut Guest<I>);
 
-/// A function of a guest's that takes `P` and answers with `R`, resolved once by [`Guest::resolve`]. `F` is the
-/// [engine's](Instance::Func).
+/// A guest's function that takes `P` and returns `R`, resolved once by [`Guest::resolve`].
+///
+/// `F` is the [engine's function](Instance::Func).
 pub struct Func<F, P, R> {
     func: F,
-    /// What to blame when it traps.
+    /// The name that errors report.
     name: &'static str,
     ty: PhantomData<fn(P) -> R>,
 }
 
-/// The most slots of a call that a protocol makes.
+/// The most slots in a call by a protocol.
 const SLOTS: usize = 4;
 
 impl<I: Instance> Guest<I> {
-    /// `fuel` is the export that answers with the fuel at hand, where fuel is counted.
+    /// Wraps an instance. `fuel` is the export that returns the fuel left, if fuel is counted.
     pub(crate) fn new(mut instance: I, limits: Limits, fuel: Option<&str>) -> Result<Self> {
         let fuel = fuel.map(|name| instance.get_func(name, &FuncType::new(&[], &[ValType::I64]))).transpose()?;
         let limited = fuel.is_some() || instance.data().budget.is_limited();
         Ok(Self { instance, limits, fault: None, fuel, limited })
     }
 
-    /// What follows is one call, as limits see it.
+    /// Begins a call. The limits on time and fuel apply to it as a whole.
     #[inline(always)]
     pub(crate) fn begin(&mut self) -> Result<()> {
         if self.limited && self.fault.is_none() { self.begin_budget() } else { Ok(()) }
@@ -68,7 +70,7 @@ impl<I: Instance> Guest<I> {
         self.instance.data_mut().budget.begin(left)
     }
 
-    /// The handle that cancels calls from now on.
+    /// Sets the handle that cancels calls from now on.
     pub(crate) fn set_cancel_handle(&mut self, handle: Option<CancelHandle>) {
         let budget = &mut self.instance.data_mut().budget;
         budget.cancel = handle;
@@ -86,7 +88,7 @@ impl<I: Instance> Guest<I> {
         }
     }
 
-    /// How much fuel the call that was begun last has used so far, if fuel is counted.
+    /// Returns the fuel that the latest call has used so far, if fuel is counted.
     pub(crate) fn fuel_used(&mut self) -> Result<Option<u64>> {
         let left = self.fuel_left()?;
         Ok(left.map(|left| self.instance.data().budget.used(left)))
@@ -104,7 +106,7 @@ impl<I: Instance> Guest<I> {
     ///
     /// # Errors
     ///
-    /// [`Engine`](ErrorKind::Engine) where there is no such function.
+    /// [`Engine`](ErrorKind::Engine) if there is no such function.
     pub fn resolve<P: WasmParams, R: WasmResults>(
         &mut self,
         export: &ExportedFunc<P, R>,
@@ -113,15 +115,18 @@ impl<I: Instance> Guest<I> {
         Ok(Func { func, name: export.name, ty: PhantomData })
     }
 
-    /// Calls a function that is no export of the guest's own, such as the module's start function: a trap in it names
-    /// none.
+    /// Calls a function that is not an export of the guest's own, such as the module's start function.
+    ///
+    /// A trap in it names no export.
     pub(crate) fn start(&mut self, name: &str) -> Result<()> {
         let func = self.instance.get_func(name, &FuncType::new(&[], &[]))?;
         self.steps(|steps| Instance::call(&mut steps.0.instance, &func, &mut []))
     }
 
-    /// Has `_start` initialise the guest. If it exits with 0, that ends the initialisation alone; `unwind` is then
-    /// called, since the functions that were left never gave their part of the stack back.
+    /// Calls `_start` to initialise the guest.
+    ///
+    /// An exit with code 0 ends only the initialisation. `unwind` is called after it, because the functions that the
+    /// exit left did not return their part of the stack.
     pub(crate) fn start_up(&mut self, unwind: Option<&str>) -> Result<()> {
         let start = self.resolve(&START)?;
         match self.call(&start, ()) {
@@ -133,7 +138,7 @@ impl<I: Instance> Guest<I> {
         }
     }
 
-    /// What poisoned the instance, if anything did.
+    /// Returns the error that poisoned the instance, if any.
     pub(crate) fn fault(&self) -> Option<&Error> {
         self.fault.as_ref()
     }
@@ -146,7 +151,7 @@ impl<I: Instance> Guest<I> {
         self.instance.data_mut()
     }
 
-    /// Calls a function of the guest's.
+    /// Calls a function of the guest.
     ///
     /// # Errors
     ///
@@ -155,36 +160,36 @@ impl<I: Instance> Guest<I> {
         self.steps(|steps| steps.call(func, params))
     }
 
-    /// What the module imports and exports.
+    /// Returns what the module imports and exports.
     pub fn interface(&self) -> &Interface {
         &self.instance.data().interface
     }
 
-    /// The limits of the session.
+    /// Returns the limits of the session.
     pub fn limits(&self) -> &Limits {
         &self.limits
     }
 
-    /// Refuses an input of more bytes than the [limit](Limits::max_input).
+    /// Checks the length of an input, in bytes, against the [limit](Limits::max_input).
     ///
     /// # Errors
     ///
-    /// [`TooLong`](ErrorKind::TooLong).
+    /// [`TooLong`](ErrorKind::TooLong) if the input is longer.
     #[inline]
     pub fn check_input(&self, length: usize) -> Result<()> {
         self.limits.input(length)
     }
 
-    /// What the protocol keeps in the session: [`Protocol::Store`](crate::Protocol::Store).
+    /// Returns the protocol's own state in the session: [`Protocol::Store`](crate::Protocol::Store).
     ///
     /// # Panics
     ///
-    /// Where that is of another type.
+    /// Panics if that is of another type than `S`.
     pub fn store_mut<S: 'static>(&mut self) -> &mut S {
         self.instance.data_mut().protocol_mut()
     }
 
-    /// The bytes that the guest names by address and length.
+    /// Returns the bytes that the guest names by address and length.
     ///
     /// # Errors
     ///
@@ -193,7 +198,7 @@ impl<I: Instance> Guest<I> {
         Span { address, length }.of(self.memory(), region)
     }
 
-    /// The same bytes, to be written.
+    /// Returns the bytes that the guest names by address and length, mutably.
     ///
     /// # Errors
     ///
@@ -202,12 +207,19 @@ impl<I: Instance> Guest<I> {
         Span { address, length }.of_mut(self.instance.memory_mut(), region)
     }
 
-    /// Takes steps that call into the guest. The panic of a host function that the guest calls is an error of theirs;
-    /// an engine's own panic is for who called the layer. Either poisons the instance.
+    /// Runs steps that call into the guest.
+    ///
+    /// A panic in a host function becomes an error; a panic in the engine propagates to the caller. Both poison the
+    /// instance.
+    ///
+    /// # Errors
+    ///
+    /// The error that `steps` returns, and [`HostPanic`](ErrorKind::HostPanic).
     #[inline(always)]
     pub fn steps<R>(&mut self, steps: impl FnOnce(&mut Steps<'_, I>) -> Result<R>) -> Result<R> {
-        // What a panic leaves half done is the guest's, which is poisoned, and the session's state, which is its
-        // owner's. One landing place for several calls, since each is some 30 instructions in the way of an answer.
+        // A panic can leave two things half changed: the guest, which is poisoned, and the session's state, for which
+        // the host program is responsible. Several calls share one catch frame, because each frame adds some 30
+        // instructions.
         catch_unwind(AssertUnwindSafe(|| steps(&mut Steps(self)))).unwrap_or_else(|payload| Err(self.panicked(payload)))
     }
 
@@ -227,7 +239,7 @@ impl<I: Instance> Guest<I> {
         self.fault.insert(fault).clone()
     }
 
-    /// The memory as it is now.
+    /// Returns the memory, at its current size.
     #[inline]
     pub fn memory(&self) -> &[u8] {
         self.instance.memory()
@@ -235,12 +247,12 @@ impl<I: Instance> Guest<I> {
 }
 
 impl<I: Instance> Steps<'_, I> {
-    /// Calls a function of the guest's, with up to 4 parameters.
+    /// Calls a function of the guest with up to 4 parameters and up to 4 results.
     ///
     /// # Errors
     ///
-    /// [`Trap`](ErrorKind::Trap), the limits' errors, [`Cancelled`](ErrorKind::Cancelled), what a host function gave,
-    /// and [`Poisoned`](ErrorKind::Poisoned) after any of them.
+    /// [`Trap`](ErrorKind::Trap), the errors of the limits, [`Cancelled`](ErrorKind::Cancelled), the error of a host
+    /// function, and [`Poisoned`](ErrorKind::Poisoned) after any of them.
     #[inline(always)]
     pub fn call<P: WasmParams, R: WasmResults>(&mut self, func: &Func<I::Func, P, R>, params: P) -> Result<R> {
         let guest = &mut *self.0;
@@ -262,15 +274,19 @@ impl<I: Instance> Steps<'_, I> {
         })
     }
 
-    /// Has the guest allocate, and writes the input there.
+    /// Allocates memory in the guest with `alloc`, and copies `input` there.
+    ///
+    /// The caller must check the length of the input with [`Guest::check_input`] first.
     ///
     /// # Errors
     ///
-    /// As [`Steps::call`], [`Allocation`](ErrorKind::Allocation) where `alloc` answers null for bytes that are not
-    /// empty, and [`OutOfBounds`](ErrorKind::OutOfBounds) where it names no memory of the guest's.
+    /// As [`Steps::call`], and:
+    ///
+    /// - [`Allocation`](ErrorKind::Allocation) if `alloc` returns null for bytes that are not empty.
+    /// - [`OutOfBounds`](ErrorKind::OutOfBounds) if it returns memory that is not the guest's.
     #[inline(always)]
     pub fn hand_over(&mut self, alloc: &Func<I::Func, (u32,), u32>, input: &[u8]) -> Result<Span> {
-        // No limit is higher.
+        // No limit on inputs is higher than `u32::MAX`.
         let length = u32::try_from(input.len()).unwrap_or(u32::MAX);
         let address = self.call(alloc, (length,))?;
         if address == 0 && length != 0 {

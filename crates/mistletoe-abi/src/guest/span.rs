@@ -1,20 +1,22 @@
-//! Ranges that guests name.
+//! Ranges of memory that guests name.
 
 use std::ops::Range;
 
 use crate::error::{Error, ErrorKind, Region, Result};
 
-/// A range of the guest's memory, as the guest named it: nothing says that it lies inside.
+/// A range of the guest's memory, as the guest named it.
+///
+/// It may lie outside the memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
-    /// Address of the first byte.
+    /// The address of the first byte.
     pub address: u32,
-    /// Length in bytes.
+    /// The length in bytes.
     pub length: u32,
 }
 
 impl Span {
-    /// The one that the fat pointer at `address` holds: two little-endian words at any alignment.
+    /// Reads the span in the fat pointer at `address`: two little-endian words at any alignment.
     #[inline]
     pub(crate) fn behind(memory: &[u8], address: u32) -> Result<Self> {
         let pointer = Self { address, length: 8 };
@@ -26,34 +28,36 @@ impl Span {
         }
     }
 
-    /// The bytes of a memory that it names.
+    /// Returns the bytes of `memory` in this range.
     #[inline]
     pub(crate) fn of<'a>(self, memory: &'a [u8], region: &Region) -> Result<&'a [u8]> {
         self.get(memory).ok_or_else(|| self.outside(region, memory.len()))
     }
 
-    /// The same, to be written.
+    /// Returns the bytes of `memory` in this range, mutably.
     #[inline]
     pub(crate) fn of_mut<'a>(self, memory: &'a mut [u8], region: &Region) -> Result<&'a mut [u8]> {
         let size = memory.len();
         self.get_mut(memory).ok_or_else(|| self.outside(region, size))
     }
 
-    /// The bytes of a memory that it names, if it lies inside.
+    /// Returns the bytes of `memory` in this range, if it lies inside.
     #[inline]
     pub(crate) fn get(self, memory: &[u8]) -> Option<&[u8]> {
         memory.get(self.range(memory.len() as u64)?)
     }
 
-    /// The same, to be written.
+    /// Returns the bytes of `memory` in this range, mutably, if it lies inside.
     #[inline]
     pub(crate) fn get_mut(self, memory: &mut [u8]) -> Option<&mut [u8]> {
         let range = self.range(memory.len() as u64)?;
         memory.get_mut(range)
     }
 
-    /// Where it lies in a memory of so many bytes. Both ends are computed in 64 bits, where their sum cannot wrap; a
-    /// range that lies in the host's memory is one of the host's numbers, however many bits these have.
+    /// Returns the range in a memory of `memory` bytes, if it lies inside.
+    ///
+    /// Both ends are computed in 64 bits, where their sum cannot wrap. The ends of a range inside the host's memory fit
+    /// a `usize`, however wide it is.
     #[inline]
     fn range(self, memory: u64) -> Option<Range<usize>> {
         let start = u64::from(self.address);
@@ -69,7 +73,7 @@ impl Span {
     }
 }
 
-/// The string that the bytes of a region are, at most `limit` bytes of it.
+/// Returns the bytes of a region as a string, which may have at most `limit` bytes.
 #[inline]
 pub(crate) fn text<'a>(bytes: &'a [u8], region: &Region, limit: u64) -> Result<&'a str> {
     let length = bytes.len() as u64;
@@ -106,8 +110,7 @@ mod tests {
         assert_eq!(range(0, LAST, FOUR_GIB), Some((0, FOUR_GIB - 1)));
     }
 
-    /// Of all memories that a host with 32 bits can have: what is inside has ends that its numbers hold, and what wraps
-    /// there is outside.
+    /// On a 32-bit host, the ends of a range inside the memory fit 32 bits, and a range that wraps is outside.
     #[test]
     fn a_host_with_32_bits_gets_the_same_ranges() {
         let interesting = [0, 1, 7, 8, 65_535, 65_536, 1 << 31, (1 << 31) + 1, LAST - 7, LAST - 1, LAST];

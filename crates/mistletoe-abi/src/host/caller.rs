@@ -1,4 +1,4 @@
-//! What a host function sees of the instance that calls it.
+//! A host function's access to the instance that calls it.
 
 use std::any::Any;
 use std::borrow::Cow;
@@ -18,11 +18,28 @@ use crate::host::numbers::{SLOTS, WasmParams, WasmResults};
 use crate::trace;
 use crate::types::{ExternType, FuncType, Problem};
 
-/// How many calls from host functions into the guest may be under way at once in one instance. Each of them takes room
-/// on the host's own stack, which no engine watches over.
+/// The most calls from host functions into the guest that can be in progress in one instance.
+///
+/// Each of them takes room on the host's own stack, which no engine guards.
 pub(crate) const MAX_NESTING: u32 = 64;
 
 /// The instance that calls a host function: its session's state, its memory and its exports.
+///
+/// # Examples
+///
+/// A host function that calls an export of the guest and counts the calls in the session's state:
+///
+/// ```
+/// use mistletoe_abi::{Caller, Error, Imports};
+///
+/// let mut imports = Imports::<u64>::new();
+/// imports.func("env", "twice", |caller: &mut Caller<'_, u64>, number: u32| {
+///     *caller.state_mut() += 1;
+///     let double = caller.get_func::<(u32,), u32>("double")?;
+///     let result = caller.call(&double, (number,))?;
+///     Ok::<_, Error>(result)
+/// });
+/// ```
 pub struct Caller<'a, T> {
     instance: &'a mut dyn DynInstance,
     name: &'a Arc<Name>,
@@ -30,8 +47,10 @@ pub struct Caller<'a, T> {
     state: PhantomData<&'a mut T>,
 }
 
-/// A function that a guest exports, resolved by [`Caller::get_func`]. It can be kept, in the session's state for
-/// instance, and cloned. It is of use to the instance that resolved it alone.
+/// A function that a guest exports, resolved by [`Caller::get_func`].
+///
+/// It can be cloned, and kept, for example in the session's state. It can be called only on the instance that resolved
+/// it.
 pub struct GuestFunc<P, R> {
     func: Arc<dyn Any + Send + Sync>,
     name: Arc<str>,
@@ -40,68 +59,71 @@ pub struct GuestFunc<P, R> {
 }
 
 impl<'a, T: 'static> Caller<'a, T> {
-    /// The guest calls a host function, where it still has time to.
+    /// Begins a call of a host function, unless the guest's call was cancelled or has timed out.
     #[inline]
     pub(crate) fn new(instance: &'a mut dyn DynInstance, name: &'a Arc<Name>) -> Result<Self> {
         instance.data_mut().budget.host_call()?;
         Ok(Self { instance, name, fault: None, state: PhantomData })
     }
 
-    /// The host function has returned.
+    /// Ends the call of a host function that has returned.
+    ///
+    /// Returns the error that poisoned the guest meanwhile, if any.
     pub(crate) fn into_fault(mut self) -> Option<Error> {
         let fault = self.fault.take();
-        // Nothing but the note of a panic is left out.
+        // This skips nothing but `Drop`, which records a panic.
         mem::forget(self);
         fault
     }
 
-    /// The state of the session.
+    /// Returns the session's state.
     pub fn state(&self) -> &T {
         self.instance.data().state()
     }
 
-    /// The state of the session, to be changed.
+    /// Returns the session's state, mutably.
     pub fn state_mut(&mut self) -> &mut T {
         self.instance.data_mut().state_mut()
     }
 
-    /// The guest's memory, as large as it is now.
+    /// Returns the guest's memory, at its current size.
     pub fn memory(&self) -> &[u8] {
         self.instance.memory()
     }
 
-    /// The guest's memory, to be written.
+    /// Returns the guest's memory, mutably.
     pub fn memory_mut(&mut self) -> &mut [u8] {
         self.instance.memory_mut()
     }
 
-    /// The guest's memory and the session's state at once.
+    /// Returns the guest's memory and the session's state at once, both mutably.
     pub fn memory_and_state(&mut self) -> (&mut [u8], &mut T) {
         let (memory, data) = self.instance.memory_and_data();
         (memory, data.state_mut())
     }
 
-    /// What the protocol keeps in the session beside the state: [`Protocol::Store`](crate::Protocol::Store).
+    /// Returns the protocol's own state in the session: [`Protocol::Store`](crate::Protocol::Store).
     ///
     /// # Panics
     ///
-    /// Where that is of another type.
+    /// Panics if that is of another type than `S`.
     pub fn store_mut<S: 'static>(&mut self) -> &mut S {
         self.instance.data_mut().protocol_mut()
     }
 
-    /// When the call that the guest is in has to end, if there is a [limit](crate::Limits::timeout). A function that
-    /// waits should wait no longer.
+    /// Returns the deadline of the call that the guest is in, if there is a [limit](crate::Limits::timeout).
+    ///
+    /// A function that waits should not wait longer.
     pub fn deadline(&self) -> Option<Instant> {
         self.instance.data().budget.deadline()
     }
 
-    /// The handle that cancels the call, if there is one.
+    /// Returns the handle that cancels the call, if there is one.
     pub fn cancel_handle(&self) -> Option<CancelHandle> {
         self.instance.data().budget.cancel.clone()
     }
 
-    /// Waits for so long, or until the call has to end.
+    /// Waits for `time`, or until the call's deadline or cancellation.
     ///
     /// # Errors
     ///
@@ -110,12 +132,13 @@ impl<'a, T: 'static> Caller<'a, T> {
         self.instance.data().budget.wait(time)
     }
 
-    /// Whether the call may go on: there is time left before the [deadline](Caller::deadline), and it was not
-    /// cancelled.
+    /// Checks that the call may continue.
+    ///
+    /// It may if the [deadline](Caller::deadline) has not passed and the call was not cancelled.
     ///
     /// # Errors
     ///
-    /// [`TimedOut`](ErrorKind::TimedOut) or [`Cancelled`](ErrorKind::Cancelled), for the function to answer with.
+    /// [`TimedOut`](ErrorKind::TimedOut) or [`Cancelled`](ErrorKind::Cancelled), which the host function should return.
     pub fn in_time(&self) -> Result<()> {
         self.instance.data().budget.in_time()
     }
@@ -124,7 +147,8 @@ impl<'a, T: 'static> Caller<'a, T> {
     ///
     /// # Errors
     ///
-    /// [`Interface`](ErrorKind::Interface) where there is none of this name and type.
+    /// [`Interface`](ErrorKind::Interface) if the guest exports no function of this name and type, and
+    /// [`Engine`](ErrorKind::Engine).
     pub fn get_func<P: WasmParams, R: WasmResults>(&mut self, name: &str) -> Result<GuestFunc<P, R>> {
         let ty = FuncType::new(P::TYPES, R::TYPES);
         let data = self.instance.data();
@@ -144,14 +168,17 @@ impl<'a, T: 'static> Caller<'a, T> {
         Ok(GuestFunc { func, name: name.into(), instance, ty: PhantomData })
     }
 
-    /// Calls back into the guest. It may call host functions in turn, to a depth of 64 calls of this kind.
+    /// Calls back into the guest.
+    ///
+    /// The guest may call host functions in turn. Up to 64 such calls can be nested in one instance.
     ///
     /// # Errors
     ///
-    /// [`Trap`](ErrorKind::Trap) and what else ends a guest; it poisons the instance, so that the guest does not go on
-    /// once the host function returns, whatever it returns. [`Trap::StackOverflow`] where calls are nested too deeply,
-    /// [`Poisoned`](ErrorKind::Poisoned) after an earlier failure, and [`Engine`](ErrorKind::Engine) for a function of
-    /// another instance's.
+    /// - [`Trap`](ErrorKind::Trap) and any other error that terminates a guest. It poisons the instance: the guest does
+    ///   not resume when the host function returns, whatever the host function returns.
+    /// - [`Trap::StackOverflow`] if calls are nested too deeply. It poisons the instance as well.
+    /// - [`Poisoned`](ErrorKind::Poisoned) after an earlier failure.
+    /// - [`Engine`](ErrorKind::Engine) for a function of another instance.
     pub fn call<P: WasmParams, R: WasmResults>(&mut self, func: &GuestFunc<P, R>, params: P) -> Result<R> {
         if let Some(fault) = &self.fault {
             return Err(Error::poisoned(fault));
@@ -183,17 +210,17 @@ impl<'a, T: 'static> Caller<'a, T> {
         })
     }
 
-    /// The bytes that the guest names by address and length in `argument`.
+    /// Returns the bytes that the guest names by address and length in `argument`.
     ///
     /// # Errors
     ///
-    /// [`OutOfBounds`](ErrorKind::OutOfBounds), which names function and argument.
+    /// [`OutOfBounds`](ErrorKind::OutOfBounds), which names the function and the argument.
     pub fn bytes(&self, argument: &'static str, address: u32, length: u32) -> Result<&[u8]> {
         let (memory, span) = (self.memory(), Span { address, length });
         span.get(memory).ok_or_else(|| span.outside(&self.region(argument), memory.len()))
     }
 
-    /// The same bytes, to be written.
+    /// Returns the bytes that the guest names by address and length in `argument`, mutably.
     ///
     /// # Errors
     ///
@@ -206,7 +233,7 @@ impl<'a, T: 'static> Caller<'a, T> {
         Ok(span.get_mut(self.memory_mut()).unwrap_or_default())
     }
 
-    /// The string that the guest names by address and length in `argument`.
+    /// Returns the string that the guest names by address and length in `argument`.
     ///
     /// # Errors
     ///
@@ -218,13 +245,17 @@ impl<'a, T: 'static> Caller<'a, T> {
         })
     }
 
-    /// Hands bytes to the guest in memory that `allocator`, a function of its own, gives for them; address and length.
-    /// Who frees them is between host and guest.
+    /// Copies bytes into memory that `allocator` returns, and returns their address and length.
+    ///
+    /// `allocator` is a function of the guest. Host and guest have to agree on who frees the bytes.
     ///
     /// # Errors
     ///
-    /// As [`Caller::call`], [`Allocation`](ErrorKind::Allocation) where the allocator answers null for bytes that are
-    /// not empty, and [`OutOfBounds`](ErrorKind::OutOfBounds) where it names no memory of the guest's.
+    /// As [`Caller::call`], and:
+    ///
+    /// - [`TooLong`](ErrorKind::TooLong) for more than 4 GiB - 1 byte.
+    /// - [`Allocation`](ErrorKind::Allocation) if the allocator returns null for bytes that are not empty.
+    /// - [`OutOfBounds`](ErrorKind::OutOfBounds) if it returns memory that is not the guest's.
     pub fn give(&mut self, allocator: &GuestFunc<(u32,), u32>, bytes: &[u8]) -> Result<(u32, u32)> {
         let length = u32::try_from(bytes.len()).map_err(|_| {
             let (length, limit) = (bytes.len() as u64, u64::from(u32::MAX));
@@ -238,12 +269,13 @@ impl<'a, T: 'static> Caller<'a, T> {
         Ok((address, length))
     }
 
-    /// Answers a guest that brought a buffer of `limit` bytes at `address`: writes `bytes` there if they fit, and gives
-    /// the length they need in either case, so that the guest can come back with a larger one.
+    /// Writes `bytes` to a guest's buffer of `limit` bytes at `address`, if they fit.
+    ///
+    /// Returns the length of `bytes` in either case, so that the guest can call again with a larger buffer.
     ///
     /// # Errors
     ///
-    /// As [`Caller::bytes`] for a buffer that is to be written and lies outside the memory.
+    /// As [`Caller::bytes`], if the bytes fit and the memory to write lies outside the guest's memory.
     pub fn fill(&mut self, argument: &'static str, address: u32, limit: u32, bytes: &[u8]) -> Result<u32> {
         let needed = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
         if needed <= limit {
@@ -258,7 +290,7 @@ impl<'a, T: 'static> Caller<'a, T> {
     }
 }
 
-/// One that is dropped belongs to a host function that panicked: the layer will want to know which.
+/// Records which host function panicked: a caller is dropped only by a panic.
 impl<T> Drop for Caller<'_, T> {
     fn drop(&mut self) {
         self.instance.data_mut().panicked = Some(Name::clone(self.name));

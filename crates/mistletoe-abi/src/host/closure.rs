@@ -12,17 +12,18 @@ use crate::host::name::Name;
 use crate::host::numbers::{HostResult, WasmParams, WasmResults, WasmTy, tuples};
 use crate::types::FuncType;
 
-/// A closure that can be a host function: it takes a [`Caller`] and up to 12 [`WasmTy`]s, and answers with a
-/// [`HostResult`]. `P` and `R` are inferred.
+/// A closure that can be a host function.
+///
+/// It takes a [`Caller`] and up to 12 [`WasmTy`]s, and returns a [`HostResult`]. `P` and `R` are inferred.
 pub trait HostFn<T, P, R>: Send + Sync + 'static {
     /// The function's type.
     const TYPE: FuncType;
 
-    /// Calls it with the parameters in `slots`, and leaves the results there.
+    /// Calls the closure with the parameters in `slots`, and leaves the results there.
     ///
     /// # Errors
     ///
-    /// What the closure answered with.
+    /// The error that the closure returned.
     fn call(&self, caller: &mut Caller<'_, T>, slots: &mut [u64]) -> Result<(), Box<dyn StdError + Send + Sync>>;
 }
 
@@ -54,7 +55,7 @@ macro_rules! host_fn {
 
 tuples!(host_fn: A B C D E G H I J K L M);
 
-/// A closure, and the name that errors give it.
+/// A closure, and its name in errors.
 struct Closure<F, S> {
     name: Arc<Name>,
     func: Arc<F>,
@@ -89,7 +90,7 @@ impl<T: 'static, P: 'static, R: 'static, F: HostFn<T, P, R>> Closure<F, fn(T, P)
         let mut caller = Caller::new(instance, &self.name)?;
         let result = self.func.call(&mut caller, slots);
         match (caller.into_fault(), result) {
-            // The guest is poisoned, so it does not go on, even if the closure would have it so.
+            // The guest is poisoned. A closure that swallows the error of a nested call cannot resume it.
             (Some(fault), Ok(())) => Err(fault),
             (_, Err(error)) => Err(failed(&self.name, error)),
             (None, Ok(())) => Ok(()),
@@ -97,7 +98,9 @@ impl<T: 'static, P: 'static, R: 'static, F: HostFn<T, P, R>> Closure<F, fn(T, P)
     }
 }
 
-/// The layer's own error goes on as it is, so that a trap keeps its kind however many host functions it passes.
+/// Converts the error of a closure.
+///
+/// The layer's own error stays as it is, so that a trap keeps its kind across any number of host functions.
 #[cold]
 fn failed(name: &Name, error: Box<dyn StdError + Send + Sync>) -> Error {
     match error.downcast::<Error>() {

@@ -1,4 +1,4 @@
-//! A host function with its types erased, as backends see it.
+//! Type-erased host functions, as backends see them.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,23 +10,26 @@ use crate::error::Result;
 use crate::host::name::Name;
 use crate::types::FuncType;
 
-/// A function of the host's, ready to be linked. Cheap to clone, and shared by threads.
+/// A host function that is ready to be linked.
+///
+/// It is cheap to clone, and threads can share it.
 pub struct HostFunc {
     name: Arc<Name>,
     ty: FuncType,
     code: Box<dyn Code>,
 }
 
-/// A closure with its types erased. A trait object of its own for each copy that a backend keeps, so that a call is one
-/// step away.
+/// A type-erased closure.
+///
+/// Each copy that a backend keeps has its own trait object, so that a call takes one indirection.
 pub(crate) trait Code: Send + Sync {
-    /// Calls it on behalf of `instance`, with parameters and results in `slots`.
+    /// Calls the closure on behalf of `instance`, with parameters and results in `slots`.
     fn call(&self, instance: &mut dyn DynInstance, slots: &mut [u64]) -> Result<()>;
 
-    /// The same for up to four parameters and one result, which pass in registers.
+    /// Calls a closure with up to four parameters and one result, which pass in registers.
     fn call_few(&self, instance: &mut dyn DynInstance, a: u64, b: u64, c: u64, d: u64) -> Result<u64>;
 
-    /// The same code under a name.
+    /// Returns the same closure under another name.
     fn named(&self, name: Arc<Name>) -> Box<dyn Code>;
 }
 
@@ -35,23 +38,24 @@ impl HostFunc {
         Self { name, ty, code }
     }
 
-    /// The module that guests import it from.
+    /// Returns the module that guests import the function from.
     pub fn module(&self) -> &str {
         &self.name.module
     }
 
-    /// Its name in that module.
+    /// Returns the function's name in that module.
     pub fn name(&self) -> &str {
         &self.name.name
     }
 
-    /// Its type: numbers only, no references.
+    /// Returns the function's type: numbers only, no references.
     pub fn ty(&self) -> &FuncType {
         &self.ty
     }
 
-    /// For backends that stand in front of another: the same function with `around` it, which is given the slots and
-    /// the call itself.
+    /// Returns the same function with `around` wrapped around each call.
+    ///
+    /// For backends that wrap another backend. `around` receives the slots and a closure that makes the call.
     pub fn wrap(
         &self,
         around: impl Fn(&mut [u64], &mut dyn FnMut(&mut [u64]) -> Result<()>) -> Result<()> + Send + Sync + 'static,
@@ -60,26 +64,29 @@ impl HostFunc {
         Self::new(self.name.clone(), self.ty.clone(), Box::new(code))
     }
 
-    /// The same function under another name.
+    /// Returns the same function under another name.
     pub(crate) fn named(&self, name: Name) -> Self {
         let name = Arc::new(name);
         Self::new(name.clone(), self.ty.clone(), self.code.named(name))
     }
 
-    /// For backends: calls the function on behalf of `instance`, which called it, with the parameters in `slots`; the
-    /// results are left there. There are at least as many slots as parameters, and as results.
+    /// Calls the function on behalf of `instance`, which called it.
+    ///
+    /// For backends. The parameters are in `slots`, and the results are left there. `slots` has at
+    /// least as many slots as the function has parameters, and as it has results.
     ///
     /// # Errors
     ///
-    /// What the function answered with, and [`ErrorKind::HostPanic`](crate::ErrorKind::HostPanic) where it panicked.
-    /// The engine unwinds the guest and gives this very error to whoever called it.
+    /// The error that the function returned, or [`ErrorKind::HostPanic`](crate::ErrorKind::HostPanic) if it panicked.
+    /// The engine unwinds the guest and returns this same error to the caller of the guest.
     #[inline]
     pub fn call(&self, instance: &mut impl Instance, slots: &mut [u64]) -> Result<()> {
         self.caught(instance, |instance| self.code.call(instance, slots))
     }
 
-    /// For backends: the same for a function of up to four parameters and one result, as all that
-    /// [`by_signature`](crate::by_signature) knows are. This is quicker.
+    /// Calls a function with up to four parameters and one result; faster than [`HostFunc::call`].
+    ///
+    /// For backends. All signatures that [`by_signature`](crate::by_signature) covers qualify.
     ///
     /// # Errors
     ///
@@ -89,8 +96,9 @@ impl HostFunc {
         self.caught(instance, |instance| self.call_few_unwinding(instance, params))
     }
 
-    /// For backends whose engines a panic can unwind: the same as [`HostFunc::call_few`], without a landing place for
-    /// panics. This is the quickest.
+    /// Calls a function as [`HostFunc::call_few`] does, without a catch frame for panics.
+    ///
+    /// For backends whose engines a panic can unwind. This is the fastest way to call the function.
     ///
     /// # Errors
     ///
@@ -98,8 +106,8 @@ impl HostFunc {
     ///
     /// # Panics
     ///
-    /// Where the function does. The engine has to let the panic pass to whoever called the guest; the layer makes an
-    /// error of it there.
+    /// Panics if the function does. The engine must let the panic propagate to the caller of the guest, where the layer
+    /// converts it into an error.
     #[inline(always)]
     pub fn call_few_unwinding<const N: usize>(&self, instance: &mut impl Instance, params: [u64; N]) -> Result<u64> {
         let param = |i: usize| params.get(i).copied().unwrap_or_default();
@@ -108,8 +116,8 @@ impl HostFunc {
 
     #[inline(always)]
     fn caught<I: Instance, R>(&self, instance: &mut I, call: impl FnOnce(&mut I) -> Result<R>) -> Result<R> {
-        // A panic leaves nothing half done but the guest, which is poisoned, and the session's state, which is its
-        // owner's.
+        // A panic can leave two things half changed: the guest, which is poisoned, and the session's state, for which
+        // the host program is responsible.
         catch_unwind(AssertUnwindSafe(|| call(instance))).unwrap_or_else(|payload| {
             instance.data_mut().panicked = None;
             Err(host_panicked(&self.name, &*payload))
@@ -117,7 +125,7 @@ impl HostFunc {
     }
 }
 
-/// A function with something around it.
+/// A function with a wrapper.
 struct Around<F> {
     inner: HostFunc,
     around: Arc<F>,

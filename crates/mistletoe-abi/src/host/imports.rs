@@ -1,4 +1,4 @@
-//! What a host program offers.
+//! The functions that a host program provides.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,25 +11,29 @@ use crate::host::name::Name;
 use crate::module::Interface;
 use crate::types::{ExternType, Problem};
 
-/// Functions for guests to import, over sessions whose state is a `T`. Cheap to clone.
+/// Functions that guests can import, for sessions with a state of type `T`.
+///
+/// The set is cheap to clone.
 pub struct Imports<T = ()> {
     funcs: BTreeMap<Name, HostFunc>,
-    /// Functions of whatever module, by name.
+    /// Functions of any module, by name.
     anywhere: BTreeMap<Cow<'static, str>, HostFunc>,
     state: PhantomData<fn(T) -> T>,
 }
 
 impl<T: Send + 'static> Imports<T> {
-    /// Nothing yet.
+    /// Creates a set without functions.
     pub fn new() -> Self {
         Self { funcs: BTreeMap::new(), anywhere: BTreeMap::new(), state: PhantomData }
     }
 
-    /// Offers a function as `name` of `module`. Its type is the closure's; see [`HostFn`]. It takes the place of one
-    /// that was offered under the same name before.
+    /// Defines a function as `name` of `module`.
     ///
-    /// A call allocates nothing with up to four parameters and one result, all of them `i32` or `i64`. With other types
-    /// some engines ask the allocator at each call.
+    /// Its type is the closure's type; see [`HostFn`]. It replaces a function that was defined under the same module
+    /// and name.
+    ///
+    /// A call does not allocate if the function has up to four parameters and up to one result, all of them `i32` or
+    /// `i64`. With other types, some engines allocate on each call.
     pub fn func<P: 'static, R: 'static>(
         &mut self,
         module: impl Into<Cow<'static, str>>,
@@ -41,8 +45,10 @@ impl<T: Send + 'static> Imports<T> {
         self
     }
 
-    /// Offers a function as `name` of whatever module a guest imports it from, for toolchains that name the module
-    /// after the program that they compile. One that [`func`](Imports::func) offers comes first.
+    /// Defines a function as `name` of any module.
+    ///
+    /// For toolchains that name the module after the program that they compile. A function that [`func`](Imports::func)
+    /// defines under the same name takes precedence in its module.
     pub fn func_of_any_module<P: 'static, R: 'static>(
         &mut self,
         name: impl Into<Cow<'static, str>>,
@@ -53,7 +59,7 @@ impl<T: Send + 'static> Imports<T> {
         self
     }
 
-    /// The same, unless one is offered already.
+    /// Defines a function as [`Imports::func`] does, unless there is one under this module and name.
     pub(crate) fn or_func<P: 'static, R: 'static>(
         &mut self,
         module: &'static str,
@@ -72,9 +78,9 @@ impl<T: Send + 'static> Imports<T> {
         self.anywhere.entry(name.into()).or_insert_with(|| host_func(any_module(name.into()), func));
     }
 
-    /// The function that an import of this module and name gets, if it is offered.
+    /// Returns the function for an import of this module and name, if there is one.
     pub fn get(&self, module: &str, name: &str) -> Option<HostFunc> {
-        // What limits put into a module is imported from there: it is the layer's alone.
+        // Instrumented code imports from this module, which is reserved for the layer.
         if module == mistletoe_module::MODULE {
             return None;
         }
@@ -85,7 +91,7 @@ impl<T: Send + 'static> Imports<T> {
         }
     }
 
-    /// Everything that a module imports and that is not offered, or not with that type.
+    /// Returns all imports of a module that are not defined, or not with the imported type.
     pub fn problems(&self, interface: &Interface) -> Vec<Problem> {
         let problem = |import: &crate::types::Import| {
             let (module, name, found) = (import.module.clone(), import.name.clone(), import.ty.clone());
@@ -101,7 +107,7 @@ impl<T: Send + 'static> Imports<T> {
         interface.imports.iter().filter_map(problem).collect()
     }
 
-    /// The functions that a module imports, each once.
+    /// Returns the functions that a module imports, each once.
     pub(crate) fn used(&self, interface: &Interface) -> Vec<HostFunc> {
         let mut seen = BTreeSet::new();
         let imports = interface.imports.iter().filter(|import| seen.insert((&import.module, &import.name)));
@@ -109,7 +115,7 @@ impl<T: Send + 'static> Imports<T> {
     }
 }
 
-/// What errors call a function of whatever module until it is imported from one.
+/// Returns the name of a function of any module in errors, until a guest imports it from one.
 fn any_module(name: Cow<'static, str>) -> Name {
     Name { module: "*".into(), name }
 }

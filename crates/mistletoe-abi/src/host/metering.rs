@@ -1,4 +1,4 @@
-//! The functions that metered code imports.
+//! The host functions that instrumented code imports.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::host::name::Name;
 use crate::limits::budget::Budget;
 use crate::types::{FuncType, ValType};
 
-/// The functions that rewritten code imports.
+/// Returns the host functions that instrumented code imports.
 pub(crate) fn functions() -> [HostFunc; 2] {
     let func = |name: &'static str, ty: FuncType, code: fn(&mut Budget, u64) -> Result<u64>| {
         let name = Arc::new(Name { module: MODULE.into(), name: name.into() });

@@ -1,4 +1,4 @@
-//! Functions that a host program offers to guests: declared once, used on every engine.
+//! Functions that a host program provides to guests: declared once, used on every engine.
 //!
 //! ```
 //! use mistletoe_abi::host::{Caller, Imports};
@@ -15,10 +15,9 @@
 //! });
 //! ```
 //!
-//! - [`Imports`]: the functions, each with module, name and a closure. Its parameters and results are Rust's numbers;
-//!   the
-//!   closure's type is the function's type.
-//! - [`Caller`]: what a closure sees of the instance that calls it: the session's state, the guest's memory, its
+//! - [`Imports`]: the functions, each with module, name and a closure. The parameters and results of the closure are
+//!   Rust numbers. The closure's type is the function's type.
+//! - [`Caller`]: the closure's access to the instance that calls it: the session's state, the guest's memory, its
 //!   exports.
 //! - [`HostFunc`](crate::backend::HostFunc): the same with all types erased, for backends.
 
@@ -36,18 +35,21 @@ pub use closure::HostFn;
 pub use imports::Imports;
 pub use numbers::{HostResult, WasmParams, WasmResults, WasmTy};
 
-/// Address and length in one `i64`, the address in the upper half: how interfaces without multi-value name a range.
+/// Packs an address and a length into one `i64`, with the address in the upper half.
+///
+/// Interfaces without multi-value name a range this way.
 pub fn pack(address: u32, length: u32) -> u64 {
     u64::from(address) << 32 | u64::from(length)
 }
 
-/// Address and length out of one `i64`; see [`pack`].
+/// Unpacks an address and a length from one `i64`; see [`pack`].
 pub fn unpack(range: u64) -> (u32, u32) {
     ((range >> 32) as u32, range as u32)
 }
 
-/// Sessions, programs and imports are invariant in their state: the state that a host function finds is the one that it
-/// was written for.
+/// Sessions, programs and imports are invariant in their state.
+///
+/// A host function finds a state of the type that it was written for.
 ///
 /// ```compile_fail,E0308
 /// use mistletoe_abi::{Backend, Command};

@@ -1,9 +1,9 @@
-//! The name that guests import a function by.
+//! The name under which guests import a function.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// Where a function is imported from.
+/// The module and the name that a function is imported by.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Name {
     pub(crate) module: Cow<'static, str>,

@@ -1,61 +1,63 @@
-//! Rust's numbers as WebAssembly's: what the parameters and results of a host function can be.
+//! Rust numbers as WebAssembly numbers: the possible parameters and results of a host function.
 
 use std::error::Error as StdError;
 
 use crate::error::Result;
 use crate::types::ValType;
 
-/// A number that crosses the boundary: `u32` and `i32` as `i32`, `u64` and `i64` as `i64`, `f32`, `f64`.
+/// A number that crosses the boundary between host and guest.
+///
+/// `u32` and `i32` are an `i32` in WebAssembly, `u64` and `i64` are an `i64`, and `f32` and `f64` are themselves.
 pub trait WasmTy: Copy + sealed::Sealed + 'static {
-    /// Its type in WebAssembly.
+    /// The number's type in WebAssembly.
     const TYPE: ValType;
 
-    /// What it is in a slot; see [`Instance`](crate::Instance).
+    /// Returns the number as a slot; see [`Instance`](crate::Instance) for the layout.
     fn into_slot(self) -> u64;
 
-    /// What a slot holds.
+    /// Reads the number from a slot.
     fn from_slot(slot: u64) -> Self;
 }
 
 /// The parameters of a guest's function: a tuple of up to 16 [`WasmTy`]s.
 pub trait WasmParams: Copy + sealed::Sealed + 'static {
-    /// Their types.
+    /// The types of the parameters, in order.
     const TYPES: &'static [ValType];
 
-    /// Writes them to the first slots, of which there are enough.
+    /// Writes the parameters to the first slots. There are enough slots.
     fn into_slots(self, slots: &mut [u64]);
 }
 
 /// The results of a function: `()`, one [`WasmTy`], or a tuple of up to 4.
 pub trait WasmResults: Copy + sealed::Sealed + 'static {
-    /// Their types.
+    /// The types of the results, in order.
     const TYPES: &'static [ValType];
 
-    /// Writes them to the first slots, of which there are enough.
+    /// Writes the results to the first slots. There are enough slots.
     fn into_slots(self, slots: &mut [u64]);
 
-    /// Reads them from the first slots.
+    /// Reads the results from the first slots.
     fn from_slots(slots: &[u64]) -> Self;
 }
 
-/// What a host function answers with: results, or a `Result` of them.
+/// The return value of a host function: results, or a `Result` of them.
 ///
-/// Any error will do that converts to a boxed one: `std`'s, `anyhow`'s, a string. The layer's own
-/// [`Error`](crate::Error) travels as it is; any other becomes the source of an
+/// The error can be any type that converts to a boxed error: an error of `std`, an `anyhow` error, a string. The
+/// layer's own [`Error`](crate::Error) stays as it is. Any other error becomes the source of an
 /// [`ErrorKind::Host`](crate::ErrorKind::Host), where [`Error::downcast_ref`](crate::Error::downcast_ref) finds it.
 pub trait HostResult {
-    /// The results.
+    /// The results of the function.
     type Results: WasmResults;
 
-    /// The results, or the error in a box.
+    /// Returns the results, or the error in a box.
     ///
     /// # Errors
     ///
-    /// What the function answered with.
+    /// The error that the function returned.
     fn into_result(self) -> Result<Self::Results, Box<dyn StdError + Send + Sync>>;
 }
 
-/// How many slots a call by [`Caller::call`] has.
+/// The number of slots that [`Caller::call`](crate::Caller::call) reserves for a call.
 pub(crate) const SLOTS: usize = 16;
 
 mod sealed {

@@ -1,30 +1,33 @@
-//! Functions that compilers' runtimes import on their own account, there for every guest. A host program's functions of
-//! the same names take their places.
+//! Functions that compilers' runtimes import by themselves, provided to every guest.
+//!
+//! A host program's functions of the same names replace them.
 
 use crate::error::{ErrorKind, Result};
 use crate::host::caller::Caller;
 use crate::host::imports::Imports;
 
-/// Bytes that are read of a guest's message or file name.
+/// The most bytes that are read of a guest's message or file name.
 const MAX_TEXT: u32 = 4096;
 
-/// Provides those that the host program does not.
+/// Adds the functions that the host program does not provide.
 pub(crate) fn provide<T: Send + 'static>(imports: &mut Imports<T>) {
-    // wasm-bindgen leaves it in modules that never call it on the way to an answer.
+    // wasm-bindgen leaves this import in modules that never call it to compute an output.
     imports.or_func_of_any_module("__wbindgen_init_externref_table", |_: &mut Caller<'_, T>| ());
     imports.or_func("env", "abort", abort);
-    // What is to be notified is a host that keeps views of the memory, which none here does.
+    // The function notifies hosts that keep views of the memory. The layer keeps none.
     imports.or_func("env", "emscripten_notify_memory_growth", |_: &mut Caller<'_, T>, _memory: u32| ());
 }
 
-/// AssemblyScript's `abort`: the guest gives up.
+/// AssemblyScript's `abort`, by which the guest terminates itself.
 fn abort<T: 'static>(caller: &mut Caller<'_, T>, message: u32, file: u32, line: u32, column: u32) -> Result<()> {
     let message = string(caller, "message", message)?;
     let file = string(caller, "fileName", file)?;
     Err(ErrorKind::Aborted { message, file, line, column }.into())
 }
 
-/// A string of AssemblyScript's: UTF-16, with its length in bytes in front of it. Null is none.
+/// Reads an AssemblyScript string: UTF-16, with its length in bytes in front of it.
+///
+/// The string at address 0 is empty.
 fn string<T: 'static>(caller: &Caller<'_, T>, argument: &'static str, address: u32) -> Result<String> {
     if address == 0 {
         return Ok(String::new());

@@ -8,41 +8,47 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::limits::Limits;
 use mistletoe_module::TURNS;
 
-/// How much fuel is handed out at once. On the slowest engine it lasts for some milliseconds: so often a clock is
-/// looked at, and so much is left out of the count at most where a guest traps.
+/// The most fuel that is granted at once.
+///
+/// On the slowest engine, it lasts for some milliseconds. That bounds the time between two checks of the clock, and the
+/// fuel that is left out of the count when a guest traps.
 const SLICE: u64 = 100_000;
 
-/// How many calls of host functions there are at most between two looks at the clock, since one is dear beside a short
-/// function.
+/// The most calls of host functions between two checks of the clock.
+///
+/// A check is expensive next to a short function.
 const CALLS: u32 = 64;
-/// Where so many took no longer than this, twice as many may the next time; else one.
+/// The time within which the calls since the last check count as quick.
+///
+/// After quick calls, twice as many calls go unchecked before the next check; otherwise none.
 const QUICK: Duration = Duration::from_micros(500);
 
-/// When a call has to end.
+/// The deadline of a call.
 #[derive(Clone, Copy, Debug)]
 enum Clock {
-    /// Not known yet: to read a clock is dear beside a short call.
+    /// Not known yet: reading a clock is expensive next to a short call.
     Unread,
     Deadline(Option<Instant>),
 }
 
-/// The limits of a session, and what was used of them.
+/// The limits of a session, and what it has used of them.
 #[derive(Debug)]
 pub(crate) struct Budget {
     timeout: Option<Duration>,
     fuel: Option<u64>,
     height: u32,
     clock: Clock,
-    /// Fuel that was ever handed out.
+    /// All fuel that was ever granted.
     granted: u64,
-    /// Fuel that was used before the current call.
+    /// The fuel that was used before the current call.
     before: u64,
-    /// How many host functions may be called until the clock is looked at, how many could the last time, and when that
-    /// was.
+    /// The number of host functions that may be called before the next check of the clock.
     calls: u32,
+    /// The number of calls that the latest check allowed.
     between: u32,
+    /// When the latest check was.
     looked: Option<Instant>,
-    /// Looked at as often as the clock.
+    /// Checked whenever the clock is, and before each call of a host function.
     pub(crate) cancel: Option<CancelHandle>,
 }
 
@@ -63,12 +69,12 @@ impl Budget {
         }
     }
 
-    /// Whether it has to know when a call begins.
+    /// Returns whether the budget has to know when a call begins.
     pub(crate) fn is_limited(&self) -> bool {
         self.timeout.is_some() || self.cancel.is_some()
     }
 
-    /// A call begins. `left` is what is at hand of the fuel, where it is counted.
+    /// Begins a call. `left` is the granted fuel that is left, if fuel is counted.
     pub(crate) fn begin(&mut self, left: i64) -> Result<()> {
         self.before = self.spent(left);
         self.clock = Clock::Unread;
@@ -81,22 +87,25 @@ impl Budget {
         self.cancel.as_ref().map_or(Ok(()), CancelHandle::check)
     }
 
-    /// The guest has left its own code. Where it does for the first time in a call, the call's time begins: it has used
-    /// no more than a slice of fuel till then.
+    /// Notes that the guest has left its own code.
+    ///
+    /// When it first does so in a call, the time of the call begins. Until then, it has used at most one slice of fuel.
     fn leave(&mut self) {
         if matches!(self.clock, Clock::Unread) {
             self.looked = self.timeout.map(|_| Instant::now());
-            // A time that is never reached is no limit.
+            // A deadline that the clock cannot represent is no limit.
             let deadline = self.looked.zip(self.timeout).and_then(|(now, timeout)| now.checked_add(timeout));
             self.clock = Clock::Deadline(deadline);
         }
     }
 
-    /// The guest calls a host function. How long the last one took is not known: a guest that calls such as take their
-    /// time is not to go on for long when its own is over.
+    /// Checks whether the guest may call a host function.
+    ///
+    /// The duration of the last one is not known. A guest that calls slow functions must not go on for long after its
+    /// deadline.
     #[inline]
     pub(crate) fn host_call(&mut self) -> Result<()> {
-        // At every call, since it costs no more than a load, and only where there is a handle.
+        // Checked at every call: it costs one load, and only if there is a handle.
         self.cancelled()?;
         match self.calls.checked_sub(1) {
             Some(left) => {
@@ -127,12 +136,12 @@ impl Budget {
         self.in_time()
     }
 
-    /// All that was ever used, with so much left at hand.
+    /// Returns all fuel that was ever used, if `left` is left of what was granted.
     fn spent(&self, left: i64) -> u64 {
         self.granted.saturating_add_signed(left.saturating_neg())
     }
 
-    /// What the current call has used.
+    /// Returns the fuel that the current call has used.
     pub(crate) fn used(&self, left: i64) -> u64 {
         self.spent(left).saturating_sub(self.before)
     }
@@ -154,7 +163,7 @@ impl Budget {
         }
     }
 
-    /// Waits for so long, but not beyond the call's end.
+    /// Waits for `time`, but not beyond the call's deadline or cancellation.
     pub(crate) fn wait(&self, time: Duration) -> Result<()> {
         let left = self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let time = left.map_or(time, |left| left.min(time));
@@ -165,7 +174,7 @@ impl Budget {
         self.in_time()
     }
 
-    /// What was at hand is spent: hands out more.
+    /// Grants more fuel, after the guest has used up what it was granted.
     pub(crate) fn tick(&mut self, left: i64) -> Result<i64> {
         let used = self.used(left);
         let more = match self.fuel {

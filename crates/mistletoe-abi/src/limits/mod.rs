@@ -1,4 +1,4 @@
-//! What a host allows a guest.
+//! The limits that a host sets for a guest.
 
 pub(crate) mod budget;
 
@@ -8,16 +8,25 @@ use crate::error::{ErrorKind, Region, Result};
 use crate::module::Config;
 use crate::module::declared::{MAX_FRAME_HEIGHT, MAX_PAGES, MAX_TABLE_ELEMENTS, PAGE};
 
-/// How high the stack may become by default.
+/// The default limit on the stack depth.
 const STACK: u32 = 1 << 21;
 
-/// Bytes of stack that an engine's compiled code must have, so that a [limit on the stack](Limits::stack) no higher
-/// than the default is reached first: 16 for each unit of the limit and of the highest single function, and 2 MiB for
+/// Bytes of stack that an engine's compiled code must have.
+///
+/// With them, a [limit on the stack](Limits::stack) no higher than the default is reached before the engine's own stack
+/// is full. They are 16 for each unit of the default limit and of the largest frame of a single function, and 2 MiB for
 /// host functions that call back.
 pub const ENGINE_STACK: usize = 16 * (STACK as usize + MAX_FRAME_HEIGHT as usize) + (2 << 20);
 
-/// Limits of a guest, the same on every engine; `docs/metering.md` defines the units. [`Limits::default`] lets no guest
-/// hang or exhaust its host. A limit that is reached ends the session, as a trap does.
+/// Limits of a guest, the same on every engine.
+///
+/// `docs/metering.md` defines the units. With [`Limits::default`], no guest can hang or exhaust its host. A guest that
+/// exceeds a limit on time, fuel or the stack is terminated and its session poisoned, as after a trap.
+///
+/// Limits on memory, time, fuel and the stack are instrumented into a module before an engine gets it. Without any of
+/// them ([`Limits::unlimited`]), no such instrumentation takes place.
+///
+/// # Examples
 ///
 /// ```
 /// use std::time::Duration;
@@ -26,9 +35,6 @@ pub const ENGINE_STACK: usize = 16 * (STACK as usize + MAX_FRAME_HEIGHT as usize
 ///
 /// let limits = Limits::default().with_timeout(Duration::from_secs(2)).with_fuel(50_000_000);
 /// ```
-///
-/// Limits on memory, time, fuel and the stack are put into a module's code before an engine gets it. Where there is
-/// none of them ([`Limits::unlimited`]) nothing is put in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     memory: Option<u64>,
@@ -42,8 +48,9 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// No limits at all but for those that every module has (rule 13), and what an input or output can be: 4 GiB - 1
-    /// byte.
+    /// Returns the widest limits that there are.
+    ///
+    /// The limits of every module (rule 13 of `docs/abi.md`) stay, and an input or output has at most 4 GiB - 1 byte.
     pub fn unlimited() -> Self {
         Self {
             memory: None,
@@ -57,107 +64,119 @@ impl Limits {
         }
     }
 
-    /// Bytes that the memory may have, in whole pages of 64 KiB; 256 MiB by default. More than 4 GiB mean 4 GiB. A
-    /// module that starts with more is refused with [`TooMuchMemory`](crate::module::ErrorKind::TooMuchMemory), and
-    /// `memory.grow` beyond answers -1.
+    /// Sets the limit on memory, in bytes; 256 MiB by default.
+    ///
+    /// The limit counts in whole pages of 64 KiB, rounded down. More than 4 GiB mean 4 GiB. A module that starts with
+    /// more than the limit is refused with [`TooMuchMemory`](crate::module::ErrorKind::TooMuchMemory), and
+    /// `memory.grow` beyond it returns -1. `None` means no limit.
     #[must_use]
     pub fn with_memory(self, bytes: impl Into<Option<u64>>) -> Self {
         Self { memory: bytes.into(), ..self }
     }
 
-    /// How long a call may take; 10 seconds by default. Then the guest is ended with
-    /// [`TimedOut`](crate::ErrorKind::TimedOut). Opening a session is a call of its own.
+    /// Sets the limit on the time of a call; 10 seconds by default.
+    ///
+    /// A guest that exceeds it is terminated with [`TimedOut`](crate::ErrorKind::TimedOut). Opening a session is a call
+    /// of its own. `None` means no limit.
     #[must_use]
     pub fn with_timeout(self, time: impl Into<Option<Duration>>) -> Self {
         Self { timeout: time.into(), ..self }
     }
 
-    /// How much fuel a call may use; by default fuel is neither counted nor limited. Then the guest is ended with
-    /// [`OutOfFuel`](crate::ErrorKind::OutOfFuel). Opening a session is a call of its own. `u64::MAX` counts without a
-    /// limit.
+    /// Sets the limit on the fuel of a call, in units; by default, fuel is neither counted nor limited.
+    ///
+    /// A guest that exceeds it is terminated with [`OutOfFuel`](crate::ErrorKind::OutOfFuel). Opening a session is a
+    /// call of its own. `u64::MAX` counts fuel without a limit; `None` does not count it.
     #[must_use]
     pub fn with_fuel(self, units: impl Into<Option<u64>>) -> Self {
         Self { fuel: units.into(), ..self }
     }
 
-    /// How high the stack may become: 2,097,152 by default. A function that has not returned takes 8, 1 for each value
-    /// that it has room for, and more for what it computes (`docs/metering.md`). Beyond, the guest is ended with
-    /// [`TooDeep`](crate::ErrorKind::TooDeep). Where it is not limited, or higher than this, the engine's own stack
-    /// ends a recursion, at a depth of the engine's.
+    /// Sets the limit on the stack depth, in units; 2,097,152 by default.
+    ///
+    /// A function that has not returned takes 8 units, 1 for each value that it has room for, and more for what it
+    /// computes (`docs/metering.md`). A guest that exceeds the limit is terminated with
+    /// [`TooDeep`](crate::ErrorKind::TooDeep). Without a limit, or with a higher one than the default, a recursion may
+    /// end where the engine's own stack is full, at a depth that depends on the engine. `None` means no limit.
     #[must_use]
     pub fn with_stack(self, height: impl Into<Option<u32>>) -> Self {
         Self { stack: height.into(), ..self }
     }
 
-    /// Elements that a table may have, 1,000,000 by default and at most. A module that starts with more is refused with
-    /// [`TooMany`](crate::module::ErrorKind::TooMany), and `table.grow` beyond answers -1.
+    /// Sets the limit on the elements of a table; 1,000,000 by default and at most.
+    ///
+    /// A module that starts with more is refused with [`TooMany`](crate::module::ErrorKind::TooMany), and `table.grow`
+    /// beyond the limit returns -1.
     #[must_use]
     pub fn with_table_elements(self, elements: u64) -> Self {
         Self { table_elements: elements, ..self }
     }
 
-    /// Length in bytes that a module may have; 256 MiB by default. A longer one is refused with
-    /// [`TooLarge`](crate::module::ErrorKind::TooLarge), before it is read.
+    /// Sets the limit on the length of a module, in bytes; 256 MiB by default.
+    ///
+    /// A longer module is refused with [`TooLarge`](crate::module::ErrorKind::TooLarge), before it is read.
     #[must_use]
     pub fn with_max_module(self, bytes: u64) -> Self {
         Self { max_module: bytes, ..self }
     }
 
-    /// Length in bytes that an input may have; 64 MiB by default. A longer one is
-    /// [`TooLong`](crate::ErrorKind::TooLong), and the session goes on.
+    /// Sets the limit on the length of an input, in bytes; 64 MiB by default.
+    ///
+    /// A longer input fails with [`TooLong`](crate::ErrorKind::TooLong), and the session stays usable.
     #[must_use]
     pub fn with_max_input(self, bytes: u64) -> Self {
         Self { max_input: bytes, ..self }
     }
 
-    /// Length in bytes that an output or info may have; 64 MiB by default. A longer one is
-    /// [`TooLong`](crate::ErrorKind::TooLong).
+    /// Sets the limit on the length of an output or info, in bytes; 64 MiB by default.
+    ///
+    /// A longer one fails with [`TooLong`](crate::ErrorKind::TooLong).
     #[must_use]
     pub fn with_max_output(self, bytes: u64) -> Self {
         Self { max_output: bytes, ..self }
     }
 
-    /// The limit on memory, in bytes.
+    /// Returns the limit on memory, in bytes; `None` if there is no limit.
     pub fn memory(&self) -> Option<u64> {
         self.memory
     }
 
-    /// The limit on the time of a call.
+    /// Returns the limit on the time of a call; `None` if there is no limit.
     pub fn timeout(&self) -> Option<Duration> {
         self.timeout
     }
 
-    /// The limit on the fuel of a call, in units.
+    /// Returns the limit on the fuel of a call, in units; `None` if fuel is not counted.
     pub fn fuel(&self) -> Option<u64> {
         self.fuel
     }
 
-    /// The limit on the height of the stack, in units.
+    /// Returns the limit on the stack depth, in units; `None` if there is no limit.
     pub fn stack(&self) -> Option<u32> {
         self.stack
     }
 
-    /// The limit on the elements of a table.
+    /// Returns the limit on the elements of a table.
     pub fn table_elements(&self) -> u64 {
         self.table_elements
     }
 
-    /// The limit on the length of a module, in bytes.
+    /// Returns the limit on the length of a module, in bytes.
     pub fn max_module(&self) -> u64 {
         self.max_module
     }
 
-    /// The limit on the length of an input, in bytes.
+    /// Returns the limit on the length of an input, in bytes.
     pub fn max_input(&self) -> u64 {
         self.max_input
     }
 
-    /// The limit on the length of an output, in bytes.
+    /// Returns the limit on the length of an output, in bytes.
     pub fn max_output(&self) -> u64 {
         self.max_output
     }
 
-    /// Refuses limits that code does not keep which was made for `compiled`.
+    /// Checks that code compiled for `compiled` enforces these limits.
     pub(crate) fn fit(&self, compiled: &Self) -> Result<()> {
         let fixed = [
             ("memory", self.memory == compiled.memory),
@@ -173,14 +192,14 @@ impl Limits {
         }
     }
 
-    /// Refuses an input of more bytes than are allowed.
+    /// Checks the length of an input, in bytes, against the limit.
     #[inline]
     pub(crate) fn input(&self, length: usize) -> Result<()> {
         let (length, limit) = (length as u64, self.max_input.min(u32::MAX.into()));
         if length > limit { Err(ErrorKind::TooLong { region: Region::Input, length, limit }.into()) } else { Ok(()) }
     }
 
-    /// What is put into a module so that it keeps them.
+    /// Returns what a module is instrumented with to enforce these limits.
     pub(crate) fn config(&self) -> Config {
         Config::default()
             .fuel(self.fuel.is_some())
