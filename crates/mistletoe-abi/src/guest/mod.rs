@@ -276,18 +276,18 @@ impl<I: Instance> Steps<'_, I> {
 
     /// Allocates memory in the guest with `alloc`, and copies `input` there.
     ///
-    /// The caller must check the length of the input with [`Guest::check_input`] first.
-    ///
     /// # Errors
     ///
     /// As [`Steps::call`], and:
     ///
+    /// - [`TooLong`](ErrorKind::TooLong) if the input exceeds the [limit](crate::Limits::with_max_input).
     /// - [`Allocation`](ErrorKind::Allocation) if `alloc` returns null for bytes that are not empty.
     /// - [`OutOfBounds`](ErrorKind::OutOfBounds) if it returns memory that is not the guest's.
     #[inline(always)]
     pub fn hand_over(&mut self, alloc: &Func<I::Func, (u32,), u32>, input: &[u8]) -> Result<Span> {
+        self.0.limits.input(input.len())?;
         // No limit on inputs is higher than `u32::MAX`.
-        let length = u32::try_from(input.len()).unwrap_or(u32::MAX);
+        let length = input.len() as u32;
         let address = self.call(alloc, (length,))?;
         if address == 0 && length != 0 {
             return Err(ErrorKind::Allocation { length: length.into() }.into());
