@@ -582,7 +582,7 @@ mod tests {
         };
         let error = Error::from(ErrorKind::Interface { problems: (0..25).map(|i| problem(i.to_string())).collect() });
         let text = error.to_string();
-        assert_eq!(text.matches("nothing offers").count(), 20);
+        assert_eq!(text.matches("unknown import").count(), 20);
         assert!(text.ends_with("; and 5 more"), "{text}");
         assert_eq!(text.matches("I32, 8 more] -> []").count(), 20);
         assert_eq!(text.matches(&format!("`{}…` `", "m".repeat(100))).count(), 20);
