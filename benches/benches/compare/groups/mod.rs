@@ -1,4 +1,4 @@
-//! The questions, and what is run to answer them.
+//! The groups of the benchmark, and their candidates.
 
 mod artifacts;
 pub(crate) mod memory;
@@ -20,7 +20,7 @@ use crate::names::NAMES;
 
 const ENGINES: [&str; 3] = ["wasmtime", "wasmer", "wasmi"];
 
-/// A question.
+/// A question to measure.
 pub(crate) struct Group {
     pub(crate) name: &'static str,
     title: &'static str,
@@ -164,7 +164,7 @@ struct Run {
 }
 
 impl Run {
-    /// Runs the candidates, whose work is so many pieces.
+    /// Runs the candidates. Their work consists of `pieces` pieces.
     fn compare(&mut self, what: &str, engine: &str, pieces: u32, comparison: Comparison<'_>) {
         eprintln!("{what}, {engine}");
         let effort = match self.quick {
@@ -175,7 +175,7 @@ impl Run {
         self.rows.extend(outcomes.into_iter().map(|outcome| Row::new(what, engine, pieces, outcome)));
     }
 
-    /// The example packages, without the large one if it has to be quick: compiling it takes seconds.
+    /// Returns the example packages. A quick run leaves out the large one, which takes seconds to compile.
     fn packages(&mut self) -> Vec<Package> {
         let mut packages = Vec::new();
         for (name, _, is_large) in EXAMPLES {
@@ -191,14 +191,14 @@ impl Run {
     }
 }
 
-/// The example packages: what they import, and whether they are large.
+/// The example packages: their imports, and whether they are large.
 const EXAMPLES: [(&str, Offer, bool); 3] = [
     ("namespace-c", Offer::Nothing, false),
     ("namespace-rust", Offer::Nothing, false),
     ("namespace-go", Offer::Wasi, true),
 ];
 
-/// A package, and what it is asked.
+/// A package with an input and its output.
 struct Package {
     what: String,
     wasm: Vec<u8>,
@@ -208,7 +208,7 @@ struct Package {
 }
 
 impl Package {
-    /// One of the examples, if it was built.
+    /// Returns an example, if it was built.
     fn find(name: &str) -> Option<Self> {
         let (_, offer, _) = EXAMPLES.into_iter().find(|example| example.0 == name)?;
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -217,7 +217,7 @@ impl Package {
         Some(Self::example(name, offer, fs::read(path).expect("a file that can be read")))
     }
 
-    /// The one that hands its input back.
+    /// Returns the package that outputs its input.
     fn echo(what: &str, size: usize) -> Self {
         let wasm = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/fixtures/protocol/echo.wat");
         let wasm = wat::parse_file(wasm).expect("the fixture assembles");
@@ -234,7 +234,7 @@ impl Package {
         Self { what, wasm, offer, input, output: output.to_owned() }
     }
 
-    /// An example's name.
+    /// Returns an example's name.
     fn name(&self) -> &str {
         self.what.split(',').next().unwrap_or_default()
     }
@@ -243,7 +243,7 @@ impl Package {
         assert_eq!(answer, self.output, "{}", self.what);
     }
 
-    /// The hosts with this package compiled, each of which has answered.
+    /// Compiles this package on all hosts, and checks one output of each.
     fn loaded(&self, engine: &str, base: Base) -> Vec<(&'static str, Box<dyn Loaded>)> {
         let load = |(name, host): (_, Box<dyn Host>)| {
             let loaded = host.load(&self.wasm);
@@ -271,7 +271,7 @@ fn candidates<'a>(turn: Duration, works: impl IntoIterator<Item = (&'a str, Box<
     comparison
 }
 
-/// The same with candidates that look at the clock themselves.
+/// Adds candidates that measure their own time, the first as the base.
 fn timed_candidates<'a>(
     turn: Duration,
     works: impl IntoIterator<Item = (&'a str, Box<dyn FnMut(u32) -> Duration + 'a>)>,
@@ -283,7 +283,7 @@ fn timed_candidates<'a>(
     comparison
 }
 
-/// Answers on open sessions.
+/// Measures calls on open sessions.
 fn sessions(run: &mut Run, package: &Package, engine: &str, pieces: u32) {
     let loaded = package.loaded(engine, Base::Plain);
     let works = loaded.iter().map(|(name, loaded)| (*name, answers(package, &**loaded)));
@@ -291,7 +291,7 @@ fn sessions(run: &mut Run, package: &Package, engine: &str, pieces: u32) {
     run.compare(&package.what, engine, pieces, comparison);
 }
 
-/// Asks an open session for an answer.
+/// Returns the work of a call on an open session.
 fn answers<'a>(package: &'a Package, loaded: &dyn Loaded) -> Box<dyn FnMut() + 'a> {
     let mut session = loaded.open();
     for _ in 0..2 {
@@ -300,8 +300,9 @@ fn answers<'a>(package: &'a Package, loaded: &dyn Loaded) -> Box<dyn FnMut() + '
     Box::new(move || drop(black_box(session.answer(black_box(&package.input)))))
 }
 
-/// Has one host answer so many times, and does little else: for a tool that counts the instructions of a process. `what`
-/// is an example's name, or how many bytes are to be handed back.
+/// Makes `count` calls on one host, and little else, for a tool that counts the instructions of a process.
+///
+/// `what` is an example's name, or the length in bytes of an input to output as it is.
 pub(crate) fn answer(engine: &str, host: &str, what: &str, count: u32) {
     let package = match what.parse() {
         Ok(bytes) => Package::echo("echo", bytes),
@@ -362,8 +363,8 @@ fn compile(run: &mut Run) {
     }
 }
 
-/// What hosts do with the bytes of a package, and behind them others that take it from where it was kept, the first of
-/// which is their base.
+/// Measures what hosts do with the bytes of a package, and then hosts that load compiled code. The first of the latter
+/// is their base.
 fn from_bytes(
     run: &mut Run,
     package: &Package,
@@ -374,7 +375,7 @@ fn from_bytes(
     let mut comparison = Comparison::new().turn(Duration::from_millis(5));
     for hosts in [hosts(engine, package.offer, Base::Plain), kept] {
         for (at, (name, host)) in hosts.into_iter().enumerate() {
-            // This fills the cache, too.
+            // This call also fills the cache.
             package.check(&host.load(&package.wasm).answer(&package.input));
             let work = move || work(package, &*host);
             if at == 0 { comparison.base(name, work) } else { comparison.add(name, work) }
@@ -385,9 +386,9 @@ fn from_bytes(
 
 const CALLS: u32 = 1_000;
 
-/// The functions: what they are called in reports and in the module, their type, how the guest calls one, and the sum of
-/// the results. The first three use nothing of the instance that calls them and cannot fail, which an engine makes the
-/// most of; the others are what hosts have functions for.
+/// The functions: their name in reports and in the module, their type, how the guest calls them, and the sum of the
+/// results. The first three use no state of the calling instance and cannot fail, which engines optimise. The others do
+/// what host functions typically do.
 const FUNCTIONS: [(&str, &str, &str, u32); 5] = [
     ("nothing", "", "(call $f)", 0),
     ("add", "(param i32 i32) (result i32)", "(local.set $sum (call $f (local.get $sum) (i32.const 3)))", 3 * CALLS),
@@ -407,8 +408,7 @@ const FUNCTIONS: [(&str, &str, &str, u32); 5] = [
     ),
 ];
 
-/// A guest that calls one of them in a loop when it is asked to generate. It answers with as many zeros as what is left
-/// of the sum when it is divided by 97.
+/// Measures a guest that calls a host function in a loop in `generate`. It outputs as many zeros as the sum modulo 97.
 fn host_call(run: &mut Run) {
     for (name, ty, call, sum) in FUNCTIONS {
         let text = format!(
@@ -484,7 +484,8 @@ fn threads(run: &mut Run) {
     }
 }
 
-/// Has each thread ask for so many answers, and gives the time from when the first begins until the last has done.
+/// Makes `repetitions` calls on each thread. Returns the time from the start of the first to the end of the last
+/// thread.
 fn on_threads(count: u32, package: &Package, loaded: &dyn Loaded, fresh: bool, repetitions: u32) -> Duration {
     let barrier = Barrier::new(count as usize);
     let work = || {
