@@ -12,12 +12,12 @@ pub(super) fn tables(report: &Report) -> String {
 
 /// What the document says of the peers.
 const PEERS: &str = "
-Beside them stand other layers ([`benches/src/peers`](../benches/src/peers)), used as their documentation says:
-wasm_runtime_layer with the same packages where they import nothing, waPC and Extism, which have protocols of their own,
-with guests of their own that hand their input back as the package here does (waPC's has one function in place of four,
-and is compiled the sooner for it). wasm_runtime_layer and waPC run on an engine made like that of the host by hand, with
-its pool of instances where it has one; Extism, with such a pool, too, on a newer wasmtime, of which it makes an engine for
-each package that it compiles, with code of its own in it.
+Beside them stand other layers ([`benches/src/peers`](../benches/src/peers)), used as their documentation recommends.
+wasm_runtime_layer runs the same packages if they have no imports. waPC and Extism have protocols of their own. They run
+their own guests, which output their input as the package here does. (waPC's guest has one function in place of four,
+and so compiles faster.) wasm_runtime_layer and waPC use an engine like that of the hand-written host, with its pool of
+instances where it has one. Extism also uses such a pool, but a newer wasmtime. It creates an engine for each package
+that it compiles, and that engine contains code of Extism's own.
 ";
 
 /// The whole document. Charts are named as files in a folder beside it.
@@ -27,17 +27,18 @@ pub(super) fn document(report: &Report, charts: &str) -> String {
     let mut text = format!(
         "# Benchmarks
 
-The layer beside hosts that were written by hand for one engine each
-([`benches/src/baseline`](../benches/src/baseline)): they resolve everything once, see the memory as a slice, and do what
-[the interface](abi.md) asks of an answer, but have no limits, no errors of one kind, and of WASI only what Go's runtime
-asks for. So the layer runs without limits here, too, but where the question is what they cost. `static` is
-`Package<Wasmtime>` and the like, `erased` is `AnyPackage`, whose engine is chosen at run time.
+This document compares the layer with hosts that are written by hand for one engine each
+([`benches/src/baseline`](../benches/src/baseline)). These hosts resolve everything once, access the memory as a slice,
+and follow [the interface](abi.md) for an output. They have no limits, no uniform errors, and of WASI only what Go's
+runtime needs. So the layer runs without limits here, too, except where the cost of limits is measured. `by hand` is the
+hand-written host. `static` is `Package<Wasmtime>` and similar. `erased` is `AnyPackage`, whose engine is chosen at run
+time.
 {peers}
-Rows of the same engine and package ran in turns in one process, so that a ratio says more than a time: it is the median
-of the ratios to the host by hand within one round, and above 1.00 is slower. What half of the values lie between is in
-brackets. Each host answered as it should before it was timed. Sizes and memory are counted once.
+Rows of the same engine and package ran alternately in one process, so ratios are more reliable than times. A ratio is
+the median of the ratios to the hand-written host within one round. Above 1.00 is slower. Half of the values lie between
+the two numbers in brackets. The output of each host was checked before it was timed. Sizes and memory are counted once.
 
-`cargo xtask bench{option} --report docs/benchmarks.md` renews this file.
+`cargo xtask bench{option} --report docs/benchmarks.md` updates this file.
 
 - {}, {} cores{}, {}
 - {}

@@ -116,7 +116,7 @@ fn memory() -> Option<f64> {
 
 pub(super) fn measure(run: &mut Run) {
     if memory().is_none() {
-        run.notes.push("This system does not say what memory a process has, as Linux does.".to_owned());
+        run.notes.push("This system does not report the memory of a process, as Linux does.".to_owned());
         return;
     }
     let [rust, go] = ["namespace-rust", "namespace-go"];
@@ -165,7 +165,7 @@ fn answered(run: &mut Run, package: &Package, piece: Piece, looks: [u32; 2]) {
         grown.push(format!("{engine} {sign}{}", size((many - few).abs() as usize)));
     }
     let [few, many] = looks.map(words);
-    run.notes.push(format!("Grown from {few} to {many} answers, {sessions}: {}.", grown.join(", ")));
+    run.notes.push(format!("Growth from {few} to {many} calls, {sessions}: {}.", grown.join(", ")));
 }
 
 fn words(count: u32) -> String {

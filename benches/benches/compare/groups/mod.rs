@@ -34,11 +34,11 @@ pub(crate) struct Group {
 pub(crate) const GROUPS: [Group; NAMES.len()] = [
     Group {
         name: "round-trip",
-        title: "An answer from an open session",
-        about: "`Session::generate` on an instance that has answered before. The sizes are those of an input that the \
-            package hands back as it is, so that little is left but the calls and the copies; the packages are \
-            examples, and make a manifest. `tiered` is `Tiered<Wasmi, Wasmtime>` when wasmtime has compiled, beside the \
-            layer on wasmtime alone.",
+        title: "A call on an open session",
+        about: "`Session::generate` on an instance that has been called before. Sizes are the input lengths of a \
+            package that outputs its input unchanged, so that little more than the calls and the copies is measured. \
+            The other packages are examples that generate a manifest. `tiered` is `Tiered<Wasmi, Wasmtime>` after \
+            wasmtime has compiled, compared with the layer on wasmtime alone.",
         column: "host",
         unit: Unit::Time,
         chart: Chart::Ratio,
@@ -46,10 +46,10 @@ pub(crate) const GROUPS: [Group; NAMES.len()] = [
     },
     Group {
         name: "instance",
-        title: "An answer from a fresh instance",
-        about: "`Package::generate`: the package is compiled, and each call has an instance of its own, made before and \
-            dropped after it. wasmtime has instances from a pool, by hand and on the layer, for which it keeps memory \
-            and address space; `by hand, no pool` is without.",
+        title: "A call on a fresh instance",
+        about: "`Package::generate` on a compiled package. Each call creates an instance and drops it afterwards. On \
+            wasmtime, instances come from a pool, by hand and on the layer, and wasmtime keeps memory and address \
+            space for it. `by hand, no pool` uses no pool.",
         column: "host",
         unit: Unit::Time,
         chart: Chart::Ratio,
@@ -57,14 +57,14 @@ pub(crate) const GROUPS: [Group; NAMES.len()] = [
     },
     Group {
         name: "cold-start",
-        title: "From bytes to the first answer",
-        about: "A package is checked, compiled and instantiated, answers once, and is dropped. The engine is there \
-            before. The hosts by hand leave all checks to the engine. Where the engine can save what it compiled, there \
-            are hosts besides that take it from where it was kept: by hand from a file, with no look at it, and the layer \
-            from its cache, which compares a digest of it; the ratio is that of these two. `tiered` is \
-            `Tiered<Wasmi, Wasmtime>`, whose first answer is wasmi's, while wasmtime is to compile in another thread; it \
-            is beside the layer on wasmi alone. Both are timed until the answer is there, and begin when wasmtime has \
-            just compiled the package before, with what that leaves in the processor's caches.",
+        title: "From bytes to the first output",
+        about: "A package is checked, compiled and instantiated, called once, and dropped. The engine exists before. \
+            The hand-written hosts leave all checks to the engine. If the engine can serialise compiled code, two \
+            more hosts load that code: the hand-written host from a file, without any check, and the layer from its \
+            cache, which compares a digest of it. The ratio of the latter is to the former. `tiered` is \
+            `Tiered<Wasmi, Wasmtime>`. Its first output comes from wasmi, while wasmtime compiles in another thread. \
+            It is compared with the layer on wasmi alone. Both are timed until the output. wasmtime has just compiled \
+            the package before each measurement, so that both begin with the same processor caches.",
         column: "host",
         unit: Unit::Time,
         chart: Chart::Value,
@@ -73,9 +73,9 @@ pub(crate) const GROUPS: [Group; NAMES.len()] = [
     Group {
         name: "host-call",
         title: "Calls of host functions",
-        about: "A guest calls a function of the host's a thousand times; the times are those of one call. `nothing` \
-            takes and gives nothing, `add` takes two 32-bit numbers and gives one, `wide` the same with 64 bits; \
-            `count` changes the session's state and may fail; `text` reads a string of 16 bytes from the guest's memory.",
+        about: "A guest calls a host function a thousand times. The times are per call. `nothing` has no parameters \
+            and no result. `add` takes two 32-bit numbers and returns one. `wide` does the same with 64 bits. `count` \
+            changes the session's state and can fail. `text` reads a string of 16 bytes from the guest's memory.",
         column: "host",
         unit: Unit::Time,
         chart: Chart::Ratio,
@@ -83,10 +83,10 @@ pub(crate) const GROUPS: [Group; NAMES.len()] = [
     },
     Group {
         name: "limits",
-        title: "What limits cost",
-        about: "An answer from an open session without limits, with the default ones (time, memory, stack), and with \
-            fuel besides; ratios are to the layer without limits. `cargo bench -p mistletoe-benches --bench limits` has \
-            more: code that only computes, and wasmtime's own means.",
+        title: "The cost of limits",
+        about: "A call on an open session without limits, with the default limits (time, memory, stack), and with \
+            these and fuel. Ratios are to the layer without limits. `cargo bench -p mistletoe-benches --bench limits` \
+            measures more: purely computational code, and wasmtime's own limits.",
         column: "limits",
         unit: Unit::Time,
         chart: Chart::Ratio,
@@ -94,10 +94,10 @@ pub(crate) const GROUPS: [Group; NAMES.len()] = [
     },
     Group {
         name: "threads",
-        title: "Answers a second, on one and on two threads",
-        about: "`namespace-rust`, compiled once and shared. Each thread has a session of its own, or a fresh instance \
-            for each answer. The rate is that of all threads together; ratios are of times, as everywhere, to the host by \
-            hand on as many threads.",
+        title: "Calls per second on one and two threads",
+        about: "`namespace-rust`, compiled once and shared. Each thread has its own session, or a fresh instance for \
+            each call. The rate is that of all threads together. Ratios are of times, as everywhere, to the \
+            hand-written host on as many threads.",
         column: "host",
         unit: Unit::Rate,
         chart: Chart::Ratio,
@@ -106,8 +106,9 @@ pub(crate) const GROUPS: [Group; NAMES.len()] = [
     Group {
         name: "compile",
         title: "Compiling a package",
-        about: "From bytes to a package that can be instantiated. The hosts by hand have the engine check the module, \
-            where the layer has checks of its own before it (a module that they passed is not checked again by wasmi).",
+        about: "From bytes to a package that can be instantiated. The hand-written hosts rely on the engine to check \
+            the module. The layer checks it before the engine does. wasmi does not check a module again that passed \
+            the layer's checks.",
         column: "host",
         unit: Unit::Time,
         chart: Chart::Value,
@@ -116,8 +117,9 @@ pub(crate) const GROUPS: [Group; NAMES.len()] = [
     Group {
         name: "artifacts",
         title: "The size of compiled code",
-        about: "What the layer's cache keeps of a package, as the engine saves it, without limits, with the default ones, \
-            and with fuel besides: limits are in the code. Ratios are to the size of the module.",
+        about: "The size of what the layer's cache stores for a package, as the engine serialises it: without limits, \
+            with the default limits, and with these and fuel, since limits are part of the code. Ratios are to the \
+            size of the module.",
         column: "limits",
         unit: Unit::Bytes,
         chart: Chart::Value,
@@ -126,12 +128,12 @@ pub(crate) const GROUPS: [Group; NAMES.len()] = [
     Group {
         name: "memory",
         title: "Memory",
-        about: "What one more compiled package holds of memory, and one more open session that has answered once: the mean \
-            of 64 sessions, of 16 packages, or of 4 large ones, with one there before them. Below, all that a process \
-            has after a thousand answers and after many more, from a pool with room for one session. Each row is a \
-            process of its own. It has written to what is counted, or shares it with nobody (`Pss_Anon` and `Pss_Shmem` \
-            of `/proc/self/smaps_rollup`): what is resident besides are pages of the program's file, which do not \
-            depend on how many packages or sessions there are.",
+        about: "The memory of one more compiled package, and of one more open session that has been called once: the \
+            mean of 64 sessions, of 16 packages, or of 4 large packages, with one that exists before them. The last \
+            rows show the whole memory of a process after a thousand calls and after many more, with a pool of one \
+            session. Each row is a process of its own. Only memory that the process has written to or shares with no \
+            other is counted (`Pss_Anon` and `Pss_Shmem` of `/proc/self/smaps_rollup`). The rest of the resident \
+            memory is pages of the program's file, which do not depend on the number of packages or sessions.",
         column: "host",
         unit: Unit::Bytes,
         chart: Chart::Value,
