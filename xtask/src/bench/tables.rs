@@ -1,16 +1,16 @@
-//! What was measured, as markdown.
+//! The results as markdown.
 
 use std::fmt::Write as _;
 
 use super::measured::{Group, Report, Row, Unit};
 
-/// One table for each group, for a terminal.
+/// Returns one table per group, for a terminal.
 pub(super) fn tables(report: &Report) -> String {
     let groups = report.measured.groups.iter().map(|group| format!("## {}\n\n{}", group.title, table(group)));
     groups.collect::<Vec<_>>().join("\n")
 }
 
-/// What the document says of the peers.
+/// The document's section about the peers.
 const PEERS: &str = "
 Beside them stand other layers ([`benches/src/peers`](../benches/src/peers)), used as their documentation recommends.
 wasm_runtime_layer runs the same packages if they have no imports. waPC and Extism have protocols of their own. They run
@@ -20,7 +20,7 @@ instances where it has one. Extism also uses such a pool, but a newer wasmtime. 
 that it compiles, and that engine contains code of Extism's own.
 ";
 
-/// The whole document. Charts are named as files in a folder beside it.
+/// Returns the whole document. Charts are linked as files in a directory beside it.
 pub(super) fn document(report: &Report, charts: &str) -> String {
     let environment = &report.environment;
     let (peers, option) = if report.measured.peers { (PEERS, " --peers") } else { ("", "") };
@@ -60,7 +60,7 @@ the two numbers in brackets. The output of each host was checked before it was t
     text
 }
 
-/// What else the machine did.
+/// Returns the load of other programs, in words.
 fn busy(other_load: Option<f64>, cores: usize) -> String {
     match other_load {
         None => String::new(),
@@ -69,12 +69,12 @@ fn busy(other_load: Option<f64>, cores: usize) -> String {
     }
 }
 
-/// The table of a group, and below it what was left out.
+/// Returns the table of a group, followed by its notes.
 fn table(group: &Group) -> String {
     let mut lines: Vec<[String; 5]> =
         vec![["", "engine", &group.column, group.unit.heading(), "ratio"].map(str::to_owned)];
     for (row, before) in group.rows.iter().zip([None].into_iter().chain(group.rows.iter().map(Some))) {
-        // What is as in the row before is not said again.
+        // Cells that repeat the row before stay empty.
         let what = before.is_none_or(|before| before.what != row.what);
         let engine = what || before.is_none_or(|before| before.engine != row.engine);
         let new = |text: &str, is_new: bool| if is_new { escaped(text) } else { String::new() };
@@ -111,10 +111,10 @@ fn value(group: &Group, row: &Row) -> String {
     if low == high {
         return value;
     }
-    // Of rates, the lower quartile belongs to the longer time.
+    // The lower quartile of a rate belongs to the longer time.
     let [low, high] = if group.unit == Unit::Rate { [high, low] } else { [low, high] };
     let [low, high] = [low, high].map(|quartile| group.unit.show(quartile));
-    // The unit is said once where it is the same.
+    // A unit that both share is printed once.
     let low = match (low.split_once(' '), high.split_once(' ')) {
         (Some((number, unit)), Some((_, other))) if unit == other => number.to_owned(),
         _ => low,
@@ -130,7 +130,7 @@ fn ratio(row: &Row) -> String {
     }
 }
 
-/// Text that stays in its cell.
+/// Escapes text for a table cell.
 fn escaped(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }
