@@ -1,5 +1,7 @@
-//! How long after its deadline a guest that never ends is terminated: the maximum of several calls on each backend,
-//! without and with a limit on fuel. The guests do as much as possible between two checks of the clock.
+//! How long after its deadline a guest that never ends is terminated.
+//!
+//! Prints the maximum of several calls on each backend, without and with a limit on fuel. The guests do as much as
+//! possible between two checks of the clock.
 
 use std::time::{Duration, Instant};
 

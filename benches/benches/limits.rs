@@ -1,7 +1,9 @@
-//! The cost of limits. Runs the example packages and some purely computational code on the same engine without limits,
-//! with limits on time, memory and stack, and with these and fuel. On wasmtime, also measures the engine's own limits.
-//! Then measures the cost before the first call: reading, checking and rewriting a module, and compiling it. The ratios
-//! within one run are the result.
+//! The cost of limits.
+//!
+//! Runs the example packages and some purely computational code on the same engine without limits, with limits on time,
+//! memory and stack, and with these and fuel. On wasmtime, also measures the engine's own limits. Then measures the
+//! cost before the first call: reading, checking and rewriting a module, and compiling it. The ratios within one run
+//! are the result.
 //!
 //! An argument selects the rows whose names contain it.
 

@@ -140,8 +140,9 @@ fn timed<'a>(mut work: impl FnMut() + 'a) -> impl FnMut(u32) -> Duration + 'a {
     }
 }
 
-/// Chooses another order for each round, in which no candidate runs twice in a row. So no candidate always finds the
-/// cache contents of the same other candidate, and none finds its own.
+/// Chooses another order for each round, in which no candidate runs twice in a row.
+///
+/// So no candidate always finds the cache contents of the same other candidate, and none finds its own.
 fn shuffle(order: &mut [usize], round: usize) {
     let last = order.last().copied();
     order.sort_by_cached_key(|at| {

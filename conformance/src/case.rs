@@ -83,8 +83,9 @@ pub struct Known {
     /// Why the backend fails.
     #[serde(default)]
     pub reason: String,
-    /// The part of the feature set that the module needs and the backend lacks. The backend has to refuse the module
-    /// for that.
+    /// The part of the feature set that the module needs and the backend lacks.
+    ///
+    /// The backend has to refuse the module for that.
     pub lacks: Option<String>,
 }
 
@@ -112,11 +113,14 @@ impl Known {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
-    /// The call: `"info"`, `{ generate = <text> }`, `{ borrow = <text> }`, `{ request = <text> }` for a plugin,
-    /// `"start"` for a command, or `"close"`, which drops the session.
+    /// The call to make.
+    ///
+    /// One of `"info"`, `{ generate = <text> }`, `{ borrow = <text> }`, `{ request = <text> }` for a plugin, `"start"`
+    /// for a command, or `"close"`, which drops the session.
     pub call: Call,
-    /// The session to call. It is opened at the first step that names it, and again at the first step after a
-    /// `"close"`.
+    /// The session to call.
+    ///
+    /// It is opened at the first step that names it, and again at the first step after a `"close"`.
     #[serde(default)]
     pub session: String,
     /// How many consecutive calls to make, each with the same result. 1 by default.
@@ -140,8 +144,10 @@ pub struct Step {
     /// Files map to their contents, directories (`/` at the end) to an empty string, and links (`@` at the end) to
     /// their targets. The directories are `0/`, `1/` … in the order of their names.
     pub files: Option<BTreeMap<String, String>>,
-    /// The error that has to have poisoned the session by the end of the call. If left out, an error that poisons the
-    /// session counts as its own fault; any other result leaves the fault as it is.
+    /// The error that has to have poisoned the session by the end of the call.
+    ///
+    /// If left out, an error that poisons the session counts as its own fault; any other result leaves the fault as it
+    /// is.
     pub fault: Option<Map<String, Value>>,
 }
 

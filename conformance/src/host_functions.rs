@@ -1,5 +1,6 @@
-//! The host functions of the module `test`, for cases with `imports = true`. Each tests one capability of host
-//! functions.
+//! The host functions of the module `test`, for cases with `imports = true`.
+//!
+//! Each tests one capability of host functions.
 
 use std::any::Any;
 use std::error::Error as StdError;

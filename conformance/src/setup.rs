@@ -75,8 +75,9 @@ pub struct Grants {
     /// The seed of the random numbers.
     #[serde(default)]
     random: u64,
-    /// The granted directories by their name in the guest. Their parent on the host also contains the directory
-    /// `outside`, with the file `secret`.
+    /// The granted directories by their name in the guest.
+    ///
+    /// Their parent on the host also contains the directory `outside`, with the file `secret`.
     #[serde(default)]
     dir: BTreeMap<String, Folder>,
 }
@@ -198,8 +199,9 @@ impl State {
         (text(self.wasi.take_stdout()), text(self.wasi.take_stderr()) + &self.trace.take())
     }
 
-    /// Returns the contents of the granted directories: the relative path of each file with its contents, and of each
-    /// link with its target.
+    /// Returns the contents of the granted directories.
+    ///
+    /// Maps the relative path of each file to its contents, and of each link to its target.
     pub(crate) fn files(&self) -> BTreeMap<String, String> {
         let mut files = BTreeMap::new();
         if let Some(root) = &self.folders {

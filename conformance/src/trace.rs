@@ -1,5 +1,7 @@
-//! The host functions of the module `fuzz`, which record what generated modules do. They note their arguments and the
-//! contents of the memory, one line each. The notes become part of the standard error of a case's steps.
+//! The host functions of the module `fuzz`, which record what generated modules do.
+//!
+//! They note their arguments and the contents of the memory, one line each. The notes become part of the standard error
+//! of a case's steps.
 
 use std::fmt::Write as _;
 use std::mem::take;

@@ -1,5 +1,6 @@
-//! A call of a host function does not allocate, on any engine. A guest that makes 1,000 calls causes as many
-//! allocations as one that makes 10.
+//! A call of a host function does not allocate, on any engine.
+//!
+//! A guest that makes 1,000 calls causes as many allocations as one that makes 10.
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use mistletoe::{AnyPackage, Caller, Error, Imports, Limits, backends};

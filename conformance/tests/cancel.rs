@@ -1,5 +1,6 @@
-//! Calls that another thread cancels, on every backend. Without the handle, these guests would run until their timeout,
-//! which is another error.
+//! Calls that another thread cancels, on every backend.
+//!
+//! Without the handle, these guests would run until their timeout, which is another error.
 
 use std::fs::File;
 use std::io;
@@ -315,6 +316,8 @@ fn plugins_are_cancelled_as_packages_are() {
     }
 }
 
+/// Panics in a host function, grows or traps, depending on the input.
+///
 /// Calls a host function that panics for `f`, grows its memory by a page and outputs the size for `g`, and traps for
 /// `t`.
 const TRAVELLER: &str = r#"(module
@@ -337,8 +340,9 @@ const TRAVELLER: &str = r#"(module
         (i32.store (i32.const 12) (local.get 1))
         (i32.const 8)))"#;
 
-/// Runs every step on its own thread, which ends before the next step begins. No state of an engine may depend on the
-/// previous thread.
+/// Runs every step on its own thread, which ends before the next step begins.
+///
+/// No state of an engine may depend on the previous thread.
 #[test]
 fn sessions_go_from_thread_to_thread() {
     let wasm = wat::parse_str(TRAVELLER).expect("it assembles");

@@ -1,5 +1,6 @@
-//! Modules at the limits of size and cost. Every backend accepts them, and the layer reads them in memory proportional
-//! to their length.
+//! Modules at the limits of size and cost.
+//!
+//! Every backend accepts them, and the layer reads them in memory proportional to their length.
 
 use std::fmt::Write as _;
 

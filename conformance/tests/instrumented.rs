@@ -1,5 +1,6 @@
-//! Instrumentation leaves a module valid, with the same interface. Tests the module of every case, with every
-//! combination of counters.
+//! Instrumentation leaves a module valid, with the same interface.
+//!
+//! Tests the module of every case, with every combination of counters.
 
 use std::sync::Mutex;
 

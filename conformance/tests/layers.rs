@@ -1,5 +1,7 @@
-//! Backends that wrap backends. With a cache, two tiers and type erasure in any order, a module is compiled once, and
-//! deserialised by every later program.
+//! Backends that wrap backends.
+//!
+//! With a cache, two tiers and type erasure in any order, a module is compiled once, and deserialised by every later
+//! program.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -87,8 +87,9 @@ fn answer(yaml: &str) -> String {
 const REFUSAL: &str = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistResult\ndata:\n  result: Err\n  message: \
     'name the namespace in the input, on one line: \"name: my-namespace\" under \"data:\"'\n";
 
-/// Opens a session with the host's default limits and calls it twice, so that the second output comes from a used
-/// instance.
+/// Opens a session with the host's default limits and calls it twice.
+///
+/// The second output comes from a used instance.
 fn namespace(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
     let package = AnyPackage::with_imports(backend, wasm, &imports::<Wasi>(), Limits::default())?;
     let mut session = package.session()?;

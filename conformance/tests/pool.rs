@@ -14,8 +14,9 @@ use mistletoe::{
     Backend, ErrorKind, Imports, Limits, Package, Pool, PooledSession, Result, Session, Trap, Wasmer, Wasmi, Wasmtime,
 };
 
-/// Outputs the number of inputs so far, up to 9, for `calls`. Traps for `trap`. Outputs `freed` and traps when that is
-/// freed. Outputs any other input.
+/// Outputs the number of inputs so far, up to 9, for `calls`.
+///
+/// Traps for `trap`. Outputs `freed` and traps when that is freed. Outputs any other input.
 const PACKAGE: &str = r#"(module
     (memory (export "memory") 1)
     (global $calls (mut i32) (i32.const 48))

@@ -1,6 +1,8 @@
-//! Checks the promises of `docs/metering.md` about the stack on every engine. A recursion ends at the layer's limit, at
-//! the same stack depth everywhere, and no engine's own stack overflows first, on a thread with a stack of 2 MiB. The
-//! recursive functions hold values that an optimising compiler keeps alive much longer than their code does.
+//! Checks the promises of `docs/metering.md` about the stack on every engine.
+//!
+//! A recursion ends at the layer's limit, at the same stack depth everywhere, and no engine's own stack overflows
+//! first, on a thread with a stack of 2 MiB. The recursive functions hold values that an optimising compiler keeps
+//! alive much longer than their code does.
 
 use std::fmt::Write as _;
 use std::thread;
@@ -9,11 +11,13 @@ use mistletoe::{AnyPackage, Caller, Error, ErrorKind, Imports, Limits};
 
 /// Recurses while the parameter is not 0.
 const DEEPER: &str = "(if (local.get 0) (then (call $f (i32.sub (local.get 0) (i32.const 1)))))";
-/// The number of values to keep, in most of the recursions: few, many, and enough that some frames alone exceed the
-/// limit.
+/// The number of values to keep, in most of the recursions.
+///
+/// Few, many, and enough that some frames alone exceed the limit.
 const MANY: [usize; 3] = [10, 200, 3_000];
-/// The number of nested host calls. Each is made by the guest function that the previous one called back. The maximum
-/// is two more.
+/// The number of nested host calls.
+///
+/// Each is made by the guest function that the previous one called back. The maximum is two more.
 const NESTED: u32 = 62;
 /// The number of host functions.
 const HOST: usize = 100;

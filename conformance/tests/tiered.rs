@@ -95,8 +95,9 @@ fn package<B: Backend>(backend: &B) -> Package<B> {
     Package::new(backend, &wat::parse_str(COUNTER).expect("it assembles")).expect("a package")
 }
 
-/// Each case opens some sessions in sequence. The engines switch before the first session, the second, and so on. No
-/// output, error or fuel count may change.
+/// Each case opens some sessions in sequence.
+///
+/// The engines switch before the first session, the second, and so on. No output, error or fuel count may change.
 #[test]
 fn every_case_passes_wherever_the_engines_change() {
     let cases = cases().expect("readable cases");

@@ -23,8 +23,9 @@ pub(crate) fn fuzz(args: &Args) -> Result<ExitCode> {
     run("fuzz", "long", args)
 }
 
-/// Runs a test program, built exactly as `cargo test --workspace` builds it. It contains the engines, which xtask does
-/// not need, and is not built a second time.
+/// Runs a test program, built exactly as `cargo test --workspace` builds it.
+///
+/// It contains the engines, which xtask does not need, and is not built a second time.
 fn run(test: &str, verb: &str, args: &Args) -> Result<ExitCode> {
     let status = Command::new(env!("CARGO"))
         .current_dir(crate::root())

@@ -1,5 +1,6 @@
-//! All ways to run a package on an engine, with one interface. It costs each of them the same: one virtual call per
-//! piece of work.
+//! All ways to run a package on an engine, with one interface.
+//!
+//! It costs each of them the same: one virtual call per piece of work.
 
 use mistletoe::cache::{Cache, Cached};
 use mistletoe::wasi::{self, Wasi};
@@ -41,8 +42,9 @@ pub(crate) enum Offer {
 pub(crate) enum Base {
     /// The host with the settings of the layer.
     Plain,
-    /// The host with the fastest fresh instances. For wasmtime, this one uses a pool, and the plain host is included,
-    /// too.
+    /// The host with the fastest fresh instances.
+    ///
+    /// For wasmtime, this one uses a pool, and the plain host is included, too.
     Pooled,
 }
 
@@ -62,10 +64,10 @@ pub(crate) fn hosts(engine: &str, offer: Offer, base: Base) -> Vec<(&'static str
     hosts
 }
 
-/// Returns the hosts that load compiled code: as the base the hand-written host, from a file, and the layer, from its
-/// cache.
+/// Returns the hosts that load compiled code.
 ///
-/// Empty for an engine that cannot serialise compiled code.
+/// The base is the hand-written host, which loads it from a file. The layer loads it from its cache. Empty for an
+/// engine that cannot serialise compiled code.
 pub(crate) fn kept(engine: &str, offer: Offer, wasm: &[u8], cache: &Cache) -> Vec<(&'static str, Box<dyn Host>)> {
     let file: Box<dyn Host> = match engine {
         "wasmi" | "wasmi-lazy" => return Vec::new(),
@@ -115,8 +117,9 @@ pub(crate) fn layer(engine: &str, offer: Offer, limits: &Limits, cache: Option<&
     }
 }
 
-/// Returns the layer on wasmi until wasmtime has compiled. The first `after` sessions of a package run on wasmi; the
-/// next one waits for wasmtime.
+/// Returns the layer on wasmi until wasmtime has compiled.
+///
+/// The first `after` sessions of a package run on wasmi; the next one waits for wasmtime.
 pub(crate) fn tiered(offer: Offer, after: usize) -> Box<dyn Host> {
     let tiered = Tiered::new(Wasmi::new(), Wasmtime::new().expect("an engine")).after(after);
     with_imports(Static(tiered), offer, &Limits::unlimited())

@@ -1,6 +1,7 @@
-//! The layer compared with hand-written hosts for one engine each, in groups. `cargo xtask bench` runs this program and
-//! turns its output into tables and charts. The program prints one line of JSON on standard output:
-//! [`measured::Measured`].
+//! The layer compared with hand-written hosts for one engine each, in groups.
+//!
+//! `cargo xtask bench` runs this program and turns its output into tables and charts. The program prints one line of
+//! JSON on standard output: [`measured::Measured`].
 //!
 //! `--group NAME` selects a group and may be repeated. `--quick` measures less. With the feature `peers`, other layers
 //! are among the candidates. The program runs itself with `--child TASK` for candidates that need a process of their

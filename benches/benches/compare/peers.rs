@@ -6,8 +6,9 @@ use wasm_runtime_layer::WasmEngine;
 
 use crate::hosts::{Host, Live, Loaded, Offer, runs};
 
-/// Returns the peers for one engine, by name. Two of them have protocols of their own, and therefore guests of their
-/// own.
+/// Returns the peers for one engine, by name.
+///
+/// Two of them have protocols of their own, and therefore guests of their own.
 pub(crate) fn hosts(engine: &str, offer: Offer, pooling: bool) -> Vec<(&'static str, Box<dyn Host>)> {
     let mut hosts: Vec<(_, Box<dyn Host>)> = Vec::new();
     let settings = Settings { pooling, ..Settings::default() };

@@ -653,8 +653,10 @@ fn nested(open: &[u8], dose: usize) -> Module {
     plain([open.repeat(depth), vec![op::END; depth]].concat())
 }
 
-/// Returns a function that sets as many locals as fit into half of the dose, fills the other half with `open` and
-/// `close`, and uses all the locals inside.
+/// Returns a function that sets locals, and uses them inside `open` and `close`.
+///
+/// It sets as many locals as fit into half of the dose, fills the other half with `open` and `close`, and uses all the
+/// locals inside.
 fn held(dose: usize, open: &[u8], close: &[u8]) -> Module {
     let mut module = Module::new();
     let (source, sink) = (module.source(MOST), module.sink(MOST));
@@ -678,8 +680,9 @@ fn held(dose: usize, open: &[u8], close: &[u8]) -> Module {
     module
 }
 
-/// Returns a function that fills half of the dose with `open` and `close`, and changes as many locals inside as fit
-/// into the other half.
+/// Returns a function that changes locals inside `open` and `close`.
+///
+/// It fills half of the dose with `open` and `close`, and changes as many locals inside as fit into the other half.
 fn changed(dose: usize, open: &[u8], close: &[u8]) -> Module {
     let mut module = Module::new();
     let count = (dose / 2 / 9).clamp(1, 18_000);

@@ -1,4 +1,5 @@
 //! What a module can cost an engine to compile, in time and memory, compared with real modules of the same length.
+//!
 //! Shows whether the budget that the layer checks (`docs/compile-cost.md`) bounds the cost.
 //!
 //! Each module is compiled in a process of its own, which is terminated after a minute, or at 5 GB of memory. The

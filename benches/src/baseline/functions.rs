@@ -1,5 +1,7 @@
-//! The host functions of the hand-written hosts: the part of WASI that Go's runtime needs, with nothing granted, and
-//! the functions of the benchmark of host calls.
+//! The host functions of the hand-written hosts.
+//!
+//! These are the part of WASI that Go's runtime needs, with nothing granted, and the functions of the benchmark of host
+//! calls.
 
 use std::sync::LazyLock;
 use std::time::Instant;
@@ -12,8 +14,9 @@ const SUCCESS: u32 = 0;
 const BAD_FILE: u32 = 8;
 const NOT_SUPPORTED: u32 = 58;
 
-/// Calls a macro with each function of WASI and its parameters. The macro defines a function that calls the one of the
-/// same name here, with the memory before the arguments.
+/// Calls a macro with each function of WASI and its parameters.
+///
+/// The macro defines a function that calls the one of the same name here, with the memory before the arguments.
 macro_rules! wasi {
     ($define:ident) => {
         $define!(args_get(a: u32, b: u32));

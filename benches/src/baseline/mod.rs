@@ -1,7 +1,8 @@
-//! Hosts written for one engine each, as an expert of the engine would write a fast one: constant data is looked up
-//! once, and memory is a slice. They follow the rules of `docs/abi.md` for an output (rules 3 and 5), with the same
-//! checks of addresses and of text. They trust the module in everything else: no checks before the engine's own, no
-//! limits, no poisoning.
+//! Hosts written for one engine each, as an expert of the engine would write a fast one.
+//!
+//! Constant data is looked up once, and memory is a slice. The hosts follow the rules of `docs/abi.md` for an output
+//! (rules 3 and 5), with the same checks of addresses and of text. They trust the module in everything else: no checks
+//! before the engine's own, no limits, no poisoning.
 //!
 //! Each of them has a `Host`, which compiles packages and defines host functions, a `Package` and a `Session`, with the
 //! same methods.

@@ -1,5 +1,6 @@
-//! A hand-written host for wasmer: typed functions, and memory as a slice. Host functions belong to a store, so each
-//! instance creates the ones that it imports.
+//! A hand-written host for wasmer: typed functions, and memory as a slice.
+//!
+//! Host functions belong to a store, so each instance creates the ones that it imports.
 
 use std::fs;
 use std::sync::Arc;

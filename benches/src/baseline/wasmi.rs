@@ -1,5 +1,6 @@
-//! A hand-written host for wasmi: one linker for all instances (wasmi has no pre-linked modules), typed functions, and
-//! memory as a slice.
+//! A hand-written host for wasmi.
+//!
+//! It uses one linker for all instances (wasmi has no pre-linked modules), typed functions, and memory as a slice.
 
 use std::sync::Arc;
 

@@ -1,5 +1,6 @@
-//! Other layers over engines, each used as its documentation recommends, with its options for speed. They have the same
-//! structure as the hosts in `baseline`: a `Host` that compiles, a `Package` and a `Session`.
+//! Other layers over engines, each used as its documentation recommends, with its options for speed.
+//!
+//! They have the same structure as the hosts in `baseline`: a `Host` that compiles, a `Package` and a `Session`.
 //!
 //! `wasm_runtime_layer` calls the packages' own exports. `wapc` and `extism` prescribe the protocol between guest and
 //! host, so they run guests written for it, which output their input as `conformance/fixtures/protocol/echo.wat` does.

@@ -1,5 +1,6 @@
-//! waPC: the guest fetches a request from the host, and passes it a response. The host is linked once for all
-//! instances.
+//! waPC: the guest fetches a request from the host, and passes it a response.
+//!
+//! The host is linked once for all instances.
 
 use wapc::WapcHost;
 use wasmtime_provider::{WasmtimeEngineProviderBuilder, WasmtimeEngineProviderPre};

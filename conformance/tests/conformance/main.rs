@@ -1,5 +1,7 @@
-//! Runs the cases and WebAssembly's own suite on every backend that is built in: as named tests, or as a matrix (`cargo
-//! xtask conformance`). Also runs the cases on faulty hosts (`cargo xtask conformance --self-test`).
+//! Runs the cases and WebAssembly's own suite on every backend that is built in.
+//!
+//! Runs them as named tests, or as a matrix (`cargo xtask conformance`). Also runs the cases on faulty hosts (`cargo
+//! xtask conformance --self-test`).
 
 mod faults;
 mod faulty;

@@ -1,5 +1,6 @@
-//! `cargo xtask conformance --self-test`: runs the cases on hosts with one fault each. The suite has to catch every
-//! fault.
+//! `cargo xtask conformance --self-test`: runs the cases on hosts with one fault each.
+//!
+//! The suite has to catch every fault.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -38,8 +39,10 @@ struct Fit {
     took: Duration,
 }
 
-/// What is known of a fault: the cases that caught it, with the failures, and the cases that passed with another
-/// observation than without the fault.
+/// What is known of a fault.
+///
+/// Holds the cases that caught it, with the failures, and the cases that passed with another observation than without
+/// the fault.
 #[derive(Default)]
 struct Findings {
     caught: Vec<(usize, String)>,

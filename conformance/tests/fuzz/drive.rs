@@ -161,8 +161,9 @@ fn argument(sink: &mut InstructionSink<'_>, ty: wasmparser::ValType, random: &mu
     };
 }
 
-/// Reports the value on top of the stack: its bits, or whether a reference is null. A vector goes through the first
-/// local.
+/// Reports the value on top of the stack: its bits, or whether a reference is null.
+///
+/// A vector goes through the first local.
 fn report(sink: &mut InstructionSink<'_>, ty: wasmparser::ValType) {
     match ty {
         I32 => sink.i64_extend_i32_u(),

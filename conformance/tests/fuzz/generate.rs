@@ -96,6 +96,7 @@ struct Limits {
 
 impl Limits {
     /// Chooses a combination of limits that is safe for a module that `ends` by itself, and whose memory is `bounded`.
+    ///
     /// Prefers all limits together.
     fn new(random: &mut Random, ends: bool, bounded: bool) -> Self {
         let memory = random.pick(&[65_536, 200_000, 200_000, 655_360, 1 << 20, 1 << 20]);

@@ -20,8 +20,10 @@ const UNLIMITED: [&str; 2] = ["wasmi", "wasmtime"];
 
 /// The stack size of a thread that runs modules: the default of threads.
 const STACK: usize = 2 << 20;
-/// The stack size for modules that grow something. wasmi 2.0.0 uses some of the host's stack for each `memory.grow` and
-/// `table.grow`, until the function that the host called returns. A loop of them uses more than any default stack has.
+/// The stack size for modules that grow something.
+///
+/// wasmi 2.0.0 uses some of the host's stack for each `memory.grow` and `table.grow`, until the function that the host
+/// called returns. A loop of them uses more than any default stack has.
 const GROWS: usize = 512 << 20;
 
 /// The counts so far.

@@ -1,5 +1,7 @@
-//! Generated modules on every backend. With limits, all backends have to do the same, down to the fuel. If no limit is
-//! reached, they also have to do the same as without limits.
+//! Generated modules on every backend.
+//!
+//! With limits, all backends have to do the same, down to the fuel. If no limit is reached, they also have to do the
+//! same as without limits.
 //!
 //! Runs as tests with fixed seeds, and for any length of time with `cargo xtask fuzz`.
 

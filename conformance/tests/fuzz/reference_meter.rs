@@ -1,6 +1,7 @@
-//! A second implementation of the limits, written from `docs/metering.md` and not from the code. It instruments the
-//! same module with slow and simple counters. All engines run the code that the layer rewrote, so they agree even where
-//! it is wrong.
+//! A second implementation of the limits, written from `docs/metering.md` and not from the code.
+//!
+//! It instruments the same module with slow and simple counters. All engines run the code that the layer rewrote, so
+//! they agree even where it is wrong.
 //!
 //! Fuel is counted twice: per executed instruction, and per basic block when it begins, as the document charges it.
 //! When a limit is reached, the module calls `deny` with the amount used.
@@ -229,8 +230,10 @@ impl Gauge {
         }
     }
 
-    /// Adds a local to both counts: one unit per 2 to the power of `shift`, or for a negative `shift`, 2 to the power
-    /// of `-shift` units per one.
+    /// Adds a local to both counts, scaled by `shift`.
+    ///
+    /// The cost is one unit per 2 to the power of `shift`. For a negative `shift`, it is 2 to the power of `-shift`
+    /// units per one.
     fn add_local(self, sink: &mut InstructionSink<'_>, local: u32, shift: i32) {
         for count in [self.executed, self.charged] {
             sink.global_get(count).local_get(local).i64_extend_i32_u().i64_const(shift.unsigned_abs().into());

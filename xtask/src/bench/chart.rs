@@ -5,8 +5,9 @@ use std::fmt::Write as _;
 use super::measured::{Chart, Group, Row};
 
 const WIDTH: f64 = 760.0;
-/// The maximum length of a bar, as a ratio, so that an outlier does not shrink the other bars. Labels show the real
-/// value.
+/// The maximum length of a bar, as a ratio, so that an outlier does not shrink the other bars.
+///
+/// Labels show the real value.
 const LONGEST: f64 = 5.0;
 /// Where bars begin, and where the longest may end. Labels follow after that.
 const LEFT: f64 = 128.0;

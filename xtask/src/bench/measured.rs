@@ -1,5 +1,7 @@
-//! The results and their environment. `--format json` prints this as JSON, and `--from` reads it. The part below
-//! `Measured` is printed by `benches/benches/compare`, whose `measured.rs` describes the fields.
+//! The results and their environment.
+//!
+//! `--format json` prints this as JSON, and `--from` reads it. The part below `Measured` is printed by
+//! `benches/benches/compare`, whose `measured.rs` describes the fields.
 
 use serde::{Deserialize, Serialize};
 

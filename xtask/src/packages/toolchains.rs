@@ -18,8 +18,9 @@ pub(super) struct Toolchain {
 pub(super) struct Build {
     /// The name of the toolchain, for the user.
     pub(super) tool: String,
-    /// Builds the package in the first directory, with the second as its own working directory. Returns the module's
-    /// path.
+    /// Builds the package in the first directory, with the second as its own working directory.
+    ///
+    /// Returns the module's path.
     pub(super) run: Box<Run>,
 }
 
@@ -67,8 +68,9 @@ pub(super) const ASSEMBLYSCRIPT: Toolchain =
 
 // ------------------------------------------------------------------------------------------------------------- clang
 
-/// Finds the first clang that can compile and link with the flags of the trial. Without `wasm-ld` or a library, a clang
-/// can only compile, so each one is tested.
+/// Finds the first clang that can compile and link with the flags of the trial.
+///
+/// Without `wasm-ld` or a library, a clang can only compile, so each one is tested.
 fn find_clang(flags: &'static [&'static str], trial: &[&str]) -> Result<Option<Build>> {
     let sdk = env::var_os("WASI_SDK_PATH").map(|sdk| Path::new(&sdk).join("bin/clang").into_os_string());
     let versions = (14..=22).rev().map(|version| format!("clang-{version}").into());
@@ -115,8 +117,9 @@ const WASI_TRIAL: &[&str] = &["--target=wasm32-wasi", "-mexec-model=reactor", "-
 
 const WASM: &str = "wasm32-unknown-unknown";
 
-/// Finds the user's own Rust if it has the target. Otherwise, finds Debian's compiler and its source of the standard
-/// library, used with the user's cargo and linker.
+/// Finds the user's own Rust if it has the target.
+///
+/// Otherwise, finds Debian's compiler and its source of the standard library, used with the user's cargo and linker.
 fn find_rust() -> Result<Option<Build>> {
     let Some(own) = sysroot("rustc") else { return Ok(None) };
     if own.join("lib/rustlib").join(WASM).is_dir() {
@@ -179,8 +182,9 @@ fn cargo_build(
     Ok(work.join(WASM).join("release").join(format!("{}.wasm", name.replace('-', "_"))))
 }
 
-/// Finds Rust, and the tool that makes a package of a module built with the crate `wasm-bindgen`. The tool only accepts
-/// modules of its own version, which is the one in the package's manifest.
+/// Finds Rust, and the tool that makes a package of a module built with the crate `wasm-bindgen`.
+///
+/// The tool only accepts modules of its own version, which is the one in the package's manifest.
 fn find_bindgen() -> Result<Option<Build>> {
     const VERSION: &str = "wasm-bindgen 0.2.130";
     if answer(Command::new("wasm-bindgen").arg("--version")).as_deref() != Some(VERSION) {
@@ -200,9 +204,10 @@ fn find_bindgen() -> Result<Option<Build>> {
     }))
 }
 
-/// Removes from a command's environment what the running cargo has set, or the user has set for it: flags, profiles,
-/// target directories, compilers. Keeps where and how cargo downloads, and rustup's choice of a toolchain, which
-/// applies to both `rustc` and `cargo`.
+/// Removes from a command's environment what the running cargo has set, or the user for it.
+///
+/// This covers flags, profiles, target directories and compilers. Keeps where and how cargo downloads, and rustup's
+/// choice of a toolchain, which applies to both `rustc` and `cargo`.
 fn clean(command: &mut Command) -> &mut Command {
     const KEEP: &[&str] =
         &["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_TERM_", "CARGO_BUILD_JOBS"];
@@ -235,8 +240,9 @@ fn find_go(mode: &'static str) -> Option<Build> {
     })
 }
 
-/// Returns a `go` command that builds for WASI with what is installed: without the user's settings, and without
-/// downloads.
+/// Returns a `go` command that builds for WASI with what is installed.
+///
+/// It ignores the user's settings, and downloads nothing.
 fn go() -> Command {
     let mut command = Command::new("go");
     for setting in ["GOFLAGS", "GOEXPERIMENT", "GOWASM"] {
@@ -249,8 +255,9 @@ fn go() -> Command {
 
 // --------------------------------------------------------------------------------------------------------------- Zig
 
-/// Finds Zig, under its own name or as installed from Python's packages. Before 1.0, each version is a different
-/// language, so only the version of the sources is accepted.
+/// Finds Zig, under its own name or as installed from Python's packages.
+///
+/// Before 1.0, each version is a different language, so only the version of the sources is accepted.
 fn find_zig() -> Option<Build> {
     const NAMES: [&[&str]; 3] = [&["zig"], &["python-zig"], &["python3", "-m", "ziglang"]];
     let zig = |name: &[&str]| {

@@ -1,5 +1,6 @@
-//! The memory of packages, of sessions, and after many calls. Each candidate has a process of its own, so that no
-//! allocator state carries over.
+//! The memory of packages, of sessions, and after many calls.
+//!
+//! Each candidate has a process of its own, so that no allocator state carries over.
 
 use std::fs;
 use std::process::{Command, Stdio};

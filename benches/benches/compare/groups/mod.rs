@@ -365,8 +365,9 @@ fn compile(run: &mut Run) {
     }
 }
 
-/// Measures what hosts do with the bytes of a package, and then hosts that load compiled code. The first of the latter
-/// is their base.
+/// Measures what hosts do with the bytes of a package, and then hosts that load compiled code.
+///
+/// The first of the latter is their base.
 fn from_bytes(
     run: &mut Run,
     package: &Package,
@@ -388,9 +389,11 @@ fn from_bytes(
 
 const CALLS: u32 = 1_000;
 
-/// The functions: their name in reports and in the module, their type, how the guest calls them, and the sum of the
-/// results. The first three use no state of the calling instance and cannot fail, which engines optimise. The others do
-/// what host functions typically do.
+/// The functions to call.
+///
+/// Each has its name in reports and in the module, its type, the guest code that calls it, and the sum of the results.
+/// The first three use no state of the calling instance and cannot fail, which engines optimise. The others do what
+/// host functions typically do.
 const FUNCTIONS: [(&str, &str, &str, u32); 5] = [
     ("nothing", "", "(call $f)", 0),
     ("add", "(param i32 i32) (result i32)", "(local.set $sum (call $f (local.get $sum) (i32.const 3)))", 3 * CALLS),
@@ -486,8 +489,9 @@ fn threads(run: &mut Run) {
     }
 }
 
-/// Makes `repetitions` calls on each thread. Returns the time from the start of the first to the end of the last
-/// thread.
+/// Makes `repetitions` calls on each thread.
+///
+/// Returns the time from the start of the first to the end of the last thread.
 fn on_threads(count: u32, package: &Package, loaded: &dyn Loaded, fresh: bool, repetitions: u32) -> Duration {
     let barrier = Barrier::new(count as usize);
     let work = || {

@@ -1,5 +1,6 @@
-//! The layer with two engines: compared with the first engine alone at the beginning, and with the second engine alone
-//! at the end.
+//! The layer with two engines.
+//!
+//! Compared with the first engine alone at the beginning, and with the second engine alone at the end.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

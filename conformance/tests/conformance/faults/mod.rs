@@ -35,8 +35,9 @@ thread_local! {
     static CALLS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// Returns all faults in the order of the self-test: those in the layer and the engine, those in WASI, and those in the
-/// instrumentation of limits.
+/// Returns all faults in the order of the self-test.
+///
+/// The faults in the layer and the engine come first, then those in WASI, then those in the instrumentation of limits.
 pub(crate) fn all() -> impl Iterator<Item = &'static Fault> {
     let areas = [
         freeing::FAULTS,

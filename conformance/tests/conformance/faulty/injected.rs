@@ -44,8 +44,9 @@ pub(crate) struct Code<'a> {
 /// The range of upcoming instructions to replace, and their replacement.
 type Change = (Range<usize>, Vec<u8>);
 
-/// The charge and check at the start of a function or a loop iteration. Offsets are in instructions from the current
-/// one.
+/// The charge and check at the start of a function or a loop iteration.
+///
+/// Offsets are in instructions from the current one.
 #[derive(Default)]
 pub(crate) struct Begin {
     /// The constant that is the frame size.
@@ -176,8 +177,10 @@ impl Code<'_> {
         }
     }
 
-    /// Returns the payment by the number in a local, if the next instructions are one. The check after it is a constant
-    /// and a call. After the count, four instructions compute what the fifth subtracts from it.
+    /// Returns the payment by the number in a local, if the next instructions are one.
+    ///
+    /// The check after it is a constant and a call. After the count, four instructions compute what the fifth subtracts
+    /// from it.
     pub(crate) fn pay(&self, ahead: &[Operator]) -> Option<Begin> {
         match ahead {
             [

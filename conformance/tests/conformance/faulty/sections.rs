@@ -1,5 +1,6 @@
-//! Modules with one section altered. The modules are valid, so the reader checks nothing. What cannot be altered is
-//! left as it is.
+//! Modules with one section altered.
+//!
+//! The modules are valid, so the reader checks nothing. What cannot be altered is left as it is.
 
 const MEMORY: u8 = 5;
 

@@ -1,5 +1,7 @@
-//! Makes a guest of the layer from a module of the suite. Its code and index spaces stay. Imports from `spectest`
-//! become its own items or host functions, and functions for the host to call are added.
+//! Makes a guest of the layer from a module of the suite.
+//!
+//! Its code and index spaces stay. Imports from `spectest` become its own items or host functions, and functions for
+//! the host to call are added.
 //!
 //! The layer runs modules with certain exports, whose imports are only functions and a memory. So a guest is a plugin
 //! of the httpwasm interface, whose `run` asks the host which entry of a table to call. There is an entry for each
@@ -28,9 +30,10 @@ pub(super) const LOOK: u32 = 0;
 /// A guest and its entries.
 pub(super) struct Guest {
     pub(super) wasm: Vec<u8>,
-    /// The guest with function references in place of external references, if it has any. It serves calls with an
-    /// external reference that is not null. Only a host could create one, and the layer does not pass references across
-    /// its boundary.
+    /// The guest with function references in place of external references, if it has any.
+    ///
+    /// It serves calls with an external reference that is not null. Only a host could create one, and the layer does
+    /// not pass references across its boundary.
     pub(super) with_functions: Option<Vec<u8>>,
     pub(super) funcs: BTreeMap<String, Entry>,
     pub(super) globals: BTreeMap<String, Entry>,
@@ -231,8 +234,9 @@ pub(super) fn exported(wasm: &[u8], name: &str) -> Option<Provided> {
     }
 }
 
-/// Returns whether an instruction has the same meaning in every module. Lists only the instructions that the suite
-/// needs.
+/// Returns whether an instruction has the same meaning in every module.
+///
+/// Lists only the instructions that the suite needs.
 fn stands_alone(operator: &Operator<'_>) -> bool {
     use Operator::*;
     matches!(

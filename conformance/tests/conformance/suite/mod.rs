@@ -1,5 +1,6 @@
-//! WebAssembly's own test suite, through the layer's public interface: every file on every backend, without limits,
-//! with the default limits, and with these and fuel.
+//! WebAssembly's own test suite, through the layer's public interface.
+//!
+//! Runs every file on every backend, without limits, with the default limits, and with these and fuel.
 //!
 //! - [`script`] reads a file, checks the modules that have to be refused, and makes guests of the others.
 //! - [`link`] makes a guest of a module; [`value`] converts the suite's values to slots.
@@ -238,8 +239,9 @@ fn judge(script: &script::Script, backends: &[AnyBackend]) -> Result<Vec<Steps>,
     Ok(verdicts.into_iter().map(count).collect())
 }
 
-/// The results of all backends for a guest and one set of limits. They are compared with the suite, with each other,
-/// and with the results without limits.
+/// The results of all backends for a guest and one set of limits.
+///
+/// They are compared with the suite, with each other, and with the results without limits.
 struct Comparison<'a> {
     driven: &'a script::Driven,
     backends: &'a [AnyBackend],

