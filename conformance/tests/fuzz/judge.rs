@@ -23,7 +23,7 @@ const STACK: usize = 2 << 20;
 /// The stack size for modules that grow something.
 ///
 /// wasmi 2.0.0 uses some of the host's stack for each `memory.grow` and `table.grow`, until the function that the host
-/// called returns. A loop of them uses more than any default stack has.
+/// called returns. A loop of them uses more than a thread has by default.
 const GROWS: usize = 512 << 20;
 
 /// The counts so far.
