@@ -1,5 +1,7 @@
-//! How long after its deadline a guest is ended that would go on for ever: the longest of some calls on each backend,
-//! without and with a limit on fuel, for guests that do as much as they can between two looks at the clock.
+//! How long after its deadline a guest that never ends is terminated.
+//!
+//! Prints the maximum of several calls on each backend, without and with a limit on fuel. The guests do as much as
+//! possible between two checks of the clock.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +10,7 @@ use mistletoe::{AnyPackage, ErrorKind, Imports, Limits};
 const TIMEOUT: Duration = Duration::from_millis(100);
 const CALLS: u32 = 5;
 
-/// Each a name, functions, and the body of `__mistletoe_generate`, which has an `i32` and an `i64`.
+/// Returns guests: a name, functions, and the body of `__mistletoe_generate`, which has an `i32` and an `i64` local.
 fn guests() -> Vec<(&'static str, String, String)> {
     let forever = |body: &str| format!("(loop $forever {body} (br $forever))");
     let small = "(global.set 0 (i32.add (global.get 0) (i32.const 1)))".repeat(16);

@@ -1,6 +1,9 @@
-//! What limits cost: the example packages and some code that only computes, on the same engine without limits, with those
-//! of time, memory and stack, and with fuel besides; on wasmtime, what its own means cost. Then what they cost before the
-//! first call: reading, checking and rewriting a module, and compiling it. What counts is the ratio within one run.
+//! The cost of limits.
+//!
+//! Runs the example packages and some purely computational code on the same engine without limits, with limits on time,
+//! memory and stack, and with these and fuel. On wasmtime, also measures the engine's own limits. Then measures the
+//! cost before the first call: reading, checking and rewriting a module, and compiling it. The ratios within one run
+//! are the result.
 //!
 //! An argument selects the rows whose names contain it.
 
@@ -20,7 +23,7 @@ use no_engine::NoEngine;
 const ENGINES: [&str; 3] = ["wasmtime", "wasmer", "wasmi"];
 const INPUT: &str = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistInput\ndata:\n  name: my-namespace\n";
 
-/// Code that only computes, as the body of `__mistletoe_generate` with three locals, and what functions it needs.
+/// Purely computational code: a name, helper functions, and the body of `__mistletoe_generate`, which has three locals.
 const LOOPS: [(&str, &str, &str); 6] = [
     (
         "hash",
@@ -122,7 +125,7 @@ fn module((_, functions, body): (&str, &str, &str)) -> Vec<u8> {
     wat::parse_str(text).expect("it assembles")
 }
 
-/// The packages that are there: `cargo xtask packages` builds the large ones.
+/// Returns the packages that were built. `cargo xtask packages` builds the large ones.
 fn packages() -> impl Iterator<Item = (String, Vec<u8>)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let names = ["namespace-c", "namespace-zig", "namespace-rust", "namespace-go"];
@@ -141,7 +144,7 @@ fn limits() -> [(&'static str, Limits); 3] {
     ]
 }
 
-/// Answers on a live session.
+/// Measures calls on an open session.
 fn calls(title: &str, wasm: &[u8]) {
     for engine in ENGINES {
         let backend = mistletoe::backend(engine).expect("an engine");
@@ -174,7 +177,7 @@ fn calls(title: &str, wasm: &[u8]) {
     }
 }
 
-/// From bytes to what an engine is given, and from there to compiled code.
+/// Measures the time from bytes to the engine's input, and to compiled code.
 fn preparation(title: &str, wasm: &[u8]) {
     let mut comparison = Comparison::new();
     for (name, limits) in limits() {

@@ -1,13 +1,13 @@
-//! Candidates timed in turns, so that what slows the machine down for a while slows all of them alike.
+//! Times candidates alternately, so that a temporary slowdown of the machine affects all of them alike.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::time::{Duration, Instant};
 
-/// How long a candidate runs at a time, unless told otherwise.
+/// The default duration of a candidate's turn.
 const TURN: Duration = Duration::from_micros(400);
 
-/// What is compared with each other.
+/// The candidates of a comparison.
 pub struct Comparison<'a> {
     turn: Duration,
     candidates: Vec<Candidate<'a>>,
@@ -15,80 +15,80 @@ pub struct Comparison<'a> {
 
 struct Candidate<'a> {
     name: String,
-    /// Index of the candidate that it is a ratio to.
+    /// The index of the candidate that ratios refer to.
     base: usize,
-    /// Does a piece of work so many times, and says how long they took.
+    /// Does a piece of work the given number of times, and returns the time it took.
     work: Box<dyn FnMut(u32) -> Duration + 'a>,
     times: Vec<f64>,
 }
 
-/// What one candidate took.
+/// The result of one candidate.
 #[derive(Clone, Debug)]
 pub struct Outcome {
     /// The candidate's name.
     pub name: String,
-    /// Median of the times for one piece of work, in seconds.
+    /// The median of the times for one piece of work, in seconds.
     pub time: f64,
-    /// What half of the times lie between.
+    /// The quartiles: half of the times lie between them.
     pub quartiles: [f64; 2],
-    /// Median of the ratios to the base in the same round.
+    /// The median of the ratios to the base in the same round.
     pub ratio: f64,
-    /// What half of the ratios lie between.
+    /// The quartiles: half of the ratios lie between them.
     pub ratio_quartiles: [f64; 2],
-    /// How many rounds there were.
+    /// How many rounds were run.
     pub rounds: usize,
 }
 
-/// How long to go on.
+/// The effort of a comparison.
 #[derive(Clone, Copy, Debug)]
 pub struct Effort {
-    /// How long all rounds may take together, as far as `rounds` lets them.
+    /// The time that all rounds together may take, within the bounds of `rounds`.
     pub time: Duration,
-    /// How many rounds there are at least and at most.
+    /// The minimum and the maximum number of rounds.
     pub rounds: [usize; 2],
 }
 
 impl<'a> Comparison<'a> {
-    /// Nothing yet.
+    /// Creates an empty comparison.
     pub fn new() -> Self {
         Self { turn: TURN, candidates: Vec::new() }
     }
 
-    /// Lets each candidate run for so long at a time.
+    /// Sets the duration of each candidate's turn.
     #[must_use]
     pub fn turn(mut self, turn: Duration) -> Self {
         self.turn = turn;
         self
     }
 
-    /// Adds what others can be compared with.
+    /// Adds a base that others are compared with.
     pub fn base(&mut self, name: impl Into<String>, work: impl FnMut() + 'a) {
         self.base_timed(name, timed(work));
     }
 
-    /// Adds what is compared with the latest base.
+    /// Adds a candidate to compare with the latest base.
     pub fn add(&mut self, name: impl Into<String>, work: impl FnMut() + 'a) {
         self.add_timed(name, timed(work));
     }
 
-    /// A base that looks at the clock itself: it does a piece of work so many times, and says how long they took.
+    /// Adds a base that measures its own time: it does a piece of work the given number of times, and returns the time.
     pub fn base_timed(&mut self, name: impl Into<String>, work: impl FnMut(u32) -> Duration + 'a) {
         let base = self.candidates.len();
         self.candidates.push(Candidate { name: name.into(), base, work: Box::new(work), times: Vec::new() });
     }
 
-    /// The same for what is compared with the latest base.
+    /// Adds a candidate that measures its own time, to compare with the latest base.
     pub fn add_timed(&mut self, name: impl Into<String>, work: impl FnMut(u32) -> Duration + 'a) {
         let base = self.candidates.last().map_or(0, |last| last.base);
         self.candidates.push(Candidate { name: name.into(), base, work: Box::new(work), times: Vec::new() });
     }
 
-    /// Runs all of them in so many rounds.
+    /// Runs all candidates in this many rounds.
     pub fn run(self, rounds: usize) -> Vec<Outcome> {
         self.run_for(Effort { time: Duration::ZERO, rounds: [rounds, rounds] })
     }
 
-    /// Runs all of them in rounds, as many as the effort allows.
+    /// Runs all candidates in as many rounds as the effort allows.
     pub fn run_for(mut self, effort: Effort) -> Vec<Outcome> {
         let (turn, [least, most]) = (self.turn, effort.rounds);
         let repetitions: Vec<u32> =
@@ -140,8 +140,9 @@ fn timed<'a>(mut work: impl FnMut() + 'a) -> impl FnMut(u32) -> Duration + 'a {
     }
 }
 
-/// Another order in each round, in which nobody comes twice in a row: so it is not always the same candidate that finds what
-/// another has left in the caches, and none finds what it has left itself.
+/// Chooses another order for each round, in which no candidate runs twice in a row.
+///
+/// So no candidate always finds the cache contents of the same other candidate, and none finds its own.
 fn shuffle(order: &mut [usize], round: usize) {
     let last = order.last().copied();
     order.sort_by_cached_key(|at| {
@@ -154,7 +155,7 @@ fn shuffle(order: &mut [usize], round: usize) {
     }
 }
 
-/// How often a piece of work fits into a turn. This warms it up, too.
+/// Returns how often a piece of work fits into a turn. Also warms it up.
 fn repetitions(work: &mut dyn FnMut(u32) -> Duration, turn: Duration) -> u32 {
     let (mut time, mut count, mut next) = (Duration::ZERO, 0_u32, 1_u32);
     while time < 8 * turn {
@@ -166,7 +167,7 @@ fn repetitions(work: &mut dyn FnMut(u32) -> Duration, turn: Duration) -> u32 {
     (fits as u32).max(1)
 }
 
-/// The lower quartile, the median and the upper quartile.
+/// Returns the lower quartile, the median and the upper quartile.
 fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
     values.sort_by(f64::total_cmp);
     let last = values.len().saturating_sub(1);
@@ -206,7 +207,7 @@ mod tests {
         }
         for (at, others) in came_after.iter().enumerate() {
             for (before, &times) in others.iter().enumerate() {
-                // A third of the rounds each, give or take.
+                // About a third of the rounds each.
                 assert_eq!((200..500).contains(&times), at != before, "{at} after {before}: {times} times");
             }
             assert_eq!(others[at], 0);

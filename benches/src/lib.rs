@@ -1,6 +1,8 @@
-//! Benchmarks of every engine on the same fixtures. `benches/` has one program per question: `compare`, which is
-//! `cargo xtask bench`, `limits` and `deadline`. `by_hand` has what the layer is compared with: hosts for one engine
-//! each, as well as their authors would write them. `peers` has other layers over engines, behind a feature.
+//! Benchmarks of every engine on the same fixtures.
+//!
+//! `benches/` has one program per question: `compare` (run by `cargo xtask bench`), `limits`, `deadline` and
+//! `compile_cost`. `baseline` has the hosts that the layer is compared with, which are written for one engine each and
+//! optimised. `peers` has other layers over engines, behind a feature.
 
 #![deny(unsafe_code)]
 

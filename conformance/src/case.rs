@@ -13,90 +13,94 @@ use serde_json::{Map, Value};
 use crate::BadCase;
 use crate::setup::{Grants, Protocol, Setup};
 
-/// What a header starts its lines with.
+/// The prefix of header lines.
 const MARK: &str = ";;!";
 
-/// One fixture: a module, what to do with it, and what has to come back.
+/// One fixture: a module, the steps to run on it, and the expected results.
 #[derive(Clone, Debug)]
 pub struct Case {
-    /// The folder it is in.
+    /// The directory of the file.
     pub group: String,
-    /// The file's name without its ending.
+    /// The file's name without its extension.
     pub name: String,
-    /// What its first lines say.
+    /// The header of the file.
     pub header: Header,
-    /// The module in the binary format, or what stands in for one.
+    /// The module in the binary format. A fixture may hold arbitrary bytes instead.
     pub wasm: Vec<u8>,
 }
 
-/// The `;;!` lines of a fixture. Of an expected error only the fields that are named count; `false` says that a field is
-/// absent. The types of problems are written as text: `func [I32] -> []`.
+/// The `;;!` lines of a fixture.
+///
+/// Of an expected error, only the fields named here are compared. `false` states that a field is absent. The types of
+/// problems are written as text: `func [I32] -> []`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Header {
     /// One line: what the case proves.
     pub about: String,
-    /// Numbers of the rules that it tests, in its protocol's document; see [`Protocol::document`].
+    /// Numbers of the rules that the case tests, in the document of its protocol; see [`Protocol::document`].
     #[serde(default)]
     pub rules: Vec<u32>,
-    /// The interface that the module speaks: `"package"` (the default), `"httpwasm"` or `"command"`.
+    /// The interface of the module: `"package"` (the default), `"httpwasm"` or `"command"`.
     #[serde(default)]
     pub protocol: Protocol,
-    /// Whether it can import the functions of the modules `test`, which `host_functions.rs` lists, and `fuzz`, in `trace.rs`.
+    /// Whether the module can import the functions of `test` (see `host_functions.rs`) and `fuzz` (see `trace.rs`).
     #[serde(default)]
     pub imports: bool,
-    /// What WASI grants; without it there is no WASI.
+    /// What WASI grants. Without it, WASI is not defined.
     pub wasi: Option<Grants>,
-    /// Where records of a plugin's input end: `"newline"` (the default), `"nul"`, `"none"`, or one character.
+    /// The delimiter of records in a plugin's input: `"newline"` (the default), `"nul"`, `"none"`, or one character.
     pub delimiter: Option<String>,
-    /// The longest output in bytes that the host allows, where it is not the default.
+    /// The maximum output in bytes, if not the default.
     pub max_output: Option<u64>,
-    /// Limits; there are no others.
+    /// The other limits. A limit left out is off.
     pub limits: Option<CaseLimits>,
-    /// The error that loading the module has to give: its kind and those of its fields that matter.
+    /// The expected error of loading the module: its kind and the fields to compare.
     pub load: Option<Map<String, Value>>,
-    /// The error that opening a session has to give.
+    /// The expected error of opening a session.
     pub open: Option<Map<String, Value>>,
-    /// How often the steps are run, each time on fresh sessions and with the same results; once by default.
+    /// How often the steps run, each time on new sessions and with the same results. 1 by default.
     #[serde(default = "once")]
     pub runs: u32,
-    /// How many threads do so at once, all with the one package; one by default.
+    /// How many threads run the steps concurrently, all with the same package. 1 by default.
     #[serde(default = "once")]
     pub threads: u32,
-    /// What is done, in order.
+    /// The calls, in order.
     #[serde(default, rename = "step")]
     pub steps: Vec<Step>,
-    /// Backends that are known to fail the case. A pass is then an error, too.
+    /// Backends that are known to fail the case. If one of them passes, that is an error.
     #[serde(default)]
     pub known: Vec<Known>,
 }
 
-/// A failure that is known, and why.
+/// A known failure and its reason.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[non_exhaustive]
 pub struct Known {
     /// The backend's name.
     pub backend: String,
-    /// Why it fails …
+    /// Why the backend fails.
     #[serde(default)]
     pub reason: String,
-    /// … or the part of the feature set that it lacks and the module needs: it has to refuse the module for that.
+    /// The part of the feature set that the module needs and the backend lacks.
+    ///
+    /// The backend has to refuse the module for that.
     pub lacks: Option<String>,
 }
 
 impl Known {
-    /// A backend that fails for this reason.
+    /// Marks a backend that fails for this reason.
     pub fn new(backend: &str, reason: &str) -> Self {
         Self { backend: backend.to_owned(), reason: reason.to_owned(), lacks: None }
     }
 
-    /// A backend that lacks a feature.
+    /// Marks a backend that lacks a feature.
     pub fn lacks(backend: &str, feature: &str) -> Self {
         Self { backend: backend.to_owned(), reason: String::new(), lacks: Some(feature.to_owned()) }
     }
 
-    /// Why it fails, in words.
+    /// Returns why the backend fails, in words.
     pub fn reason(&self) -> String {
         match &self.lacks {
             Some(feature) => format!("it lacks `{feature}`"),
@@ -105,37 +109,45 @@ impl Known {
     }
 }
 
-/// One call and what has to come back.
+/// One call and its expected result.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
-    /// The call: `"info"`, `{ generate = <text> }`, `{ borrow = <text> }`, `{ request = <text> }` for a plugin, `"start"`
+    /// The call to make.
+    ///
+    /// One of `"info"`, `{ generate = <text> }`, `{ borrow = <text> }`, `{ request = <text> }` for a plugin, `"start"`
     /// for a command, or `"close"`, which drops the session.
     pub call: Call,
-    /// The session it is made on. One is opened where its name comes up first, or again after it was closed.
+    /// The session to call.
+    ///
+    /// It is opened at the first step that names it, and again at the first step after a `"close"`.
     #[serde(default)]
     pub session: String,
-    /// How often it is made in a row, each time with the same result; once by default.
+    /// How many consecutive calls to make, each with the same result. 1 by default.
     #[serde(default = "once")]
     pub times: u32,
-    /// The string that has to come back, from plugins and commands on their standard output …
+    /// The expected output. For plugins and commands, this is their standard output.
     pub output: Option<Text>,
-    /// … or the error: its kind and those of its fields that matter.
+    /// The expected error: its kind and the fields to compare.
     pub error: Option<Map<String, Value>>,
-    /// What has to have been written to the standard error during the call, if that matters.
+    /// The expected standard error of the call. Not compared by default.
     pub stderr: Option<Text>,
-    /// What has to have been written to the standard output by a call that fails, if that matters.
+    /// The expected standard output of a call that fails. Not compared by default.
     pub stdout: Option<Text>,
-    /// The code that a command has to exit with; 0 by default.
+    /// The expected exit code of a command. 0 by default.
     #[serde(default)]
     pub exit: u32,
-    /// How much fuel it has to have used, if that matters.
+    /// The fuel that the call has to use. Not compared by default.
     pub fuel: Option<u64>,
-    /// What has to be in the granted folders afterwards, if that matters: files with what they hold, folders (`/` at the
-    /// end) and links (`@` at the end) with where they lead. The folders are `0/`, `1/` … in the order of their names.
+    /// The expected contents of the granted directories after the call. Not compared by default.
+    ///
+    /// Files map to their contents, directories (`/` at the end) to an empty string, and links (`@` at the end) to
+    /// their targets. The directories are `0/`, `1/` … in the order of their names.
     pub files: Option<BTreeMap<String, String>>,
-    /// What has to have poisoned the session by then. Left out, a trap counts as its own fault, and otherwise nothing
-    /// changes.
+    /// The error that has to have poisoned the session by the end of the call.
+    ///
+    /// If left out, an error that poisons the session counts as its own fault; any other result leaves the fault as it
+    /// is.
     pub fault: Option<Map<String, Value>>,
 }
 
@@ -147,9 +159,9 @@ pub struct CaseLimits {
     pub memory: Option<u64>,
     /// In milliseconds.
     pub timeout_ms: Option<u64>,
-    /// In units of fuel; `docs/metering.md` says what costs how much.
+    /// In units of fuel; see `docs/metering.md` for the costs.
     pub fuel: Option<u64>,
-    /// In units of height.
+    /// In units of stack depth.
     pub stack: Option<u32>,
     /// In elements of a table.
     pub table_elements: Option<u64>,
@@ -163,34 +175,34 @@ pub struct CaseLimits {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Call {
-    /// Ask for the package's description.
+    /// Reads the package's description.
     Info,
-    /// Hand over an input.
+    /// Passes an input to the package.
     Generate(Text),
-    /// Hand over an input, and read the output before it is freed.
+    /// Passes an input to the package and reads the output before it is freed.
     Borrow(Text),
-    /// Have a plugin answer a request.
+    /// Passes a request to a plugin.
     Request(Text),
-    /// Run a command.
+    /// Runs a command.
     Start,
-    /// Drop the session; nothing comes back.
+    /// Drops the session. It has no result.
     Close,
 }
 
-/// A text, written out or described.
+/// A text, literal or described.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged)]
 pub enum Text {
-    /// As it stands.
+    /// A literal text.
     Plain(String),
-    /// A text many times over.
+    /// A repeated text.
     Repeat {
         /// The text.
         repeat: String,
-        /// How often.
+        /// How often it is repeated.
         times: usize,
     },
-    /// Texts one after the other.
+    /// Concatenated texts.
     Parts(Vec<Self>),
 }
 
@@ -199,7 +211,7 @@ fn once() -> u32 {
 }
 
 impl Text {
-    /// The text itself.
+    /// Returns the text itself.
     pub fn text(&self) -> String {
         match self {
             Self::Plain(text) => text.clone(),
@@ -229,7 +241,7 @@ impl Case {
 }
 
 impl Header {
-    /// What the module is loaded with.
+    /// Returns what the module is loaded with.
     pub(crate) fn setup(&self) -> Setup {
         let mut limits = Limits::unlimited().with_max_output(self.max_output.unwrap_or(Limits::default().max_output()));
         if let Some(CaseLimits { memory, timeout_ms, fuel, stack, table_elements, max_module, max_input }) = self.limits
@@ -250,7 +262,7 @@ impl Header {
         Setup::new(self.protocol, limits, self.imports, delimiter, self.wasi.clone())
     }
 
-    /// A case that can only pass is none.
+    /// Rejects a header that cannot fail or contradicts itself.
     fn check(&self) -> Result<(), &'static str> {
         if self.rules.is_empty() && self.protocol.document().is_some() {
             return Err("a case names at least one rule");

@@ -1,8 +1,7 @@
-//! What the cases are run on: something that loads packages and has sessions of them.
+//! The interface that cases run on: loads modules and opens sessions.
 //!
-//! A backend is all that a user of this suite has to bring: [`AnyBackend`] is a [`Host`], and [`Typed`] makes one of a
-//! backend whose sessions stay on their threads. The traits are here so that the suite can be tried on hosts that do
-//! things wrong.
+//! A user of this suite only brings a backend. [`AnyBackend`] implements [`Host`], and [`Typed`] wraps a backend whose
+//! sessions are not `Send`. The traits exist so that the suite can be tested on hosts with deliberate faults.
 
 use mistletoe_abi::protocol::HttpWasm;
 use mistletoe_abi::{
@@ -14,7 +13,7 @@ use crate::setup::{Protocol, Setup, State};
 
 /// Loads modules.
 pub trait Host: Send + Sync {
-    /// The name in reports.
+    /// Returns the name for reports.
     fn name(&self) -> &str;
 
     /// Checks and compiles a module.
@@ -25,7 +24,7 @@ pub trait Host: Send + Sync {
     fn load(&self, wasm: &[u8], setup: &Setup) -> Result<Box<dyn HostPackage>>;
 }
 
-/// A loaded module, which threads share.
+/// A loaded module, shared between threads.
 pub trait HostPackage: Send + Sync {
     /// Opens a session.
     ///
@@ -35,9 +34,9 @@ pub trait HostPackage: Send + Sync {
     fn open(&self, state: State) -> Result<Box<dyn HostSession>>;
 }
 
-/// A session, which stays on its thread. What its protocol does not have is an error.
+/// A session, which stays on its thread. A call that its protocol does not have returns an error.
 pub trait HostSession {
-    /// Asks a package for its description.
+    /// Reads a package's description.
     ///
     /// # Errors
     ///
@@ -46,7 +45,7 @@ pub trait HostSession {
         Err(no_such_call())
     }
 
-    /// Hands a package an input.
+    /// Passes an input to a package and returns the output.
     ///
     /// # Errors
     ///
@@ -55,7 +54,7 @@ pub trait HostSession {
         Err(no_such_call())
     }
 
-    /// Hands a package an input, and reads the output where it lies.
+    /// Passes an input to a package and reads the output in place.
     ///
     /// # Errors
     ///
@@ -64,7 +63,7 @@ pub trait HostSession {
         self.generate(input).map(|output| read(&output))
     }
 
-    /// Has a plugin answer a request; what it wrote is in [`streams`](HostSession::streams).
+    /// Passes a request to a plugin. [`streams`](HostSession::streams) returns what it wrote.
     ///
     /// # Errors
     ///
@@ -82,25 +81,26 @@ pub trait HostSession {
         Err(no_such_call())
     }
 
-    /// What was written to the standard output and the standard error, or to a plugin's streams of that kind, since the
-    /// last time.
+    /// Takes what was written to standard output and standard error since the last call.
+    ///
+    /// For a plugin, these are its streams of that kind.
     fn streams(&mut self) -> (String, String) {
         self.state_mut().map(State::take_streams).unwrap_or_default()
     }
 
-    /// The state of the session, while there is one.
+    /// Returns the state of the session, while it has one.
     fn state_mut(&mut self) -> Option<&mut State>;
 
-    /// What has poisoned the session.
+    /// Returns the error that poisoned the session.
     fn fault(&self) -> Option<Error>;
 
-    /// How much fuel the latest call has used, where it is counted and can be asked for.
+    /// Returns the fuel that the latest call used, if fuel is counted and the session reports it.
     fn fuel(&mut self) -> Option<u64> {
         None
     }
 }
 
-/// Loads a module that speaks another protocol than the package interface.
+/// Loads a module with a protocol other than the package interface.
 ///
 /// # Errors
 ///
@@ -134,7 +134,7 @@ impl Host for AnyBackend {
     }
 }
 
-/// A backend as it is, without [`AnyBackend`] around it: for one whose instances are not `Send`.
+/// A backend without [`AnyBackend`] around it, for backends whose instances are not `Send`.
 #[derive(Clone, Copy, Debug)]
 pub struct Typed<B>(pub B);
 
@@ -152,7 +152,7 @@ impl<B: Backend> Host for Typed<B> {
     }
 }
 
-/// The same for packages of one backend and of any.
+/// Implements the traits for packages of one backend and of any backend.
 macro_rules! package {
     ([$($generics:tt)*] $package:ty, $session:ty) => {
         impl<$($generics)*> HostPackage for $package {
@@ -192,13 +192,13 @@ macro_rules! package {
 package!([B: Backend] Package<B, State>, Session<B, State>);
 package!([] AnyPackage<State>, AnySession<State>);
 
-/// A plugin's session, with what it wrote last.
+/// A plugin's session and what it wrote last.
 struct Requests<S> {
     session: S,
     streams: (String, String),
 }
 
-/// The same for handlers of one backend and of any.
+/// Implements the traits for handlers of one backend and of any backend.
 macro_rules! handler {
     ([$($generics:tt)*] $handler:ty, $session:ty) => {
         impl<$($generics)*> HostPackage for $handler {
@@ -247,7 +247,7 @@ struct Run<S> {
     state: Option<State>,
 }
 
-/// The same for commands of one backend and of any.
+/// Implements the traits for commands of one backend and of any backend.
 macro_rules! command {
     ([$($generics:tt)*] $command:ty, $session:ty) => {
         impl<$($generics)*> HostPackage for $command {

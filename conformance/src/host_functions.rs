@@ -1,5 +1,6 @@
-//! The host functions of the module `test`, which cases import that say `imports = true`. Each is small, and there for
-//! one thing that host functions can do.
+//! The host functions of the module `test`, for cases with `imports = true`.
+//!
+//! Each tests one capability of host functions.
 
 use std::any::Any;
 use std::error::Error as StdError;
@@ -11,7 +12,7 @@ use mistletoe_abi::{Caller, Error, Imports, Result};
 
 use crate::setup::State;
 
-/// What the functions remember in one session.
+/// The state that the functions keep in one session.
 #[derive(Debug, Default)]
 pub(crate) struct Memo {
     calls: u32,
@@ -19,10 +20,10 @@ pub(crate) struct Memo {
     again: Option<GuestFunc<(u32,), u32>>,
 }
 
-/// The error of the host's own that `test.fail` gives.
+/// The host's own error, returned by `test.fail`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnError {
-    /// What the guest asked for.
+    /// The code that the guest passed.
     pub code: u32,
 }
 
@@ -36,7 +37,7 @@ impl StdError for OwnError {}
 
 type At<'a, 'b> = &'a mut Caller<'b, State>;
 
-/// All of them.
+/// Defines all functions.
 pub(crate) fn imports() -> Imports<State> {
     let mut imports = Imports::new();
     numbers(&mut imports);
@@ -47,7 +48,7 @@ pub(crate) fn imports() -> Imports<State> {
     imports
 }
 
-/// Parameters and results of every type, and in what order they come.
+/// Defines functions with parameters and results of every type, to test their order.
 fn numbers(imports: &mut Imports<State>) {
     imports
         .func("test", "nothing", |_: At<'_, '_>| ())
@@ -88,7 +89,7 @@ fn numbers(imports: &mut Imports<State>) {
         .func("test", "four", |_: At<'_, '_>| (1u32, 2u64, 3f32, 4f64));
 }
 
-/// The state of a session.
+/// Defines functions that use the state of a session.
 fn session(imports: &mut Imports<State>) {
     imports
         .func("test", "count", |caller: At<'_, '_>| {
@@ -101,14 +102,14 @@ fn session(imports: &mut Imports<State>) {
             caller.state_mut().memo.text.push_str(&text);
             Ok(())
         })
-        // Buffer, limit: length needed.
+        // Parameters: buffer and limit. Result: the length needed.
         .func("test", "noted", |caller: At<'_, '_>, address: u32, limit: u32| {
             let text = caller.state().memo.text.clone();
             caller.fill("buffer", address, limit, text.as_bytes())
         });
 }
 
-/// The guest's memory.
+/// Defines functions that use the guest's memory.
 fn memory(imports: &mut Imports<State>) {
     imports
         .func("test", "sum", |caller: At<'_, '_>, address: u32, length: u32| -> Result<u32> {
@@ -119,7 +120,7 @@ fn memory(imports: &mut Imports<State>) {
             Ok(())
         })
         .func("test", "size", |caller: At<'_, '_>| caller.memory().len() as u64)
-        // Memory and state at once.
+        // Borrows memory and state together.
         .func("test", "stamp", |caller: At<'_, '_>, address: u32| -> Result<()> {
             caller.bytes("stamp", address, 1)?;
             let (memory, state) = caller.memory_and_state();
@@ -129,15 +130,15 @@ fn memory(imports: &mut Imports<State>) {
         });
 }
 
-/// Calls back into the guest.
+/// Defines functions that call back into the guest.
 fn back(imports: &mut Imports<State>) {
     imports
-        // Calls the guest's `again` with one less; resolves it at every call.
+        // Calls the guest's `again` with one less. Resolves it at every call.
         .func("test", "again", |caller: At<'_, '_>, left: u32| -> Result<u32> {
             let again = caller.get_func::<(u32,), u32>("again")?;
             caller.call(&again, (left.wrapping_sub(1),))
         })
-        // The same, and keeps the function in the session's state.
+        // Calls `again`, too, but keeps the resolved function in the session's state.
         .func("test", "again_kept", |caller: At<'_, '_>, left: u32| -> Result<u32> {
             let again = match caller.state().memo.again.clone() {
                 Some(again) => again,
@@ -146,7 +147,7 @@ fn back(imports: &mut Imports<State>) {
             caller.state_mut().memo.again = Some(again.clone());
             caller.call(&again, (left.wrapping_sub(1),))
         })
-        // Calls the guest's `convert`, which has a type of its own.
+        // Calls the guest's `convert`, which has a different type from the host function.
         .func("test", "convert", |caller: At<'_, '_>, a: u64, b: f64| -> Result<f32> {
             let convert = caller.get_func::<(u64, f64, u32), f32>("convert")?;
             caller.call(&convert, (a, b, 7))
@@ -156,33 +157,33 @@ fn back(imports: &mut Imports<State>) {
             let (a, b) = caller.call(&pair, ())?;
             Ok(a * 100 + u64::from(b))
         })
-        // Asks for a function that is not there, or not with that type.
+        // Resolves a function that does not exist, or has another type.
         .func("test", "unknown", |caller: At<'_, '_>| -> Result<()> { caller.get_func::<(), ()>("nowhere").map(drop) })
         .func("test", "mistyped", |caller: At<'_, '_>| -> Result<()> { caller.get_func::<(), u64>("again").map(drop) })
-        // Calls the guest's `attempt`, and makes light of its failing: 1.
+        // Calls the guest's `attempt` and swallows its error: returns 1.
         .func("test", "try", |caller: At<'_, '_>| -> Result<u32> {
             let attempt = caller.get_func::<(), ()>("attempt")?;
             Ok(u32::from(caller.call(&attempt, ()).is_err()))
         })
-        // The same, and tries again.
+        // Swallows the error, too, and calls `attempt` again.
         .func("test", "try_twice", |caller: At<'_, '_>| -> Result<()> {
             let attempt = caller.get_func::<(), ()>("attempt")?;
             let _ = caller.call(&attempt, ());
             caller.call(&attempt, ())
         })
-        // Calls the guest's `attempt`, and fails in its own way where that fails.
+        // Calls the guest's `attempt` and replaces its error.
         .func("test", "instead", |caller: At<'_, '_>| -> Result<(), Box<dyn StdError + Send + Sync>> {
             let attempt = caller.get_func::<(), ()>("attempt")?;
             caller.call(&attempt, ()).map_err(|_| OwnError { code: 99 }.into())
         })
-        // Has the guest grow its memory, and writes into the new page.
+        // Calls the guest's `grow`, which grows its memory, and writes into the new page.
         .func("test", "grow", |caller: At<'_, '_>| -> Result<u32> {
             let grow = caller.get_func::<(), u32>("grow")?;
             let page = caller.call(&grow, ())?;
             caller.bytes_mut("page", page * 65536, 5)?.copy_from_slice(b"grown");
             Ok(page * 65536)
         })
-        // Hands a text to the guest through its own allocator: address and length in one.
+        // Passes a text to the guest through its own allocator. Returns address and length packed into one number.
         .func("test", "give", |caller: At<'_, '_>, times: u32| -> Result<u64> {
             let alloc = caller.get_func("__mistletoe_alloc")?;
             let (address, length) = caller.give(&alloc, "given ".repeat(times as usize).as_bytes())?;
@@ -190,7 +191,7 @@ fn back(imports: &mut Imports<State>) {
         });
 }
 
-/// What can go wrong in a host function.
+/// Defines functions that fail.
 fn failures(imports: &mut Imports<State>) {
     imports
         .func("test", "fail", |_: At<'_, '_>, code: u32| -> Result<(), OwnError> { Err(OwnError { code }) })
@@ -209,7 +210,7 @@ fn failures(imports: &mut Imports<State>) {
         });
 }
 
-/// Panics as `panic!` does, but without a word on standard error: these panics are no news.
+/// Panics as `panic!` does, but prints nothing to standard error: these panics are expected.
 fn panic(payload: impl Any + Send) -> ! {
     resume_unwind(Box::new(payload))
 }

@@ -1,7 +1,7 @@
-//! The conformance suite: one list of cases that every backend has to pass, each with the same observable result.
+//! The conformance suite: one list of cases that every backend has to pass with the same observable result.
 //!
-//! A case is a file `fixtures/<group>/<case>.wat`: a module, headed by lines that start with `;;!` and hold TOML. They
-//! say which rules of `docs/abi.md` the case tests, what is done with the module, and what has to come back:
+//! A case is a file `fixtures/<group>/<case>.wat`: a module with a header of lines that start with `;;!` and hold TOML.
+//! The header names the rules of `docs/abi.md` that the case tests, the calls to make, and the expected results:
 //!
 //! ```text
 //! ;;! about = "the output is freed after the input"
@@ -12,9 +12,9 @@
 //! ;;! output = "some output"
 //! ```
 //!
-//! See [`Header`](case::Header) for everything a header can say. No expectation stands in code.
+//! See [`Header`](case::Header) for all keys of a header. Expectations stand in headers only, not in code.
 //!
-//! To try a backend of your own, run every case on it:
+//! To test a custom backend, run every case on it:
 //!
 //! ```no_run
 //! # fn my_backend() -> mistletoe_abi::AnyBackend { unimplemented!() }
@@ -47,7 +47,7 @@ pub use case::Case;
 pub use report::Report;
 pub use run::{Failure, Observation};
 
-/// A fixture that cannot be used: unreadable, without a header, or with one that says nothing.
+/// A fixture that cannot be used: unreadable, malformed, or with a header that proves nothing.
 #[derive(Debug)]
 pub struct BadCase {
     path: PathBuf,
@@ -62,11 +62,11 @@ impl fmt::Display for BadCase {
 
 impl std::error::Error for BadCase {}
 
-/// All cases, sorted by group and name.
+/// Returns all cases, sorted by group and name.
 ///
 /// # Errors
 ///
-/// [`BadCase`] for the first fixture that cannot be used, and where there is none at all.
+/// Returns [`BadCase`] for the first fixture that cannot be used, and if there are no fixtures.
 pub fn cases() -> Result<Vec<Case>, BadCase> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     let mut cases = Vec::new();
@@ -81,12 +81,14 @@ pub fn cases() -> Result<Vec<Case>, BadCase> {
     Ok(cases)
 }
 
-/// Marks the cases that a backend is known to fail: a TOML table whose keys are reasons, each with the names of cases. A
-/// marked case that passes is an error, too.
+/// Marks the cases that a backend is known to fail.
+///
+/// `table` is a TOML table. Its keys are reasons, and each value is a list of case names. A marked case that passes is
+/// an error, too.
 ///
 /// # Errors
 ///
-/// [`BadCase`] for what is no such table, and for a name that no case has.
+/// Returns [`BadCase`] if `table` is not such a table, or names a case that does not exist.
 pub fn known_failures(cases: &mut [Case], backend: &str, table: &str) -> Result<(), BadCase> {
     let bad = |problem: String| BadCase { path: "known failures".into(), problem };
     let known: BTreeMap<String, Vec<String>> = toml::from_str(table).map_err(|error| bad(error.to_string()))?;
@@ -100,7 +102,7 @@ pub fn known_failures(cases: &mut [Case], backend: &str, table: &str) -> Result<
     Ok(())
 }
 
-/// What a folder holds, sorted by name.
+/// Lists a directory, sorted by name.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, BadCase> {
     let list = || -> std::io::Result<Vec<PathBuf>> {
         let mut paths: Vec<_> =

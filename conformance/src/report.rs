@@ -1,4 +1,4 @@
-//! Many cases on many backends: who passed, who failed, and who did something else than the others.
+//! The results of many cases on many backends: passes, failures, and differences between backends.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -10,101 +10,101 @@ use crate::case::Known;
 use crate::host::Host;
 use crate::{Case, Failure, Observation};
 
-/// What came of running cases on backends.
+/// The results of running cases on backends.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
     /// The backends' names: the columns.
     pub backends: Vec<String>,
     /// The cases: the rows.
     pub cases: Vec<Row>,
-    /// The files of WebAssembly's own test suite, where it was run.
+    /// The files of WebAssembly's own test suite, if it was run.
     pub scripts: Vec<Script>,
 }
 
 /// A case on every backend.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
-    /// The folder it is in.
+    /// The directory of the fixture.
     pub group: String,
-    /// Its name.
+    /// The case's name.
     pub name: String,
-    /// What it proves.
+    /// What the case proves.
     pub about: String,
-    /// The file in `docs/` that has the rules.
+    /// The file in `docs/` that holds the rules.
     pub document: Option<&'static str>,
-    /// The rules that it tests.
+    /// The rules that the case tests.
     pub rules: Vec<u32>,
-    /// What each backend made of it, in the order of the report's backends.
+    /// The result of each backend, in the order of the report's backends.
     pub results: Vec<Verdict>,
-    /// Whether two backends that pass did different things all the same, in what the case does not look at.
+    /// Whether two backends that pass differ in something that the case does not compare.
     pub differs: bool,
 }
 
-/// A file of a test suite that is not written here, on every backend.
+/// A file of an external test suite, on every backend.
 #[derive(Clone, Debug, Serialize)]
 pub struct Script {
-    /// The part of the suite that it is in.
+    /// The part of the suite that contains the file.
     pub group: String,
-    /// Its name.
+    /// The file's name.
     pub name: String,
-    /// What each backend made of its steps, in the order of the report's backends.
+    /// The results of the file's steps on each backend, in the order of the report's backends.
     pub results: Vec<Steps>,
 }
 
-/// What a backend made of the steps of a [`Script`].
+/// The results of the steps of a [`Script`] on one backend.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Steps {
-    /// How many did what the suite says, and the same as on the other backends.
+    /// How many steps did what the suite says, and the same as on the other backends.
     pub passed: usize,
-    /// How many could not be taken, by why.
+    /// How many steps could not be taken, by reason.
     pub skipped: BTreeMap<String, usize>,
-    /// Those that did something else.
+    /// The steps that did something else.
     pub failed: Vec<String>,
 }
 
 impl Steps {
-    /// How many there are.
+    /// Returns the number of all steps.
     pub fn all(&self) -> usize {
         self.passed + self.skipped.values().sum::<usize>() + self.failed.len()
     }
 }
 
-/// What a backend made of a case.
+/// The result of a case on one backend.
 #[derive(Clone, Debug, Serialize)]
 #[serde(tag = "verdict", rename_all = "kebab-case")]
 pub enum Verdict {
-    /// It did what the case says.
+    /// The backend did what the case says.
     Passed {
-        /// All that it did.
+        /// Everything that the backend did.
         #[serde(skip)]
         observation: Observation,
     },
-    /// It did not.
+    /// The backend did something else.
     Failed(Failure),
-    /// It did not, as the case says that it would.
+    /// The backend failed, as the case says it would.
     KnownFailure {
-        /// Why it does not.
+        /// Why the backend fails.
         reason: String,
-        /// What it did instead.
+        /// What the backend did instead.
         #[serde(flatten)]
         failure: Failure,
     },
-    /// It did, although the case says that it would not.
+    /// The backend passed, although the case says it would fail.
     UnexpectedPass {
-        /// Why it should not have.
+        /// Why the backend was expected to fail.
         reason: String,
     },
 }
 
 impl Verdict {
-    /// Whether all is as it should be.
+    /// Returns whether the result is as expected.
     pub fn is_good(&self) -> bool {
         matches!(self, Self::Passed { .. } | Self::KnownFailure { .. })
     }
 }
 
 impl Row {
-    /// Whether all is as it should be on every backend.
+    /// Returns whether the results are as expected on every backend, and do not differ between backends.
     pub fn is_good(&self) -> bool {
         !self.differs && self.results.iter().all(Verdict::is_good)
     }
@@ -113,14 +113,14 @@ impl Row {
         self.rules.iter().map(u32::to_string).collect::<Vec<_>>().join(", ")
     }
 
-    /// The fixture, from the project's root.
+    /// Returns the path of the fixture, relative to the project's root.
     pub fn file(&self) -> String {
         format!("conformance/fixtures/{}/{}.wat", self.group, self.name)
     }
 }
 
 impl Case {
-    /// What a host makes of the case, with what the case knows of it taken into account.
+    /// Runs the case on a host and returns the result. Takes known failures into account.
     pub fn judge(&self, host: &dyn Host) -> Verdict {
         let known = self.header.known.iter().find(|known| known.backend == host.name());
         match (self.check(host), known) {
@@ -132,7 +132,7 @@ impl Case {
         }
     }
 
-    /// Whether a host that lacks a feature refuses the module for that.
+    /// Returns whether a host that lacks a feature refuses the module for that.
     fn is_refused(&self, host: &dyn Host, known: &Known) -> bool {
         let Some(lacks) = &known.lacks else { return true };
         let error = host.load(&self.wasm, &self.header.setup()).err();
@@ -144,7 +144,7 @@ impl Case {
 }
 
 impl Report {
-    /// Runs cases on backends, telling `progress` of every case before it is run.
+    /// Runs cases on backends. Calls `progress` with each case before it runs.
     pub fn run<'a>(
         cases: impl IntoIterator<Item = &'a Case>,
         hosts: &[&dyn Host],
@@ -175,14 +175,14 @@ impl Report {
         }
     }
 
-    /// Whether there is anything in the report, and all of it is as it should be.
+    /// Returns whether the report is not empty and all its results are as expected.
     pub fn is_good(&self) -> bool {
         let steps = self.scripts.iter().flat_map(|script| &script.results);
         let is_empty = self.cases.is_empty() && self.scripts.is_empty() || self.backends.is_empty();
         !is_empty && self.cases.iter().all(Row::is_good) && steps.into_iter().all(|steps| steps.failed.is_empty())
     }
 
-    /// The matrix: a line a group, or a line a case, with what each backend passed of it.
+    /// Returns the matrix: one row per group, or per case, with the counts of each backend.
     pub fn matrix(&self, every_case: bool) -> Vec<(String, Vec<Cell>)> {
         let mut lines: BTreeMap<String, Vec<Cell>> = BTreeMap::new();
         for row in &self.cases {
@@ -197,7 +197,7 @@ impl Report {
         lines.into_iter().collect()
     }
 
-    /// The same for the steps of [`scripts`](Report::scripts): a line a group, or a line a file.
+    /// Returns the matrix of the steps of [`scripts`](Report::scripts): one row per group, or per file.
     pub fn steps(&self, every_file: bool) -> Vec<(String, Vec<Cell>)> {
         let mut lines: BTreeMap<String, Vec<Cell>> = BTreeMap::new();
         for script in &self.scripts {
@@ -210,7 +210,7 @@ impl Report {
         lines.into_iter().collect()
     }
 
-    /// Why steps were not taken, and how many on each backend.
+    /// Returns the reasons why steps were not taken, each with the number of steps on each backend.
     pub fn skipped(&self) -> Vec<(String, Vec<usize>)> {
         let mut lines: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for script in &self.scripts {
@@ -224,7 +224,7 @@ impl Report {
         lines.into_iter().collect()
     }
 
-    /// The matrix and below it the failures, for a terminal.
+    /// Renders the matrix, followed by the failures, for a terminal.
     pub fn terminal(&self, every_case: bool) -> String {
         let mut text = String::new();
         let all = |matrix: &[(String, Vec<Cell>)]| {
@@ -281,7 +281,7 @@ impl Report {
         text
     }
 
-    /// Where a row is not simply passed: what was expected, and what each backend did, one below the other.
+    /// Adds what was expected and what each backend did, unless all backends passed alike.
     fn explain(&self, row: &Row, text: &mut String) {
         if !row.differs && row.results.iter().all(|verdict| matches!(verdict, Verdict::Passed { .. })) {
             return;
@@ -303,7 +303,7 @@ impl Report {
         }
     }
 
-    /// A document with the matrix of single cases.
+    /// Renders a document with the matrix of single cases.
     pub fn markdown(&self) -> String {
         let mut text = String::new();
         let _ = writeln!(text, "| case | rules | {} |", self.backends.join(" | "));
@@ -342,7 +342,7 @@ impl Report {
         text
     }
 
-    /// The steps of each file, and why others were not taken.
+    /// Adds the steps of each file, and the reasons why others were not taken.
     fn scripts_markdown(&self, text: &mut String) {
         if self.scripts.is_empty() {
             return;
@@ -378,14 +378,14 @@ impl Report {
     }
 }
 
-/// How many cases of a group a backend passed.
+/// The counts of one backend in one row of a matrix.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cell {
     /// Passed.
     pub passed: usize,
     /// Failed as the cases say.
     pub known: usize,
-    /// All there are.
+    /// All.
     pub all: usize,
 }
 

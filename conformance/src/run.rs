@@ -17,17 +17,16 @@ use crate::host::{Host, HostPackage, HostSession};
 use crate::host_functions::OwnError;
 use crate::setup::Setup;
 
-/// What a backend did with a case, in the terms that backends are compared in: outputs, and kinds of errors with all
-/// their fields.
+/// What a backend did with a case, in comparable terms: outputs, and kinds of errors with all their fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Observation {
-    /// The error that loading the module gave.
+    /// The error of loading the module.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub load: Option<Value>,
-    /// The error that opening a session gave.
+    /// The error of opening a session.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub open: Option<Value>,
-    /// One result a call.
+    /// One result per call.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub calls: Vec<Observed>,
 }
@@ -35,24 +34,24 @@ pub struct Observation {
 /// What one call did.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Observed {
-    /// The answer, or the error.
+    /// The output, or the error.
     pub result: Result<String, Value>,
-    /// What had poisoned the session afterwards.
+    /// The error that had poisoned the session by the end of the call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<Value>,
-    /// What was written to the standard output, where that is not the answer, …
+    /// What was written to standard output, where that is not the output.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub stdout: String,
-    /// … and to the standard error.
+    /// What was written to standard error.
     #[serde(skip_serializing_if = "String::is_empty")]
     pub stderr: String,
-    /// The code that a command exited with.
+    /// The exit code of a command.
     #[serde(skip_serializing_if = "is_zero")]
     pub exit: u32,
-    /// How much fuel it used, where that is counted.
+    /// The fuel that the call used, if it is counted.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fuel: Option<u64>,
-    /// What was in the granted folders.
+    /// The contents of the granted directories.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub files: BTreeMap<String, String>,
 }
@@ -67,14 +66,14 @@ impl fmt::Display for Observation {
     }
 }
 
-/// Where a backend did something else than the case says.
+/// A difference between what a backend did and what the case says.
 #[derive(Clone, Debug, Serialize)]
 pub struct Failure {
-    /// Which part of the case: `load`, `open`, or the number of a step.
+    /// The part of the case: `load`, `open`, or the number of a step.
     pub at: String,
-    /// What had to come back.
+    /// The expected result.
     pub expected: String,
-    /// What came back.
+    /// The actual result.
     pub found: String,
 }
 
@@ -87,11 +86,11 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 impl Case {
-    /// Runs the case and tells what the host did, right or wrong.
+    /// Runs the case and returns what the host did, right or wrong.
     ///
     /// # Errors
     ///
-    /// [`Failure`] where the host did not do the same each time.
+    /// Returns a [`Failure`] if the host did not do the same each time.
     pub fn observe(&self, host: &dyn Host) -> Result<Observation, Failure> {
         let setup = self.header.setup();
         let package = match host.load(&self.wasm, &setup) {
@@ -104,7 +103,7 @@ impl Case {
                 .reduce(agreed)
                 .unwrap_or_else(|| Ok(Observation::default()))
         };
-        // One thread is the caller's, whose stack is as large as the caller wants it.
+        // A single thread is the caller's, so that the caller can choose its stack size.
         if self.header.threads == 1 {
             return runs();
         }
@@ -115,7 +114,7 @@ impl Case {
         })
     }
 
-    /// The steps, once.
+    /// Runs the steps once.
     fn run(&self, package: &dyn HostPackage, setup: &Setup) -> Result<Observation, Failure> {
         let state = || {
             setup.state().map_err(|error| Failure {
@@ -170,7 +169,7 @@ impl Case {
                     (_, result) => result.map_err(|error| fields(&error)),
                 };
                 let fault = session.fault();
-                // Where it is an engine's own stack that is full, how full it can be is the engine's.
+                // How deep an engine's own stack can get depends on the engine, and so does the fuel used by then.
                 let overflows =
                     |fault: &Error| matches!(fault.kind(), ErrorKind::Trap { trap: Trap::StackOverflow, .. });
                 let fuel = session.fuel().filter(|_| !fault.as_ref().is_some_and(overflows));
@@ -186,7 +185,7 @@ impl Case {
     ///
     /// # Errors
     ///
-    /// The first [`Failure`].
+    /// Returns the first [`Failure`].
     pub fn check(&self, host: &dyn Host) -> Result<Observation, Failure> {
         let observation = self.observe(host)?;
         same("load", self.header.load.as_ref(), observation.load.as_ref())?;
@@ -216,7 +215,7 @@ impl Case {
 }
 
 impl Step {
-    /// Compares what a call gave with what it has to give.
+    /// Compares the result of a call with the expected result.
     fn check(&self, at: &str, observed: &Observed) -> Result<(), Failure> {
         let (expected, found) = match (&observed.result, &self.output, &self.error) {
             (Err(found), _, Some(expected)) => {
@@ -231,7 +230,7 @@ impl Step {
         Err(Failure { at: at.to_owned(), expected, found })
     }
 
-    /// Compares what else a call left behind.
+    /// Compares the other effects of a call: exit code, fuel, streams and files.
     fn check_rest(&self, at: &str, observed: &Observed) -> Result<(), Failure> {
         let mut parts = vec![("exit code", self.exit.to_string(), observed.exit.to_string())];
         if let Some(fuel) = self.fuel {
@@ -245,7 +244,7 @@ impl Step {
             parts.push(("standard error", stderr.text(), observed.stderr.clone()));
         }
         if let Some(files) = &self.files {
-            // What lies outside is there in every case.
+            // These files exist in every case.
             let outside = [("outside/".to_owned(), String::new()), ("outside/secret".to_owned(), "secret".to_owned())];
             let expected: BTreeMap<_, _> = files.clone().into_iter().chain(outside).collect();
             parts.push(("files", format!("{expected:?}"), format!("{:?}", observed.files)));
@@ -259,7 +258,7 @@ impl Step {
     }
 }
 
-/// One of two runs that have to be alike.
+/// Returns one of two runs, which have to be equal.
 fn agreed(first: Result<Observation, Failure>, second: Result<Observation, Failure>) -> Result<Observation, Failure> {
     let (first, second) = (first?, second?);
     if first == second {
@@ -268,8 +267,10 @@ fn agreed(first: Result<Observation, Failure>, second: Result<Observation, Failu
     Err(Failure { at: "a later run".to_owned(), expected: first.to_string(), found: second.to_string() })
 }
 
-/// An error's kind with its fields, as a tool prints them, but all problems, with their types as text; and as `own` the
-/// code of an error of the host's own, and as `message` a host function's words.
+/// Returns an error's kind with its fields, as a tool prints them.
+///
+/// Differs from that output in three fields: `problems` holds all problems, with their types as text. `own` holds the
+/// code of the host's own error, and `message` the message of a host function.
 fn fields(error: &Error) -> Value {
     let mut fields = serde_json::to_value::<&ErrorKind>(error.kind()).unwrap_or_default();
     if let (Value::Object(fields), ErrorKind::Interface { problems }) = (&mut fields, error.kind()) {
@@ -302,8 +303,9 @@ fn problem(problem: &Problem) -> Value {
     fields
 }
 
-/// Compares an expected error with what was found; only the fields that are expected count. One that is expected to be
-/// `false`, for which TOML has no better word, has to be absent.
+/// Compares an expected error with the actual error.
+///
+/// Only the expected fields are compared. TOML has no null: an expected `false` states that the field is absent.
 fn same(at: &str, expected: Option<&Map<String, Value>>, found: Option<&Value>) -> Result<(), Failure> {
     let matches = match (expected, found) {
         (None, None) => true,
@@ -321,7 +323,7 @@ fn same(at: &str, expected: Option<&Map<String, Value>>, found: Option<&Value>) 
     Err(Failure { at: at.to_owned(), expected, found })
 }
 
-/// A text, cut where it is long.
+/// Quotes a text, and truncates a long one.
 fn shown(text: &str) -> String {
     const ENOUGH: usize = 200;
     match text.char_indices().nth(ENOUGH) {

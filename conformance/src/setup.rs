@@ -1,4 +1,4 @@
-//! What a case's module is loaded with: a protocol, host functions, and what WASI grants.
+//! What a case's module is loaded with: a protocol, host functions, and WASI grants.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,21 +17,23 @@ use crate::case::Text;
 use crate::host_functions::{self, Memo};
 use crate::trace::{self, Trace};
 
-/// The interface that a case's module speaks.
+/// The interface of a case's module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     /// The package interface.
     #[default]
     Package,
-    /// Plugins behind HTTP.
+    /// HTTP plugins.
     Httpwasm,
     /// WASI commands.
     Command,
 }
 
 impl Protocol {
-    /// The file in `docs/` whose rules its cases test. Commands follow WASI's own.
+    /// Returns the file in `docs/` with the rules that the cases of this protocol test.
+    ///
+    /// Commands follow WASI's own rules and have no such file.
     pub fn document(self) -> Option<&'static str> {
         match self {
             Self::Package => Some("abi.md"),
@@ -44,52 +46,53 @@ impl Protocol {
 /// What a module is loaded with.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// The interface it speaks.
+    /// The interface of the module.
     pub protocol: Protocol,
     /// The host's limits.
     pub limits: Limits,
-    /// What it can import.
+    /// The functions that the module can import.
     pub imports: Imports<State>,
-    /// Where records of its input end, if it reads records.
+    /// The delimiter of records in its input, if it reads records.
     pub delimiter: Delimiter,
     wasi: Option<Grants>,
 }
 
-/// What WASI grants. Nothing that is left out is granted, and a module without any of it finds no WASI at all.
+/// What WASI grants. Anything left out is not granted. Without any grants table, WASI is not defined at all.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Grants {
-    /// Arguments, the program's name included.
+    /// The arguments, including the program's name.
     #[serde(default)]
     args: Vec<String>,
-    /// Environment.
+    /// The environment.
     #[serde(default)]
     env: BTreeMap<String, String>,
-    /// What can be read from the standard input.
+    /// The contents of standard input.
     stdin: Option<Text>,
-    /// Time of the fixed clock, in seconds since 1970-01-01.
+    /// The time of the fixed clock, in seconds since 1970-01-01.
     #[serde(default)]
     clock: u64,
-    /// Seed of the random numbers.
+    /// The seed of the random numbers.
     #[serde(default)]
     random: u64,
-    /// Folders by the name that the guest has for them. Each lies in a folder of its own, beside `outside`, which holds
-    /// `secret`.
+    /// The granted directories by their name in the guest.
+    ///
+    /// Their parent on the host also contains the directory `outside`, with the file `secret`.
     #[serde(default)]
     dir: BTreeMap<String, Folder>,
 }
 
-/// A folder that is granted.
+/// A granted directory.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 struct Folder {
-    /// Only to be read.
+    /// Whether the directory is read-only.
     #[serde(default)]
     read_only: bool,
-    /// Files and what they hold; `/` at the end of a name makes a folder.
+    /// Files and their contents. A `/` at the end of a name creates a directory.
     #[serde(default)]
     files: BTreeMap<String, Text>,
-    /// Symbolic links and where they lead; `OUTSIDE` stands for the absolute path of what lies outside.
+    /// Symbolic links and their targets. `OUTSIDE` stands for the absolute path of the directory `outside`.
     #[serde(default)]
     links: BTreeMap<String, String>,
 }
@@ -100,7 +103,7 @@ pub struct State {
     pub(crate) memo: Memo,
     pub(crate) trace: Trace,
     pub(crate) wasi: Wasi,
-    /// Where the granted folders are, and goes with them.
+    /// The parent of the granted directories, which is removed when the last state drops it.
     folders: Option<Arc<TempDir>>,
 }
 
@@ -129,11 +132,11 @@ impl Setup {
         Self { protocol, limits, imports, delimiter, wasi }
     }
 
-    /// A state for a session, with folders of its own.
+    /// Creates a state for a session, with its own directories.
     ///
     /// # Errors
     ///
-    /// Where the folders cannot be made.
+    /// Returns an error if the directories cannot be created.
     pub fn state(&self) -> io::Result<State> {
         let Some(grants) = &self.wasi else { return Ok(State::default()) };
         let mut builder = Wasi::builder()
@@ -188,14 +191,17 @@ impl Folder {
 }
 
 impl State {
-    /// What the guest wrote to its standard output, or error, so far, and did not see taken yet. What was noted of it by
-    /// the functions of the module `fuzz` counts as the latter.
+    /// Takes what the guest wrote to standard output and standard error since the last call.
+    ///
+    /// The notes of the functions of the module `fuzz` are appended to standard error.
     pub fn take_streams(&mut self) -> (String, String) {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         (text(self.wasi.take_stdout()), text(self.wasi.take_stderr()) + &self.trace.take())
     }
 
-    /// What is in the granted folders: each file's path from there with what it holds, links with where they lead.
+    /// Returns the contents of the granted directories.
+    ///
+    /// Maps the relative path of each file to its contents, and of each link to its target.
     pub(crate) fn files(&self) -> BTreeMap<String, String> {
         let mut files = BTreeMap::new();
         if let Some(root) = &self.folders {

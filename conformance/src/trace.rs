@@ -1,5 +1,7 @@
-//! The host functions of the module `fuzz`: what generated modules are watched through. What they are given, and what
-//! the memory holds, is noted line by line, and comes out as the standard error of a case's steps.
+//! The host functions of the module `fuzz`, which record what generated modules do.
+//!
+//! They note their arguments and the contents of the memory, one line each. The notes become part of the standard error
+//! of a case's steps.
 
 use std::fmt::Write as _;
 use std::mem::take;
@@ -8,20 +10,20 @@ use mistletoe_abi::{Caller, Imports, Result};
 
 use crate::setup::State;
 
-/// How many notes of a call are kept as they are; of the others there is a checksum.
+/// How many notes of a call are kept verbatim. The rest are combined into a checksum.
 const LINES: u32 = 100;
-/// How many notes of a call there may be: a guest that makes more is ended by an error of the host's.
+/// The maximum number of notes in a call. The note that reaches it terminates the guest with an error of the host.
 const NOTES: u32 = 20_000;
-/// How often the memory is looked at as a whole.
+/// How many times a session computes the checksum of the whole memory. After that, the checksum is 0.
 const LOOKS: u32 = 100;
 /// How often a guest is called back in one session, and how deep.
 const CALLS_BACK: (u32, u32) = (50, 3);
-/// The remainder by 16 of the numbers that `deny` does not take.
+/// The remainder modulo 16 of the numbers that `deny` rejects.
 pub const DENIED: u32 = 7;
-/// How many functions of a guest's are called back: `step-0` and so on.
+/// How many functions of a guest can be called back: `step-0` and so on.
 pub const STEPS: u32 = 16;
 
-/// What was noted in one session.
+/// The notes of one session.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
     lines: String,
@@ -50,7 +52,7 @@ impl Trace {
         if self.notes == NOTES { Err("there was too much to note") } else { Ok(()) }
     }
 
-    /// What was noted since the last time.
+    /// Takes the notes since the last call.
     pub(crate) fn take(&mut self) -> String {
         let (mut lines, notes) = (take(&mut self.lines), take(&mut self.notes));
         if notes > LINES {
@@ -62,11 +64,11 @@ impl Trace {
 
 type At<'a, 'b> = &'a mut Caller<'b, State>;
 
-/// Offers all of them.
+/// Defines all functions of the module.
 pub(crate) fn add_to(imports: &mut Imports<State>) {
     imports
         .func("fuzz", "result", |caller: At<'_, '_>, value: u64| trace(caller).note("result", &[value]))
-        // Size and checksum of the whole memory.
+        // Notes the size and the checksum of the whole memory.
         .func("fuzz", "state", |caller: At<'_, '_>| {
             let trace = trace(caller);
             trace.looks += 1;
@@ -74,7 +76,7 @@ pub(crate) fn add_to(imports: &mut Imports<State>) {
             let size = caller.memory().len() as u64;
             self::trace(caller).note("state", &[size, sum.into()])
         })
-        // Calls the guest's `step-N`, though not without end: how deep such calls are.
+        // Calls the guest's `step-N`, within the bounds of `CALLS_BACK`. Returns the depth of such calls.
         .func("fuzz", "back", |caller: At<'_, '_>, step: u32| -> Result<u32> {
             let Ok(step) = caller.get_func::<(), ()>(&format!("step-{}", step % STEPS)) else { return Ok(0) };
             let (calls, depth) = CALLS_BACK;
@@ -93,7 +95,7 @@ pub(crate) fn add_to(imports: &mut Imports<State>) {
             let mixed = b.rotate_left(a) ^ u64::from(a);
             trace(caller).note("mix", &[a.into(), b]).map(|()| mixed)
         })
-        // Of bits, so that no machine has a say in what a NaN looks like.
+        // Works on the bits, so that the result does not depend on how a machine represents NaN.
         .func("fuzz", "float", |caller: At<'_, '_>, a: f32, b: f64| {
             let (a, b) = (u64::from(a.to_bits()), b.to_bits());
             trace(caller).note("float", &[a, b]).map(|()| f64::from_bits(a ^ b))
@@ -113,7 +115,7 @@ pub(crate) fn add_to(imports: &mut Imports<State>) {
             }
             trace(caller).note("poke", &[address.into(), byte.into()])
         })
-        // Ends the guest for one number in 16, with both in the error's message.
+        // Terminates the guest for one number in 16. The error's message contains both arguments.
         .func("fuzz", "deny", |caller: At<'_, '_>, number: u32, value: u64| -> Result<(), String> {
             if number % 16 == DENIED {
                 return Err(format!("denied: {number:x} {value:x}"));

@@ -1,10 +1,11 @@
-//! A call of a host function asks the allocator for nothing, on any engine: a guest that makes 1,000 of them costs as
-//! many allocations as one that makes 10.
+//! A call of a host function does not allocate, on any engine.
+//!
+//! A guest that makes 1,000 calls causes as many allocations as one that makes 10.
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use mistletoe::{AnyPackage, Caller, Error, Imports, Limits, backends};
 
-/// The functions: name, type, and how the guest calls one.
+/// The functions: name, type, and the guest code that calls them.
 const FUNCTIONS: [(&str, &str, &str); 5] = [
     ("nothing", "", "(call $f)"),
     ("add", "(param i32 i64) (result i64)", "(drop (call $f (i32.const 1) (i64.const 2)))"),
@@ -31,7 +32,7 @@ fn imports() -> Imports<u32> {
     imports
 }
 
-/// A guest that makes `calls` calls each time that it generates.
+/// Returns a guest that makes `calls` calls per `generate`.
 fn guest((name, ty, call): (&str, &str, &str), calls: u32) -> String {
     format!(
         r#"(module
@@ -51,7 +52,7 @@ fn guest((name, ty, call): (&str, &str, &str), calls: u32) -> String {
     )
 }
 
-/// How often a session that has answered before allocates to answer once more.
+/// Counts the allocations of the second `generate` of a session.
 fn allocations(backend: &str, function: (&str, &str, &str), calls: u32) -> Result<u64, Failed> {
     let wasm = wat::parse_str(guest(function, calls))?;
     let package = AnyPackage::with_imports(&mistletoe::backend(backend)?, &wasm, &imports(), Limits::default())?;

@@ -1,4 +1,4 @@
-//! Compiled code on disk: what was saved is loaded, and nothing else ever is.
+//! The cache of compiled code on disk. It loads what it saved, and nothing else.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use mistletoe::{AnyBackend, Backend, ErrorKind, Imports, Limits, Package, Result
 use mistletoe_conformance::{Report, cases};
 use tempfile::TempDir;
 
-/// A backend that counts.
+/// A backend that counts compilations and loads.
 #[derive(Clone)]
 struct Counting {
     backend: AnyBackend,
@@ -27,7 +27,7 @@ impl Counting {
         Self { backend, compiled: Arc::default(), loaded: Arc::default() }
     }
 
-    /// How many modules were compiled and how many were loaded since the last look.
+    /// Returns how many modules were compiled and how many were loaded since the last call.
     fn counts(&self) -> (usize, usize) {
         (self.compiled.swap(0, Ordering::Relaxed), self.loaded.swap(0, Ordering::Relaxed))
     }
@@ -66,14 +66,16 @@ impl Backend for Counting {
     }
 }
 
-/// Those whose engines can save what they compile.
+/// Returns the backends whose engines can serialise compiled code.
 fn backends() -> impl Iterator<Item = Counting> {
     let all = mistletoe::backends().iter().map(|info| mistletoe::backend(info.name()).expect("a backend"));
     all.filter(|backend| backend.compatibility_key().is_some()).map(Counting::new)
 }
 
-/// Answers with its input and so many exclamation marks. It has a start function, a table and an import that a limit
-/// adds to, so that all of that has to be right where only the outside of the module is read again.
+/// Returns a package that outputs its input, followed by `marks` exclamation marks.
+///
+/// It has a start function, a table, and an import that limits extend. The cache reads only the interface of a module
+/// again, and all of these have to be right then.
 fn wasm(marks: usize) -> Vec<u8> {
     let text = format!(
         r#"(module
@@ -101,7 +103,7 @@ fn wasm(marks: usize) -> Vec<u8> {
     wat::parse_str(text).expect("it assembles")
 }
 
-/// A cache in a folder of its own, and what it reports.
+/// A cache in a temporary directory, and the errors it reports.
 struct Place {
     folder: TempDir,
     problems: Arc<Mutex<Vec<String>>>,
@@ -118,12 +120,12 @@ impl Place {
         cache.on_error(move |error| problems.lock().expect("no panic").push(error.source.to_string()))
     }
 
-    /// What was reported since the last look.
+    /// Takes the errors reported since the last call.
     fn problems(&self) -> Vec<String> {
         std::mem::take(&mut *self.problems.lock().expect("no panic"))
     }
 
-    /// The only file with this extension.
+    /// Returns the only file with this extension.
     fn file(&self, extension: &str) -> PathBuf {
         let mut found = files(&self.folder.path().join("cache"), extension);
         assert_eq!(found.len(), 1, "{found:?}");
@@ -136,7 +138,7 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     entries.filter(|path| path.extension().is_some_and(|found| found == extension)).collect()
 }
 
-/// The answer to `x`, and the fuel it took.
+/// Returns the output for `x`, and the fuel used.
 fn answer(backend: &Counting, cache: Cache, wasm: &[u8], limits: Limits) -> (String, Option<u64>) {
     let mut imports = Imports::<()>::new();
     imports.func("host", "mark", |_: &mut mistletoe::Caller<'_, ()>| Ok::<_, mistletoe::Error>(33_u32));
@@ -159,7 +161,7 @@ fn the_second_start_loads_and_answers_the_same() {
     }
 }
 
-/// Whatever a module is, its code does the same when it was loaded: the second time each case finds what the first left.
+/// Loaded code behaves like compiled code. On the second run, each case finds the entries of the first.
 #[test]
 fn every_case_passes_with_code_that_was_kept() {
     let cases = cases().expect("readable cases");
@@ -198,7 +200,7 @@ fn an_entry_is_for_one_module_one_set_of_limits_and_one_backend() {
             assert_eq!(backend.counts(), (1, 0), "{}", backend.name());
             entries += 1;
         }
-        // What is not in the code makes no difference to it.
+        // Limits that do not change the code do not change the key either.
         let limits = default.with_timeout(Duration::from_secs(77)).with_max_output(7);
         answer(&backend, place.cache(), &wasm(3), limits);
         assert_eq!(backend.counts(), (0, 1), "{}", backend.name());
@@ -206,7 +208,7 @@ fn an_entry_is_for_one_module_one_set_of_limits_and_one_backend() {
     assert_eq!(place.cache().entries().expect("a folder").len(), entries);
 }
 
-/// Has `damage` change an entry, and sees that it is reported, never loaded, and replaced.
+/// Applies `damage` to an entry. The damaged entry is reported, not loaded, and replaced.
 fn useless(backend: &Counting, damage: impl Fn(&Place)) {
     let place = Place::new();
     answer(backend, place.cache(), &wasm(3), Limits::default());
@@ -291,7 +293,7 @@ fn a_link_is_not_followed_and_a_folder_or_a_pipe_not_read() {
     useless(&backend, |place| {
         fs::set_permissions(place.file("code"), fs::Permissions::from_mode(0o622)).expect("a file");
     });
-    // What cannot be removed cannot be replaced either; the package answers all the same.
+    // What cannot be removed cannot be replaced. The package works nevertheless.
     let place = Place::new();
     answer(&backend, place.cache(), &wasm(3), Limits::default());
     let name = place.file("code");
@@ -334,7 +336,7 @@ fn an_invalid_module_is_the_same_error_and_is_not_kept() {
     assert!(place.cache().entries().expect("a folder").is_empty());
 }
 
-/// What a package lacks is asked for anew: the code may be there from a host that offered it.
+/// Missing imports are checked on every load. A host that defined them may have written the entry.
 #[test]
 fn an_import_that_is_not_offered_is_an_error_also_for_code_that_was_kept() {
     let place = Place::new();
@@ -357,19 +359,19 @@ fn what_was_not_used_for_longest_goes_first() {
         let file = File::options().write(true).open(new).expect("an entry");
         file.set_modified(SystemTime::now() - Duration::from_secs(age)).expect("a time");
     }
-    // The oldest is used now.
+    // The oldest entry is used now.
     backend.counts();
     answer(&backend, place.cache(), &wasm(1), Limits::default());
     assert_eq!(backend.counts(), (0, 1));
     let entry = place.cache().entries().expect("a folder").iter().map(|entry| entry.bytes).max().expect("one");
-    // Room for three, all of about the same length: the fourth takes the place of the third.
+    // Room for three entries of about the same length: the fourth replaces the third.
     answer(&backend, place.cache().max_bytes(entry * 7 / 2), &wasm(4), Limits::default());
     for (marks, loaded) in [(1, (0, 1)), (2, (0, 1)), (4, (0, 1)), (3, (1, 0))] {
         backend.counts();
         answer(&backend, place.cache(), &wasm(marks), Limits::default());
         assert_eq!(backend.counts(), loaded, "{marks}");
     }
-    // One that is longer than all that is allowed is not kept, and drives nothing out.
+    // An entry longer than the maximum is not stored, and evicts nothing.
     answer(&backend, place.cache().max_bytes(1), &wasm(5), Limits::default());
     assert_eq!(place.cache().entries().expect("a folder").len(), 4);
 }

@@ -1,5 +1,6 @@
-//! Calls that another thread cancels, on every backend. Without the handle these guests would run until their limit on time
-//! ends them, with another error.
+//! Calls that another thread cancels, on every backend.
+//!
+//! Without the handle, these guests would run until their timeout, which is another error.
 
 use std::fs::File;
 use std::io;
@@ -14,13 +15,13 @@ use mistletoe::{
     Pool, Result,
 };
 
-/// Longer than any of these takes.
+/// Longer than any of these tests takes.
 const LONG: Duration = Duration::from_secs(120);
 
-/// Says that it is ready where the module says so with `$here`, and there goes on for ever.
+/// Signals that it is ready, and loops forever.
 const EVER: &str = "(call $ready) (loop $ever (br $ever))";
 
-/// A package that answers `f` by what `body` does, and all else with itself.
+/// Returns a package that runs `body` for the input `f`, and outputs its input otherwise.
 fn package_text(start: &str, body: &str) -> String {
     format!(
         r#"(module
@@ -57,7 +58,7 @@ fn state() -> (State, Receiver<()>) {
     (State { wasi: Wasi::default(), ready }, is_ready)
 }
 
-/// Functions that wait, that ask, and that are quick.
+/// Functions that wait, that poll the deadline, and that return at once.
 fn imports() -> Imports<State> {
     let mut imports = wasi::imports();
     imports.func("env", "ready", |caller: &mut Caller<'_, State>| caller.state().ready.send(()));
@@ -72,7 +73,7 @@ fn imports() -> Imports<State> {
     imports
 }
 
-/// Where a handle is missed, the error is another one.
+/// If a cancellation is missed, the call ends with another error.
 fn limits() -> Limits {
     Limits::default().with_timeout(LONG)
 }
@@ -86,7 +87,7 @@ fn package(backend: &AnyBackend, text: &str, limits: Limits) -> AnyPackage<State
     AnyPackage::with_imports(backend, &wasm, &imports(), limits).expect("a package")
 }
 
-/// How a call ends that is cancelled as soon as the guest is ready.
+/// Returns the error of a call that is cancelled as soon as the guest is ready.
 fn cancelled<R: Send>(
     handle: &CancelHandle,
     is_ready: &Receiver<()>,
@@ -120,7 +121,7 @@ fn guest_code_and_host_functions_are_cancelled() {
             let handle = session.cancel_handle();
             let kind = cancelled(&handle, &is_ready, || session.generate("f"));
             assert_eq!(kind, during(Some("__mistletoe_generate")), "{} {body}", backend.name());
-            // The guest was left in the middle of a call.
+            // The guest was interrupted in the middle of a call.
             let poisoned = session.generate("x").expect_err("it is over");
             assert_eq!(*poisoned.kind(), ErrorKind::Poisoned);
             assert_eq!(session.fault().map(Error::kind), Some(&during(Some("__mistletoe_generate"))));
@@ -169,7 +170,7 @@ fn opening_is_cancelled() {
             let kind = cancelled(&handle, &is_ready, || package.session_with_cancel(state, &handle).map(drop));
             assert_eq!(kind, during(*export), "{} {start}", backend.name());
         }
-        // Before it has begun.
+        // Cancelled before the start.
         let package = package(&backend, &package_text("(func $start (unreachable)) (start $start)", ""), limits());
         let handle = CancelHandle::new();
         handle.cancel();
@@ -217,13 +218,14 @@ fn who_cancels_a_session_that_was_given_back_is_too_late() {
         let kind = cancelled(&second, &is_ready, || session.generate("f"));
         assert_eq!(kind, during(Some("__mistletoe_generate")), "{}", backend.name());
         drop(session);
-        // It was poisoned, and is not used again.
+        // The session was poisoned, and is not reused.
         assert_eq!(pool.session().and_then(|mut session| session.generate("x")).expect("an answer"), "x");
     }
 }
 
-/// One that waits by a function of WASI's, with the arguments that stand in `call`. The data are a subscription to the
-/// monotonic clock in an hour, and one to the standard input.
+/// Returns a command that waits in a WASI function, with the arguments in `call`.
+///
+/// The data hold a subscription to the monotonic clock in an hour, and one to standard input.
 fn command_text(function: &str, params: &str, call: &str) -> String {
     format!(
         r#"(module
@@ -258,7 +260,7 @@ fn waits_of_wasi_are_cancelled() {
         let output = OutputStream::limited_file(File::from(writer), u64::MAX);
         (Wasi::builder().stdout(output).build(), Some(Box::new(reader)))
     };
-    // It moves by what it waits, so that only reading takes time.
+    // A fixed clock advances by the requested duration, so only the calls themselves take time.
     let fixed: Grant = || (Wasi::builder().clock(Clock::Fixed(SystemTime::UNIX_EPOCH)).build(), None);
     let waits = [
         ("the clock", command_text("poll_oneoff", "i32 i32 i32 i32", POLL_CLOCK), clock),
@@ -314,8 +316,10 @@ fn plugins_are_cancelled_as_packages_are() {
     }
 }
 
-/// Answers `f` with a host function that panics, `g` with the size of its memory after it grew by a page, `t` with a
-/// trap.
+/// Panics in a host function, grows or traps, depending on the input.
+///
+/// Calls a host function that panics for `f`, grows its memory by a page and outputs the size for `g`, and traps for
+/// `t`.
 const TRAVELLER: &str = r#"(module
     (import "env" "panic" (func $panic))
     (memory (export "memory") 1)
@@ -336,8 +340,9 @@ const TRAVELLER: &str = r#"(module
         (i32.store (i32.const 12) (local.get 1))
         (i32.const 8)))"#;
 
-/// Every step on a thread of its own, which ends before the next one begins: so that nothing of an engine's may hang on
-/// the thread that was there before.
+/// Runs every step on its own thread, which ends before the next step begins.
+///
+/// No state of an engine may depend on the previous thread.
 #[test]
 fn sessions_go_from_thread_to_thread() {
     let wasm = wat::parse_str(TRAVELLER).expect("it assembles");
@@ -390,7 +395,7 @@ fn a_wait_ends_when_its_handle_is_cancelled() {
     assert!(handle.wait(Duration::MAX), "it stays cancelled");
 }
 
-/// What a host function says when it is called, and what it waits for then.
+/// The channels of a host function: it signals that it was called, and waits for permission to continue.
 struct Steps {
     begun: Sender<()>,
     goes_on: Receiver<()>,
@@ -422,7 +427,7 @@ fn no_host_function_is_called_after_a_cancel() {
             let handle = session.cancel_handle();
             let error = thread::scope(|scope| {
                 let run = scope.spawn(|| session.run().0);
-                // So many that the clock is read for few of them.
+                // Enough calls that the clock is read in few of them.
                 for _ in 0..200 {
                     has_begun.recv().expect("the guest calls it");
                     go_on.send(()).expect("it waits");

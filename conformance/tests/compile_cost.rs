@@ -1,12 +1,13 @@
-//! What is at the edge of what a module may have and cost: every backend takes it, and the layer reads it in memory that
-//! is in proportion to its length.
+//! Modules at the limits of size and cost.
+//!
+//! Every backend accepts them, and the layer reads them in memory proportional to their length.
 
 use std::fmt::Write as _;
 
 use mistletoe::module::{ErrorKind, inspect};
 use mistletoe::{AnyPackage, Imports, Limits, backend, backends};
 
-/// A package with this in it, besides.
+/// Returns a package that also contains this code and these fields.
 fn package(code: &str, fields: &str) -> Vec<u8> {
     let text = format!(
         r#"(module
@@ -24,7 +25,7 @@ fn package(code: &str, fields: &str) -> Vec<u8> {
     wat::parse_str(text).expect("it assembles")
 }
 
-/// Every backend takes the module and answers with the input.
+/// Checks that every backend accepts the module, and that it outputs its input.
 fn answers(name: &str, wasm: &[u8]) {
     for info in backends() {
         let backend = backend(info.name()).expect("a backend");
@@ -41,7 +42,7 @@ fn answers(name: &str, wasm: &[u8]) {
     }
 }
 
-/// A table of branches with so many labels, the default among them.
+/// Returns a package with a `br_table` of `count` labels, including the default.
 fn labels(count: usize) -> Vec<u8> {
     let labels = "0 ".repeat(count);
     package(&format!("(block (br_table {labels} (local.get 0)))"), "")
@@ -88,7 +89,7 @@ fn reading_a_module_takes_memory_in_proportion_to_its_length() {
         let used = allocation_counter::measure(|| drop(inspect(&wasm))).bytes_max;
         assert!(used <= 100 * wasm.len() as u64, "{name}: {used} bytes for {}", wasm.len());
     }
-    // What is too much is not kept at all: 3 MB of types with a thousand parameters each.
+    // Types over the limit are not stored: 3 MB of types with a thousand parameters each.
     let many = format!("(type (func (param{})))", " i32".repeat(1_000)).repeat(3_000);
     let wasm = package("", &many);
     let used = allocation_counter::measure(|| assert!(inspect(&wasm).invalid.is_some())).bytes_max;

@@ -1,11 +1,11 @@
-//! More instances at once than an engine keeps places for.
+//! More concurrent instances than an engine's pool has slots.
 
 use mistletoe::{Backend, Package, Wasmtime};
 
-/// wasmtime's pool has no more places on any machine.
+/// More than the slots of wasmtime's pool on any machine.
 const MORE: usize = 1_024 + 40;
 
-/// Answers with its input; the first byte of the answer is how many inputs there were.
+/// Outputs its input, with the first byte replaced by the number of inputs so far.
 const PACKAGE: &str = r#"(module
     (memory (export "memory") 1)
     (table 10 externref)
@@ -22,7 +22,7 @@ const PACKAGE: &str = r#"(module
 
 fn all_answer(backend: &impl Backend) {
     let name = backend.name();
-    // Winch does not compile a table of references to the host's.
+    // Winch does not compile a table of `externref`.
     let package =
         PACKAGE.replace("(table 10 externref)", if name == "wasmtime-winch" { "" } else { "(table 10 externref)" });
     let wasm = wat::parse_str(package).expect("it assembles");
@@ -36,7 +36,7 @@ fn all_answer(backend: &impl Backend) {
     for session in &mut sessions {
         assert_eq!(session.generate("? b").expect("an answer"), "2 b", "{name}");
     }
-    // Those that have no place are as good as the others once they are gone.
+    // Dropped instances without a slot do not affect the others.
     sessions.truncate(10);
     sessions.extend((0..100).map(|_| open()));
     for session in &mut sessions[..10] {

@@ -1,5 +1,6 @@
-//! Whatever is put into a module leaves it valid, with the same interface: tried on the module of every case, with every
-//! combination of what can be counted.
+//! Instrumentation leaves a module valid, with the same interface.
+//!
+//! Tests the module of every case, with every combination of counters.
 
 use std::sync::Mutex;
 
@@ -9,7 +10,7 @@ use mistletoe_conformance::cases;
 use mistletoe_conformance::host::{Host, HostPackage};
 use mistletoe_conformance::setup::Setup;
 
-/// Instruments each module, and opens no session. Counts those that are valid.
+/// Instruments each module, and opens no session. Counts the valid modules.
 #[derive(Default)]
 struct Instrumenting(Mutex<u32>);
 
@@ -23,13 +24,13 @@ impl Host for Instrumenting {
         for config in configs() {
             let module = match instrument(wasm, &config) {
                 Ok(module) => module,
-                // Nobody but the layer imports what counts.
+                // Only the layer imports the counters.
                 Err(error) if *error.kind() == ErrorKind::ReservedImport => return Err(error.into()),
                 Err(error) => panic!("valid before: {error}"),
             };
             assert_eq!(module.interface(), plain.interface());
             match instrument(module.bytes(), &Config::default()).map_err(|error| error.kind().clone()) {
-                // What is full already takes the few more.
+                // The instrumentation can exceed the limits of a module that is already full.
                 Ok(_) | Err(ErrorKind::TooMany { .. }) => {}
                 Err(error) => panic!("{config:?}: {error:?}"),
             }
@@ -53,7 +54,7 @@ fn configs() -> impl Iterator<Item = Config> {
 fn whatever_is_put_in_leaves_a_valid_module_with_the_same_interface() {
     let host = Instrumenting::default();
     for case in cases().expect("cases") {
-        // Says which one it was, where the test fails.
+        // Names the case if the test fails.
         println!("{case}");
         case.observe(&host).expect("it comes to the same each time");
     }

@@ -1,5 +1,7 @@
-//! Backends in front of backends: in whatever order a cache, two tiers and erasure stand, a module is compiled once, and
-//! deserialized by every program that comes later.
+//! Backends that wrap backends.
+//!
+//! With a cache, two tiers and type erasure in any order, a module is compiled once, and deserialised by every later
+//! program.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -12,7 +14,7 @@ use mistletoe::backend::{HostFunc, StoreData};
 use mistletoe::cache::{Cache, Cached};
 use mistletoe::{AnyBackend, Backend, Package, Result, Tiered, Wasmi, Wasmtime};
 
-/// wasmtime, which counts what it compiles and deserializes.
+/// wasmtime with counters of compilations and deserialisations.
 #[derive(Clone)]
 struct Counting {
     backend: Wasmtime,
@@ -61,7 +63,7 @@ impl Backend for Counting {
     }
 }
 
-/// Answers with its input.
+/// Outputs its input.
 const ECHO: &str = r#"(module
     (memory (export "memory") 1)
     (func (export "__mistletoe_info") (result i32) (i32.const 8))
@@ -72,14 +74,14 @@ const ECHO: &str = r#"(module
         (i32.store (i32.const 12) (local.get 1))
         (i32.const 8)))"#;
 
-/// One program: it opens a package on the layers, and a session that waits for the second tier where there is one.
+/// Runs one program: opens a package on the layers, and a session, which waits for the second tier if there is one.
 fn program<B: Backend>(layers: &B) {
     let package = Package::new(layers, &wat::parse_str(ECHO).expect("it assembles")).expect("a package");
     let answer = package.session().and_then(|mut session| session.generate("input"));
     assert_eq!(answer.expect("an answer"), "input", "{}", layers.name());
 }
 
-/// Two programs, one after the other, with the same folder: the second compiles nothing.
+/// Runs two programs in sequence with the same directory. The second compiles nothing.
 fn kept<B: Backend>(name: &str, engine: &Wasmtime, layers: impl Fn(Counting, Cache) -> B) {
     let folder = tempfile::tempdir().expect("a folder");
     let cache = |path: &Path| {
@@ -90,7 +92,7 @@ fn kept<B: Backend>(name: &str, engine: &Wasmtime, layers: impl Fn(Counting, Cac
     let first = Counting::new(engine);
     program(&layers(first.clone(), cache(folder.path())));
     assert_eq!(first.counts(), (1, 0), "{name}");
-    // A second tier hands out what it has compiled in a thread of its own.
+    // A second tier stores its compiled code from a thread of its own.
     let begun = Instant::now();
     while cache(folder.path()).entries().expect("the folder is there").iter().all(|entry| entry.compiler.is_empty()) {
         assert!(begun.elapsed() < Duration::from_secs(60), "{name}: nothing is kept");
@@ -104,7 +106,7 @@ fn kept<B: Backend>(name: &str, engine: &Wasmtime, layers: impl Fn(Counting, Cac
 #[test]
 fn a_cache_keeps_what_is_compiled_wherever_it_stands() {
     let engine = Wasmtime::new().expect("an engine");
-    // `after(0)`: the first session waits for the second tier.
+    // With `after(0)`, the first session waits for the second tier.
     kept("cached", &engine, Cached::new);
     kept("cached twice", &engine, |engine, cache| Cached::new(Cached::new(engine, cache.clone()), cache));
     kept("any, cached", &engine, |engine, cache| AnyBackend::new(engine).cached(cache));
@@ -132,7 +134,7 @@ fn a_cache_keeps_what_is_compiled_wherever_it_stands() {
     });
 }
 
-/// A second tier that fails leaves nothing behind, and says nothing of the cache.
+/// A second tier that fails stores nothing, and reports no cache error.
 #[test]
 fn a_tier_that_fails_keeps_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
@@ -145,7 +147,7 @@ fn a_tier_that_fails_keeps_nothing() {
     assert_eq!(cache.entries().expect("the folder is there").len(), 0);
 }
 
-/// wasmtime, which cannot compile.
+/// wasmtime that cannot compile.
 #[derive(Clone)]
 struct Failing(Wasmtime);
 

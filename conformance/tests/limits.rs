@@ -1,11 +1,11 @@
-//! Sessions of one compiled package with limits of their own, on every backend.
+//! Sessions of one compiled package with different limits, on every backend.
 
 use std::time::{Duration, Instant};
 
 use mistletoe::module::{self, DeclaredItem};
 use mistletoe::{AnyBackend, AnyPackage, Caller, ErrorKind, Imports, Limits, Result};
 
-/// For the input `f` a loop without an end, for others the input.
+/// Loops forever for the input `f`, and outputs other inputs.
 const PACKAGE: &str = r#"(module
     (memory (export "memory") 1)
     (func (export "__mistletoe_info") (result i32) (i32.const 8))
@@ -26,7 +26,7 @@ fn package(backend: &AnyBackend, limits: Limits) -> AnyPackage {
     AnyPackage::with_imports(backend, &wasm, &Imports::new(), limits).expect("a package")
 }
 
-/// How a call ends in a fresh session with these limits.
+/// Calls `generate` in a new session with these limits.
 fn answer(package: &AnyPackage, limits: &Limits, input: &str) -> Result<String> {
     package.with_limits(*limits)?.session()?.generate(input)
 }
@@ -42,13 +42,14 @@ fn sessions_have_limits_of_their_own() {
         let package = package(&backend, compiled);
         let kind = |limits, input| kind(answer(&package, &limits, input));
         assert!(matches!(kind(compiled, "f"), ErrorKind::OutOfFuel { limit: 1_000_000, .. }));
-        // 1 to allocate; the call before the loop, and its turns, of 1 each: the first one above.
+        // 1 unit to allocate, 1 for the call before the loop, and 1 per iteration. The first iteration above the limit
+        // ends the call.
         assert!(matches!(kind(compiled.with_fuel(50), "f"), ErrorKind::OutOfFuel { limit: 50, used: 51, .. }));
         let zero = compiled.with_fuel(u64::MAX).with_timeout(Duration::ZERO);
         assert!(matches!(kind(zero, "f"), ErrorKind::TimedOut { limit: Duration::ZERO, .. }));
         assert!(matches!(kind(compiled.with_max_input(2), "xyz"), ErrorKind::TooLong { limit: 2, .. }));
         assert!(matches!(kind(compiled.with_max_output(2), "xyz"), ErrorKind::TooLong { limit: 2, .. }));
-        // The package's own stay what they were.
+        // The limits of the package itself do not change.
         assert_eq!(package.session().and_then(|mut session| session.generate("xyz")).expect("an answer"), "xyz");
     }
 }
@@ -59,7 +60,7 @@ fn what_counts_may_be_unlimited() {
         let package = package(&backend, Limits::default().with_fuel(1));
         let unlimited = package.with_limits(Limits::default().with_timeout(None)).expect("it counts both");
         assert_eq!(unlimited.session().and_then(|mut session| session.generate("x")).expect("an answer"), "x");
-        // Its code still counts.
+        // The code still counts.
         let limited = unlimited.with_limits(Limits::default().with_fuel(2)).expect("it counts both");
         assert!(matches!(kind(limited.session().and_then(|mut s| s.generate("x"))), ErrorKind::OutOfFuel { .. }));
     }
@@ -82,7 +83,7 @@ fn what_is_in_the_code_is_fixed() {
     assert_eq!(fixed(&default, Limits::default().with_max_module(1)), "max_module");
 }
 
-/// A package whose loop goes round three times, and makes so many calls of an empty function each time.
+/// Returns a package with a loop of three iterations, each of which makes `calls` calls of an empty function.
 fn loop_of(calls: usize) -> Vec<u8> {
     let text = format!(
         r#"(module
@@ -105,8 +106,8 @@ fn loop_of(calls: usize) -> Vec<u8> {
 
 #[test]
 fn a_loop_that_is_charged_more_than_is_handed_out_at_once_comes_to_its_end() {
-    // For the deadline alone a call counts 17 of the 128 instructions of a turn, and 10,000 turns are handed out; of fuel
-    // 100,000 units, which a call takes one of.
+    // Without fuel, 128 instructions count as one iteration, a call counts as 17 instructions, and 10,000 iterations
+    // are handed out at once. With fuel, 100,000 units are handed out at once, and a call takes 1.
     let default = |calls| (calls, Limits::default());
     let fuel = |calls| (calls, Limits::default().with_fuel(1_000_000));
     for (calls, limits) in [default(75_200), default(75_400), default(160_000), fuel(99_900), fuel(100_100)] {
@@ -122,7 +123,7 @@ fn a_loop_that_is_charged_more_than_is_handed_out_at_once_comes_to_its_end() {
 
 #[test]
 fn slow_host_functions_are_not_called_on_when_the_time_is_over() {
-    // 100 times as long as the guest's whole time, if the clock were looked at in the guest's own code alone.
+    // If only the guest's own code checked the clock, the call would take 100 times the timeout.
     const WORK: Duration = Duration::from_millis(1);
     let wasm = wat::parse_str(
         r#"(module
@@ -135,7 +136,7 @@ fn slow_host_functions_are_not_called_on_when_the_time_is_over() {
                 (loop $again (call $work) (br $again)) (unreachable)))"#,
     )
     .expect("it assembles");
-    // The state counts the calls that begin when the time is over.
+    // The state counts the calls that begin after the deadline.
     let mut imports = Imports::<u32>::new();
     imports.func("host", "work", |caller: &mut Caller<'_, u32>| {
         let begin = Instant::now();
@@ -165,7 +166,7 @@ fn more_than_four_gib_of_memory_mean_four() {
 
 #[test]
 fn a_function_takes_at_most_so_many_units_of_stack() {
-    // 8, 1 parameter, 2 operands, and 1 for each two of these instructions.
+    // 8, 1 parameter, 2 operands, and 1 for every two of these instructions.
     let module = |eqz: usize| {
         let text = format!(
             r#"(module
@@ -181,7 +182,7 @@ fn a_function_takes_at_most_so_many_units_of_stack() {
         );
         wat::parse_str(text).expect("it assembles")
     };
-    // 11, and 262,133 for 524,265 of them and the addition.
+    // 11, and 262,133 for 524,265 of these instructions and the addition.
     let (highest, too_high) = (module(524_266), module(524_267));
     let imports = Imports::<()>::new();
     for backend in backends() {

@@ -1,7 +1,7 @@
-//! The example packages, built by real toolchains, on every backend: the same bytes on each of them, and the right ones.
+//! The example packages, built by real toolchains, on every backend. Every backend has to produce the expected bytes.
 //!
-//! Those of more than 64 KiB are not committed: `cargo xtask packages` builds them. A test of one that is not there is
-//! ignored and says so in its name; `--include-ignored` makes it fail.
+//! Packages larger than 64 KiB are not committed; `cargo xtask packages` builds them. A test whose package is missing
+//! is ignored, and its name says so. `--include-ignored` makes it fail.
 
 use std::error::Error;
 use std::fs;
@@ -30,9 +30,9 @@ const PACKAGES: &[(&str, Test)] = &[
     ("httpwasm-go", httpwasm),
 ];
 
-/// Which backends cannot run which package, and what they say.
+/// Packages that a backend cannot run, and the expected error.
 const KNOWN: &[(&str, &str, &str)] = &[
-    // Winch does not compile `externref`, of which wasm-bindgen puts a table into every module.
+    // Winch does not compile `externref`, and wasm-bindgen adds a table of it to every module.
     ("namespace-bind", "wasmtime-winch", "which `wasmtime-winch` lacks"),
 ];
 
@@ -62,7 +62,7 @@ fn main() -> Result<ExitCode> {
     Ok(libtest_mimic::run(&Arguments::from_args(), trials).exit_code())
 }
 
-/// The module of an example: committed, or else built.
+/// Returns the path of an example's module: the committed one, or else the built one.
 fn find(name: &str) -> Option<PathBuf> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent()?;
     let folders = [root.join("examples/packages"), root.join("target/packages")];
@@ -76,7 +76,7 @@ fn expect(found: &str, expected: &str) -> Result<()> {
     Err(format!("expected\n{expected}\nfound\n{found}").into())
 }
 
-/// What the namespace packages answer to an input of theirs.
+/// Returns the output of the namespace packages for one of their inputs.
 fn answer(yaml: &str) -> String {
     let indented: String = yaml.lines().map(|line| format!("      {line}\n")).collect();
     format!(
@@ -87,7 +87,9 @@ fn answer(yaml: &str) -> String {
 const REFUSAL: &str = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistResult\ndata:\n  result: Err\n  message: \
     'name the namespace in the input, on one line: \"name: my-namespace\" under \"data:\"'\n";
 
-/// Opens a session as a host does by default, and asks it twice: the second answer comes from a used instance.
+/// Opens a session with the host's default limits and calls it twice.
+///
+/// The second output comes from a used instance.
 fn namespace(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
     let package = AnyPackage::with_imports(backend, wasm, &imports::<Wasi>(), Limits::default())?;
     let mut session = package.session()?;
@@ -107,7 +109,7 @@ fn namespace(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
     }
 }
 
-/// Built with the published `mistletoe-bind`: freeing its answers traps, which takes nothing from them.
+/// Built with the published `mistletoe-bind`. Freeing an output traps, but the output stays valid.
 fn namespace_bind(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
     let package = AnyPackage::with_imports(backend, wasm, &imports::<Wasi>(), Limits::default())?;
     if !package.session()?.info()?.contains("mistletoe.dev/group: examples") {
@@ -120,7 +122,7 @@ fn namespace_bind(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
     expect(&again.to_string(), "an earlier failure poisoned this session; open a new one")
 }
 
-/// What `command-c/command.c` says at its head.
+/// Checks what the header of `command-c/command.c` states.
 fn command(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
     let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/packages");
     let root = tempfile::tempdir()?;
@@ -143,7 +145,7 @@ fn command(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
     expect(&fs::read_to_string(data.join("greeting.txt"))?, "Hello from the host.\n")
 }
 
-/// Requests one after the other on one instance.
+/// Sends requests in sequence to one instance.
 fn httpwasm(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
     let handler = Handler::with_imports(backend, wasm, &imports::<Wasi>(), Limits::default())?;
     let mut session = handler.session_with(Wasi::default())?;
@@ -161,7 +163,7 @@ fn httpwasm(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
     }
 }
 
-/// The second form: the whole input is one record.
+/// Tests the second form: the whole input is one record.
 fn httpwasm_direct(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
     let handler = Handler::with_imports(backend, wasm, &imports::<Wasi>(), Limits::default())?;
     let mut session = handler.session_with(Wasi::default())?;

@@ -14,8 +14,9 @@ use mistletoe::{
     Backend, ErrorKind, Imports, Limits, Package, Pool, PooledSession, Result, Session, Trap, Wasmer, Wasmi, Wasmtime,
 };
 
-/// Answers `calls` with how many inputs there were, up to 9; `trap` with a trap; `freed` with itself, and a trap when it
-/// is freed; others with themselves.
+/// Outputs the number of inputs so far, up to 9, for `calls`.
+///
+/// Traps for `trap`. Outputs `freed` and traps when that is freed. Outputs any other input.
 const PACKAGE: &str = r#"(module
     (memory (export "memory") 1)
     (global $calls (mut i32) (i32.const 48))
@@ -35,7 +36,7 @@ const PACKAGE: &str = r#"(module
         (i32.store (i32.const 12) (local.get 1))
         (i32.const 8)))"#;
 
-/// Cannot be instantiated.
+/// Traps during instantiation.
 const TRAPS_AT_ONCE: &str = r#"(module
     (memory (export "memory") 1)
     (func (export "_initialize") (unreachable))
@@ -44,7 +45,7 @@ const TRAPS_AT_ONCE: &str = r#"(module
     (func (export "__mistletoe_dealloc") (param i32 i32))
     (func (export "__mistletoe_generate") (param i32 i32) (result i32) (i32.const 8)))"#;
 
-/// A session's state: counts itself among those that live.
+/// A session's state, which counts the live states.
 struct State {
     living: Arc<Living>,
     notes: Vec<&'static str>,
@@ -85,7 +86,7 @@ fn package<B: Backend, T: Send + 'static>(backend: &B, text: &str) -> Package<B,
     Package::with_imports(backend, &wasm, &Imports::new(), Limits::default()).expect("a package")
 }
 
-/// A pool that does not wait, and what lives of its sessions.
+/// Returns a pool that does not wait, and the count of its live sessions.
 fn pool<B: Backend>(backend: &B, limit: usize) -> (Pool<Package<B, State>>, Arc<Living>) {
     let living = Arc::new(Living::default());
     let state = {
@@ -103,7 +104,7 @@ fn answer<B: Backend, M: Mode>(pool: &Pool<Package<B, State>, M>, input: &str) -
     pool.generate(input).expect("an answer")
 }
 
-/// The fields of the error that a pool is exhausted.
+/// Returns the fields of a `PoolExhausted` error.
 fn exhausted<T>(result: Result<T>) -> (u64, Duration) {
     match result.err().expect("an error").kind() {
         ErrorKind::PoolExhausted { limit, waited } => (*limit, *waited),
@@ -111,14 +112,14 @@ fn exhausted<T>(result: Result<T>) -> (u64, Duration) {
     }
 }
 
-/// Until so many callers wait.
+/// Waits until this many callers wait for the pool.
 fn until_waiting<B: Backend, M: Mode>(pool: &Pool<Package<B, State>, M>, callers: usize) {
     while pool.waiting() != callers {
         thread::yield_now();
     }
 }
 
-/// Runs a function that is generic over backends on each engine, and with the engine's type erased.
+/// Runs a generic function with each engine's backend, and with the type-erased backends.
 macro_rules! on_every_backend {
     ($test:path) => {{
         $test(&Wasmi::new());
@@ -163,10 +164,10 @@ fn reused_pools_have_the_limit_in_common_with_what_they_were_made_of() {
         assert_eq!(exhausted(fresh.session()), (2, Duration::ZERO));
         assert_eq!(exhausted(one.session()), (2, Duration::ZERO));
         drop((first, second));
-        // Idle sessions are in nobody's way.
+        // Idle sessions do not count towards the limit.
         assert_eq!((fresh.in_use(), living.now()), (0, 2));
         drop((session(&fresh), session(&fresh)));
-        // Each has its own.
+        // Each reused pool has its own sessions.
         assert_eq!([answer(&one, "calls"), answer(&one, "calls"), answer(&other, "calls")], ["1", "2", "1"]);
     }
     on_every_backend!(test);
@@ -192,7 +193,7 @@ fn fresh_sessions_know_nothing_of_earlier_calls_and_reused_ones_do() {
         session(&reused).state_mut().notes.push("reused");
         assert_eq!(session(&reused).state().notes, ["reused"]);
         assert_eq!((living.now(), living.most()), (1, 1));
-        // A second one only where the first is in use.
+        // A second session is opened only while the first is in use.
         let first = session(&reused);
         assert_eq!(answer(&reused, "calls"), "1");
         drop(first);
@@ -213,12 +214,12 @@ fn a_session_that_came_to_its_end_is_not_used_again() {
             assert_eq!(exhausted(reused.session()), (1, Duration::ZERO), "in use until it is dropped");
             drop(ended);
             assert_eq!((reused.in_use(), living.now()), (0, 0));
-            // The answer is good, and the session is at its end.
+            // The output is valid, but the session is poisoned.
             assert_eq!(answer(&reused, "calls"), "1");
             assert_eq!(answer(&reused, "freed"), "freed");
             assert_eq!((reused.in_use(), living.now()), (0, 0));
         }
-        // An error is not always the end; then the host may put one.
+        // Not every error poisons a session. The host can discard one that is not poisoned.
         let long = "x".repeat(65_536);
         assert!(matches!(reused.generate(&long).expect_err("no room").kind(), ErrorKind::OutOfBounds { .. }));
         assert_eq!(answer(&reused, "calls"), "1");
@@ -284,7 +285,7 @@ fn a_panic_on_another_thread_poisons_nothing() {
                 resume_unwind(Box::new(()))
             });
             until_waiting(&reused, 1);
-            // Sessions go from thread to thread, and so do those who hold them.
+            // Sessions can be dropped on another thread.
             scope.spawn(move || drop(held));
             panicking.join().map(|()| unreachable!()).expect_err("a panic");
         });
@@ -373,7 +374,7 @@ fn who_gives_up_leaves_the_line() {
     on_every_backend!(test);
 }
 
-/// Has eight threads make so many calls each of a pool with three places.
+/// Runs eight threads, which each make `calls` calls to a pool of three sessions.
 fn crowd<B: Backend, M: Mode>(pool: impl Fn() -> Pool<Package<B, State>, M> + Sync, calls: usize) {
     thread::scope(|scope| {
         for caller in 0..8 {
@@ -381,7 +382,7 @@ fn crowd<B: Backend, M: Mode>(pool: impl Fn() -> Pool<Package<B, State>, M> + Sy
             scope.spawn(move || {
                 let pool = pool();
                 for call in 0..calls {
-                    // None begins with a letter that the package takes for a command.
+                    // No input starts with a letter that the package treats as a command.
                     let input = format!("{caller}:{call}");
                     assert_eq!(answer(&pool, &input), input);
                 }
@@ -398,7 +399,7 @@ fn threads_get_their_own_answers() {
         crowd(|| pool.clone(), 50);
         assert_eq!((living.now(), pool.in_use(), pool.waiting()), (0, 0, 0));
         assert!(living.most() <= 3);
-        // One reused pool for each thread, where sessions cannot move.
+        // Sessions that are not `Send` need one reused pool per thread.
         crowd(|| pool.reused(), 50);
         assert_eq!((living.now(), pool.in_use(), pool.waiting()), (0, 0, 0));
         assert!(living.most() <= 8);
@@ -441,7 +442,7 @@ fn many_calls_leave_nothing_behind() {
     calls(&Wasmer::new(), 4_000);
 }
 
-/// wasmi with calls that panic, where [`PANICS`] says so.
+/// wasmi, whose calls panic while [`PANICS`] is set.
 #[derive(Clone)]
 struct Panicking(Wasmi);
 
@@ -506,7 +507,7 @@ fn a_session_whose_engine_panicked_is_not_used_again() {
     PANICS.store(true, Ordering::SeqCst);
     catch_unwind(AssertUnwindSafe(|| held.generate("calls"))).expect_err("a panic");
     PANICS.store(false, Ordering::SeqCst);
-    // The panic is over when the session is dropped.
+    // The session is dropped after the panic ended.
     drop(held);
     assert_eq!(answer(&reused, "calls"), "1");
 }

@@ -1,33 +1,38 @@
-//! Holds every engine to what `docs/metering.md` promises of the stack: a recursion ends at the layer's limit, at the same
-//! height everywhere, and no engine's own stack is full before, on a thread with 2 MiB. What recurses here are functions
-//! whose values an optimising compiler keeps much longer than their code does.
+//! Checks the promises of `docs/metering.md` about the stack on every engine.
+//!
+//! A recursion ends at the layer's limit, at the same stack depth everywhere, and no engine's own stack overflows
+//! first, on a thread with a stack of 2 MiB. The recursive functions hold values that an optimising compiler keeps
+//! alive much longer than their code does.
 
 use std::fmt::Write as _;
 use std::thread;
 
 use mistletoe::{AnyPackage, Caller, Error, ErrorKind, Imports, Limits};
 
-/// A call deeper, as long as the parameter is not 0.
+/// Recurses while the parameter is not 0.
 const DEEPER: &str = "(if (local.get 0) (then (call $f (i32.sub (local.get 0) (i32.const 1)))))";
-/// How many values are to be kept, mostly: few, many, and so many that some frames are too high by themselves.
+/// The number of values to keep, in most of the recursions.
+///
+/// Few, many, and enough that some frames alone exceed the limit.
 const MANY: [usize; 3] = [10, 200, 3_000];
-/// How many calls of a host function, each by the guest that the one before called back, are under way: two less than
-/// there may be.
+/// The number of nested host calls.
+///
+/// Each is made by the guest function that the previous one called back. The maximum is two more.
 const NESTED: u32 = 62;
-/// How many host functions there are.
+/// The number of host functions.
 const HOST: usize = 100;
 
-/// Each a name and what `$f` does, with `many` of something.
+/// Returns names and the bodies of `$f`, each with `many` of something.
 fn recursions(many: usize) -> Vec<(&'static str, String)> {
     let each = |write: &dyn Fn(usize) -> String| (0..many).map(write).collect::<String>();
     let float = |value: &str| format!("(global.set $d (f64.add (global.get $d) {value}))");
     let long = |value: &str| format!("(global.set $l (i64.add (global.get $l) {value}))");
     let int = |value: &str| format!("(global.set $i (i32.add (global.get $i) {value}))");
-    // Computed once, before both.
+    // A compiler computes the values once, before both uses.
     let twice = |values: &str| format!("{values} {DEEPER} {values}");
-    // Computed once, before the loop.
+    // A compiler computes the values once, before the loop.
     let turns = |values: &str| format!("(loop $l {DEEPER} {values} (br_if $l (i32.eqz (global.get $i))))");
-    // Computed only when it is needed, from all that it takes.
+    // A compiler computes the value only where it is needed, from all its operands.
     let late = |ty: &str| {
         let sum = each(&|i| {
             format!("(local.set ${ty} ({ty}.add (local.get ${ty}) ({ty}.load offset={} (i32.const 0))))", i * 4)
@@ -84,7 +89,7 @@ fn recursions(many: usize) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// A function that passes all of its parameters to itself, and gives back all of its results.
+/// Returns a function that passes all its parameters to itself, and returns all its results.
 fn wide(ty: &str, many: usize) -> String {
     let count = many.min(999);
     let each = |write: &dyn Fn(usize) -> String| (1..=count).map(write).collect::<String>();
@@ -98,7 +103,7 @@ fn wide(ty: &str, many: usize) -> String {
     )
 }
 
-/// A package that recurses without an end, below host functions that call back.
+/// Returns a package that recurses without end, below host functions that call back.
 fn package(body: &str, many: usize) -> Vec<u8> {
     let wide = ["i64", "f64", "v128"].map(|ty| wide(ty, many)).concat();
     let mut hosts = String::new();
@@ -140,7 +145,7 @@ fn package(body: &str, many: usize) -> Vec<u8> {
     wat::parse_str(text).expect("it assembles")
 }
 
-/// How the package ends on a backend, on a thread with 2 MiB.
+/// Returns the stack depth at which the package ends on a backend, on a thread with a stack of 2 MiB.
 fn height(backend: &str, wasm: &[u8]) -> Result<u32, Error> {
     let run = || {
         let mut imports = Imports::<()>::new();

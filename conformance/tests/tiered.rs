@@ -1,4 +1,4 @@
-//! Two engines behind one backend, wherever they change.
+//! Two engines in one backend, with every point of the switch between them.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
@@ -9,21 +9,21 @@ use mistletoe::backend::{HostFunc, StoreData};
 use mistletoe::{AnyBackend, Backend, Error, Operation, Package, Result, Tiered, Wasmi, Wasmtime};
 use mistletoe_conformance::{Report, cases};
 
-/// What the peak does when it is to compile.
+/// What the peak does when it compiles.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Gate {
     Closed,
     Open,
-    /// To an error.
+    /// Returns an error.
     Fails,
     Panics,
 }
 
-/// wasmtime, which compiles when it may, and counts its instances.
+/// wasmtime that compiles when the gate allows it, and counts its instances.
 #[derive(Clone)]
 struct Peak {
     backend: Wasmtime,
-    /// With how many modules it began to compile.
+    /// The gate, and the number of modules whose compilation began.
     gate: Arc<(Mutex<(Gate, usize)>, Condvar)>,
     instances: Arc<AtomicUsize>,
 }
@@ -79,7 +79,7 @@ impl Backend for Peak {
     }
 }
 
-/// Answers with how often it was called, counted in its memory.
+/// Outputs how often it was called, counted in its memory.
 const COUNTER: &str = r#"(module
     (memory (export "memory") 1)
     (func (export "__mistletoe_info") (result i32) (i32.const 8))
@@ -95,8 +95,9 @@ fn package<B: Backend>(backend: &B) -> Package<B> {
     Package::new(backend, &wat::parse_str(COUNTER).expect("it assembles")).expect("a package")
 }
 
-/// Each case opens some sessions, one after another: the engines change in front of the first, the second, and so on. In
-/// none is it another answer, error or count of fuel.
+/// Each case opens some sessions in sequence.
+///
+/// The engines switch before the first session, the second, and so on. No output, error or fuel count may change.
 #[test]
 fn every_case_passes_wherever_the_engines_change() {
     let cases = cases().expect("readable cases");
@@ -115,7 +116,7 @@ fn sessions_move_over_when_the_peak_is_ready_and_open_ones_stay() {
     assert_eq!(first.generate("").expect("an answer"), "\u{1}");
     assert_eq!(peak.instances(), 0);
     peak.open();
-    // What compiles says nothing when it is done, but new sessions do, long before so many.
+    // Nothing signals the end of the compilation, but new sessions use the peak, long before this many attempts.
     let moved = (0..200_000).any(|_| {
         assert_eq!(package.generate("").expect("an answer"), "\u{1}");
         thread::yield_now();
@@ -132,7 +133,7 @@ fn sessions_move_over_when_the_peak_is_ready_and_open_ones_stay() {
 fn a_peak_that_fails_or_panics_leaves_the_first_engine() {
     for gate in [Gate::Fails, Gate::Panics] {
         let peak = Peak::new(gate);
-        // Waits for the peak from the first session on.
+        // The first session already waits for the peak.
         let package = package(&Tiered::new(Wasmi::new(), peak.clone()).after(0));
         assert_eq!(package.generate("").expect("an answer"), "\u{1}");
         assert_eq!(peak.instances(), 0);
@@ -162,7 +163,7 @@ fn a_package_is_dropped_while_the_peak_compiles() {
     peak.wait_until_begun();
     drop(first);
     peak.open();
-    // The thread that compiles is there for the next one.
+    // The compiling thread is free for the next package.
     package(&tiered.after(0)).generate("").expect("an answer");
     assert_eq!((peak.begun(), peak.instances()), (2, 1));
 }

@@ -1,4 +1,4 @@
-//! The functions of compilers' runtimes that the layer provides: a host program's own come first.
+//! The functions of compilers' runtimes that the layer provides. A host program's own functions take precedence.
 
 use mistletoe::{AnyPackage, Caller, Imports, Limits};
 

@@ -1,7 +1,7 @@
-//! `cargo xtask instructions`: how many instructions an answer takes, on the layer and by hand.
+//! `cargo xtask instructions`: counts the instructions of a call, on the layer and by hand.
 //!
-//! Unlike times, these do not change with what else the machine does, so that a check can hold a line. valgrind counts
-//! them for a whole process; the difference between two numbers of answers is what the answers took.
+//! Unlike times, these counts do not depend on the load of the machine, so a check can enforce a limit. valgrind counts
+//! the instructions of a whole process. The difference between two numbers of calls is the cost of the calls.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -11,20 +11,22 @@ use serde::Deserialize;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Fail where the layer takes more than 1.05 times the instructions of the host by hand, 1.18 times on wasmtime
+    /// Fail if the layer takes more than 1.05 times the instructions of the hand-written host, or 1.18 times on
+    /// wasmtime
     #[arg(long)]
     check: bool,
 }
 
-/// The engines, and what the layer may take there, static and erased, of what the host by hand does. Guests of wasmtime
-/// have a stack of the layer's own, which the host by hand does not make; and whether wasmtime's generic functions are put into each
-/// other changes from build to build, by a tenth.
+/// The engines, and the maximum ratios of the layer, static and erased, to the hand-written host.
+///
+/// Guests of wasmtime run on a stack that the layer creates, and the hand-written host does not. And whether wasmtime's
+/// generic functions are inlined varies between builds, by a tenth.
 const ENGINES: [(&str, [f64; 2]); 3] = [("wasmtime", [1.18, 1.18]), ("wasmer", [1.05, 1.05]), ("wasmi", [1.05, 1.05])];
-/// Above a kilobyte the allocator does more or less, as its heap happens to be.
+/// Above a kilobyte, the allocator's work depends on the state of its heap.
 const SIZES: [(&str, u32); 2] = [("64 B", 64), ("1,000 B", 1_000)];
-/// The host that others are compared with, and those that are held to the line.
+/// The host that others are compared with, and the hosts that are checked.
 const HOSTS: [&str; 3] = ["by hand", "static", "erased"];
-/// So many that what an engine's threads do in between is little beside them.
+/// Enough calls that the work of an engine's threads in the meantime is negligible.
 const ANSWERS: [u32; 2] = [2_000, 22_000];
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
@@ -50,13 +52,13 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What one answer of a host's takes.
+/// Returns the instructions of one call on a host.
 fn instructions(program: &Path, engine: &str, host: &str, bytes: u32) -> Result<f64> {
     let [few, many] = ANSWERS.map(|answers| count(program, engine, host, bytes, answers));
     Ok((many? - few?) / f64::from(ANSWERS[1] - ANSWERS[0]))
 }
 
-/// What a whole process takes.
+/// Returns the instructions of a whole process.
 fn count(program: &Path, engine: &str, host: &str, bytes: u32, answers: u32) -> Result<f64> {
     let output = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
@@ -72,7 +74,7 @@ fn count(program: &Path, engine: &str, host: &str, bytes: u32, answers: u32) -> 
     collected.trim().parse().with_context(|| format!("valgrind said {collected}"))
 }
 
-/// Builds the benchmark for the engines that tests are built with, and everything of the project's own as a release is.
+/// Builds the benchmark with the engines as built for tests, and the project's own crates as built for a release.
 fn build() -> Result<PathBuf> {
     #[derive(Deserialize)]
     struct Message {

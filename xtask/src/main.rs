@@ -1,4 +1,4 @@
-//! The project's own tasks, run as `cargo xtask <task>`.
+//! The tasks of the project, run as `cargo xtask <task>`.
 
 #![forbid(unsafe_code)]
 
@@ -12,7 +12,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// The project's own tasks.
+/// The tasks of the project.
 #[derive(Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 struct Cli {
@@ -22,13 +22,13 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Measure the layer beside hosts written by hand for one engine each.
+    /// Compare the layer with hand-written hosts for one engine each.
     Bench(bench::Args),
     /// Run the conformance suite, as a matrix of cases and backends.
     Conformance(suite::Args),
-    /// Run generated modules on every backend, and compare.
+    /// Run generated modules on every backend, and compare the results.
     Fuzz(suite::Args),
-    /// Count the instructions of an answer, on the layer and by hand (needs valgrind).
+    /// Count the instructions of a call, on the layer and by hand (needs valgrind).
     Instructions(instructions::Args),
     /// Build the example packages that are not written in WebAssembly text.
     Packages(packages::Args),
@@ -44,7 +44,7 @@ fn main() -> anyhow::Result<ExitCode> {
     }
 }
 
-/// The project's root.
+/// Returns the project's root.
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the root")
 }

@@ -1,5 +1,6 @@
-//! All ways to run a package on an engine, with one face. It costs each of them the same: one virtual call for each piece
-//! of work.
+//! All ways to run a package on an engine, with one interface.
+//!
+//! It costs each of them the same: one virtual call per piece of work.
 
 use mistletoe::cache::{Cache, Cached};
 use mistletoe::wasi::{self, Wasi};
@@ -8,7 +9,7 @@ use mistletoe::{Tiered, Wasmer, Wasmi, Wasmtime};
 use mistletoe_benches::baseline;
 use mistletoe_benches::baseline::wasmtime::{Compiler, Settings};
 
-/// Something that compiles packages.
+/// A host that compiles packages.
 pub(crate) trait Host {
     fn load(&self, wasm: &[u8]) -> Box<dyn Loaded>;
 }
@@ -16,36 +17,38 @@ pub(crate) trait Host {
 /// A compiled package.
 pub(crate) trait Loaded: Sync {
     fn open(&self) -> Box<dyn Live>;
-    /// Answers on a fresh instance.
+    /// Returns the output of a fresh instance.
     fn answer(&self, input: &str) -> String;
 }
 
-/// A live instance.
+/// An instance.
 pub(crate) trait Live {
     fn answer(&mut self, input: &str) -> String;
 }
 
-/// What a package imports.
+/// The imports of a package.
 #[derive(Clone, Copy)]
 pub(crate) enum Offer {
     Nothing,
-    /// Nothing, and it hands its input back, which the peers have guests of their own for.
+    /// No imports. The package outputs its input, and the peers have guests that do the same.
     Echo,
     Wasi,
     /// The functions of the group about host calls.
     Env,
 }
 
-/// Which host by hand others are compared with.
+/// The hand-written host that others are compared with.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Base {
-    /// As the layer does it.
+    /// The host with the settings of the layer.
     Plain,
-    /// The one with the quickest fresh instances: wasmtime's has them in a pool, and the plain one is there, too.
+    /// The host with the fastest fresh instances.
+    ///
+    /// For wasmtime, this one uses a pool, and the plain host is included, too.
     Pooled,
 }
 
-/// All hosts for one engine, by name. The first is the base.
+/// Returns all hosts for one engine, by name. The first is the base.
 pub(crate) fn hosts(engine: &str, offer: Offer, base: Base) -> Vec<(&'static str, Box<dyn Host>)> {
     let mut hosts: Vec<(_, Box<dyn Host>)> = Vec::new();
     let pooling = engine == "wasmtime" && base == Base::Pooled;
@@ -61,8 +64,10 @@ pub(crate) fn hosts(engine: &str, offer: Offer, base: Base) -> Vec<(&'static str
     hosts
 }
 
-/// The hosts that take compiled code from where it was kept: the base by hand, from a file, and the layer. None for an
-/// engine that cannot save what it compiled.
+/// Returns the hosts that load compiled code.
+///
+/// The base is the hand-written host, which loads it from a file. The layer loads it from its cache. Empty for an
+/// engine that cannot serialise compiled code.
 pub(crate) fn kept(engine: &str, offer: Offer, wasm: &[u8], cache: &Cache) -> Vec<(&'static str, Box<dyn Host>)> {
     let file: Box<dyn Host> = match engine {
         "wasmi" | "wasmi-lazy" => return Vec::new(),
@@ -92,7 +97,7 @@ fn by_hand(engine: &str, settings: Settings) -> Box<dyn Host> {
     }
 }
 
-/// The layer, with an engine that is known when this is compiled.
+/// Returns the layer, with an engine that is known at compile time.
 pub(crate) fn layer(engine: &str, offer: Offer, limits: &Limits, cache: Option<&Cache>) -> Box<dyn Host> {
     fn on<B: Backend>(backend: B, offer: Offer, limits: &Limits, cache: Option<&Cache>) -> Box<dyn Host> {
         match cache {
@@ -112,14 +117,15 @@ pub(crate) fn layer(engine: &str, offer: Offer, limits: &Limits, cache: Option<&
     }
 }
 
-/// wasmi until wasmtime has compiled, on the layer. The sessions of a package are wasmi's, so many of them; the next one
-/// waits for wasmtime.
+/// Returns the layer on wasmi until wasmtime has compiled.
+///
+/// The first `after` sessions of a package run on wasmi; the next one waits for wasmtime.
 pub(crate) fn tiered(offer: Offer, after: usize) -> Box<dyn Host> {
     let tiered = Tiered::new(Wasmi::new(), Wasmtime::new().expect("an engine")).after(after);
     with_imports(Static(tiered), offer, &Limits::unlimited())
 }
 
-/// The layer with what a package imports.
+/// The layer with the imports of a package.
 struct Layer<P, T> {
     path: P,
     imports: Imports<T>,
@@ -143,7 +149,7 @@ where
     }
 }
 
-/// The functions of the group about host calls.
+/// Returns the functions of the group about host calls.
 fn env() -> Imports<u32> {
     let mut imports = Imports::new();
     imports
@@ -175,7 +181,7 @@ impl<T: Default + Send + 'static> Host for Layer<Erased, T> {
     }
 }
 
-/// What all kinds have in common but for their types.
+/// Implements the traits for types that differ only in their names.
 macro_rules! runs {
     ([$($generics:tt)*] $package:ty, $session:ty) => {
         impl<$($generics)*> Loaded for $package {
@@ -216,7 +222,7 @@ macro_rules! by_hand {
 
 by_hand!(wasmtime wasmi wasmer);
 
-/// Gives what was kept, whatever the bytes.
+/// Loads the compiled code from its file, regardless of the bytes.
 macro_rules! kept {
     ($($engine:ident)*) => {$(
         impl Host for baseline::$engine::Kept {

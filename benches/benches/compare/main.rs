@@ -1,9 +1,11 @@
-//! The layer beside hosts written by hand for one engine each, in groups of questions. `cargo xtask bench` runs this and
-//! makes tables and charts of it; what it prints on stdout is one line of JSON, which is [`measured::Measured`].
+//! The layer compared with hand-written hosts for one engine each, in groups.
 //!
-//! `--group NAME` (several times, too) selects groups, `--quick` measures less. With the feature `peers`, other layers are
-//! among the candidates. `--child TASK` is what the program starts itself with where a candidate needs a process of its
-//! own, and `--answers ENGINE HOST INPUT COUNT` what `cargo xtask instructions` starts it with.
+//! `cargo xtask bench` runs this program and turns its output into tables and charts. The program prints one line of
+//! JSON on standard output: [`measured::Measured`].
+//!
+//! `--group NAME` selects a group and may be repeated. `--quick` measures less. With the feature `peers`, other layers
+//! are among the candidates. The program runs itself with `--child TASK` for candidates that need a process of their
+//! own. `cargo xtask instructions` runs it with `--answers ENGINE HOST INPUT COUNT`.
 
 mod groups;
 mod hosts;
@@ -36,7 +38,7 @@ fn main() -> ExitCode {
                 groups::answer(engine, host, what, count);
                 return ExitCode::SUCCESS;
             }
-            // Cargo says so to every benchmark.
+            // Cargo passes this to every benchmark.
             "--bench" => {}
             other => return usage(&format!("what is {other}?")),
         }

@@ -1,4 +1,4 @@
-//! Other layers over engines, with the face of the hosts.
+//! Other layers over engines, with the interface of the hosts.
 
 use mistletoe_benches::baseline::wasmtime::Settings;
 use mistletoe_benches::peers::{extism, wapc, wasm_runtime_layer};
@@ -6,7 +6,9 @@ use wasm_runtime_layer::WasmEngine;
 
 use crate::hosts::{Host, Live, Loaded, Offer, runs};
 
-/// The peers for one engine, by name. Two of them have protocols of their own, and so a guest of their own.
+/// Returns the peers for one engine, by name.
+///
+/// Two of them have protocols of their own, and therefore guests of their own.
 pub(crate) fn hosts(engine: &str, offer: Offer, pooling: bool) -> Vec<(&'static str, Box<dyn Host>)> {
     let mut hosts: Vec<(_, Box<dyn Host>)> = Vec::new();
     let settings = Settings { pooling, ..Settings::default() };

@@ -1,6 +1,6 @@
-//! Modules that make the most of what is dear to compile, one family for each thing.
+//! Modules that are as expensive to compile as possible, with one family for each expensive construct.
 
-/// A module, while it is put together. All values are of type `i32`.
+/// A module under construction. All values have the type `i32`.
 #[derive(Default)]
 pub(crate) struct Module {
     types: Vec<(usize, usize)>,
@@ -35,7 +35,7 @@ mod op {
     pub(super) const FUNCREF: u8 = 0x70;
 }
 
-/// Appends a number (core 2.0, section 5.2.2). As an index of a type or a constant it is small enough to be positive.
+/// Appends a number (core 2.0, section 5.2.2). As a type index or a constant, it is small enough to be positive.
 fn number(out: &mut Vec<u8>, mut number: usize) {
     while number >= 0x80 {
         out.push(number as u8 | 0x80);
@@ -61,7 +61,7 @@ fn section(out: &mut Vec<u8>, id: u8, count: usize, content: &[u8]) {
     }
 }
 
-/// What a package has to export, with its type.
+/// The exports of a package, with their types.
 const INTERFACE: [(&str, (usize, usize)); 4] = [
     ("__mistletoe_info", (0, 1)),
     ("__mistletoe_alloc", (1, 1)),
@@ -70,7 +70,7 @@ const INTERFACE: [(&str, (usize, usize)); 4] = [
 ];
 
 impl Module {
-    /// A package that does nothing, and whose function 4 can be called to no effect.
+    /// Returns a package that does nothing. Its function 4 can be called and has no effect.
     fn new() -> Self {
         let mut module = Self::default();
         for (_, (params, results)) in INTERFACE {
@@ -82,7 +82,7 @@ impl Module {
         module
     }
 
-    /// The index of a function type.
+    /// Returns the index of a function type.
     fn ty(&mut self, params: usize, results: usize) -> usize {
         self.types.iter().position(|ty| *ty == (params, results)).unwrap_or_else(|| {
             self.types.push((params, results));
@@ -90,7 +90,7 @@ impl Module {
         })
     }
 
-    /// Adds a function with so many locals and answers with its index.
+    /// Adds a function with this many locals, and returns its index.
     fn function(&mut self, ty: usize, locals: usize, code: Vec<u8>) -> usize {
         let mut body = Vec::with_capacity(code.len() + 8);
         number(&mut body, usize::from(locals != 0));
@@ -104,20 +104,20 @@ impl Module {
         self.functions.len() - 1
     }
 
-    /// A function that answers with so many values, none of which a compiler knows.
+    /// Adds a function that returns this many values, none of which a compiler knows.
     fn source(&mut self, values: usize) -> usize {
         let ty = self.ty(0, values);
         self.globals.push(vec![op::I32, 1, op::I32_CONST, 0, op::END]);
         self.function(ty, 0, [op::GLOBAL_GET, 0].repeat(values))
     }
 
-    /// A function that takes so many.
+    /// Adds a function with this many parameters.
     fn sink(&mut self, values: usize) -> usize {
         let ty = self.ty(values, 0);
         self.function(ty, 0, Vec::new())
     }
 
-    /// The binary format, as long as `length`, as far as plain functions can make it so.
+    /// Returns the binary format, filled up to `length` with plain functions as closely as possible.
     pub(crate) fn finish(mut self, length: usize) -> Vec<u8> {
         let ty = self.ty(2, 1);
         let others = self.encode().len();
@@ -176,7 +176,7 @@ impl Module {
     }
 }
 
-/// A family of modules, each with so many bytes of what is dear.
+/// A family of modules, each with a given number of bytes of the expensive construct.
 pub(crate) struct Family {
     pub(crate) name: &'static str,
     pub(crate) make: fn(usize) -> Module,
@@ -184,12 +184,12 @@ pub(crate) struct Family {
 
 macro_rules! families {
     ($($name:literal: $make:expr,)*) => {
-        /// All of them.
+        /// All families.
         pub(crate) const FAMILIES: &[Family] = &[$(Family { name: $name, make: $make }),*];
     };
 }
 
-/// How many values a type has at most.
+/// The maximum number of values of a type.
 const MOST: usize = 1000;
 
 families! {
@@ -609,8 +609,7 @@ families! {
     },
 }
 
-/// A function with one parameter that has this code.
-/// Takes a vector from instruction to instruction.
+/// Returns a module whose function passes a vector from instruction to instruction.
 fn vectors(again: &[u8], dose: usize) -> Module {
     let (first, last) = ([op::LOCAL_GET, 0, 0xfd, 17], [0xfd, 27, 0, op::LOCAL_SET, 0]);
     plain([&first[..], &again.repeat(dose / again.len()), &last].concat())
@@ -623,7 +622,7 @@ fn plain(code: Vec<u8>) -> Module {
     module
 }
 
-/// Structured instructions that take and give as many values as a type can have.
+/// Returns structured instructions that take and return as many values as a type can have.
 fn structured(open: &[u8], inside: &[u8], dose: usize) -> Module {
     let mut module = Module::new();
     let (source, sink) = (module.source(MOST), module.sink(MOST));
@@ -638,7 +637,7 @@ fn structured(open: &[u8], inside: &[u8], dose: usize) -> Module {
     module
 }
 
-/// Code in a block that gives as many values as a type can have, and which are on the stack.
+/// Returns code in a block that returns as many values as a type can have, with these values on the stack.
 fn within_block(code: Vec<u8>) -> Module {
     let mut module = Module::new();
     let (source, sink) = (module.source(MOST), module.sink(MOST));
@@ -654,11 +653,14 @@ fn nested(open: &[u8], dose: usize) -> Module {
     plain([open.repeat(depth), vec![op::END; depth]].concat())
 }
 
-/// Sets as many locals as half of the dose has room for, opens and closes what takes up the other half, and uses all of the locals inside.
+/// Returns a function that sets locals, and uses them inside `open` and `close`.
+///
+/// It sets as many locals as fit into half of the dose, fills the other half with `open` and `close`, and uses all the
+/// locals inside.
 fn held(dose: usize, open: &[u8], close: &[u8]) -> Module {
     let mut module = Module::new();
     let (source, sink) = (module.source(MOST), module.sink(MOST));
-    // Three bytes for setting one, three for using it.
+    // Three bytes to set a local, three to use it.
     let rounds = (dose / 2 / (6 * MOST)).clamp(1, 18);
     let count = if dose / 2 < 6 * MOST { (dose / 12).max(1) } else { MOST };
     let mut set = Vec::new();
@@ -678,7 +680,9 @@ fn held(dose: usize, open: &[u8], close: &[u8]) -> Module {
     module
 }
 
-/// The same with locals that are used first and set last.
+/// Returns a function that changes locals inside `open` and `close`.
+///
+/// It fills half of the dose with `open` and `close`, and changes as many locals inside as fit into the other half.
 fn changed(dose: usize, open: &[u8], close: &[u8]) -> Module {
     let mut module = Module::new();
     let count = (dose / 2 / 9).clamp(1, 18_000);
@@ -693,7 +697,7 @@ fn changed(dose: usize, open: &[u8], close: &[u8]) -> Module {
     module
 }
 
-/// Locals that change in the innermost of so many loops.
+/// Returns a function whose locals change in the innermost of `loops` loops.
 fn changed_in(loops: usize, dose: usize) -> Module {
     let mut module = Module::new();
     let count = (dose / 9).saturating_sub(loops).clamp(1, 18_000);
@@ -708,7 +712,7 @@ fn changed_in(loops: usize, dose: usize) -> Module {
     module
 }
 
-/// Functions of a few locals that are used in the innermost of so many loops.
+/// Returns a function of a few locals that are used in the innermost of `loops` loops.
 fn used_in(loops: usize, dose: usize) -> Module {
     let mut module = Module::new();
     let count = 20;
@@ -724,7 +728,7 @@ fn used_in(loops: usize, dose: usize) -> Module {
     module
 }
 
-/// Values that lie on the stack meanwhile.
+/// Returns a function that keeps values on the stack across `blocks`.
 fn operands(dose: usize, blocks: &[u8]) -> Module {
     let mut module = Module::new();
     let (source, sink) = (module.source(MOST), module.sink(MOST));
@@ -739,7 +743,7 @@ fn operands(dose: usize, blocks: &[u8]) -> Module {
     module
 }
 
-/// A package that does nothing.
+/// Returns a package that does nothing.
 pub(crate) fn smallest() -> Vec<u8> {
     Module::new().encode()
 }

@@ -1,12 +1,14 @@
-//! What a module can cost an engine to compile, in time and memory, beside real modules of the same length: whether the
-//! budget that the layer checks (`docs/compile-cost.md`) bounds it.
+//! What a module can cost an engine to compile, in time and memory, compared with real modules of the same length.
 //!
-//! Each module is compiled in a process of its own, which is ended after a minute. The modules of a family are as long as
-//! is asked for and have as much of what is dear in them as the layer accepts; the rest is plain code.
+//! Shows whether the budget that the layer checks (`docs/compile-cost.md`) bounds the cost.
 //!
-//! Arguments: `--size BYTES` (100,000 unless told otherwise), `--engine NAME`, `--limits none|default|fuel`, `--family TEXT`
-//! for the families whose names contain it, `--refused` for the whole of what is dear, accepted or not, and the names of real
-//! modules.
+//! Each module is compiled in a process of its own, which is terminated after a minute, or at 5 GB of memory. The
+//! modules of a family have the requested length, and contain as much of the expensive construct as the layer accepts.
+//! The rest is plain code.
+//!
+//! Arguments: `--size BYTES` (100,000 by default), `--engine NAME`, `--limits none|default|fuel`, `--family TEXT` for
+//! the families whose names contain it, `--patience SECONDS` for another time than a minute, `--refused` for modules
+//! that consist only of the expensive construct, accepted or not, and the names of real modules.
 
 mod bombs;
 mod no_engine;
@@ -23,7 +25,7 @@ use mistletoe::{Backend, Command, Error, ErrorKind, Limits, Package, module};
 use no_engine::NoEngine;
 
 const ENGINES: [&str; 6] = ["wasmi", "wasmi-lazy", "wasmtime", "wasmtime-winch", "wasmtime-pulley", "wasmer"];
-/// How long a compilation may take, unless told otherwise, and how much memory.
+/// The default time and the memory that a compilation may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 const ROOM: f64 = 5e9;
 
@@ -67,7 +69,7 @@ fn limits(name: &str) -> Limits {
     }
 }
 
-/// What a compilation took.
+/// The cost of a compilation.
 #[derive(Clone, Copy)]
 struct Cost {
     seconds: f64,
@@ -110,7 +112,7 @@ fn main() {
     }
 }
 
-/// The module of a family with the most of what is dear that is accepted.
+/// Returns the module of a family with the largest accepted dose of the expensive construct, and that dose.
 fn dose(family: &Family, size: usize, limits_name: &str, refused: bool) -> Option<(usize, Vec<u8>)> {
     let module = |dose| (family.make)(dose).finish(size);
     let whole = module(size);
@@ -174,20 +176,20 @@ fn compile(engine: &str, limits: &str, path: &Path, patience: Duration) -> Resul
     Err(format!("more than {:.0} s, {:.0} MB", begun.elapsed().as_secs_f64(), most / 1e6))
 }
 
-/// The most memory that a process had, in bytes.
+/// Returns the peak memory of a process in bytes.
 fn peak(status: &str) -> f64 {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
     line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or_default() * 1024.0
 }
 
-/// Compiles a module, and says how long it took and by how much the process grew.
+/// Compiles a module, and prints the time and the growth of the process.
 fn child(engine: &str, limits_name: &str, path: &Path) {
     let wasm = fs::read(path).expect("a module");
     if engine == "none" {
         return measured(&NoEngine, &wasm, limits_name);
     }
     let backend = mistletoe::backend(engine).expect("an engine");
-    // What an engine readies once is no part of it.
+    // What an engine initialises once does not count.
     compiled(&backend, &bombs::smallest(), limits_name).expect("a package");
     measured(&backend, &wasm, limits_name);
 }
@@ -204,13 +206,13 @@ fn measured(backend: &impl Backend, wasm: &[u8], limits_name: &str) {
     }
 }
 
-/// How long the process has run on any processor, in seconds: other processes have no part in it.
+/// Returns the processor time of this process in seconds, which other processes do not affect.
 fn processor_time() -> f64 {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
     time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
-/// Compiles a package, or a command, or without limits any module: one that misses imports is compiled all the same.
+/// Compiles a package or a command. Without limits, compiles any module, even if imports are missing.
 fn compiled(backend: &impl Backend, wasm: &[u8], limits_name: &str) -> mistletoe::Result<()> {
     let limits = limits(limits_name);
     let offered = imports::<Wasi>();

@@ -7,7 +7,7 @@ use mistletoe::backend::{Instance, ModuleSource};
 use mistletoe::types::FuncType;
 use mistletoe::{Backend, Result};
 
-/// What is left without an engine: the layer's own part of compiling.
+/// A backend without an engine: the layer's own share of compilation.
 #[derive(Clone)]
 pub(crate) struct NoEngine;
 

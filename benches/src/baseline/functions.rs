@@ -1,5 +1,7 @@
-//! The host functions that packages get by hand: as much of WASI as Go's runtime asks for, where nothing is granted, and
-//! those that the benchmark of host calls calls.
+//! The host functions of the hand-written hosts.
+//!
+//! These are the part of WASI that Go's runtime needs, with nothing granted, and the functions of the benchmark of host
+//! calls.
 
 use std::sync::LazyLock;
 use std::time::Instant;
@@ -12,8 +14,9 @@ const SUCCESS: u32 = 0;
 const BAD_FILE: u32 = 8;
 const NOT_SUPPORTED: u32 = 58;
 
-/// Calls a macro with each function of WASI and its parameters. What it defines calls the function of the same name
-/// here, with the memory before the arguments.
+/// Calls a macro with each function of WASI and its parameters.
+///
+/// The macro defines a function that calls the one of the same name here, with the memory before the arguments.
 macro_rules! wasi {
     ($define:ident) => {
         $define!(args_get(a: u32, b: u32));
@@ -82,7 +85,7 @@ pub(super) fn fd_prestat_dir_name(_: &mut [u8], _: u32, _: u32, _: u32) -> Resul
     Ok(BAD_FILE)
 }
 
-/// No open directories.
+/// There are no open directories.
 pub(super) fn fd_prestat_get(_: &mut [u8], _: u32, _: u32) -> Result<u32> {
     Ok(BAD_FILE)
 }
@@ -95,7 +98,7 @@ pub(super) fn poll_oneoff(_: &mut [u8], _: u32, _: u32, _: u32, _: u32) -> Resul
     Ok(NOT_SUPPORTED)
 }
 
-/// Seeds a hash, so that anything does.
+/// The bytes seed a hash, so any value is good enough.
 pub(super) fn random_get(memory: &mut [u8], at: u32, length: u32) -> Result<u32> {
     range_mut(memory, at, length)?.fill(4);
     Ok(SUCCESS)

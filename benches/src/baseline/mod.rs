@@ -1,9 +1,10 @@
-//! Hosts written for one engine each, as somebody who knows the engine would write one that has to be quick: what does
-//! not change is looked up once, and memory is a slice. They do what `docs/abi.md` asks of an answer (rules 3 and 5),
-//! with the same checks of addresses and of text, and trust the module in all else: no check before the engine's own,
-//! no limits, no poisoning.
+//! Hosts written for one engine each, as an expert of the engine would write a fast one.
 //!
-//! Each of them has a `Host`, which compiles packages and offers host functions, a `Package` and a `Session`, with the
+//! Constant data is looked up once, and memory is a slice. The hosts follow the rules of `docs/abi.md` for an output
+//! (rules 3 and 5), with the same checks of addresses and of text. They trust the module in everything else: no checks
+//! before the engine's own, no limits, no poisoning.
+//!
+//! Each of them has a `Host`, which compiles packages and defines host functions, a `Package` and a `Session`, with the
 //! same methods.
 
 mod functions;
@@ -11,13 +12,13 @@ pub mod wasmer;
 pub mod wasmi;
 pub mod wasmtime;
 
-/// What hosts by hand fail with.
+/// The result type of hand-written hosts.
 pub type Result<T, E = Box<dyn std::error::Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// What a store holds.
+/// The data of a store.
 #[derive(Debug)]
 pub struct State<M> {
-    /// There once the instance is.
+    /// Set after instantiation.
     memory: Option<M>,
     count: u32,
 }
@@ -28,21 +29,21 @@ impl<M> Default for State<M> {
     }
 }
 
-/// A range of a package's memory.
+/// Returns a range of a package's memory.
 #[inline]
 fn range(memory: &[u8], start: u32, length: u32) -> Result<&[u8]> {
     let start = start as usize;
     memory.get(start..start + length as usize).ok_or_else(|| "a range outside the memory".into())
 }
 
-/// The same, to be written.
+/// Returns a mutable range of a package's memory.
 #[inline]
 fn range_mut(memory: &mut [u8], start: u32, length: u32) -> Result<&mut [u8]> {
     let start = start as usize;
     memory.get_mut(start..start + length as usize).ok_or_else(|| "a range outside the memory".into())
 }
 
-/// The output that a fat pointer leads to: its address, its length, and a copy.
+/// Reads the output that a fat pointer points to: its address, its length, and a copy.
 #[inline]
 fn output(memory: &[u8], fat: u32) -> Result<(u32, u32, String)> {
     let word = |at: u32| -> Result<u32> {

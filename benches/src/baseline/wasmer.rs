@@ -1,5 +1,6 @@
-//! wasmer by hand: typed functions, and memory as a slice. Host functions belong to a store, so each instance has those
-//! made that it imports.
+//! A hand-written host for wasmer: typed functions, and memory as a slice.
+//!
+//! Host functions belong to a store, so each instance creates the ones that it imports.
 
 use std::fs;
 use std::sync::Arc;
@@ -22,7 +23,7 @@ pub struct Host {
     engine: Engine,
 }
 
-/// A compiled package, and what it imports, in its order.
+/// A compiled package and its imports, in the order of the module.
 #[derive(Clone, Debug)]
 pub struct Package {
     engine: Engine,
@@ -30,17 +31,17 @@ pub struct Package {
     imports: Arc<[Maker]>,
 }
 
-/// An engine, and what it compiled of a package, in a file that nobody else has.
+/// An engine, and the compiled code of a package, in a file that belongs to this value.
 #[derive(Debug)]
 pub struct Kept {
     host: Host,
     code: NamedTempFile,
 }
 
-/// Makes a host function for a store.
+/// Creates a host function in a store.
 type Maker = fn(&mut Store, &FunctionEnv<State>) -> Function;
 
-/// A live instance.
+/// An instance.
 #[derive(Debug)]
 pub struct Session {
     store: Store,
@@ -51,7 +52,7 @@ pub struct Session {
 }
 
 impl Host {
-    /// An engine as the layer sets it, where that matters to speed.
+    /// Creates an engine with the layer's settings, as far as they affect speed.
     pub fn new() -> Self {
         let mut compiler = Cranelift::new();
         compiler.canonicalize_nans(true);
@@ -62,7 +63,7 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// Returns the engine's errors.
     pub fn compile(&self, wasm: &[u8]) -> Result<Package> {
         self.link(Module::from_binary(&self.engine, wasm)?)
     }
@@ -71,7 +72,7 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// The engine's, and the system's.
+    /// Returns the engine's and the system's errors.
     pub fn keep(self, wasm: &[u8]) -> Result<Kept> {
         let code = NamedTempFile::new()?;
         fs::write(&code, Module::from_binary(&self.engine, wasm)?.serialize()?)?;
@@ -96,13 +97,13 @@ impl Default for Host {
 }
 
 impl Kept {
-    /// The package from its file, not compiled again.
+    /// Loads the package from its file, without compiling it again.
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// Returns the engine's errors.
     pub fn load(&self) -> Result<Package> {
-        // SAFETY: the engine wrote the file itself, and it is this value's own.
+        // SAFETY: the engine wrote the file itself, and the file belongs to this value.
         #[allow(unsafe_code)]
         let module = unsafe { Module::deserialize_from_file(&self.host.engine, &self.code) };
         self.host.link(module?)
@@ -110,11 +111,11 @@ impl Kept {
 }
 
 impl Package {
-    /// A fresh instance.
+    /// Creates an instance.
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// Returns the engine's errors.
     pub fn session(&self) -> Result<Session> {
         let mut store = Store::new(self.engine.clone());
         let env: FunctionEnv<State> = FunctionEnv::new(&mut store, State::default());
@@ -136,11 +137,11 @@ impl Package {
 }
 
 impl Session {
-    /// Answers an input.
+    /// Returns the output for an input.
     ///
     /// # Errors
     ///
-    /// The engine's, and for an answer that cannot be read.
+    /// Returns the engine's errors, and an error for an output that cannot be read.
     pub fn generate(&mut self, input: &str) -> Result<String> {
         let length = u32::try_from(input.len())?;
         let address = self.alloc.call(&mut self.store, length)?;
@@ -159,17 +160,17 @@ impl Session {
     }
 }
 
-/// Lends the memory as a slice. What wasmer has for this without `unsafe` copies in small pieces.
+/// Lends the memory as a slice. wasmer's interface for this without `unsafe` copies in small pieces.
 #[inline]
 fn with_memory<R>(memory: &Memory, store: &impl AsStoreRef, look: impl FnOnce(&mut [u8]) -> R) -> R {
     let view = memory.view(store);
-    // SAFETY: nothing runs or grows the guest while `look` has the slice, which cannot leave it, and no other thread has
-    // the memory: the store is not `Send`. `look` is given no way to ask for a second slice.
+    // SAFETY: the guest does not run or grow its memory while `look` has the slice, which cannot outlive the call. No
+    // other thread has the memory, since the store is not `Send`. `look` has no way to obtain a second slice.
     #[allow(unsafe_code)]
     look(unsafe { view.data_unchecked_mut() })
 }
 
-/// What is offered: module, name, and what makes it.
+/// Returns the host functions: module, name, and constructor.
 fn makers() -> Vec<(&'static str, &'static str, Maker)> {
     type Env<'a> = FunctionEnvMut<'a, State>;
 

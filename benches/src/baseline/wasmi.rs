@@ -1,5 +1,6 @@
-//! wasmi by hand: one linker for all instances (it has nothing that is linked before), typed functions, and memory as a
-//! slice.
+//! A hand-written host for wasmi.
+//!
+//! It uses one linker for all instances (wasmi has no pre-linked modules), typed functions, and memory as a slice.
 
 use std::sync::Arc;
 
@@ -10,7 +11,7 @@ use super::{Result, output, range_mut};
 
 type State = super::State<Memory>;
 
-/// An engine, and what it offers.
+/// An engine and its host functions.
 #[derive(Clone, Debug)]
 pub struct Host {
     engine: Engine,
@@ -24,7 +25,7 @@ pub struct Package {
     linker: Arc<Linker<State>>,
 }
 
-/// A live instance.
+/// An instance.
 #[derive(Debug)]
 pub struct Session {
     store: Store<State>,
@@ -35,11 +36,11 @@ pub struct Session {
 }
 
 impl Host {
-    /// An engine that translates a module at once, or else function by function.
+    /// Creates an engine that translates a module at once, or function by function if `lazy`.
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// Returns the engine's errors.
     pub fn new(lazy: bool) -> Result<Self> {
         let engine = engine(lazy);
         Ok(Self { linker: Arc::new(linker(&engine)?), engine })
@@ -49,18 +50,18 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// Returns the engine's errors.
     pub fn compile(&self, wasm: &[u8]) -> Result<Package> {
         Ok(Package { module: Module::new(&self.engine, wasm)?, linker: Arc::clone(&self.linker) })
     }
 }
 
 impl Package {
-    /// A fresh instance.
+    /// Creates an instance.
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// Returns the engine's errors.
     pub fn session(&self) -> Result<Session> {
         let mut store = Store::new(self.module.engine(), State::default());
         let instance = self.linker.instantiate_and_start(&mut store, &self.module)?;
@@ -80,11 +81,11 @@ impl Package {
 }
 
 impl Session {
-    /// Answers an input.
+    /// Returns the output for an input.
     ///
     /// # Errors
     ///
-    /// The engine's, and for an answer that cannot be read.
+    /// Returns the engine's errors, and an error for an output that cannot be read.
     pub fn generate(&mut self, input: &str) -> Result<String> {
         let length = u32::try_from(input.len())?;
         let address = self.alloc.call(&mut self.store, length)?;
@@ -100,7 +101,7 @@ impl Session {
     }
 }
 
-/// The engine alone.
+/// Creates only the engine.
 #[must_use]
 pub fn engine(lazy: bool) -> Engine {
     let mode = if lazy { CompilationMode::LazyTranslation } else { CompilationMode::Eager };

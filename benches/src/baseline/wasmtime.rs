@@ -1,4 +1,4 @@
-//! wasmtime by hand: linked once for all instances, typed functions, and memory as a slice.
+//! A hand-written host for wasmtime: linked once for all instances, typed functions, and memory as a slice.
 
 use std::fs;
 
@@ -13,32 +13,32 @@ use super::{Result, output, range_mut};
 
 type State = super::State<Memory>;
 
-/// What makes code of modules.
+/// The compiler of modules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compiler {
-    /// The optimising one.
+    /// The optimising compiler.
     #[default]
     Cranelift,
-    /// The quick one.
+    /// The fast compiler.
     Winch,
-    /// The interpreter's.
+    /// The compiler for the interpreter.
     Pulley,
 }
 
-/// What a host is made with.
+/// The settings of a host.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Settings {
     /// The compiler.
     pub compiler: Compiler,
-    /// Instances come from a pool, which costs address space and saves system calls.
+    /// Takes instances from a pool, which costs address space and saves system calls.
     pub pooling: bool,
-    /// Ends a guest when an epoch is over.
+    /// Terminates a guest at the end of an epoch.
     pub epochs: bool,
-    /// Counts what a guest does.
+    /// Counts the guest's fuel.
     pub fuel: bool,
 }
 
-/// An engine, and what it offers.
+/// An engine and its host functions.
 #[derive(Clone)]
 pub struct Host {
     settings: Settings,
@@ -46,7 +46,7 @@ pub struct Host {
     linker: Linker<State>,
 }
 
-/// A compiled package, and where its exports are.
+/// A compiled package, and the indices of its exports.
 #[derive(Clone)]
 pub struct Package {
     settings: Settings,
@@ -58,13 +58,13 @@ pub struct Package {
     generate: ModuleExport,
 }
 
-/// An engine, and what it compiled of a package, in a file that nobody else has.
+/// An engine, and the compiled code of a package, in a file that belongs to this value.
 pub struct Kept {
     host: Host,
     code: NamedTempFile,
 }
 
-/// A live instance.
+/// An instance.
 pub struct Session {
     settings: Settings,
     store: Store<State>,
@@ -75,21 +75,21 @@ pub struct Session {
 }
 
 impl Host {
-    /// An engine as the layer sets it, where that matters to speed.
+    /// Creates an engine with the layer's settings, as far as they affect speed.
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// Returns the engine's errors.
     pub fn new(settings: Settings) -> Result<Self> {
         let engine = engine(settings)?;
         Ok(Self { settings, linker: linker(&engine)?, engine })
     }
 
-    /// Compiles a package and links it with what it imports.
+    /// Compiles a package and links its imports.
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// Returns the engine's errors.
     pub fn compile(&self, wasm: &[u8]) -> Result<Package> {
         self.link(&Module::from_binary(&self.engine, wasm)?)
     }
@@ -98,7 +98,7 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// The engine's, and the system's.
+    /// Returns the engine's and the system's errors.
     pub fn keep(self, wasm: &[u8]) -> Result<Kept> {
         let code = NamedTempFile::new()?;
         fs::write(&code, Module::from_binary(&self.engine, wasm)?.serialize()?)?;
@@ -120,13 +120,13 @@ impl Host {
 }
 
 impl Kept {
-    /// The package from its file, not compiled again.
+    /// Loads the package from its file, without compiling it again.
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// Returns the engine's errors.
     pub fn load(&self) -> Result<Package> {
-        // SAFETY: the engine wrote the file itself, and it is this value's own.
+        // SAFETY: the engine wrote the file itself, and the file belongs to this value.
         #[allow(unsafe_code)]
         let module = unsafe { Module::deserialize_file(&self.host.engine, &self.code) };
         self.host.link(&module?)
@@ -134,11 +134,11 @@ impl Kept {
 }
 
 impl Package {
-    /// A fresh instance.
+    /// Creates an instance.
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// Returns the engine's errors.
     pub fn session(&self) -> Result<Session> {
         let mut store = Store::new(self.pre.module().engine(), State::default());
         refill(&mut store, self.settings)?;
@@ -164,11 +164,11 @@ impl Package {
 }
 
 impl Session {
-    /// Answers an input.
+    /// Returns the output for an input.
     ///
     /// # Errors
     ///
-    /// The engine's, and for an answer that cannot be read.
+    /// Returns the engine's errors, and an error for an output that cannot be read.
     pub fn generate(&mut self, input: &str) -> Result<String> {
         refill(&mut self.store, self.settings)?;
         let length = u32::try_from(input.len())?;
@@ -185,11 +185,11 @@ impl Session {
     }
 }
 
-/// The engine alone.
+/// Creates only the engine.
 ///
 /// # Errors
 ///
-/// The engine's.
+/// Returns the engine's errors.
 pub fn engine(settings: Settings) -> Result<Engine> {
     let mut config = Config::new();
     match settings.compiler {
@@ -200,7 +200,7 @@ pub fn engine(settings: Settings) -> Result<Engine> {
     config.cranelift_nan_canonicalization(true).wasm_backtrace_max_frames(None).wasm_gc(false);
     config.epoch_interruption(settings.epochs).consume_fuel(settings.fuel);
     if settings.pooling {
-        // What an instance has written is cleared by hand up to a size, instead of by the kernel.
+        // Up to a size, the pool clears what an instance has written itself, instead of through the kernel.
         let mut pool = PoolingAllocationConfig::default();
         pool.total_core_instances(16).total_memories(16).total_tables(16).max_unused_warm_slots(16);
         pool.linear_memory_keep_resident(1 << 20).table_keep_resident(1 << 20).pagemap_scan(Enabled::Auto);
@@ -209,7 +209,7 @@ pub fn engine(settings: Settings) -> Result<Engine> {
     Ok(Engine::new(&config)?)
 }
 
-/// What each call may use.
+/// Resets the budget of each call.
 #[inline]
 fn refill(store: &mut Store<State>, settings: Settings) -> Result<()> {
     if settings.epochs {

@@ -1,4 +1,4 @@
-//! Extism: input and output lie in a memory of its own, which the guest reads and writes by calls.
+//! Extism: input and output are in Extism's own memory, which the guest accesses through calls.
 
 use extism::{CompiledPlugin, Plugin, PluginBuilder};
 use extism_wasmtime::{Config, Enabled, InstanceAllocationStrategy, PoolingAllocationConfig};
@@ -8,7 +8,7 @@ use super::Result;
 /// The guest, as text.
 pub const ECHO: &str = include_str!("extism.wat");
 
-/// What engines are made with. Extism makes one for each guest that it compiles, of a wasmtime of its own.
+/// The settings of engines. Extism creates an engine for each guest that it compiles, with its own version of wasmtime.
 pub struct Host {
     config: Config,
 }
@@ -18,13 +18,13 @@ pub struct Package {
     plugin: CompiledPlugin,
 }
 
-/// A live instance.
+/// An instance.
 pub struct Session {
     plugin: Plugin,
 }
 
 impl Host {
-    /// With instances from a pool like that of the host by hand, or without a pool.
+    /// Creates a host with a pool of instances like that of the hand-written host, or without a pool.
     #[must_use]
     pub fn new(pooling: bool) -> Self {
         let mut config = Config::new();
@@ -41,31 +41,31 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// Returns the engine's errors.
     pub fn compile(&self, wasm: &[u8]) -> Result<Package> {
-        // It would keep compiled code in the user's cache, and find it there the next time.
+        // Otherwise, it would store compiled code in the user's cache, and find it there the next time.
         let builder = PluginBuilder::new(wasm).with_wasmtime_config(self.config.clone()).with_cache_disabled();
         Ok(Package { plugin: builder.compile()? })
     }
 }
 
 impl Package {
-    /// A fresh plugin, whose instance is made for its first answer.
+    /// Creates a plugin. Its instance is created at the first call.
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// Returns the engine's errors.
     pub fn session(&self) -> Result<Session> {
         Ok(Session { plugin: Plugin::new_from_compiled(&self.plugin)? })
     }
 }
 
 impl Session {
-    /// Answers an input.
+    /// Returns the output for an input.
     ///
     /// # Errors
     ///
-    /// The engine's, and for an answer that is no text.
+    /// Returns the engine's errors, and an error for an output that is not text.
     pub fn generate(&mut self, input: &str) -> Result<String> {
         Ok(self.plugin.call::<&str, String>("echo", input)?)
     }

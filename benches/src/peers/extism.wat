@@ -18,7 +18,7 @@
     (call $write (local.get $length))
     (i32.const 0))
 
-  ;; Whether so many bytes have room.
+  ;; Returns whether this many bytes fit, and grows the memory if needed.
   (func $reserve (param $length i32) (result i32)
     (local $missing i32)
     (local.set $missing

@@ -1,9 +1,9 @@
-//! Other layers over engines, each used as its documentation says, and with what it has for speed. They have the shape of
-//! the hosts in `by_hand`: a `Host` that compiles, a `Package` and a `Session`.
+//! Other layers over engines, each used as its documentation recommends, with its options for speed.
 //!
-//! `wasm_runtime_layer` calls the packages' own exports. `wapc` and `extism` prescribe what guest and host say to each
-//! other, so they run guests that were written for them, which hand their input back as
-//! `conformance/fixtures/protocol/echo.wat` does.
+//! They have the same structure as the hosts in `baseline`: a `Host` that compiles, a `Package` and a `Session`.
+//!
+//! `wasm_runtime_layer` calls the packages' own exports. `wapc` and `extism` prescribe the protocol between guest and
+//! host, so they run guests written for it, which output their input as `conformance/fixtures/protocol/echo.wat` does.
 
 pub mod extism;
 pub mod wapc;

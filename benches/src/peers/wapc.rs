@@ -1,4 +1,6 @@
-//! waPC: the guest fetches a request from the host, and hands it a response. Its host is linked once for all instances.
+//! waPC: the guest fetches a request from the host, and passes it a response.
+//!
+//! The host is linked once for all instances.
 
 use wapc::WapcHost;
 use wasmtime_provider::{WasmtimeEngineProviderBuilder, WasmtimeEngineProviderPre};
@@ -20,17 +22,17 @@ pub struct Package {
     provider: WasmtimeEngineProviderPre,
 }
 
-/// A live instance.
+/// An instance.
 pub struct Session {
     host: WapcHost,
 }
 
 impl Host {
-    /// On wasmtime, with an engine as the host by hand has it.
+    /// Creates a host on wasmtime, with the engine of the hand-written host.
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// Returns the engine's errors.
     pub fn new(settings: Settings) -> Result<Self> {
         Ok(Self { engine: baseline::wasmtime::engine(settings)? })
     }
@@ -39,7 +41,7 @@ impl Host {
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// Returns the engine's errors.
     pub fn compile(&self, wasm: &[u8]) -> Result<Package> {
         let builder = WasmtimeEngineProviderBuilder::new().engine(self.engine.clone()).module_bytes(wasm);
         Ok(Package { provider: builder.build_pre()? })
@@ -47,11 +49,11 @@ impl Host {
 }
 
 impl Package {
-    /// A fresh instance.
+    /// Creates an instance.
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// Returns the engine's errors.
     pub fn session(&self) -> Result<Session> {
         let provider = self.provider.rehydrate(None)?;
         Ok(Session { host: WapcHost::new(Box::new(provider), None)? })
@@ -59,11 +61,11 @@ impl Package {
 }
 
 impl Session {
-    /// Answers an input.
+    /// Returns the output for an input.
     ///
     /// # Errors
     ///
-    /// The engine's, and for an answer that is no text.
+    /// Returns the engine's errors, and an error for an output that is not text.
     pub fn generate(&mut self, input: &str) -> Result<String> {
         Ok(String::from_utf8(self.host.call("echo", input.as_bytes())?)?)
     }

@@ -1,11 +1,11 @@
-;; Hands back what it is asked with, whatever the operation is called.
+;; Responds with the request, for any operation.
 (module
   (import "wapc" "__guest_request" (func $request (param $operation i32) (param $message i32)))
   (import "wapc" "__guest_response" (func $response (param $address i32) (param $length i32)))
   (memory (export "memory") 1)
   (func (export "__guest_call") (param $operation i32) (param $message i32) (result i32)
     (local $missing i32)
-    ;; The message comes right behind the operation's name.
+    ;; The message directly follows the operation's name.
     (local.set $missing
       (i32.sub
         (i32.add

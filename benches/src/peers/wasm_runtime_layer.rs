@@ -1,4 +1,4 @@
-//! wasm_runtime_layer: functions that take and give values with a tag, and memory that is copied from and to.
+//! wasm_runtime_layer: functions with tagged values, and memory that is copied from and to.
 
 use wasm_runtime_layer::{Engine, Func, Imports, Instance, Memory, Module, Store, Val};
 
@@ -20,7 +20,7 @@ pub struct Package<E: WasmEngine> {
     module: Module,
 }
 
-/// A live instance.
+/// An instance.
 pub struct Session<E: WasmEngine> {
     store: Store<(), E>,
     memory: Memory,
@@ -29,17 +29,17 @@ pub struct Session<E: WasmEngine> {
     generate: Func,
 }
 
-/// On wasmtime, with an engine as the host by hand has it.
+/// Creates a host on wasmtime, with the engine of the hand-written host.
 ///
 /// # Errors
 ///
-/// The engine's.
+/// Returns the engine's errors.
 pub fn wasmtime(settings: baseline::wasmtime::Settings) -> Result<Host<wasmtime_runtime_layer::Engine>> {
     let engine = wasmtime_runtime_layer::Engine::new(baseline::wasmtime::engine(settings)?);
     Ok(Host { engine: Engine::new(engine) })
 }
 
-/// On wasmi, with an engine as the host by hand has it.
+/// Creates a host on wasmi, with the engine of the hand-written host.
 #[must_use]
 pub fn wasmi() -> Host<wasmi_runtime_layer::Engine> {
     Host { engine: Engine::new(wasmi_runtime_layer::Engine::new(baseline::wasmi::engine(false))) }
@@ -50,18 +50,18 @@ impl<E: WasmEngine> Host<E> {
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// Returns the engine's errors.
     pub fn compile(&self, wasm: &[u8]) -> Result<Package<E>> {
         Ok(Package { engine: self.engine.clone(), module: Module::new(&self.engine, wasm)? })
     }
 }
 
 impl<E: WasmEngine> Package<E> {
-    /// A fresh instance.
+    /// Creates an instance.
     ///
     /// # Errors
     ///
-    /// The engine's.
+    /// Returns the engine's errors.
     pub fn session(&self) -> Result<Session<E>> {
         let mut store = Store::new(&self.engine, ());
         let instance = Instance::new(&mut store, &self.module, &Imports::new())?;
@@ -78,11 +78,11 @@ impl<E: WasmEngine> Package<E> {
 }
 
 impl<E: WasmEngine> Session<E> {
-    /// Answers an input.
+    /// Returns the output for an input.
     ///
     /// # Errors
     ///
-    /// The engine's, and for an answer that cannot be read.
+    /// Returns the engine's errors, and an error for an output that cannot be read.
     pub fn generate(&mut self, input: &str) -> Result<String> {
         let length = u32::try_from(input.len())?;
         let address = call(&mut self.store, &self.alloc, [length])?;
@@ -97,13 +97,13 @@ impl<E: WasmEngine> Session<E> {
         Ok(output)
     }
 
-    /// The output that a fat pointer leads to: its address, its length, and a copy.
+    /// Reads the output that a fat pointer points to: its address, its length, and a copy.
     fn output(&self, fat: u32) -> Result<(u32, u32, String)> {
         let mut pair = [0; 8];
         self.memory.read(&self.store, fat as usize, &mut pair)?;
         let pair = u64::from_le_bytes(pair);
         let (start, size) = (pair as u32, (pair >> 32) as u32);
-        // Room is made only for what can be there.
+        // Allocates only for a length that the memory can contain.
         if size as usize > self.memory.current_pages(&self.store) as usize * PAGE {
             return Err("a range outside the memory".into());
         }
@@ -113,7 +113,7 @@ impl<E: WasmEngine> Session<E> {
     }
 }
 
-/// Calls a function that gives a word.
+/// Calls a function that returns a word.
 fn call<E: WasmEngine, const N: usize>(store: &mut Store<(), E>, func: &Func, arguments: [u32; N]) -> Result<u32> {
     let mut results = [Val::I32(0)];
     func.call(store, &arguments.map(word), &mut results)?;

@@ -1,4 +1,4 @@
-//! Where a fault goes in: a host on wasmi that does everything right but for what a [`Fault`] replaces.
+//! A host on wasmi that does everything right except for what a [`Fault`] replaces.
 
 mod guest;
 mod host;
@@ -17,38 +17,38 @@ pub(crate) use host::{FaultyHost, Memory, Opened, OtherSession, Shared};
 pub(crate) use injected::{Code, change, change_globals, i64_const};
 pub(crate) use sections::{bounded_memory, unbounded_memory};
 
-/// A host with one fault. What is not replaced is as in [`SOUND`].
+/// A host with one fault. Fields that are not replaced are as in [`SOUND`].
 #[derive(Clone, Copy)]
 pub(crate) struct Fault {
-    /// What it does wrong.
+    /// What the host does wrong.
     pub(crate) name: &'static str,
     /// Alters the module that the engine compiles.
     pub(crate) bytes: fn(&[u8]) -> Option<Vec<u8>>,
-    /// Is done right after instantiation.
+    /// Runs right after instantiation.
     pub(crate) start: fn(&mut Guest) -> Result<()>,
-    /// Makes a call of the protocol's.
+    /// Makes a call of the protocol.
     pub(crate) call: fn(&mut Guest, Step, &[u32]) -> Result<u32>,
-    /// Carries out a call of the host function of this name.
+    /// Calls the host function of this name.
     pub(crate) host: HostCall,
     /// Chooses the limits.
     pub(crate) limits: fn(Limits) -> Limits,
-    /// Decides on a module that is refused; `None` takes it.
+    /// Decides on a module that is refused. `None` accepts it.
     pub(crate) refuse: fn(ErrorKind) -> Option<ErrorKind>,
     /// Opens a session.
     pub(crate) open: fn(&Arc<Loaded>) -> Result<Opened>,
-    /// Asks a session for its info, or hands it an input.
+    /// Reads a session's info, or passes it an input.
     pub(crate) ask: fn(&mut Opened, Option<&str>) -> Result<String>,
-    /// Has a plugin answer a request.
+    /// Passes a request to a plugin.
     pub(crate) request: fn(&mut OtherSession, &str) -> Result<()>,
-    /// Tells what a plugin, or any other guest, wrote to its two streams.
+    /// Returns what a plugin, or any other guest, wrote to its two streams.
     pub(crate) streams: fn(&mut OtherSession) -> (String, String),
-    /// Tells what poisoned a session.
+    /// Returns the error that poisoned a session.
     pub(crate) fault: fn(&Opened) -> Option<Error>,
     /// Reports an error.
     pub(crate) error: fn(ErrorKind) -> ErrorKind,
 }
 
-/// The name of a host function, the slots it is called with, and the call itself.
+/// The name of a host function, the slots of the call, and the call itself.
 type HostCall = fn(&str, &mut [u64], &mut dyn FnMut(&mut [u64]) -> Result<()>) -> Result<()>;
 
 /// A host without a fault.
@@ -72,7 +72,7 @@ pub(crate) const SOUND: Fault = Fault {
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Step {
     Start,
-    /// Asks for the fuel at hand: no fault is in that.
+    /// Reads the available fuel. No fault affects this.
     Fuel,
     Initialize,
     Info,
@@ -95,14 +95,14 @@ pub(crate) struct Span {
 }
 
 thread_local! {
-    /// From a host to the instance that it is about to call on the same thread: how many characters the input has, …
+    /// From a host to the instance that it calls next on the same thread: the length of the input in characters.
     pub(crate) static CHARACTERS: Cell<u32> = const { Cell::new(0) };
-    /// … that its memory starts anew, and another memory to start with.
+    /// From the host, too: whether the memory is reset, and another memory to start with.
     pub(crate) static RESET: Cell<bool> = const { Cell::new(false) };
     pub(crate) static HANDED_ON: RefCell<Option<Memory>> = const { RefCell::new(None) };
-    /// The state of the session that is about to be opened.
+    /// The state of the next session to be opened.
     static STATE: Cell<Option<State>> = const { Cell::new(None) };
-    /// And back from the instance: how long the output is, and a trap that the layer was not told of.
+    /// From the instance to the host: the length of the output, and a trap that is hidden from the layer.
     pub(crate) static LENGTH: Cell<u64> = const { Cell::new(0) };
     pub(crate) static TRAPPED: Cell<Option<ErrorKind>> = const { Cell::new(None) };
 }
@@ -132,17 +132,17 @@ impl Step {
         }
     }
 
-    /// As many slots as it has parameters or results.
+    /// Returns the larger of the numbers of parameters and results.
     fn slots(self) -> usize {
         self.params().max(usize::from(matches!(self, Self::Fuel | Self::Info | Self::Alloc | Self::Malloc)))
     }
 
-    /// Whether it is one of the two that free.
+    /// Returns whether it is one of the two calls that free.
     pub(crate) fn frees(self) -> bool {
         matches!(self, Self::FreeInput | Self::FreeOutput)
     }
 
-    /// Whether it answers with a fat pointer.
+    /// Returns whether its result is a fat pointer.
     pub(crate) fn answers(self) -> bool {
         matches!(self, Self::Info | Self::Generate)
     }

@@ -1,4 +1,4 @@
-//! Limits that no case reaches change nothing but that fuel is counted, where it is, and every backend counts the same.
+//! Limits that no case reaches. They change nothing except that fuel may be counted, and every backend counts the same.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use mistletoe_conformance::{Report, cases};
 
 use crate::backends;
 
-/// A backend whose modules have limits put into them where a case asks for none: all, or all but that on fuel.
+/// A backend that adds limits to modules whose case has none: all limits, or all except the one on fuel.
 struct Limited {
     backend: AnyBackend,
     fuel: Option<u64>,

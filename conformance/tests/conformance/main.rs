@@ -1,5 +1,7 @@
-//! The cases and WebAssembly's own suite on every backend that is built in: as named tests, as a matrix (`cargo xtask
-//! conformance`), and the cases on hosts that do things wrong (`cargo xtask conformance --self-test`).
+//! Runs the cases and WebAssembly's own suite on every backend that is built in.
+//!
+//! Runs them as named tests, or as a matrix (`cargo xtask conformance`). Also runs the cases on faulty hosts (`cargo
+//! xtask conformance --self-test`).
 
 mod faults;
 mod faulty;
@@ -30,7 +32,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// One test a case and backend, and one a fault.
+/// Runs one test per case and backend, and one per fault.
 fn tests() -> Result<ExitCode, Error> {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
@@ -44,7 +46,7 @@ fn tests() -> Result<ExitCode, Error> {
             }));
         }
     }
-    // What each backend passes alone they may still do in different ways.
+    // Backends that pass a case can still differ from each other.
     trials.push(Trial::test("backends::agree", || {
         let backends = backends()?;
         let hosts: Vec<_> = backends.iter().map(|backend| backend as _).collect();
@@ -60,7 +62,7 @@ fn tests() -> Result<ExitCode, Error> {
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
 }
 
-/// Every numbered rule of a protocol's document is tested by a case that names it, and no case names another.
+/// Checks that a case names every numbered rule of a protocol's document, and that no case names another number.
 fn rules_are_tested() -> Result<(), libtest_mimic::Failed> {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
     let mut tested = BTreeMap::<_, BTreeSet<u32>>::new();

@@ -14,29 +14,29 @@ use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
 use crate::{Error, suite};
 
-/// Runs the conformance cases and WebAssembly's own suite on the backends, and shows who passes.
+/// Run the conformance cases and WebAssembly's own suite on the backends, and show the results.
 #[derive(Parser)]
 #[command(name = "cargo xtask conformance", bin_name = "cargo xtask conformance")]
 struct Arguments {
-    /// Only this backend; may be repeated.
+    /// Run only this backend; may be repeated.
     #[arg(long, value_name = "NAME")]
     backend: Vec<String>,
-    /// Only cases, and files of WebAssembly's own suite, whose `group/name` holds this text.
+    /// Run only cases, and files of WebAssembly's own suite, whose `group/name` contains this text.
     #[arg(long, value_name = "TEXT", default_value = "")]
     filter: String,
-    /// A line for every case instead of every group.
+    /// Print a line for every case instead of every group.
     #[arg(short, long)]
     verbose: bool,
-    /// The form of the report.
+    /// Format of the report.
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     /// Write the report to a file instead of standard output.
     #[arg(long, value_name = "FILE")]
     report: Option<PathBuf>,
-    /// Run the cases on hosts that each do one thing wrong instead, and show which cases notice.
+    /// Run the cases on hosts with one fault each instead, and show which cases catch it.
     #[arg(long, conflicts_with_all = ["backend", "format", "report", "check"])]
     self_test: bool,
-    /// Fail unless this markdown report, but for versions and date, says the same.
+    /// Fail unless this markdown report is up to date, apart from versions and date.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["report", "format"])]
     check: Option<PathBuf>,
 }
@@ -56,7 +56,7 @@ pub(crate) fn run() -> Result<ExitCode, Error> {
     }
     let mut backends = crate::backends()?;
     if !arguments.backend.is_empty() {
-        // An unknown name is an error, and so is one that is not built in.
+        // A name that is unknown or not built in is an error.
         backends = arguments.backend.iter().map(|name| mistletoe::backend(name)).collect::<Result<_, _>>()?;
     }
     let mut cases = mistletoe_conformance::cases()?;
@@ -110,7 +110,7 @@ pub(crate) fn run() -> Result<ExitCode, Error> {
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The line of a markdown report that may differ between two that say the same.
+/// The start of the line that `--check` ignores in a markdown report.
 const RUN: &str = "Run on ";
 
 fn undated(text: &str) -> Vec<&str> {
@@ -134,7 +134,7 @@ fn markdown(report: &Report) -> Result<String, Error> {
     ))
 }
 
-/// The engines that are locked, with their versions.
+/// Returns the engines in the lockfile with their versions.
 fn versions() -> Result<Vec<String>, Error> {
     let lock = Path::new(env!("CARGO_MANIFEST_DIR")).join("../Cargo.lock");
     let lock: toml::Table = fs::read_to_string(lock)?.parse()?;

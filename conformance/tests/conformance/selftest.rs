@@ -1,5 +1,6 @@
-//! `cargo xtask conformance --self-test`: hosts that each do one thing wrong. A suite that one of them passes is not
-//! worth passing.
+//! `cargo xtask conformance --self-test`: runs the cases on hosts with one fault each.
+//!
+//! The suite has to catch every fault.
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -14,31 +15,34 @@ use mistletoe_conformance::{Case, Failure, Observation};
 use crate::faulty::{Fault, FaultyHost, SOUND, lock};
 use crate::{Error, faults};
 
-/// How long a case may take on a host before that counts as wrong.
+/// How long a case may take on a host before it counts as a failure.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// A case that takes longer than this is not run on every fault.
+/// A case that takes longer than this does not run on every fault.
 const SLOW: Duration = Duration::from_millis(25);
-/// How many of a fault's cases are named.
+/// The number of cases to print per fault.
 const NAMED: usize = 3;
 
-/// What a case makes of a host.
+/// The result of a case on a host.
 enum Outcome {
     Passed(Observation),
     Caught(Failure),
-    /// The case ended in a panic: a fault of the self-test's own.
+    /// The case panicked, which is an error of the self-test.
     Panicked,
     /// The case did not end.
     Hung,
 }
 
-/// A case that a host without a fault passes.
+/// A case that passes on a host without a fault.
 struct Fit {
     case: Arc<Case>,
     expected: Observation,
     took: Duration,
 }
 
-/// What is known of a fault: the cases that caught it, and how; and those that passed it, but not as they do without.
+/// What is known of a fault.
+///
+/// Holds the cases that caught it, with the failures, and the cases that passed with another observation than without
+/// the fault.
 #[derive(Default)]
 struct Findings {
     caught: Vec<(usize, String)>,
@@ -46,12 +50,12 @@ struct Findings {
 }
 
 impl Outcome {
-    /// Tries a host. It gets a thread of its own, so that no fault can take the suite down or keep it.
+    /// Runs the case on a host, on a thread of its own, so that no fault can crash or block the suite.
     fn of(case: &Arc<Case>, fault: Fault) -> Self {
         let (done, outcome) = channel();
         let case = case.clone();
         thread::spawn(move || {
-            // Nobody listens any more where the case took too long.
+            // There is no receiver if the case took too long.
             let _ = done.send(case.check(&FaultyHost(fault)));
         });
         match outcome.recv_timeout(PATIENCE) {
@@ -75,8 +79,9 @@ impl Findings {
     }
 }
 
-/// The cases that a host without a fault passes, quick ones first, and what is wrong with the others. Cases that wasmi
-/// is known to fail are none of both.
+/// Returns the cases that pass on a host without a fault, fastest first, and the problems of the others.
+///
+/// Leaves out cases that wasmi is known to fail.
 fn fit(cases: Vec<Case>) -> (Vec<Fit>, Vec<String>) {
     let (mut fit, mut unfit) = (Vec::new(), Vec::new());
     for case in cases {
@@ -96,7 +101,9 @@ fn fit(cases: Vec<Case>) -> (Vec<Fit>, Vec<String>) {
     (fit, unfit)
 }
 
-/// One test a fault: some case catches it. And one without: what fails there, faults cannot be told by.
+/// Returns one test per fault, which requires that some case catches it.
+///
+/// A further test requires that the cases pass without a fault. A case that fails there cannot detect faults.
 pub(crate) fn trials(cases: Vec<Case>) -> Vec<Trial> {
     let cases = Mutex::new(cases);
     let all = Arc::new((cases, OnceLock::new()));
@@ -127,7 +134,7 @@ pub(crate) fn trials(cases: Vec<Case>) -> Vec<Trial> {
     faults::all().map(trial).chain([sound]).collect()
 }
 
-/// Does something for each item on all processors.
+/// Processes each item, on all processors.
 fn each<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
     let next = AtomicUsize::new(0);
     thread::scope(|scope| {
@@ -141,8 +148,10 @@ fn each<T: Sync>(items: &[T], work: impl Fn(&T) + Sync) {
     });
 }
 
-/// Runs every fault on all cases, and shows which cases catch it. A slow case is run until it has caught something, and
-/// for faults that nothing else has caught, but `thorough` on all.
+/// Runs every fault on all cases, and shows which cases catch it.
+///
+/// A slow case runs on the faults that nothing else has caught, and until it has caught one fault. With `thorough`, it
+/// runs on all faults.
 pub(crate) fn run(cases: Vec<Case>, thorough: bool) -> Result<ExitCode, Error> {
     let (cases, unfit) = fit(cases);
     for problem in &unfit {
@@ -164,7 +173,7 @@ pub(crate) fn run(cases: Vec<Case>, thorough: bool) -> Result<ExitCode, Error> {
         }
     });
     let caught_by = |i: usize, findings: &Findings| findings.caught.iter().any(|(by, _)| *by == i);
-    // A slow case is most likely there for what few cases catch.
+    // A slow case most likely catches faults that few other cases catch.
     let mut rare: Vec<_> = results.iter().collect();
     rare.sort_by_key(|(_, findings)| lock(findings).caught.len());
     for i in slow {

@@ -1,4 +1,4 @@
-//! Making a package of a generated module: functions are added that call those it has, and report what they did.
+//! Makes a package of a generated module. Adds functions that call the module's functions and report their effects.
 
 use mistletoe_conformance::trace::STEPS;
 use wasm_encoder::{ExportKind, ExportSection, Function, HeapType, InstructionSink, ValType};
@@ -7,24 +7,26 @@ use wasmparser::ValType::{F32, F64, I32, I64, Ref, V128};
 use crate::parts::{Parts, value_type};
 use crate::random::Random;
 
-/// Where `result`, `state` and `back` stand among the imports.
+/// The indices of `result`, `state` and `back` among the imports.
 const RESULT: u32 = 0;
 const STATE: u32 = 1;
 const BACK: u32 = 2;
-/// How many arguments of each function are tried.
+/// How often each function is called, each time with other arguments.
 const TRIES: usize = 3;
-/// The most globals that are reported at once.
+/// The maximum number of globals to report at once.
 const GLOBALS: usize = 12;
 
 /// A package that drives itself.
 pub(crate) struct Driven {
     pub(crate) wasm: Vec<u8>,
-    /// Where sessions begin: `generate` leaves out as many steps as its input is long.
+    /// The input lengths of the sessions' `generate` calls. Each byte of input skips one step.
     pub(crate) starts: Vec<u32>,
 }
 
-/// Adds what makes a package of a module. `ends` is a global that ends the module when it has counted down to zero, and
-/// what it counts from in each step.
+/// Adds the functions of a package to a module.
+///
+/// `ends` is a global that terminates the module when it reaches zero, and the value that it is set to before each
+/// step.
 pub(crate) fn package(parts: &Parts<'_>, ends: Option<(u32, u32)>, random: &mut Random) -> Driven {
     let own = parts.imported..parts.funcs.len();
     let tries = (STEPS as usize / own.len()).clamp(1, TRIES);
@@ -81,7 +83,7 @@ pub(crate) fn package(parts: &Parts<'_>, ends: Option<(u32, u32)>, random: &mut 
         steps.push(add(&format!("step-{i}"), 0, 0, &function));
     }
 
-    // What lies at these addresses is the module's affair.
+    // The module determines what these addresses contain.
     const ADDRESSES: [i32; 10] = [0, 8, 100, 1_024, 4_096, 9_000, 32_768, 60_000, 65_528, 65_529];
     let mut function = Function::new([]);
     function.instructions().i32_const(random.pick(&ADDRESSES)).end();
@@ -115,7 +117,7 @@ pub(crate) fn package(parts: &Parts<'_>, ends: Option<(u32, u32)>, random: &mut 
     }
 }
 
-/// An instruction on much at once. Those that a generated module has trap for the most part, if they do anything.
+/// Adds a bulk instruction. Those of the generated module mostly trap or do nothing.
 fn bulk(sink: &mut InstructionSink<'_>, parts: &Parts<'_>, random: &mut Random) {
     let memory = random.once_in(2) || parts.tables.is_empty();
     let (places, most) = if memory { (60_000, 5_000) } else { (4, 40) };
@@ -138,7 +140,7 @@ fn bulk(sink: &mut InstructionSink<'_>, parts: &Parts<'_>, random: &mut Random) 
     };
 }
 
-/// Pushes an argument, of those that programs trip over more often.
+/// Pushes an argument. Prefers values that often expose errors.
 fn argument(sink: &mut InstructionSink<'_>, ty: wasmparser::ValType, random: &mut Random) {
     let bits = match random.below(3) {
         0 => random.next(),
@@ -159,7 +161,9 @@ fn argument(sink: &mut InstructionSink<'_>, ty: wasmparser::ValType, random: &mu
     };
 }
 
-/// Reports the value on top: its bits, and of a reference whether it is null. A vector goes through the first local.
+/// Reports the value on top of the stack: its bits, or whether a reference is null.
+///
+/// A vector goes through the first local.
 fn report(sink: &mut InstructionSink<'_>, ty: wasmparser::ValType) {
     match ty {
         I32 => sink.i64_extend_i32_u(),

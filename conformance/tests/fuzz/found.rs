@@ -1,4 +1,4 @@
-//! A disagreement as a fixture, which the suite runs like any other from then on.
+//! Saves a disagreement as a fixture, which the suite then runs like any other.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::Error;
 use crate::judge::Disagreement;
 
-/// Writes the fixture, if there is a case for one, and tells where it is.
+/// Writes the fixture and returns its path. Returns `None` if the disagreement has no case.
 pub(crate) fn save(disagreement: &Disagreement) -> Result<Option<PathBuf>, Error> {
     let Disagreement { seed, case: Some(case), expected, .. } = disagreement else { return Ok(None) };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/fuzz-found");
@@ -21,7 +21,7 @@ pub(crate) fn save(disagreement: &Disagreement) -> Result<Option<PathBuf>, Error
     Ok(Some(path))
 }
 
-/// A case's file, with what has to come back as far as that is known.
+/// Returns a case's file, with the expected results as far as they are known.
 pub(crate) fn fixture(case: &Case, expected: &Observation) -> Result<String, Error> {
     let header = &case.header;
     let mut text =
@@ -72,7 +72,7 @@ pub(crate) fn fixture(case: &Case, expected: &Observation) -> Result<String, Err
     Ok(fixture)
 }
 
-/// A value in TOML's notation; what is null is left out.
+/// Returns a value in TOML's notation, without null fields.
 fn toml(value: &Value) -> String {
     match value {
         Value::Object(fields) => {
@@ -81,7 +81,7 @@ fn toml(value: &Value) -> String {
             format!("{{ {} }}", fields.join(", "))
         }
         Value::Array(items) => format!("[{}]", items.iter().map(toml).collect::<Vec<_>>().join(", ")),
-        // JSON's escapes are TOML's, but for one character that TOML wants to have escaped.
+        // JSON's escapes are valid in TOML, except for one character that TOML requires to be escaped.
         value => value.to_string().replace('\x7f', "\\u007f"),
     }
 }

@@ -1,4 +1,4 @@
-//! Making a case of a seed: a package, its limits, and what is called.
+//! Makes a case from a seed: a package, its limits, and the calls.
 
 use arbitrary::Unstructured;
 use mistletoe_conformance::Case;
@@ -11,7 +11,7 @@ use crate::drive;
 use crate::parts::Parts;
 use crate::random::Random;
 
-/// How long a call may take: no module comes near, since fuel or its own count ends it.
+/// The timeout of a call. No module comes near it: fuel or the module's own counter terminates it first.
 const TIMEOUT_MS: u64 = 20_000;
 
 /// A generated case.
@@ -19,13 +19,13 @@ pub(crate) struct Fuzzed {
     pub(crate) seed: u64,
     /// The module with its limits.
     pub(crate) case: Case,
-    /// The same without those on time, fuel and the stack: nothing is put into its code.
+    /// The module without limits on time, fuel and stack, so that its code is not instrumented.
     pub(crate) unlimited: Case,
-    /// Whether it has instructions that grow the memory or a table.
+    /// Whether the module has instructions that grow the memory or a table.
     pub(crate) grows: bool,
 }
 
-/// What a package can import from `fuzz`: names, parameters and results as `trace.rs` of the suite has them.
+/// The imports of a package from `fuzz`: names, parameters and results, as in the suite's `trace.rs`.
 const IMPORTS: [(&str, &[ValType], &[ValType]); 9] = {
     use ValType::{F32, F64, I32, I64};
     [
@@ -41,7 +41,7 @@ const IMPORTS: [(&str, &[ValType], &[ValType]); 9] = {
     ]
 };
 
-/// The case of a seed, or `None` where the seed makes no module.
+/// Returns the case of a seed, or `None` if the seed produces no module.
 pub(crate) fn case(seed: u64) -> Result<Option<Fuzzed>, crate::Error> {
     let mut random = Random::new(seed);
     let length = random.of_any_size(500, 20_000);
@@ -51,7 +51,7 @@ pub(crate) fn case(seed: u64) -> Result<Option<Fuzzed>, crate::Error> {
     let Ok(mut module) = wasm_smith::Module::new(config, &mut Unstructured::new(&bytes)) else { return Ok(None) };
     let mut ends = None;
     if random.once_in(2) {
-        // It ends by itself, so that nothing else has to end it.
+        // The module terminates by itself, so it needs no limit.
         let count = random.of_any_size(10, 2_000) as u32;
         ends = Some((module.ensure_termination(count)?, count));
     }
@@ -95,8 +95,9 @@ struct Limits {
 }
 
 impl Limits {
-    /// Of every combination that is safe for a module that `ends` by itself, and whose memory is `bounded`; those with
-    /// all of them more often.
+    /// Chooses a combination of limits that is safe for a module that `ends` by itself, and whose memory is `bounded`.
+    ///
+    /// Prefers all limits together.
     fn new(random: &mut Random, ends: bool, bounded: bool) -> Self {
         let memory = random.pick(&[65_536, 200_000, 200_000, 655_360, 1 << 20, 1 << 20]);
         let mut limits = Self {
@@ -117,7 +118,7 @@ impl Limits {
         limits
     }
 
-    /// As the fields of a case's header.
+    /// Returns the fields of a case's header.
     fn toml(&self) -> Vec<String> {
         let fields =
             [("memory", self.memory), ("timeout_ms", self.timeout_ms), ("fuel", self.fuel), ("stack", self.stack)];
@@ -125,14 +126,14 @@ impl Limits {
     }
 }
 
-/// A memory of few pages; where it has a maximum, of few as well.
+/// Chooses a memory of few pages, with a small maximum if it has one.
 fn memory(random: &mut Random) -> MemoryType {
     let minimum = random.pick(&[0, 1, 1, 1, 1, 1, 1, 1, 2, 3]);
     let maximum = random.pick(&[None, None, Some(minimum), Some(minimum + 1), Some(100)]);
     MemoryType { minimum, maximum, memory64: false, shared: false, page_size_log2: None }
 }
 
-/// Exactly the features of [`mistletoe::FEATURES`], in small modules of many shapes.
+/// Enables exactly the features of [`mistletoe::FEATURES`], in small modules of many shapes.
 fn config(random: &mut Random, memory: MemoryType) -> Config {
     let references = !random.once_in(3);
     let imported = IMPORTS.len();
@@ -177,7 +178,7 @@ fn config(random: &mut Random, memory: MemoryType) -> Config {
     }
 }
 
-/// A module with the imports and the exports that the generated one is to have.
+/// Returns a module with the imports and exports that the generated module has to have.
 fn shape(memory: MemoryType) -> Vec<u8> {
     let (mut types, mut imports) = (TypeSection::new(), ImportSection::new());
     for (i, (name, params, results)) in IMPORTS.into_iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Whether all backends did the same, and the same as without limits.
+//! Checks that all backends do the same, and the same as without limits.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,19 +13,20 @@ use serde_json::Value;
 use crate::generate::{self, Fuzzed};
 use crate::reference_meter;
 
-/// The kinds of errors that are a limit's.
+/// The kinds of errors that report a limit.
 const LIMITS: [&str; 4] = ["out-of-fuel", "too-deep", "timed-out", "too-much-memory"];
-/// The backend that does not run everything.
-/// Those without limits in the code that are compared with the others.
+/// The backends whose runs without limits in the code are compared with the others.
 const UNLIMITED: [&str; 2] = ["wasmi", "wasmtime"];
 
-/// The stack of a thread that modules are run on: what threads have by default.
+/// The stack size of a thread that runs modules: the default of threads.
 const STACK: usize = 2 << 20;
-/// The same for those that grow something. wasmi 2.0.0 takes some of the host's stack for each `memory.grow` and
-/// `table.grow`, until the function that the host called returns; a loop of them takes more than any thread has.
+/// The stack size for modules that grow something.
+///
+/// wasmi 2.0.0 uses some of the host's stack for each `memory.grow` and `table.grow`, until the function that the host
+/// called returns. A loop of them uses more than a thread has by default.
 const GROWS: usize = 512 << 20;
 
-/// What was seen so far.
+/// The counts so far.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) modules: u64,
@@ -33,28 +34,28 @@ pub(crate) struct Tally {
     answers: u64,
     unlimited: u64,
     gauged: u64,
-    /// Modules that were run, but cannot be compared, by why.
+    /// Modules that ran, but cannot be compared, by reason.
     skipped: BTreeMap<&'static str, u64>,
     /// Calls and openings that failed, by the kind of error.
     errors: BTreeMap<String, u64>,
     pub(crate) disagreements: u64,
 }
 
-/// Where two did not do the same.
+/// A difference between two results that should be equal.
 pub(crate) struct Disagreement {
     pub(crate) seed: u64,
-    /// The case, where there is one.
+    /// The case, if there is one.
     pub(crate) case: Option<Case>,
-    /// What most did, or what should have been.
+    /// What most backends did, or the predicted result.
     pub(crate) expected: Observation,
     what: String,
 }
 
-/// Makes a case of a seed and runs it everywhere.
+/// Makes a case from a seed and runs it on all backends.
 pub(crate) fn judge(seed: u64, backends: &[AnyBackend], tally: &mut Tally) -> Result<(), Box<Disagreement>> {
     let differs = |what: String| Box::new(Disagreement { seed, case: None, expected: Observation::default(), what });
     tally.modules += 1;
-    // A panic is a finding as well, and should not keep the seed to itself.
+    // A panic is a finding, too, and must not hide the seed.
     let made = catch_unwind(|| generate::case(seed)).unwrap_or_else(|_| Err("a panic".into()));
     let result = match made {
         Ok(Some(mut fuzzed)) => thread::scope(|scope| {
@@ -98,7 +99,8 @@ fn compare(fuzzed: &mut Fuzzed, backends: &[AnyBackend], tally: &mut Tally) -> R
 
     let overflows = |(_, one): &(_, Observation)| errors(one).any(|error| error["trap"] == "stack-overflow");
     if let Some((name, one)) = observed.iter().find(|one| overflows(one)) {
-        // Where the height is not limited, the engine's own stack ends a recursion, at a depth of the engine's.
+        // Without a limit on the stack, a recursion ends when the engine's own stack overflows, and that depth depends
+        // on the engine.
         if case.header.limits.as_ref().is_none_or(|limits| limits.stack.is_none()) {
             *tally.skipped.entry("stack of the engine's").or_default() += 1;
             return Ok(());
@@ -110,7 +112,7 @@ fn compare(fuzzed: &mut Fuzzed, backends: &[AnyBackend], tally: &mut Tally) -> R
     if let Some((name, other)) = observed.iter().find(|(_, other)| other != most) {
         return Err(differs(most, format!("{name} does something else than most: {}", difference(most, other))));
     }
-    // What the generator makes is valid, within the features, and a package; and it ends long before its time.
+    // The generated module is a valid package within the features, and ends long before its timeout.
     let refused = most.load.as_ref().filter(|error| error["kind"] != "too-much-memory");
     if let Some(error) = refused.or(errors(most).find(|error| error["kind"] == "timed-out")) {
         return Err(differs(most, format!("all give {error}")));
@@ -120,7 +122,7 @@ fn compare(fuzzed: &mut Fuzzed, backends: &[AnyBackend], tally: &mut Tally) -> R
         match reference_meter::predict(case, unlimited, backend) {
             Ok(Some(predicted)) => {
                 let mut expected = predicted.clone();
-                // The gauge ends a guest from a host function, which does not know the export.
+                // The gauge terminates a guest from a host function, which does not know the export.
                 for (expected, most) in errors_mut(&mut expected).zip(errors(most)) {
                     if let (Value::Object(expected), Some(export)) = (expected, most.get("export")) {
                         expected.entry("export").or_insert_with(|| export.clone());
@@ -157,13 +159,13 @@ fn compare(fuzzed: &mut Fuzzed, backends: &[AnyBackend], tally: &mut Tally) -> R
     Ok(())
 }
 
-/// What the backend lacks that the module needs.
+/// Returns the feature that the module needs and the backend lacks.
 fn lacking(observation: &Observation) -> Option<&str> {
     let error = observation.load.as_ref().filter(|error| error["backend"].is_string())?;
     error["feature"].as_str()
 }
 
-/// All errors that came back, and what poisoned sessions.
+/// Returns all errors of an observation, including those that poisoned sessions.
 pub(crate) fn errors(observation: &Observation) -> impl Iterator<Item = &Value> {
     let calls = observation.calls.iter().flat_map(|call| call.result.as_ref().err().into_iter().chain(&call.fault));
     observation.load.iter().chain(&observation.open).chain(calls)
@@ -175,7 +177,7 @@ fn errors_mut(observation: &mut Observation) -> impl Iterator<Item = &mut Value>
     load.iter_mut().chain(open).chain(calls)
 }
 
-/// The first part in which two observations are not the same.
+/// Describes the first difference between two observations.
 fn difference(expected: &Observation, found: &Observation) -> String {
     let shown = |value: Value| -> Vec<(String, Value)> {
         let mut parts = Vec::new();
@@ -191,7 +193,7 @@ fn difference(expected: &Observation, found: &Observation) -> String {
     }
 }
 
-/// A value's leaves by their path; texts line by line.
+/// Lists a value's leaves with their paths, and texts line by line.
 fn flatten(path: String, value: Value, parts: &mut Vec<(String, Value)>) {
     match value {
         Value::Object(fields) => {
@@ -218,7 +220,7 @@ impl Tally {
         }
     }
 
-    /// Adds what another has counted.
+    /// Adds the counts of another tally.
     pub(crate) fn add(&mut self, other: Self) {
         self.modules += other.modules;
         self.calls += other.calls;

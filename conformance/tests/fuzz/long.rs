@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: module after module, until the time is over.
+//! `cargo xtask fuzz`: runs modules until the time is over.
 
 use std::panic::resume_unwind;
 use std::process::ExitCode;
@@ -14,29 +14,29 @@ use mistletoe_conformance::Observation;
 use crate::judge::{Tally, judge};
 use crate::{Error, found, generate};
 
-/// How often is told how far it is.
+/// The interval of progress messages.
 const NEWS: Duration = Duration::from_secs(60);
 
-/// How many modules are run on the same backends: wasmi and wasmer keep what they compiled until the engine is dropped.
+/// How many modules run on the same backends. wasmi and wasmer keep compiled code until the engine is dropped.
 const BATCH: u64 = 64;
 
-/// Runs generated modules on every backend, and saves as a fixture what they do not agree on.
+/// Run generated modules on every backend, and save disagreements as fixtures.
 #[derive(Parser)]
 #[command(name = "cargo xtask fuzz", bin_name = "cargo xtask fuzz")]
 struct Arguments {
-    /// How long, in minutes.
+    /// Duration in minutes.
     #[arg(long, value_name = "N", default_value_t = 1.0)]
     minutes: f64,
-    /// The first module's seed; those after it have the next. From the clock by default.
+    /// Seed of the first module; each later module has the next seed. Taken from the clock by default.
     #[arg(long, value_name = "S", value_parser = seed)]
     seed: Option<u64>,
-    /// At most so many modules.
+    /// Maximum number of modules.
     #[arg(long, value_name = "N", default_value_t = u64::MAX)]
     modules: u64,
-    /// How many threads; one a processor by default.
+    /// Number of threads; one per processor by default.
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
-    /// Only on this backend; may be repeated.
+    /// Run only on this backend; may be repeated.
     #[arg(long, value_name = "NAME")]
     backend: Vec<String>,
     /// Print the first module instead, as a fixture without expectations.
@@ -44,7 +44,7 @@ struct Arguments {
     show: bool,
 }
 
-/// A seed in decimal digits or, as it is shown, in hexadecimal ones.
+/// Parses a seed in decimal digits, or in hexadecimal ones with the prefix `0x`, as it is printed.
 fn seed(text: &str) -> Result<u64, std::num::ParseIntError> {
     match text.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16),
@@ -113,7 +113,7 @@ pub(crate) fn run() -> Result<ExitCode, Error> {
     Ok(if tally.disagreements == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// What a thread has counted that panicked, counts.
+/// The counts of a thread that panicked are valid.
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
 }

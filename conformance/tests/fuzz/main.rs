@@ -1,6 +1,9 @@
-//! Generated modules on every backend: with limits all of them have to do the same, down to the fuel; and the same as
-//! without limits, where none is reached. As tests on seeds that are always the same, and for as long as one likes with
-//! `cargo xtask fuzz`.
+//! Generated modules on every backend.
+//!
+//! With limits, all backends have to do the same, down to the fuel. If no limit is reached, they also have to do the
+//! same as without limits.
+//!
+//! Runs as tests with fixed seeds, and for any length of time with `cargo xtask fuzz`.
 
 mod drive;
 mod found;
@@ -20,7 +23,7 @@ use crate::judge::{Tally, judge};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
-/// How many tests there are, and with how many modules each: half a minute for all on two cores.
+/// The number of tests, and of modules per test. All tests take half a minute on two cores.
 const TESTS: (u64, u64) = (16, 64);
 
 fn main() -> ExitCode {

@@ -1,9 +1,9 @@
-//! A module in parts, to be put together again with some of them changed. No index changes: what is added comes last.
+//! A module taken apart, to be reassembled with changed sections. Additions come last, so no index changes.
 
 use wasm_encoder::{CodeSection, FunctionSection, RawSection, Section, TypeSection, ValType};
 use wasmparser::{Export, FuncType, FunctionBody, GlobalType, Operator, Parser, Payload, RefType, TypeRef};
 
-/// What the order of sections is in a module, by their ids.
+/// The order of sections in a module, by id.
 const ORDER: [u8; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 10, 11];
 
 /// The parts of a module.
@@ -12,12 +12,12 @@ pub(crate) struct Parts<'a> {
     pub(crate) types: Vec<FuncType>,
     /// The types of all functions, imported ones first.
     pub(crate) funcs: Vec<u32>,
-    /// How many of them are imported.
+    /// How many functions are imported.
     pub(crate) imported: usize,
     pub(crate) globals: Vec<GlobalType>,
-    /// What they begin with: constant expressions without their `end`.
+    /// The initialisers of the globals: constant expressions without their `end`.
     pub(crate) inits: Vec<&'a [u8]>,
-    /// What the tables hold.
+    /// The element types of the tables.
     pub(crate) tables: Vec<RefType>,
     pub(crate) exports: Vec<Export<'a>>,
     pub(crate) start: Option<u32>,
@@ -25,7 +25,7 @@ pub(crate) struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// Takes a valid module apart that imports functions alone.
+    /// Takes apart a valid module that imports only functions.
     pub(crate) fn new(wasm: &'a [u8]) -> wasmparser::Result<Self> {
         let mut parts = Self {
             sections: Vec::new(),
@@ -85,12 +85,12 @@ impl<'a> Parts<'a> {
         Ok(parts)
     }
 
-    /// The type of a function.
+    /// Returns the type of a function.
     pub(crate) fn func(&self, index: usize) -> &FuncType {
         &self.types[self.funcs[index] as usize]
     }
 
-    /// Whether it ever grows its memory or a table.
+    /// Returns whether the module ever grows its memory or a table.
     pub(crate) fn grows(&self) -> wasmparser::Result<bool> {
         for body in &self.bodies {
             for operator in body.get_operators_reader()? {
@@ -102,7 +102,7 @@ impl<'a> Parts<'a> {
         Ok(false)
     }
 
-    /// The types as a section, to be added to.
+    /// Returns the types as a section to extend.
     pub(crate) fn type_section(&self) -> TypeSection {
         let mut section = TypeSection::new();
         for ty in &self.types {
@@ -112,7 +112,7 @@ impl<'a> Parts<'a> {
         section
     }
 
-    /// The types of the module's own functions as a section, to be added to.
+    /// Returns the types of the module's own functions as a section to extend.
     pub(crate) fn function_section(&self) -> FunctionSection {
         let mut section = FunctionSection::new();
         for ty in &self.funcs[self.imported..] {
@@ -121,7 +121,7 @@ impl<'a> Parts<'a> {
         section
     }
 
-    /// The bodies as a section, to be added to.
+    /// Returns the bodies as a section to extend.
     pub(crate) fn code_section(&self) -> CodeSection {
         let mut section = CodeSection::new();
         for body in &self.bodies {
@@ -130,7 +130,7 @@ impl<'a> Parts<'a> {
         section
     }
 
-    /// The module with these sections in place of its own.
+    /// Returns the module with its sections replaced by these.
     pub(crate) fn with(&self, changed: &[&dyn Section]) -> Vec<u8> {
         let mut module = b"\0asm\x01\0\0\0".to_vec();
         for id in ORDER {
@@ -144,7 +144,7 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// The same type for writing.
+/// Converts a type for encoding.
 pub(crate) fn value_type(ty: &wasmparser::ValType) -> ValType {
     match ty {
         wasmparser::ValType::I32 => ValType::I32,

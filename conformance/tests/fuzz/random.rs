@@ -1,4 +1,4 @@
-//! Random numbers that are the same everywhere for the same seed.
+//! Random numbers that depend only on the seed.
 
 /// SplitMix64.
 #[derive(Clone, Debug)]
@@ -21,12 +21,12 @@ impl Random {
         std::iter::repeat_with(|| self.next() as u8).take(count).collect()
     }
 
-    /// A number below `end`.
+    /// Returns a number below `end`.
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         self.next() % end
     }
 
-    /// True once in so many times.
+    /// Returns true with a probability of 1 in `times`.
     pub(crate) fn once_in(&mut self, times: u64) -> bool {
         self.below(times) == 0
     }
@@ -35,7 +35,7 @@ impl Random {
         of[self.below(of.len() as u64) as usize]
     }
 
-    /// A number from `least` to `most`, of each size as likely.
+    /// Returns a number from `least` to `most`, with each magnitude equally likely.
     pub(crate) fn of_any_size(&mut self, least: u64, most: u64) -> u64 {
         let (low, high) = ((least as f64).log2(), (most as f64).log2());
         let part = self.below(1 << 32) as f64 / (1_u64 << 32) as f64;

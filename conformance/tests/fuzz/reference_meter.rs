@@ -1,8 +1,10 @@
-//! The limits a second time, written after `docs/metering.md` and not after the code: the same module with a count put
-//! in that is slow and plain. All engines run the code that the layer rewrote, so that they agree where it is wrong.
+//! A second implementation of the limits, written from `docs/metering.md` and not from the code.
 //!
-//! Fuel is counted twice: by each instruction when it is executed, and by runs when they begin, as the document charges
-//! them. Where a limit is reached the module calls `deny`, with what was used.
+//! It instruments the same module with slow and simple counters. All engines run the code that the layer rewrote, so
+//! they agree even where it is wrong.
+//!
+//! Fuel is counted twice: per executed instruction, and per basic block when it begins, as the document charges it.
+//! When a limit is reached, the module calls `deny` with the amount used.
 
 use mistletoe::AnyBackend;
 use mistletoe_conformance::case::{Call, Step};
@@ -19,40 +21,42 @@ use wasmparser::{
 use crate::judge::errors;
 use crate::parts::{Parts, value_type};
 
-/// Where `result` and `deny` stand among the imports.
+/// The indices of `result` and `deny` among the imports.
 const RESULT: u32 = 0;
 const DENY: u32 = 8;
-/// What `deny` is told: that there was too much fuel used, or that the stack was too high.
+/// The first argument of `deny`: fuel exceeded, or stack depth exceeded.
 const FUEL: i32 = 0x10_0007;
 const HEIGHT: i32 = 0x20_0007;
 
-/// What a module is held to.
+/// The limits of a module.
 #[derive(Clone, Copy)]
 struct Bounds {
     fuel: Option<u64>,
     stack: Option<u32>,
 }
 
-/// Where the added globals are, and what the module is held to.
+/// The indices of the added globals, and the limits of the module.
 #[derive(Clone, Copy)]
 struct Gauge {
     bounds: Bounds,
-    /// What the instructions cost that were executed.
+    /// The cost of the executed instructions.
     executed: u32,
-    /// What the runs cost that have begun, and what else is charged.
+    /// The cost of the basic blocks that began, and other charges.
     charged: u32,
-    /// The height of the stack.
+    /// The stack depth.
     height: u32,
 }
 
-/// What a package does by this count; without the fuel of calls that trapped, which the document leaves out in part.
-/// `None` where the engine's own stack was full first.
+/// Predicts what a package does by this count.
+///
+/// Omits the fuel of calls that trapped, part of which the document leaves uncounted. Returns `None` if the engine's
+/// own stack overflowed first.
 pub(crate) fn predict(case: &Case, unlimited: &Case, backend: &AnyBackend) -> Result<Option<Observation>, String> {
     let limits = case.header.limits.as_ref();
     let bounds = Bounds { fuel: limits.and_then(|limits| limits.fuel), stack: limits.and_then(|limits| limits.stack) };
     let mut gauged = unlimited.clone();
     gauged.wasm = gauge(&case.wasm, bounds).map_err(|error| error.to_string())?;
-    // Behind each call comes one that asks for the counts.
+    // After each call, another call reads the counts.
     let info = case.header.steps.iter().find(|step| matches!(step.call, Call::Info));
     gauged.header.steps.clear();
     for step in &case.header.steps {
@@ -94,7 +98,7 @@ pub(crate) fn predict(case: &Case, unlimited: &Case, backend: &AnyBackend) -> Re
     Ok(Some(predicted))
 }
 
-/// Makes of what `deny` was told the error that it stands for. What was used, where it says so.
+/// Replaces a `deny` error by the limit's error. Returns the amount used, if the error contains it.
 fn translate(error: &mut Value, bounds: Bounds) -> Option<u64> {
     let mut words = error["message"].as_str()?.strip_prefix("denied: ")?.split(' ');
     let mut number = || u64::from_str_radix(words.next()?, 16).ok();
@@ -110,7 +114,7 @@ fn translate(error: &mut Value, bounds: Bounds) -> Option<u64> {
     Some(used)
 }
 
-/// Puts the count into a package. Its function for `info` reports both counts, and begins anew.
+/// Adds the counters to a package. Its function for `info` reports both counts and resets them.
 fn gauge(wasm: &[u8], bounds: Bounds) -> wasmparser::Result<Vec<u8>> {
     let parts = Parts::new(wasm)?;
     let globals = parts.globals.len() as u32;
@@ -126,8 +130,8 @@ fn gauge(wasm: &[u8], bounds: Bounds) -> wasmparser::Result<Vec<u8>> {
         global_section.global(GlobalType { val_type, mutable: true, shared: false }, &zero);
     }
 
-    // In a function's place comes one that counts its height; behind all of them the function itself; and behind those
-    // what the host calls of them.
+    // Each function is replaced by one that counts its stack depth. The functions themselves follow, and then the
+    // wrappers that the host calls.
     let (imported, all) = (parts.imported as u32, parts.funcs.len() as u32);
     let mut funcs = parts.function_section();
     let mut code = wasm_encoder::CodeSection::new();
@@ -199,19 +203,19 @@ fn gauge(wasm: &[u8], bounds: Bounds) -> wasmparser::Result<Vec<u8>> {
 }
 
 impl Gauge {
-    /// A function begins that has room for so many values, and whose first run costs so much.
+    /// Enters a function with this many values, whose first basic block has this cost.
     fn enter(self, sink: &mut InstructionSink<'_>, values: u32, looks: bool, cost: u64) {
         sink.global_get(self.height).i32_const(8 + values as i32).i32_add().global_set(self.height);
         if let (true, Some(limit)) = (looks, self.bounds.stack) {
             sink.global_get(self.height).i32_const(limit as i32).i32_gt_u().if_(BlockType::Empty);
-            // The height in the lower half, and the fuel in the upper.
+            // The stack depth in the lower half, and the fuel in the upper.
             sink.i32_const(HEIGHT).global_get(self.height).i64_extend_i32_u();
             sink.global_get(self.charged).i64_const(cost as i64).i64_add().i64_const(32).i64_shl();
             sink.i64_or().call(DENY).end();
         }
     }
 
-    /// The limit on fuel is looked at.
+    /// Checks the limit on fuel.
     fn look(self, sink: &mut InstructionSink<'_>) {
         if let Some(limit) = self.bounds.fuel {
             sink.global_get(self.charged).i64_const(limit as i64).i64_gt_u().if_(BlockType::Empty);
@@ -219,14 +223,17 @@ impl Gauge {
         }
     }
 
-    /// Adds a fixed number to a count.
+    /// Adds a constant to a count.
     fn add(self, sink: &mut InstructionSink<'_>, count: u32, number: u64) {
         if number != 0 {
             sink.global_get(count).i64_const(number as i64).i64_add().global_set(count);
         }
     }
 
-    /// Adds a local to both counts: a unit for each 2 to the power of `shift`, or for a negative one so many for each.
+    /// Adds a local to both counts, scaled by `shift`.
+    ///
+    /// The cost is one unit per 2 to the power of `shift`. For a negative `shift`, it is 2 to the power of `-shift`
+    /// units per one.
     fn add_local(self, sink: &mut InstructionSink<'_>, local: u32, shift: i32) {
         for count in [self.executed, self.charged] {
             sink.global_get(count).local_get(local).i64_extend_i32_u().i64_const(shift.unsigned_abs().into());
@@ -240,35 +247,35 @@ impl Gauge {
     }
 }
 
-/// A run of instructions.
+/// A basic block.
 struct Run {
-    /// Where it begins.
+    /// The offset of its first instruction.
     at: usize,
     cost: u64,
     looks: bool,
 }
 
-/// A function's body with its instructions and runs.
+/// A function's body with its instructions and basic blocks.
 struct Body<'a> {
     groups: Vec<(u32, ValType)>,
-    /// How many locals it declares.
+    /// How many locals the function declares.
     locals: u32,
     operators: Vec<(Operator<'a>, usize)>,
-    /// Whether an instruction stands in code that can be reached.
+    /// Whether each instruction is reachable.
     reached: Vec<bool>,
     end: usize,
     runs: Vec<Run>,
     calls: bool,
 }
 
-/// A block that is open.
+/// An open block.
 struct Block {
     is_loop: bool,
     is_if: bool,
-    /// Something branches to its end.
+    /// Whether something branches to its end.
     targeted: bool,
     reached: bool,
-    /// The run that it stands in.
+    /// The basic block that contains it.
     run: usize,
     /// The outermost of the open blocks that something inside leads to.
     leads: usize,
@@ -368,7 +375,7 @@ impl<'a> Body<'a> {
         Ok(Self { groups, locals, operators, reached: was_reached, end, runs, calls })
     }
 
-    /// What the frame is besides, for what the function computes.
+    /// Returns the additional frame size for what the function computes.
     fn computed(&self, imported: u32) -> u32 {
         let (mut whole, mut half) = (0, 0);
         for (operator, _) in &self.operators {
@@ -377,7 +384,7 @@ impl<'a> Body<'a> {
             let is_any = |words: &[&str]| words.iter().any(|word| name.contains(word));
             let float = name.starts_with("F32") || name.starts_with("F64");
             match operator {
-                // All that work on vectors, by their names; those that read, write or make one too.
+                // All vector instructions, by name, including those that read, write or construct a vector.
                 _ if is_vector(name) => whole += 2,
                 Operator::Call { function_index } => whole += u32::from(*function_index < imported),
                 Operator::CallIndirect { .. }
@@ -387,7 +394,7 @@ impl<'a> Body<'a> {
                 | Operator::TableSet { .. } => whole += 1,
                 Operator::RefIsNull | Operator::MemorySize { .. } => half += 1,
                 _ if is_any(&["Const", "Load", "Store"]) => {}
-                // Comparisons give an integer, whatever they compare.
+                // Comparisons produce an integer, regardless of their operands.
                 _ if float && !["Eq", "Ne", "Lt", "Gt", "Le", "Ge"].contains(&&name[3..]) => whole += 1,
                 _ if float || name.starts_with("I32") || name.starts_with("I64") => half += 1,
                 _ => {}
@@ -396,7 +403,7 @@ impl<'a> Body<'a> {
         whole + half / 2
     }
 
-    /// What the frame is besides, for the parameters and results of the largest call: all but the first 8.
+    /// Returns the additional frame size for the parameters and results of the largest call, except the first 8.
     fn passed(&self, parts: &Parts<'_>) -> u32 {
         let size = |ty: &FuncType| ty.params().len() + ty.results().len();
         let passed = self.operators.iter().map(|(operator, _)| match operator {
@@ -407,7 +414,7 @@ impl<'a> Body<'a> {
         (passed.max().unwrap_or(0) as u32).saturating_sub(8)
     }
 
-    /// The function with both counts.
+    /// Returns the function with both counts.
     fn rewritten(&self, gauge: Gauge, wasm: &[u8], params: u32) -> Function {
         let (number, result) = (params + self.locals, params + self.locals + 1);
         let mut function = Function::new([&*self.groups, &[(2, ValType::I32)]].concat());
@@ -458,7 +465,7 @@ impl<'a> Body<'a> {
     }
 }
 
-/// Whether a function comes to a loop before any branch and any call.
+/// Returns whether a function reaches a loop before any branch and any call.
 fn begins_with_a_loop(operators: &[(Operator<'_>, usize)]) -> bool {
     let first = operators.iter().map(|(operator, _)| operator).find(|operator| {
         matches!(
@@ -477,17 +484,17 @@ fn begins_with_a_loop(operators: &[(Operator<'_>, usize)]) -> bool {
     matches!(first, Some(Operator::Loop { .. }))
 }
 
-/// Whether an instruction is one of the proposal `simd`: named after a vector or its lanes.
+/// Returns whether an instruction belongs to the proposal `simd`: its name starts with a vector or its lanes.
 fn is_vector(name: &str) -> bool {
     ["V128", "I8x16", "I16x8", "I32x4", "I64x2", "F32x4", "F64x2"].iter().any(|shape| name.starts_with(shape))
 }
 
-/// Whether an instruction costs anything.
+/// Returns whether an instruction costs anything.
 fn costs(operator: &Operator<'_>) -> bool {
     !matches!(operator, Operator::Nop | Operator::Block { .. } | Operator::Loop { .. } | Operator::Else | Operator::End)
 }
 
-/// The most operands that each function ever has at once.
+/// Returns each function's maximum number of operands on the stack.
 fn most_operands(wasm: &[u8]) -> wasmparser::Result<Vec<u32>> {
     let mut validator = Validator::new();
     let mut most = Vec::new();

@@ -1,16 +1,18 @@
-//! What was measured, as bars. The charts have no background and take their colours from the reader's preference.
+//! The results as bar charts. The charts have no background, and follow the reader's colour preference.
 
 use std::fmt::Write as _;
 
 use super::measured::{Chart, Group, Row};
 
 const WIDTH: f64 = 760.0;
-/// The ratio that bars end at, so that one that is far off leaves something to see of the others. Its label says it.
+/// The maximum length of a bar, as a ratio, so that an outlier does not shrink the other bars.
+///
+/// Labels show the real value.
 const LONGEST: f64 = 5.0;
-/// Where bars begin, and where the longest may end: labels come after it.
+/// Where bars begin, and where the longest may end. Labels follow after that.
 const LEFT: f64 = 128.0;
 const RIGHT: f64 = 580.0;
-/// Heights: a bar with the room around it, the bar itself, the room between engines and above a heading.
+/// Heights: a bar with its spacing, the bar itself, and the spacing between engines and above a heading.
 const STEP: f64 = 16.0;
 const BAR: f64 = 11.0;
 const GAP: f64 = 6.0;
@@ -35,10 +37,10 @@ const STYLE: &str = "
     }
 ";
 
-/// The chart of a group.
+/// Returns the chart of a group.
 pub(super) fn chart(group: &Group) -> String {
     let comparisons: Vec<&[Row]> = group.comparisons().collect();
-    // What is the same in all charts of ratios, the line at 1, needs no bar.
+    // In charts of ratios, the base is the same everywhere: the line at 1. It needs no bar.
     let shown = |comparison: &'_ [Row]| match group.chart {
         Chart::Ratio => comparison.get(1..).unwrap_or_default().to_vec(),
         Chart::Value => comparison.to_vec(),
@@ -176,7 +178,7 @@ pub(super) fn chart(group: &Group) -> String {
     )
 }
 
-/// A host has the same colour in all charts.
+/// Returns the colour of a host, which is the same in all charts.
 fn color(host: &str, at: usize) -> usize {
     match host {
         "static" | "default" => 0,
@@ -201,7 +203,7 @@ mod tests {
     use super::super::measured::{Group, sample};
     use super::*;
 
-    /// All texts of a document, which has to be well-formed.
+    /// Returns all texts of a document, and checks that the document is well-formed.
     fn texts(svg: &str) -> Vec<String> {
         let (mut reader, mut texts, mut depth) = (Reader::from_str(svg), Vec::new(), 0);
         let mut text = String::new();
@@ -260,7 +262,7 @@ mod tests {
             for line in svg.lines().skip(1) {
                 let right = number(line, "x").unwrap_or_default() + number(line, "width").unwrap_or_default();
                 assert!(right <= WIDTH && number(line, "y").unwrap_or_default() < height, "{line}");
-                // The longest label has some 130 pixels.
+                // The longest label is about 130 pixels wide.
                 assert!(!line.contains("\"value\"") || right + 130.0 <= WIDTH, "{line}");
             }
         }

@@ -1,5 +1,7 @@
-//! What was measured, and on what. Its JSON is what `--format json` prints and `--from` reads; the part below `Measured`
-//! is printed by `benches/benches/compare`, whose `measured.rs` says what the fields are.
+//! The results and their environment.
+//!
+//! `--format json` prints this as JSON, and `--from` reads it. The part below `Measured` is printed by
+//! `benches/benches/compare`, whose `measured.rs` describes the fields.
 
 use serde::{Deserialize, Serialize};
 
@@ -10,7 +12,7 @@ pub(super) struct Report {
     pub(super) measured: Measured,
 }
 
-/// Where and when it ran, as far as the machine says.
+/// Where and when the benchmark ran, as far as the machine reports it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Environment {
     pub(super) date: String,
@@ -18,7 +20,7 @@ pub(super) struct Environment {
     pub(super) cores: usize,
     pub(super) memory_gib: Option<f64>,
     pub(super) os: String,
-    /// How many cores other programs had on average meanwhile.
+    /// How many cores other programs used on average during the run.
     pub(super) other_load: Option<f64>,
     /// The compiler, the engines and the peers, each with its version.
     pub(super) versions: Vec<String>,
@@ -28,7 +30,7 @@ pub(super) struct Environment {
 pub(super) struct Measured {
     pub(super) quick: bool,
     pub(super) optimised: bool,
-    /// Earlier runs had none.
+    /// Missing in the JSON of earlier versions, which had no peers.
     #[serde(default)]
     pub(super) peers: bool,
     pub(super) groups: Vec<Group>,
@@ -74,14 +76,14 @@ pub(super) struct Row {
 }
 
 impl Group {
-    /// The rows that were measured in turns, together. The first of each is the base.
+    /// Returns the rows grouped by comparison. Rows of a group were measured alternately, and the first is the base.
     pub(super) fn comparisons(&self) -> impl Iterator<Item = &[Row]> {
         self.rows.chunk_by(|a, b| a.what == b.what && a.engine == b.engine)
     }
 }
 
 impl Unit {
-    /// A value, as it is shown: of a time in nanoseconds, or of bytes.
+    /// Formats a value: a time in nanoseconds, or a number of bytes.
     pub(super) fn show(self, value: f64) -> String {
         let (scaled, unit) = match self {
             Self::Time if value < 1e3 => (value, "ns"),
@@ -91,7 +93,7 @@ impl Unit {
             Self::Rate if value > 1e6 => (1e9 / value, "/s"),
             Self::Rate if value > 1e3 => (1e6 / value, "k/s"),
             Self::Rate => (1e3 / value, "M/s"),
-            // There is no part of a byte.
+            // Bytes have no fraction.
             Self::Bytes if value < 999.5 => return format!("{value:.0} B"),
             Self::Bytes if value < 999.5e3 => (value / 1e3, "kB"),
             Self::Bytes => (value / 1e6, "MB"),
@@ -99,7 +101,7 @@ impl Unit {
         format!("{} {unit}", digits(scaled))
     }
 
-    /// What a column of such values is called.
+    /// Returns the heading of a column of such values.
     pub(super) fn heading(self) -> &'static str {
         match self {
             Self::Time | Self::Rate => "median",
@@ -108,7 +110,7 @@ impl Unit {
     }
 }
 
-/// Three digits that count.
+/// Formats a number with three significant digits.
 fn digits(value: f64) -> String {
     match value {
         ..9.995 => format!("{value:.2}"),
@@ -117,7 +119,7 @@ fn digits(value: f64) -> String {
     }
 }
 
-/// A group with one comparison, for tests.
+/// Returns a group with one comparison, for tests.
 #[cfg(test)]
 pub(super) fn sample() -> Group {
     let row = |host: &str, value: f64, ratio: f64| Row {

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: the layer beside hosts written by hand, as tables and charts.
+//! `cargo xtask bench`: compares the layer with hand-written hosts, as tables and charts.
 
 mod chart;
 mod measured;
@@ -19,19 +19,19 @@ use names::NAMES;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// Fewer rounds, and none that take long: for a look, not for a report
+    /// Run fewer rounds, and leave out slow ones: for a quick check, not for a report
     #[arg(long)]
     quick: bool,
-    /// Only this group; several may be named
+    /// Run only this group; may be repeated
     #[arg(long, value_name = "GROUP", value_parser = PossibleValuesParser::new(NAMES))]
     group: Vec<String>,
-    /// With other layers, too: wasm_runtime_layer, waPC and Extism, which take some minutes to build
+    /// Include other layers: wasm_runtime_layer, waPC and Extism, which take some minutes to build
     #[arg(long)]
     peers: bool,
-    /// How to print what was measured
+    /// Output format of the results
     #[arg(long, value_enum, default_value_t = Format::Markdown)]
     format: Format,
-    /// Also write a document, and a chart for each group in a folder of the same name beside it
+    /// Also write a document, and a chart for each group into a directory of the same name beside it
     #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "group"])]
     report: Option<PathBuf>,
     /// Read the JSON of an earlier run instead of measuring
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
 }
 
-/// The crates that `--peers` is about.
+/// The crates that `--peers` adds.
 const PEERS: [&str; 6] =
     ["wasm_runtime_layer", "wasmtime_runtime_layer", "wasmi_runtime_layer", "wapc", "wasmtime-provider", "extism"];
 
@@ -72,7 +72,7 @@ fn measure(args: &Args) -> Result<Report> {
         let mut command = Command::new(env!("CARGO"));
         command.current_dir(crate::root()).args(["bench", "--workspace", "--bench", "compare"]);
         if args.peers {
-            // Extism's wasmtime is declared for a newer compiler than the one that builds it here.
+            // Extism's wasmtime requires a newer compiler than the one used here.
             command.args(["--features", "mistletoe-benches/peers", "--ignore-rust-version"]);
         }
         command
@@ -134,7 +134,7 @@ fn environment(peers: bool, other_load: Option<f64>) -> Result<Environment> {
     versions.extend(["wasmi", "wasmtime", "wasmer"].map(version));
     if peers {
         versions.extend(PEERS.map(version));
-        // The newer of two is Extism's, the last crate of the list.
+        // The newer of two versions belongs to Extism, the last crate of the list.
         versions.extend(locked("wasmtime").get(1).map(|wasmtime| format!("its wasmtime {wasmtime}")));
     }
     Ok(Environment {
@@ -148,20 +148,20 @@ fn environment(peers: bool, other_load: Option<f64>) -> Result<Environment> {
     })
 }
 
-/// The versions of a crate in a lockfile, in its order: the oldest first.
+/// Returns the versions of a crate in a lockfile, in its order, which is oldest first.
 fn locked<'a>(lock: &'a str, name: &str) -> Vec<&'a str> {
     let entry = format!("name = \"{name}\"\nversion = \"");
     lock.split(&entry).skip(1).filter_map(|rest| rest.split('"').next()).collect()
 }
 
-/// What the processors have done since the machine was started, in the kernel's ticks: Linux says so.
+/// The processor time since the machine was started, in kernel ticks, as Linux reports it.
 #[derive(Clone, Copy)]
 struct Load {
-    /// All of them together.
+    /// The sum over all processors.
     busy: f64,
     idle: f64,
     cores: f64,
-    /// For this program's children that are done.
+    /// The share of this program's finished children.
     own: f64,
 }
 
@@ -173,16 +173,17 @@ impl Load {
     fn parse(stat: &str, own: &str) -> Option<Self> {
         let cores = stat.lines().filter(|line| line.starts_with("cpu") && !line.starts_with("cpu ")).count();
         let line = stat.lines().find(|line| line.starts_with("cpu "))?;
-        // user, nice, system, idle, iowait, irq, softirq, steal; guests' time is in the first two.
+        // user, nice, system, idle, iowait, irq, softirq, steal. The first two include the time of guests.
         let ticks: Vec<f64> = line.split_whitespace().skip(1).take(8).map(str::parse).collect::<Result<_, _>>().ok()?;
         let idle = ticks.get(3)? + ticks.get(4)?;
-        // The fields after the program's name, which may hold spaces: `cutime` and `cstime` are the 16th and 17th of all.
+        // The fields after the program's name, which may contain spaces. `cutime` and `cstime` are the 16th and 17th of
+        // all.
         let fields: Vec<&str> = own.rsplit_once(')')?.1.split_whitespace().collect();
         let child = |at: usize| fields.get(at)?.parse::<f64>().ok();
         Some(Self { busy: ticks.iter().sum::<f64>() - idle, idle, cores: cores as f64, own: child(13)? + child(14)? })
     }
 
-    /// How many cores other programs had on average from here to there.
+    /// Returns how many cores other programs used on average from `self` to `end`.
     fn others_until(self, end: Self) -> f64 {
         let all = (end.busy + end.idle - self.busy - self.idle).max(1.0);
         let others = end.busy - self.busy - (end.own - self.own);
@@ -200,7 +201,7 @@ mod tests {
         let stat = |busy: u32, idle: u32| format!("cpu  {busy} 0 0 {idle} 0 0 0 0 9 9\ncpu0 1\ncpu1 1\nctxt 5\n");
         let begin = Load::parse(&stat(100, 1000), &own(0)).expect("numbers");
         let end = Load::parse(&stat(400, 1100), &own(150)).expect("numbers");
-        // Of 400 ticks on two cores others had 150.
+        // Others used 150 of 400 ticks on two cores.
         assert_eq!(begin.others_until(end), 0.75);
         assert!(Load::parse("", "").is_none());
     }

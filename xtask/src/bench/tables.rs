@@ -1,43 +1,44 @@
-//! What was measured, as markdown.
+//! The results as markdown.
 
 use std::fmt::Write as _;
 
 use super::measured::{Group, Report, Row, Unit};
 
-/// One table for each group, for a terminal.
+/// Returns one table per group, for a terminal.
 pub(super) fn tables(report: &Report) -> String {
     let groups = report.measured.groups.iter().map(|group| format!("## {}\n\n{}", group.title, table(group)));
     groups.collect::<Vec<_>>().join("\n")
 }
 
-/// What the document says of the peers.
+/// The document's section about the peers.
 const PEERS: &str = "
-Beside them stand other layers ([`benches/src/peers`](../benches/src/peers)), used as their documentation says:
-wasm_runtime_layer with the same packages where they import nothing, waPC and Extism, which have protocols of their own,
-with guests of their own that hand their input back as the package here does (waPC's has one function in place of four,
-and is compiled the sooner for it). wasm_runtime_layer and waPC run on an engine made like that of the host by hand, with
-its pool of instances where it has one; Extism, with such a pool, too, on a newer wasmtime, of which it makes an engine for
-each package that it compiles, with code of its own in it.
+Beside them stand other layers ([`benches/src/peers`](../benches/src/peers)), used as their documentation recommends.
+wasm_runtime_layer runs the same packages if they have no imports. waPC and Extism have protocols of their own. They run
+their own guests, which output their input as the package here does. (waPC's guest has one function in place of four,
+and so compiles faster.) wasm_runtime_layer and waPC use an engine like that of the hand-written host, with its pool of
+instances where it has one. Extism also uses such a pool, but a newer wasmtime. It creates an engine for each package
+that it compiles, and that engine contains code of Extism's own.
 ";
 
-/// The whole document. Charts are named as files in a folder beside it.
+/// Returns the whole document. Charts are linked as files in a directory beside it.
 pub(super) fn document(report: &Report, charts: &str) -> String {
     let environment = &report.environment;
     let (peers, option) = if report.measured.peers { (PEERS, " --peers") } else { ("", "") };
     let mut text = format!(
         "# Benchmarks
 
-The layer beside hosts that were written by hand for one engine each
-([`benches/src/baseline`](../benches/src/baseline)): they resolve everything once, see the memory as a slice, and do what
-[the interface](abi.md) asks of an answer, but have no limits, no errors of one kind, and of WASI only what Go's runtime
-asks for. So the layer runs without limits here, too, but where the question is what they cost. `static` is
-`Package<Wasmtime>` and the like, `erased` is `AnyPackage`, whose engine is chosen at run time.
+This document compares the layer with hosts that are written by hand for one engine each
+([`benches/src/baseline`](../benches/src/baseline)). These hosts resolve everything once, access the memory as a slice,
+and follow [the interface](abi.md) for an output. They have no limits, no uniform errors, and of WASI only what Go's
+runtime needs. So the layer runs without limits here, too, except where the cost of limits is measured. `by hand` is the
+hand-written host. `static` is `Package<Wasmtime>` and similar. `erased` is `AnyPackage`, whose engine is chosen at run
+time.
 {peers}
-Rows of the same engine and package ran in turns in one process, so that a ratio says more than a time: it is the median
-of the ratios to the host by hand within one round, and above 1.00 is slower. What half of the values lie between is in
-brackets. Each host answered as it should before it was timed. Sizes and memory are counted once.
+Rows of the same engine and package ran alternately in one process, so ratios are more reliable than times. A ratio is
+the median of the ratios to the hand-written host within one round. Above 1.00 is slower. Half of the values lie between
+the two numbers in brackets. The output of each host was checked before it was timed. Sizes and memory are counted once.
 
-`cargo xtask bench{option} --report docs/benchmarks.md` renews this file.
+`cargo xtask bench{option} --report docs/benchmarks.md` updates this file.
 
 - {}, {} cores{}, {}
 - {}
@@ -59,7 +60,7 @@ brackets. Each host answered as it should before it was timed. Sizes and memory 
     text
 }
 
-/// What else the machine did.
+/// Returns the load of other programs, in words.
 fn busy(other_load: Option<f64>, cores: usize) -> String {
     match other_load {
         None => String::new(),
@@ -68,12 +69,12 @@ fn busy(other_load: Option<f64>, cores: usize) -> String {
     }
 }
 
-/// The table of a group, and below it what was left out.
+/// Returns the table of a group, followed by its notes.
 fn table(group: &Group) -> String {
     let mut lines: Vec<[String; 5]> =
         vec![["", "engine", &group.column, group.unit.heading(), "ratio"].map(str::to_owned)];
     for (row, before) in group.rows.iter().zip([None].into_iter().chain(group.rows.iter().map(Some))) {
-        // What is as in the row before is not said again.
+        // Cells that repeat the row before stay empty.
         let what = before.is_none_or(|before| before.what != row.what);
         let engine = what || before.is_none_or(|before| before.engine != row.engine);
         let new = |text: &str, is_new: bool| if is_new { escaped(text) } else { String::new() };
@@ -110,10 +111,10 @@ fn value(group: &Group, row: &Row) -> String {
     if low == high {
         return value;
     }
-    // Of rates, the lower quartile belongs to the longer time.
+    // The lower quartile of a rate belongs to the longer time.
     let [low, high] = if group.unit == Unit::Rate { [high, low] } else { [low, high] };
     let [low, high] = [low, high].map(|quartile| group.unit.show(quartile));
-    // The unit is said once where it is the same.
+    // A unit that both share is printed once.
     let low = match (low.split_once(' '), high.split_once(' ')) {
         (Some((number, unit)), Some((_, other))) if unit == other => number.to_owned(),
         _ => low,
@@ -129,7 +130,7 @@ fn ratio(row: &Row) -> String {
     }
 }
 
-/// Text that stays in its cell.
+/// Escapes text for a table cell.
 fn escaped(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }

@@ -1,7 +1,6 @@
-//! `cargo xtask packages`: builds the example packages, each where its toolchain is there.
+//! `cargo xtask packages`: builds the example packages whose toolchains are installed.
 //!
-//! The modules of at most 64 KiB are committed beside their sources. Larger ones go to `target/packages` alone: whoever
-//! wants one builds it.
+//! Modules of at most 64 KiB are committed beside their sources. Larger ones are only written to `target/packages`.
 
 mod toolchains;
 
@@ -24,7 +23,7 @@ use toolchains::{
 struct Package {
     name: &'static str,
     toolchain: Toolchain,
-    /// The committed package that it has to answer like, byte for byte.
+    /// The committed package whose outputs it has to match, byte for byte.
     answers_like: Option<&'static str>,
 }
 
@@ -32,7 +31,7 @@ const fn package(name: &'static str, toolchain: Toolchain) -> Package {
     Package { name, toolchain, answers_like: None }
 }
 
-/// A package in another language that answers like the one in C.
+/// Defines a package in another language with the same outputs as the one in C.
 const fn namespace(name: &'static str, toolchain: Toolchain) -> Package {
     Package { name, toolchain, answers_like: Some("namespace-c") }
 }
@@ -53,21 +52,21 @@ const PACKAGES: &[Package] = &[
     package("wapc-c", CLANG),
 ];
 
-/// Larger modules than this are not committed.
+/// The maximum size of committed modules.
 const MAX_COMMITTED: usize = 64 << 10;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
-    /// The folder for the modules [default: examples/packages, and target/packages for those over 64 KiB]
+    /// Write the modules to this directory [default: examples/packages, and target/packages for those over 64 KiB]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Leave the committed modules as they are, and fail where a newly built one answers differently
+    /// Keep the committed modules, and fail if the output of a new build differs
     #[arg(long, conflicts_with = "out")]
     check: bool,
     /// Build only this package; may be repeated
     #[arg(long, value_name = "NAME", value_parser = PossibleValuesParser::new(PACKAGES.iter().map(|p| p.name)))]
     only: Vec<String>,
-    /// Fail where a toolchain is missing, instead of leaving its packages out
+    /// Fail if a toolchain is missing, instead of leaving its packages out
     #[arg(long)]
     strict: bool,
 }
@@ -124,7 +123,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     Ok(())
 }
 
-/// Inputs that tell one namespace package from another, good ones and bad ones.
+/// Valid and invalid inputs that reveal differences between namespace packages.
 const INPUTS: [&str; 6] = [
     "data:\n  name: web\n",
     "data:\n  labels:\n    name: deep\n  name: 'quo''ted'  # comment\n",
@@ -134,9 +133,9 @@ const INPUTS: [&str; 6] = [
     "",
 ];
 
-/// Fails unless two packages, each with its name, say the same of themselves and give the same answers.
+/// Fails unless two packages, each with its name, have the same description and the same outputs.
 fn compare((left_name, left): (&str, &[u8]), (right_name, right): (&str, &[u8])) -> Result<()> {
-    // Commands and plugins are no packages; a test runs them.
+    // Commands and plugins are not packages. A test runs them.
     let imports = wasi::imports::<Wasi>();
     if [left, right].iter().any(|module| !AnyPackage::problems(&inspect(module).interface, &imports).is_empty()) {
         return Ok(());
@@ -161,7 +160,7 @@ fn imports(module: &[u8]) -> Vec<Import> {
     inspect(module).interface.imports
 }
 
-/// Refuses a module that says where it was built: those are committed, and should not differ between machines.
+/// Refuses a module that contains a path of this machine. Committed modules must not differ between machines.
 fn check_paths(module: &[u8]) -> Result<()> {
     let home = env::home_dir().filter(|home| home.parent().is_some());
     let cargo_home = env::var_os("CARGO_HOME").map(PathBuf::from);

@@ -1,4 +1,4 @@
-//! What builds the example packages: each toolchain is looked for, and tried out where being there is not enough.
+//! The toolchains of the example packages. Each one is looked up, and also tested if its presence alone is not enough.
 
 use std::env;
 use std::fs;
@@ -7,18 +7,20 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result, bail};
 
-/// What builds a package: finds the toolchain, or `None` where it is missing.
+/// A toolchain for a package. `find` returns `None` if it is missing.
 pub(super) struct Toolchain {
     pub(super) find: fn() -> Result<Option<Build>>,
-    /// What is missing then, and how to install it.
+    /// What is missing in that case, and how to install it.
     pub(super) missing: &'static str,
 }
 
-/// A toolchain that was found.
+/// An available toolchain.
 pub(super) struct Build {
-    /// What it is, for the user to read.
+    /// The name of the toolchain, for the user.
     pub(super) tool: String,
-    /// Builds the package in the first folder, in the second, which is its own to work in; gives the module.
+    /// Builds the package in the first directory, with the second as its own working directory.
+    ///
+    /// Returns the module's path.
     pub(super) run: Box<Run>,
 }
 
@@ -66,8 +68,9 @@ pub(super) const ASSEMBLYSCRIPT: Toolchain =
 
 // ------------------------------------------------------------------------------------------------------------- clang
 
-/// The first clang that can compile and link with the flags of the trial. One that lacks `wasm-ld` or a library can
-/// only do the former, so each is put to the test.
+/// Finds the first clang that can compile and link with the flags of the trial.
+///
+/// Without `wasm-ld` or a library, a clang can only compile, so each one is tested.
 fn find_clang(flags: &'static [&'static str], trial: &[&str]) -> Result<Option<Build>> {
     let sdk = env::var_os("WASI_SDK_PATH").map(|sdk| Path::new(&sdk).join("bin/clang").into_os_string());
     let versions = (14..=22).rev().map(|version| format!("clang-{version}").into());
@@ -84,13 +87,13 @@ fn find_clang(flags: &'static [&'static str], trial: &[&str]) -> Result<Option<B
     Ok(found.map(|clang| Build {
         tool: clang.to_string_lossy().into_owned(),
         run: Box::new(move |source, work| {
-            // Compiled and linked by two commands: one that does both and optimises hands its result to whatever
-            // `wasm-opt` is in PATH, which need not even read it.
+            // Compiled and linked by separate commands: a single optimising one runs any `wasm-opt` in PATH on its
+            // result, which may not be able to read it.
             let (module, mut objects) = (work.join("module.wasm"), Vec::new());
             for file in files(source, "c")? {
                 let object = work.join(file.file_name().context("a file without a name")?).with_extension("o");
                 let mut compile = Command::new(&clang);
-                // Some flags are the linker's.
+                // Some flags are for the linker.
                 compile.args(flags).args(["-O2", "-Wall", "-Wextra", "-Wno-unused-command-line-argument", "-c", "-o"]);
                 compile.arg(&object).arg(file);
                 status(&mut compile)?;
@@ -107,15 +110,16 @@ const FREESTANDING: &[&str] =
 
 const WASI_COMMAND: &[&str] = &["--target=wasm32-wasi"];
 const WASI_REACTOR: &[&str] = &["--target=wasm32-wasi", "-mexec-model=reactor"];
-/// A file that is empty but for a header of the C library. It has no `main`, so only a reactor can be made of it.
+/// An empty file that includes a header of the C library. It has no `main`, so it only links as a reactor.
 const WASI_TRIAL: &[&str] = &["--target=wasm32-wasi", "-mexec-model=reactor", "-include", "stdlib.h"];
 
 // -------------------------------------------------------------------------------------------------------------- Rust
 
 const WASM: &str = "wasm32-unknown-unknown";
 
-/// The user's own Rust if it has the target, or else Debian's compiler and its source of the standard library, driven
-/// by the user's cargo and linker.
+/// Finds the user's own Rust if it has the target.
+///
+/// Otherwise, finds Debian's compiler and its source of the standard library, used with the user's cargo and linker.
 fn find_rust() -> Result<Option<Build>> {
     let Some(own) = sysroot("rustc") else { return Ok(None) };
     if own.join("lib/rustlib").join(WASM).is_dir() {
@@ -138,11 +142,11 @@ fn find_rust() -> Result<Option<Build>> {
     Ok(Some(Build {
         tool: "Debian's rustc-web".to_owned(),
         run: Box::new(move |source, work| {
-            // A standard library built here would hold the paths of its source otherwise.
+            // Otherwise, a standard library built here would contain the paths of its source.
             cargo_build(&cargo, source, work, &["-Zlocation-detail=none"], |command| {
                 command
                     .env("RUSTC", DEBIAN)
-                    // Lets a compiler that is not a nightly one build the standard library.
+                    // Allows a compiler that is not a nightly one to build the standard library.
                     .env("RUSTC_BOOTSTRAP", "1")
                     .env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", &linker)
                     .arg("-Zbuild-std=std,panic_abort");
@@ -151,7 +155,7 @@ fn find_rust() -> Result<Option<Build>> {
     }))
 }
 
-/// Where the compiler keeps its libraries, if there is such a compiler.
+/// Returns the directory of the compiler's libraries, if the compiler exists.
 fn sysroot(rustc: &str) -> Option<PathBuf> {
     answer(clean(&mut Command::new(rustc)).args(["--print", "sysroot"])).map(PathBuf::from)
 }
@@ -164,7 +168,7 @@ fn cargo_build(
     flags: &[&str],
     adjust: impl FnOnce(&mut Command),
 ) -> Result<PathBuf> {
-    // Dependencies that name their source files would name this machine's folder of them.
+    // Otherwise, paths of dependencies in the module would contain this machine's directory.
     let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
     let remap = home.map(|home| format!("--remap-path-prefix={}=cargo", home.display()));
     let flags: Vec<_> = remap.as_deref().into_iter().chain(flags.iter().copied()).collect();
@@ -178,8 +182,9 @@ fn cargo_build(
     Ok(work.join(WASM).join("release").join(format!("{}.wasm", name.replace('-', "_"))))
 }
 
-/// Rust as above, and the tool that makes a package of a module built with the crate `wasm-bindgen`. It refuses modules
-/// of any other version than its own, which is the one that the package's manifest names.
+/// Finds Rust, and the tool that makes a package of a module built with the crate `wasm-bindgen`.
+///
+/// The tool only accepts modules of its own version, which is the one in the package's manifest.
 fn find_bindgen() -> Result<Option<Build>> {
     const VERSION: &str = "wasm-bindgen 0.2.130";
     if answer(Command::new("wasm-bindgen").arg("--version")).as_deref() != Some(VERSION) {
@@ -190,7 +195,7 @@ fn find_bindgen() -> Result<Option<Build>> {
         run: Box::new(move |source, work| {
             let module = (rust.run)(source, work)?;
             let out = work.join("pkg");
-            // A host has no use for the names and the list of tools, which differ between machines.
+            // A host does not need the names and the list of tools, which differ between machines.
             let flags = ["--target", "no-modules", "--remove-name-section", "--remove-producers-section"];
             status(Command::new("wasm-bindgen").args(flags).arg("--out-dir").arg(&out).arg(&module))?;
             let name = module.file_stem().and_then(|name| name.to_str()).context("the module has no name")?;
@@ -199,9 +204,10 @@ fn find_bindgen() -> Result<Option<Build>> {
     }))
 }
 
-/// Takes from a command what the cargo that runs this has put into the environment, or the user meant for it: flags,
-/// profiles, target folders, compilers. What says where cargo downloads from and how stays, and so does rustup's choice
-/// of a toolchain, which holds for `rustc` and `cargo` alike.
+/// Removes from a command's environment what the running cargo has set, or the user for it.
+///
+/// This covers flags, profiles, target directories and compilers. Keeps where and how cargo downloads, and rustup's
+/// choice of a toolchain, which applies to both `rustc` and `cargo`.
 fn clean(command: &mut Command) -> &mut Command {
     const KEEP: &[&str] =
         &["CARGO_HOME", "CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_TERM_", "CARGO_BUILD_JOBS"];
@@ -217,7 +223,7 @@ fn clean(command: &mut Command) -> &mut Command {
 
 // ---------------------------------------------------------------------------------------------------------------- Go
 
-/// Go, if it knows `//go:wasmexport`. The mode says whether it makes a command or a reactor.
+/// Finds Go, if it supports `//go:wasmexport`. The mode chooses between a command and a reactor.
 fn find_go(mode: &'static str) -> Option<Build> {
     let version = answer(go().args(["env", "GOVERSION"]))?;
     let minor = version.strip_prefix("go1.")?.split(|c: char| !c.is_ascii_digit()).next()?;
@@ -226,7 +232,7 @@ fn find_go(mode: &'static str) -> Option<Build> {
         run: Box::new(move |source, work| {
             let module = work.join("module.wasm");
             let mut command = go();
-            // Neither paths nor the state of the repository, and no symbols: what is left is the same everywhere.
+            // No paths, no repository state, and no symbols, so that the result is the same everywhere.
             command.args(["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-buildmode", mode, "-o"]);
             status(command.arg(&module).arg(".").current_dir(source))?;
             Ok(module)
@@ -234,7 +240,9 @@ fn find_go(mode: &'static str) -> Option<Build> {
     })
 }
 
-/// A `go` that builds for WASI with what is there: no settings of the user's, nothing downloaded.
+/// Returns a `go` command that builds for WASI with what is installed.
+///
+/// It ignores the user's settings, and downloads nothing.
 fn go() -> Command {
     let mut command = Command::new("go");
     for setting in ["GOFLAGS", "GOEXPERIMENT", "GOWASM"] {
@@ -247,8 +255,9 @@ fn go() -> Command {
 
 // --------------------------------------------------------------------------------------------------------------- Zig
 
-/// Zig, under its own name or as it comes with Python's packages. Before 1.0 each version is a language of its own, so
-/// another one than the sources are written in would not do.
+/// Finds Zig, under its own name or as installed from Python's packages.
+///
+/// Before 1.0, each version is a different language, so only the version of the sources is accepted.
 fn find_zig() -> Option<Build> {
     const NAMES: [&[&str]; 3] = [&["zig"], &["python-zig"], &["python3", "-m", "ziglang"]];
     let zig = |name: &[&str]| {
@@ -265,7 +274,7 @@ fn find_zig() -> Option<Build> {
                 let mut command = zig(name);
                 command.arg("build-exe").args(files(source, "zig")?);
                 command.args(["-target", "wasm32-freestanding", "-O", "ReleaseSmall", "-fno-entry", "-rdynamic"]);
-                // Its caches stay in the project, too.
+                // The caches also stay inside the project.
                 command.arg("--cache-dir").arg(work.join("cache"));
                 command.arg("--global-cache-dir").arg(work.join("global-cache"));
                 status(command.arg(format!("-femit-bin={}", module.display())))?;
@@ -293,7 +302,7 @@ fn find_asc() -> Option<Build> {
 
 // --------------------------------------------------------------------------------------------------------- for all
 
-/// The files in a folder with this extension, sorted.
+/// Returns the files in a directory with this extension, sorted.
 fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     let mut files: Vec<_> = fs::read_dir(folder)?
         .map(|entry| Ok(entry?.path()))
@@ -303,14 +312,14 @@ fn files(folder: &Path, extension: &str) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// What a command says of itself, if there is such a command and it succeeds.
+/// Returns the output of a command, if it exists and succeeds.
 fn answer(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).output().ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     output.status.success().then(|| text.trim_end().to_owned())
 }
 
-/// Runs a command to its end, with its output for the user to see.
+/// Runs a command to its end, with its output visible to the user.
 fn status(command: &mut Command) -> Result<()> {
     let program = command.get_program().to_string_lossy().into_owned();
     let status = command.stdin(Stdio::null()).status().with_context(|| format!("cannot run {program}"))?;

@@ -1,4 +1,4 @@
-//! Compiled code that is kept: what engines save, in a folder that goes with the measuring.
+//! Compiled code on disk, as engines serialise it, in a temporary directory.
 
 use mistletoe::Backend as _;
 use mistletoe::cache::Cache;
@@ -8,7 +8,7 @@ use super::{Run, limits_to_compare};
 use crate::hosts::layer;
 use crate::measured::Row;
 
-/// A cache in a folder of its own, where nothing may be wrong.
+/// Returns a cache in a temporary directory. Any error of the cache panics.
 pub(super) fn cache() -> (TempDir, Cache) {
     let folder = tempfile::tempdir().expect("a folder");
     let cache = Cache::open(folder.path().join("cache")).expect("a cache");
@@ -16,7 +16,7 @@ pub(super) fn cache() -> (TempDir, Cache) {
     (folder, cache)
 }
 
-/// How large compiled code is, as the engines save it.
+/// Measures the size of compiled code, as the engines serialise it.
 pub(super) fn artifacts(run: &mut Run) {
     for package in run.packages() {
         for engine in mistletoe::backends().iter().map(|backend| backend.name()) {

@@ -1,5 +1,6 @@
-//! What packages, sessions and many answers hold of memory. Each candidate has a process of its own, so that none finds
-//! what another has left to the allocator.
+//! The memory of packages, of sessions, and after many calls.
+//!
+//! Each candidate has a process of its own, so that no allocator state carries over.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -12,32 +13,32 @@ use super::{ENGINES, Package, Run, size};
 use crate::hosts::{Base, Host, hosts};
 use crate::measured::Row;
 
-/// What a process is to do.
+/// The work of a child process.
 #[derive(Serialize, Deserialize)]
 struct Task<'a> {
     piece: Piece,
     package: &'a str,
     engine: &'a str,
     host: &'a str,
-    /// After how many pieces it is to look.
+    /// After how many pieces to read the memory.
     looks: [u32; 2],
 }
 
 /// A piece of work.
 #[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Piece {
-    /// A compiled package that stays.
+    /// A compiled package that is kept.
     Package,
-    /// A session that has answered, and stays open.
+    /// A session that has been called once and stays open.
     Session,
-    /// An answer on a pool of fresh sessions.
+    /// A call on a pool of fresh sessions.
     Fresh,
-    /// An answer on a pool that uses its session again.
+    /// A call on a pool that reuses its session.
     Reused,
 }
 
 impl Task<'_> {
-    /// Has it done by a process of its own, which says what memory it had at the two looks.
+    /// Runs the task in a child process, and returns the memory of the process at the two points.
     fn measure(&self) -> [f64; 2] {
         eprintln!("{}, {}, {}", self.package, self.engine, self.host);
         let program = std::env::current_exe().expect("a program");
@@ -49,7 +50,7 @@ impl Task<'_> {
     }
 }
 
-/// Does a [`Task`], and prints what memory the process had at the two looks.
+/// Runs a [`Task`], and prints the memory of the process at the two points.
 pub(crate) fn child(task: &str) {
     let task: Task<'_> = serde_json::from_str(task).expect("a task");
     let package = Package::find(task.package).expect("a package that was built");
@@ -101,9 +102,10 @@ fn pool(engine: &str, package: &Package) -> Pool<mistletoe::Package<mistletoe::A
     Pool::new(&package.expect("a package"), 1)
 }
 
-/// What the process has of memory, in bytes: pages that are no file's, and those of files in memory, which wasmtime has
-/// the images of instances in, each once. Pages of programs and libraries are not the candidates' doing. Only Linux says
-/// so.
+/// Returns the memory of the process in bytes, if the system reports it, which only Linux does.
+///
+/// Counts anonymous pages, and once each the pages of in-memory files, in which wasmtime keeps the images of instances.
+/// Pages of programs and libraries do not depend on the candidate.
 fn memory() -> Option<f64> {
     let text = fs::read_to_string("/proc/self/smaps_rollup").ok()?;
     let kibibytes = |name: &str| -> Option<f64> {
@@ -115,13 +117,13 @@ fn memory() -> Option<f64> {
 
 pub(super) fn measure(run: &mut Run) {
     if memory().is_none() {
-        run.notes.push("This system does not say what memory a process has, as Linux does.".to_owned());
+        run.notes.push("This system does not report the memory of a process, as Linux does.".to_owned());
         return;
     }
     let [rust, go] = ["namespace-rust", "namespace-go"];
     let packages = run.packages();
     for package in packages.iter().filter(|package| [rust, go].contains(&package.name())) {
-        // Compiling the large one takes seconds.
+        // Compiling the large package takes seconds.
         held(run, package, Piece::Package, if package.name() == go { 4 } else { 16 });
         held(run, package, Piece::Session, 64);
     }
@@ -132,7 +134,7 @@ pub(super) fn measure(run: &mut Run) {
     }
 }
 
-/// What each of so many holds. One more was there before, with what they have in common.
+/// Measures the memory that each of `count` pieces holds. One more piece exists before, with what all of them share.
 fn held(run: &mut Run, package: &Package, piece: Piece, count: u32) {
     let what = match piece {
         Piece::Package => format!("a package: {}", package.what),
@@ -149,7 +151,7 @@ fn held(run: &mut Run, package: &Package, piece: Piece, count: u32) {
     }
 }
 
-/// What a process has after few answers and after many.
+/// Measures the memory of a process after few and after many calls.
 fn answered(run: &mut Run, package: &Package, piece: Piece, looks: [u32; 2]) {
     let sessions = if piece == Piece::Fresh { "fresh sessions" } else { "sessions used again" };
     let what = format!("all of a process: {}, {sessions}", package.what);
@@ -164,7 +166,7 @@ fn answered(run: &mut Run, package: &Package, piece: Piece, looks: [u32; 2]) {
         grown.push(format!("{engine} {sign}{}", size((many - few).abs() as usize)));
     }
     let [few, many] = looks.map(words);
-    run.notes.push(format!("Grown from {few} to {many} answers, {sessions}: {}.", grown.join(", ")));
+    run.notes.push(format!("Growth from {few} to {many} calls, {sessions}: {}.", grown.join(", ")));
 }
 
 fn words(count: u32) -> String {

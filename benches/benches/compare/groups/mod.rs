@@ -1,4 +1,4 @@
-//! The questions, and what is run to answer them.
+//! The groups of the benchmark, and their candidates.
 
 mod artifacts;
 pub(crate) mod memory;
@@ -20,7 +20,7 @@ use crate::names::NAMES;
 
 const ENGINES: [&str; 3] = ["wasmtime", "wasmer", "wasmi"];
 
-/// A question.
+/// A question to measure.
 pub(crate) struct Group {
     pub(crate) name: &'static str,
     title: &'static str,
@@ -34,11 +34,11 @@ pub(crate) struct Group {
 pub(crate) const GROUPS: [Group; NAMES.len()] = [
     Group {
         name: "round-trip",
-        title: "An answer from an open session",
-        about: "`Session::generate` on an instance that has answered before. The sizes are those of an input that the \
-            package hands back as it is, so that little is left but the calls and the copies; the packages are \
-            examples, and make a manifest. `tiered` is `Tiered<Wasmi, Wasmtime>` when wasmtime has compiled, beside the \
-            layer on wasmtime alone.",
+        title: "A call on an open session",
+        about: "`Session::generate` on an instance that has been called before. Sizes are the input lengths of a \
+            package that outputs its input unchanged, so that little more than the calls and the copies is measured. \
+            The other packages are examples that generate a manifest. `tiered` is `Tiered<Wasmi, Wasmtime>` after \
+            wasmtime has compiled, compared with the layer on wasmtime alone.",
         column: "host",
         unit: Unit::Time,
         chart: Chart::Ratio,
@@ -46,10 +46,10 @@ pub(crate) const GROUPS: [Group; NAMES.len()] = [
     },
     Group {
         name: "instance",
-        title: "An answer from a fresh instance",
-        about: "`Package::generate`: the package is compiled, and each call has an instance of its own, made before and \
-            dropped after it. wasmtime has instances from a pool, by hand and on the layer, for which it keeps memory \
-            and address space; `by hand, no pool` is without.",
+        title: "A call on a fresh instance",
+        about: "`Package::generate` on a compiled package. Each call creates an instance and drops it afterwards. On \
+            wasmtime, instances come from a pool, by hand and on the layer, and wasmtime keeps memory and address \
+            space for it. `by hand, no pool` uses no pool.",
         column: "host",
         unit: Unit::Time,
         chart: Chart::Ratio,
@@ -57,14 +57,14 @@ pub(crate) const GROUPS: [Group; NAMES.len()] = [
     },
     Group {
         name: "cold-start",
-        title: "From bytes to the first answer",
-        about: "A package is checked, compiled and instantiated, answers once, and is dropped. The engine is there \
-            before. The hosts by hand leave all checks to the engine. Where the engine can save what it compiled, there \
-            are hosts besides that take it from where it was kept: by hand from a file, with no look at it, and the layer \
-            from its cache, which compares a digest of it; the ratio is that of these two. `tiered` is \
-            `Tiered<Wasmi, Wasmtime>`, whose first answer is wasmi's, while wasmtime is to compile in another thread; it \
-            is beside the layer on wasmi alone. Both are timed until the answer is there, and begin when wasmtime has \
-            just compiled the package before, with what that leaves in the processor's caches.",
+        title: "From bytes to the first output",
+        about: "A package is checked, compiled and instantiated, called once, and dropped. The engine exists before. \
+            The hand-written hosts leave all checks to the engine. If the engine can serialise compiled code, two \
+            more hosts load that code: the hand-written host from a file, without any check, and the layer from its \
+            cache, which compares a digest of it. The ratio of the latter is to the former. `tiered` is \
+            `Tiered<Wasmi, Wasmtime>`. Its first output comes from wasmi, while wasmtime compiles in another thread. \
+            It is compared with the layer on wasmi alone. Both are timed until the output. wasmtime has just compiled \
+            the package before each measurement, so that both begin with the same processor caches.",
         column: "host",
         unit: Unit::Time,
         chart: Chart::Value,
@@ -73,9 +73,9 @@ pub(crate) const GROUPS: [Group; NAMES.len()] = [
     Group {
         name: "host-call",
         title: "Calls of host functions",
-        about: "A guest calls a function of the host's a thousand times; the times are those of one call. `nothing` \
-            takes and gives nothing, `add` takes two 32-bit numbers and gives one, `wide` the same with 64 bits; \
-            `count` changes the session's state and may fail; `text` reads a string of 16 bytes from the guest's memory.",
+        about: "A guest calls a host function a thousand times. The times are per call. `nothing` has no parameters \
+            and no result. `add` takes two 32-bit numbers and returns one. `wide` does the same with 64 bits. `count` \
+            changes the session's state and can fail. `text` reads a string of 16 bytes from the guest's memory.",
         column: "host",
         unit: Unit::Time,
         chart: Chart::Ratio,
@@ -83,10 +83,10 @@ pub(crate) const GROUPS: [Group; NAMES.len()] = [
     },
     Group {
         name: "limits",
-        title: "What limits cost",
-        about: "An answer from an open session without limits, with the default ones (time, memory, stack), and with \
-            fuel besides; ratios are to the layer without limits. `cargo bench -p mistletoe-benches --bench limits` has \
-            more: code that only computes, and wasmtime's own means.",
+        title: "The cost of limits",
+        about: "A call on an open session without limits, with the default limits (time, memory, stack), and with \
+            these and fuel. Ratios are to the layer without limits. `cargo bench -p mistletoe-benches --bench limits` \
+            measures more: purely computational code, and wasmtime's own limits.",
         column: "limits",
         unit: Unit::Time,
         chart: Chart::Ratio,
@@ -94,10 +94,10 @@ pub(crate) const GROUPS: [Group; NAMES.len()] = [
     },
     Group {
         name: "threads",
-        title: "Answers a second, on one and on two threads",
-        about: "`namespace-rust`, compiled once and shared. Each thread has a session of its own, or a fresh instance \
-            for each answer. The rate is that of all threads together; ratios are of times, as everywhere, to the host by \
-            hand on as many threads.",
+        title: "Calls per second on one and two threads",
+        about: "`namespace-rust`, compiled once and shared. Each thread has its own session, or a fresh instance for \
+            each call. The rate is that of all threads together. Ratios are of times, as everywhere, to the \
+            hand-written host on as many threads.",
         column: "host",
         unit: Unit::Rate,
         chart: Chart::Ratio,
@@ -106,8 +106,9 @@ pub(crate) const GROUPS: [Group; NAMES.len()] = [
     Group {
         name: "compile",
         title: "Compiling a package",
-        about: "From bytes to a package that can be instantiated. The hosts by hand have the engine check the module, \
-            where the layer has checks of its own before it (a module that they passed is not checked again by wasmi).",
+        about: "From bytes to a package that can be instantiated. The hand-written hosts rely on the engine to check \
+            the module. The layer checks it before the engine does. wasmi does not check a module again that passed \
+            the layer's checks.",
         column: "host",
         unit: Unit::Time,
         chart: Chart::Value,
@@ -116,8 +117,9 @@ pub(crate) const GROUPS: [Group; NAMES.len()] = [
     Group {
         name: "artifacts",
         title: "The size of compiled code",
-        about: "What the layer's cache keeps of a package, as the engine saves it, without limits, with the default ones, \
-            and with fuel besides: limits are in the code. Ratios are to the size of the module.",
+        about: "The size of what the layer's cache stores for a package, as the engine serialises it: without limits, \
+            with the default limits, and with these and fuel, since limits are part of the code. Ratios are to the \
+            size of the module.",
         column: "limits",
         unit: Unit::Bytes,
         chart: Chart::Value,
@@ -126,12 +128,12 @@ pub(crate) const GROUPS: [Group; NAMES.len()] = [
     Group {
         name: "memory",
         title: "Memory",
-        about: "What one more compiled package holds of memory, and one more open session that has answered once: the mean \
-            of 64 sessions, of 16 packages, or of 4 large ones, with one there before them. Below, all that a process \
-            has after a thousand answers and after many more, from a pool with room for one session. Each row is a \
-            process of its own. It has written to what is counted, or shares it with nobody (`Pss_Anon` and `Pss_Shmem` \
-            of `/proc/self/smaps_rollup`): what is resident besides are pages of the program's file, which do not \
-            depend on how many packages or sessions there are.",
+        about: "The memory of one more compiled package, and of one more open session that has been called once: the \
+            mean of 64 sessions, of 16 packages, or of 4 large packages, with one that exists before them. The last \
+            rows show the whole memory of a process after a thousand calls and after many more, with a pool of one \
+            session. Each row is a process of its own. Only memory that the process has written to or shares with no \
+            other is counted (`Pss_Anon` and `Pss_Shmem` of `/proc/self/smaps_rollup`). The rest of the resident \
+            memory is pages of the program's file, which do not depend on the number of packages or sessions.",
         column: "host",
         unit: Unit::Bytes,
         chart: Chart::Value,
@@ -164,7 +166,7 @@ struct Run {
 }
 
 impl Run {
-    /// Runs the candidates, whose work is so many pieces.
+    /// Runs the candidates. Their work consists of `pieces` pieces.
     fn compare(&mut self, what: &str, engine: &str, pieces: u32, comparison: Comparison<'_>) {
         eprintln!("{what}, {engine}");
         let effort = match self.quick {
@@ -175,7 +177,7 @@ impl Run {
         self.rows.extend(outcomes.into_iter().map(|outcome| Row::new(what, engine, pieces, outcome)));
     }
 
-    /// The example packages, without the large one if it has to be quick: compiling it takes seconds.
+    /// Returns the example packages. A quick run leaves out the large one, which takes seconds to compile.
     fn packages(&mut self) -> Vec<Package> {
         let mut packages = Vec::new();
         for (name, _, is_large) in EXAMPLES {
@@ -191,14 +193,14 @@ impl Run {
     }
 }
 
-/// The example packages: what they import, and whether they are large.
+/// The example packages: their imports, and whether they are large.
 const EXAMPLES: [(&str, Offer, bool); 3] = [
     ("namespace-c", Offer::Nothing, false),
     ("namespace-rust", Offer::Nothing, false),
     ("namespace-go", Offer::Wasi, true),
 ];
 
-/// A package, and what it is asked.
+/// A package with an input and its output.
 struct Package {
     what: String,
     wasm: Vec<u8>,
@@ -208,7 +210,7 @@ struct Package {
 }
 
 impl Package {
-    /// One of the examples, if it was built.
+    /// Returns an example, if it was built.
     fn find(name: &str) -> Option<Self> {
         let (_, offer, _) = EXAMPLES.into_iter().find(|example| example.0 == name)?;
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
@@ -217,7 +219,7 @@ impl Package {
         Some(Self::example(name, offer, fs::read(path).expect("a file that can be read")))
     }
 
-    /// The one that hands its input back.
+    /// Returns the package that outputs its input.
     fn echo(what: &str, size: usize) -> Self {
         let wasm = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/fixtures/protocol/echo.wat");
         let wasm = wat::parse_file(wasm).expect("the fixture assembles");
@@ -234,7 +236,7 @@ impl Package {
         Self { what, wasm, offer, input, output: output.to_owned() }
     }
 
-    /// An example's name.
+    /// Returns an example's name.
     fn name(&self) -> &str {
         self.what.split(',').next().unwrap_or_default()
     }
@@ -243,7 +245,7 @@ impl Package {
         assert_eq!(answer, self.output, "{}", self.what);
     }
 
-    /// The hosts with this package compiled, each of which has answered.
+    /// Compiles this package on all hosts, and checks one output of each.
     fn loaded(&self, engine: &str, base: Base) -> Vec<(&'static str, Box<dyn Loaded>)> {
         let load = |(name, host): (_, Box<dyn Host>)| {
             let loaded = host.load(&self.wasm);
@@ -271,7 +273,7 @@ fn candidates<'a>(turn: Duration, works: impl IntoIterator<Item = (&'a str, Box<
     comparison
 }
 
-/// The same with candidates that look at the clock themselves.
+/// Adds candidates that measure their own time, the first as the base.
 fn timed_candidates<'a>(
     turn: Duration,
     works: impl IntoIterator<Item = (&'a str, Box<dyn FnMut(u32) -> Duration + 'a>)>,
@@ -283,7 +285,7 @@ fn timed_candidates<'a>(
     comparison
 }
 
-/// Answers on open sessions.
+/// Measures calls on open sessions.
 fn sessions(run: &mut Run, package: &Package, engine: &str, pieces: u32) {
     let loaded = package.loaded(engine, Base::Plain);
     let works = loaded.iter().map(|(name, loaded)| (*name, answers(package, &**loaded)));
@@ -291,7 +293,7 @@ fn sessions(run: &mut Run, package: &Package, engine: &str, pieces: u32) {
     run.compare(&package.what, engine, pieces, comparison);
 }
 
-/// Asks an open session for an answer.
+/// Returns the work of a call on an open session.
 fn answers<'a>(package: &'a Package, loaded: &dyn Loaded) -> Box<dyn FnMut() + 'a> {
     let mut session = loaded.open();
     for _ in 0..2 {
@@ -300,8 +302,9 @@ fn answers<'a>(package: &'a Package, loaded: &dyn Loaded) -> Box<dyn FnMut() + '
     Box::new(move || drop(black_box(session.answer(black_box(&package.input)))))
 }
 
-/// Has one host answer so many times, and does little else: for a tool that counts the instructions of a process. `what`
-/// is an example's name, or how many bytes are to be handed back.
+/// Makes `count` calls on one host, and little else, for a tool that counts the instructions of a process.
+///
+/// `what` is an example's name, or the length in bytes of an input to output as it is.
 pub(crate) fn answer(engine: &str, host: &str, what: &str, count: u32) {
     let package = match what.parse() {
         Ok(bytes) => Package::echo("echo", bytes),
@@ -362,8 +365,9 @@ fn compile(run: &mut Run) {
     }
 }
 
-/// What hosts do with the bytes of a package, and behind them others that take it from where it was kept, the first of
-/// which is their base.
+/// Measures what hosts do with the bytes of a package, and then hosts that load compiled code.
+///
+/// The first of the latter is their base.
 fn from_bytes(
     run: &mut Run,
     package: &Package,
@@ -374,7 +378,7 @@ fn from_bytes(
     let mut comparison = Comparison::new().turn(Duration::from_millis(5));
     for hosts in [hosts(engine, package.offer, Base::Plain), kept] {
         for (at, (name, host)) in hosts.into_iter().enumerate() {
-            // This fills the cache, too.
+            // This call also fills the cache.
             package.check(&host.load(&package.wasm).answer(&package.input));
             let work = move || work(package, &*host);
             if at == 0 { comparison.base(name, work) } else { comparison.add(name, work) }
@@ -385,9 +389,11 @@ fn from_bytes(
 
 const CALLS: u32 = 1_000;
 
-/// The functions: what they are called in reports and in the module, their type, how the guest calls one, and the sum of
-/// the results. The first three use nothing of the instance that calls them and cannot fail, which an engine makes the
-/// most of; the others are what hosts have functions for.
+/// The functions to call.
+///
+/// Each has its name in reports and in the module, its type, the guest code that calls it, and the sum of the results.
+/// The first three use no state of the calling instance and cannot fail, which engines optimise. The others do what
+/// host functions typically do.
 const FUNCTIONS: [(&str, &str, &str, u32); 5] = [
     ("nothing", "", "(call $f)", 0),
     ("add", "(param i32 i32) (result i32)", "(local.set $sum (call $f (local.get $sum) (i32.const 3)))", 3 * CALLS),
@@ -407,8 +413,7 @@ const FUNCTIONS: [(&str, &str, &str, u32); 5] = [
     ),
 ];
 
-/// A guest that calls one of them in a loop when it is asked to generate. It answers with as many zeros as what is left
-/// of the sum when it is divided by 97.
+/// Measures a guest that calls a host function in a loop in `generate`. It outputs as many zeros as the sum modulo 97.
 fn host_call(run: &mut Run) {
     for (name, ty, call, sum) in FUNCTIONS {
         let text = format!(
@@ -484,7 +489,9 @@ fn threads(run: &mut Run) {
     }
 }
 
-/// Has each thread ask for so many answers, and gives the time from when the first begins until the last has done.
+/// Makes `repetitions` calls on each thread.
+///
+/// Returns the time from the start of the first to the end of the last thread.
 fn on_threads(count: u32, package: &Package, loaded: &dyn Loaded, fresh: bool, repetitions: u32) -> Duration {
     let barrier = Barrier::new(count as usize);
     let work = || {

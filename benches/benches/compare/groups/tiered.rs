@@ -1,5 +1,6 @@
-//! Two engines, one after the other, on the layer: beside the first one alone at the beginning, and beside the second one
-//! alone in the end.
+//! The layer with two engines.
+//!
+//! Compared with the first engine alone at the beginning, and with the second engine alone at the end.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -9,11 +10,13 @@ use mistletoe::Limits;
 use super::{Package, Run, answers, candidates, timed_candidates};
 use crate::hosts::{Loaded, layer, tiered};
 
-/// What stands for the engine.
+/// The name in place of an engine.
 const ENGINE: &str = "tiered";
 
-/// From bytes to the first answer, while wasmtime is to compile in a thread of its own. The time ends there. Before each,
-/// wasmtime has compiled the same package: both begin with what that leaves in the processors' caches.
+/// Measures the time from bytes to the first output, while wasmtime compiles in another thread.
+///
+/// The clock stops at the output. Before each measurement, wasmtime has compiled the same package, so that both
+/// candidates begin with the same processor caches.
 pub(super) fn first_answer(run: &mut Run, package: &Package) {
     let alone = &*layer("wasmi", package.offer, &Limits::unlimited(), None);
     let both = &*tiered(package.offer, 1);
@@ -30,21 +33,21 @@ pub(super) fn first_answer(run: &mut Run, package: &Package) {
         let work = move |repetitions: u32| (0..repetitions).map(|_| first()).sum();
         (name, Box::new(work) as Box<dyn FnMut(u32) -> Duration>)
     });
-    // Wasmtime takes many times as long as what is timed.
+    // wasmtime takes many times the measured time.
     let comparison = timed_candidates(Duration::from_micros(200), works);
     run.compare(&package.what, ENGINE, 1, comparison);
 }
 
-/// The second session is wasmtime's.
+/// Opens two sessions. The second one runs on wasmtime.
 fn wait_for_wasmtime(loaded: &dyn Loaded) {
     (0..2).for_each(|_| drop(loaded.open()));
 }
 
-/// Answers on an open session that was opened when wasmtime had compiled.
+/// Measures calls on a session that was opened after wasmtime had compiled.
 pub(super) fn in_the_end(run: &mut Run, package: &Package) {
     let hosts = [
         ("wasmtime alone", layer("wasmtime", package.offer, &Limits::unlimited(), None)),
-        // The first session waits for wasmtime already.
+        // The first session already waits for wasmtime.
         ("tiered", tiered(package.offer, 0)),
     ];
     let works = hosts.map(|(name, host)| (name, answers(package, &*host.load(&package.wasm))));

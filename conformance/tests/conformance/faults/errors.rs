@@ -1,4 +1,4 @@
-//! Faults in what errors say of a region of memory.
+//! Faults in what errors report about a region of memory.
 
 use mistletoe::ErrorKind;
 use mistletoe::protocol::Region;
@@ -7,7 +7,7 @@ use super::other_region;
 use crate::faulty::{Fault, SOUND};
 
 pub(super) static FAULTS: &[Fault] = &[
-    // What errors say.
+    // Contents of errors.
     Fault {
         name: "takes-info-for-an-output",
         error: |error| other_region(error, |region| if region == Region::Info { Region::Output } else { region }),

@@ -1,10 +1,10 @@
-//! Faults in who frees what and when, also where an output cannot be read.
+//! Faults in what is freed, by whom and when, including outputs that cannot be read.
 
 use super::twice;
 use crate::faulty::{Fault, SOUND, Span, Step};
 
 pub(super) static FAULTS: &[Fault] = &[
-    // Who frees what, and when.
+    // What is freed, by whom and when.
     Fault {
         name: "frees-the-output-first",
         call: |guest, step, params| match step {
@@ -45,7 +45,7 @@ pub(super) static FAULTS: &[Fault] = &[
     Fault {
         name: "frees-the-info",
         call: |guest, step, params| {
-            // It was copied since the last call, so now it can go.
+            // The host has copied it since the last call, so it can be freed now.
             if let Some(info) = guest.info.take() {
                 guest.free(info)?;
             }

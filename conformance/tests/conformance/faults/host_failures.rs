@@ -1,4 +1,4 @@
-//! Faults in how calls of host functions fail, how deeply they nest, and which are offered.
+//! Faults in how calls of host functions fail, how deeply they nest, and which functions are defined.
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -10,7 +10,7 @@ use super::{CALLS, HELD, held, without};
 use crate::faulty::{Fault, Opened, SOUND, Step};
 
 thread_local! {
-    /// How many calls of a host function are under way.
+    /// How many calls of a host function are in progress.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -164,7 +164,7 @@ pub(super) static FAULTS: &[Fault] = &[
         },
         ..SOUND
     },
-    // Host functions: how deeply calls are nested.
+    // Host functions: nesting depth of calls.
     Fault {
         name: "nests-63-calls-only",
         host: |name, slots, call| nested(name, slots, call, |depth| depth > 63, || Err(too_deep())),
@@ -199,7 +199,7 @@ pub(super) static FAULTS: &[Fault] = &[
         },
         ..SOUND
     },
-    // Host functions: what is offered.
+    // Host functions: which are defined.
     Fault {
         name: "ignores-types-of-imports",
         refuse: |error| without(error, |problem| matches!(problem, Problem::MistypedImport { .. })),
@@ -247,7 +247,7 @@ fn asked_holding(session: &mut Opened, input: Option<&str>) -> Result<String> {
     HELD.take().map_or(result, Err)
 }
 
-/// A call of a host function that calls back, or something else where it is nested too deeply.
+/// Calls a host function that calls back, or `otherwise` if the call is nested too deeply.
 fn nested(
     name: &str,
     slots: &mut [u64],

@@ -1,4 +1,4 @@
-//! Faults in what host functions are handed and hand back: numbers, ranges of memory, their state.
+//! Faults in the arguments and results of host functions: numbers, ranges of memory, their state.
 
 use mistletoe::protocol::Region;
 use mistletoe::{Error, ErrorKind, Trap};

@@ -1,4 +1,4 @@
-//! Faults in lengths of inputs and outputs: empty ones, rounded ones, and those in characters.
+//! Faults in the lengths of inputs and outputs: empty ones, rounded ones, and those in characters.
 
 use std::mem::take;
 
@@ -32,7 +32,7 @@ pub(super) static FAULTS: &[Fault] = &[
                 if address != 0 || guest.input.length == 0 {
                     return Ok(address);
                 }
-                // The layer takes no null for an address, so it is shown one behind the memory.
+                // The layer does not accept null as an address. So it is shown an address after the memory.
                 let Some(mut copy) = guest.copy() else { return Ok(0) };
                 let address = copy.len();
                 copy.resize(address + guest.input.length as usize, 0);

@@ -1,4 +1,4 @@
-//! Faults in reading the guest's memory and the fat pointer in it.
+//! Faults in reading the guest's memory, and the fat pointer in it.
 
 use crate::faulty::{Fault, Guest, SOUND, Span, Step};
 
@@ -209,7 +209,7 @@ pub(super) static FAULTS: &[Fault] = &[
     },
 ];
 
-/// Shows another address and length of an answer than the guest's.
+/// Shows an address and length that differ from the guest's.
 fn show_span(guest: &mut Guest, step: Step, other: impl FnOnce(Span) -> Span) {
     let span = match step {
         Step::Info => guest.info,

@@ -1,8 +1,8 @@
-//! The faults: each one plausible mistake of a host's, and nothing else wrong.
+//! The faults: each is one plausible mistake of a host.
 //!
-//! A fault replaces one part of a host that is right otherwise ([`SOUND`](crate::faulty::SOUND)). The self-test wants a
-//! case that catches it. Each module here has the faults in one area, by what the host gets wrong, and what only they
-//! need.
+//! A fault replaces one part of a host that is otherwise correct ([`SOUND`](crate::faulty::SOUND)). The self-test
+//! requires a case that catches it. Each module holds the faults in one area, sorted by what the host gets wrong, and
+//! their helpers.
 
 mod errors;
 mod freeing;
@@ -29,14 +29,15 @@ use mistletoe::{Error, ErrorKind, Result};
 use crate::faulty::{Fault, Guest, Step};
 
 thread_local! {
-    /// An error that the layer was not told of.
+    /// An error that is hidden from the layer.
     static HELD: Cell<Option<Error>> = const { Cell::new(None) };
-    /// How many calls of a host function there were.
+    /// How many calls of a host function were made.
     static CALLS: Cell<u32> = const { Cell::new(0) };
 }
 
-/// All faults, in the order in which the self-test names them: those in the layer and the engine, those in WASI, and
-/// those in what limits put into code.
+/// Returns all faults in the order of the self-test.
+///
+/// The faults in the layer and the engine come first, then those in WASI, then those in the instrumentation of limits.
 pub(crate) fn all() -> impl Iterator<Item = &'static Fault> {
     let areas = [
         freeing::FAULTS,
@@ -57,7 +58,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Fault> {
     areas.into_iter().chain(limits::AREAS.iter().copied()).flatten()
 }
 
-/// Makes one call of the protocol's twice.
+/// Makes one call of the protocol twice.
 fn twice(guest: &mut Guest, which: Step, step: Step, params: &[u32]) -> Result<u32> {
     let result = guest.call(step, params)?;
     if step == which { guest.call(step, params) } else { Ok(result) }
@@ -74,7 +75,7 @@ fn other_region(error: ErrorKind, other: fn(Region) -> Region) -> ErrorKind {
     }
 }
 
-/// Overlooks some problems; without any other the module is taken.
+/// Ignores some problems. Accepts the module if there is no other.
 fn without(error: ErrorKind, overlooked: impl Fn(&Problem) -> bool) -> Option<ErrorKind> {
     match error {
         ErrorKind::Interface { mut problems } => {
@@ -85,10 +86,10 @@ fn without(error: ErrorKind, overlooked: impl Fn(&Problem) -> bool) -> Option<Er
     }
 }
 
-/// Makes calls without telling the layer of some of their errors, so that it goes on with the instance.
+/// Makes calls, but hides some of their errors from the layer, so that it continues to use the instance.
 fn held(guest: &mut Guest, step: Step, params: &[u32], which: fn(&Error) -> bool) -> Result<u32> {
     if let Some(error) = HELD.take() {
-        // Not in this call of the host's, though.
+        // Until the host's call ends, further calls of the guest do nothing.
         HELD.set(Some(error));
         return Ok(0);
     }

@@ -1,4 +1,4 @@
-//! Faults in which modules are refused, and in what is said of them.
+//! Faults in which modules are refused, and in what the errors say.
 
 use mistletoe::ErrorKind::{self, Module};
 use mistletoe::module::{DeclaredItem, ErrorKind as ModuleError, NotWasm};
@@ -230,7 +230,7 @@ pub(super) static FAULTS: &[Fault] = &[
     Fault { name: "counts-no-frames", refuse: |error| uncounted(error, DeclaredItem::FrameValues), ..SOUND },
     Fault {
         name: "compiles-when-a-session-is-opened",
-        // What is wrong with a module is then only told by the first session.
+        // Only the first session reports what is wrong with a module.
         refuse: |_| None,
         ..SOUND
     },
@@ -247,13 +247,13 @@ fn without_missing(error: ErrorKind, name: &str) -> Option<ErrorKind> {
     without(error, |problem| matches!(problem, Problem::MissingExport { export, .. } if export == name))
 }
 
-/// Takes modules that use a feature.
+/// Accepts modules that use a feature.
 fn with_feature(error: ErrorKind, name: &str) -> Option<ErrorKind> {
     Some(error)
         .filter(|error| !matches!(error, Module(ModuleError::UnsupportedFeature { feature, .. }) if *feature == name))
 }
 
-/// Takes modules with too many of something.
+/// Accepts modules with too many of an item.
 fn uncounted(error: ErrorKind, which: DeclaredItem) -> Option<ErrorKind> {
     Some(error).filter(|error| !matches!(error, Module(ModuleError::TooMany { item, .. }) if *item == which))
 }

@@ -1,4 +1,4 @@
-//! Faults in the limit on the length of what a guest answers.
+//! Faults in the limit on the length of a guest's output.
 
 use mistletoe::protocol::Region;
 use mistletoe::{ErrorKind, Limits, Result};
@@ -110,7 +110,7 @@ pub(super) static FAULTS: &[Fault] = &[
     },
 ];
 
-/// Refuses what is too long, and tells how long it is, in a host's own way.
+/// Refuses texts by a custom limit check, and reports their length by a custom measure.
 fn limited(
     session: &mut Opened,
     input: Option<&str>,

@@ -9,18 +9,18 @@ use super::{HELD, held, twice};
 use crate::faulty::{Fault, Guest, SOUND, Step};
 
 thread_local! {
-    /// What `igets` has handed out in the current request, …
+    /// The addresses that `igets` returned in the current request.
     static GIVEN: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
-    /// … and how much of its input that was.
+    /// How much of the request's input was read.
     static READ: Cell<usize> = const { Cell::new(0) };
-    /// Where its first record is, as `igets` told.
+    /// The result of `igets` for the first record.
     static FIRST: Cell<u64> = const { Cell::new(0) };
     /// The length of the current request's input.
     static INPUT: Cell<usize> = const { Cell::new(0) };
 }
 
 pub(super) static FAULTS: &[Fault] = &[
-    // Plugins: who frees what, and when.
+    // Plugins: what is freed, by whom and when.
     Fault {
         name: "frees-no-records",
         call: |guest, step, params| if step == Step::Free { Ok(0) } else { guest.call(step, params) },
@@ -284,7 +284,7 @@ pub(super) static FAULTS: &[Fault] = &[
             call(slots)?;
             if name == "igets" {
                 match slots[0] {
-                    // The first record once more, where it was.
+                    // Returns the first record again, at the same address.
                     0 => slots[0] = FIRST.take(),
                     record if FIRST.get() == 0 => FIRST.set(record),
                     _ => {}
@@ -414,7 +414,7 @@ pub(super) static FAULTS: &[Fault] = &[
     },
 ];
 
-/// Remembers what `igets` hands out.
+/// Records what `igets` returns.
 fn giving(name: &str, slots: &mut [u64], call: &mut dyn FnMut(&mut [u64]) -> Result<()>) -> Result<()> {
     call(slots)?;
     if name == "igets" && slots[0] != 0 {
@@ -423,7 +423,7 @@ fn giving(name: &str, slots: &mut [u64], call: &mut dyn FnMut(&mut [u64]) -> Res
     Ok(())
 }
 
-/// Makes a call, and forgets what earlier requests were given.
+/// Makes a call, and forgets the records of earlier requests.
 fn given_anew(guest: &mut Guest, step: Step, params: &[u32]) -> Result<u32> {
     if step == Step::Run {
         GIVEN.with(RefCell::take);

@@ -176,7 +176,7 @@ fn package_answer(session: &mut Opened, input: Option<&str>) -> Result<String> {
     Ok(answer)
 }
 
-/// Whether a session that was kept has no user.
+/// Returns whether a kept session is not in use.
 fn is_free(session: &Shared) -> bool {
     Arc::strong_count(session) == 1
 }

@@ -92,7 +92,7 @@ pub(super) static FAULTS: &[Fault] = &[
     Fault {
         name: "runs-the-start-function-after-initialize",
         call: |guest, step, params| match step {
-            // Instances without an `_initialize` are not this fault's.
+            // The fault does not apply to instances without an `_initialize`.
             Step::Start if guest.has(Step::Initialize) => Ok(0),
             Step::Initialize => {
                 guest.call(step, params)?;

@@ -1,4 +1,4 @@
-//! Faults in text: what is UTF-8, and what of an input or output arrives.
+//! Faults in text: what counts as UTF-8, and how much of an input or output arrives.
 
 use std::str::Utf8Error;
 
@@ -133,7 +133,7 @@ pub(super) static FAULTS: &[Fault] = &[
     },
     Fault {
         name: "composes-characters",
-        // Of all that a normalisation does, what it does to one letter with one accent.
+        // Normalises one letter with one accent, and nothing else.
         ask: |session, input| answer(session, input, |text| text.replace("e\u{301}", "\u{e9}")),
         ..SOUND
     },
@@ -184,7 +184,7 @@ pub(super) static FAULTS: &[Fault] = &[
     },
 ];
 
-/// Shows an answer with a replacement for what is not UTF-8, where all of that is tolerated.
+/// Shows an output or info with replacement characters, if all its invalid UTF-8 is tolerated.
 fn lossy(guest: &mut Guest, step: Step, params: &[u32], tolerated: fn(&[u8], &Utf8Error) -> bool) -> Result<u32> {
     let result = guest.call(step, params)?;
     let span = match step {
@@ -203,7 +203,7 @@ fn lossy(guest: &mut Guest, step: Step, params: &[u32], tolerated: fn(&[u8], &Ut
         bad = true;
         text.extend(good);
         text.extend("\u{fffd}".bytes());
-        // The rest of the character goes with its first byte.
+        // The rest of the character is replaced together with its first byte.
         let tail = after.iter().skip(1).take(3).take_while(|byte| matches!(byte, 0x80..=0xbf)).count();
         rest = &after[1 + tail..];
     }
@@ -214,13 +214,13 @@ fn lossy(guest: &mut Guest, step: Step, params: &[u32], tolerated: fn(&[u8], &Ut
     Ok(result)
 }
 
-/// Alters outputs, but no info.
+/// Alters outputs, but not the info.
 fn answer(session: &mut Opened, input: Option<&str>, alter: impl FnOnce(String) -> String) -> Result<String> {
     let answer = session.ask(input)?;
     Ok(if input.is_some() { alter(answer) } else { answer })
 }
 
-/// At most 64 KiB of a text.
+/// Returns the first 64 KiB of a text at most.
 fn cut(text: &str) -> &str {
     let mut end = text.len().min(1 << 16);
     while !text.is_char_boundary(end) {

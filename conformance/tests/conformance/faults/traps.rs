@@ -1,4 +1,4 @@
-//! Faults in what traps are called, and in what they do to a session.
+//! Faults in the names of traps, and in their effects on a session.
 
 use mistletoe::{Error, ErrorKind, Operation, Result, Trap};
 
@@ -127,7 +127,7 @@ pub(super) static FAULTS: &[Fault] = &[
         },
         ..SOUND
     },
-    // What a trap does to a session.
+    // Effects of a trap on a session.
     Fault {
         name: "swallows-a-trap-in-dealloc",
         call: |guest, step, params| match guest.call(step, params) {
@@ -314,11 +314,11 @@ fn keep_error(session: &mut Opened, input: Option<&str>) -> Result<String> {
     result
 }
 
-/// Makes calls without telling the layer of a trap, so that it goes on with the instance.
+/// Makes calls, but hides a trap from the layer, so that it continues to use the instance.
 fn going_on(guest: &mut Guest, step: Step, params: &[u32]) -> Result<u32> {
     let earlier = TRAPPED.take();
     if earlier.is_some() {
-        // Not in this call of the host's, though.
+        // Until the host's call ends, further calls of the guest do nothing.
         TRAPPED.set(earlier);
         return Ok(0);
     }

@@ -1,4 +1,4 @@
-//! Faults in WASI: each answers one function, or one of its cases, as a host plausibly does that has it wrong.
+//! Faults in WASI: each makes one plausible mistake in one function, or in one of its cases.
 
 use mistletoe::{ErrorKind, Result, Trap};
 
@@ -119,7 +119,7 @@ pub(super) static FAULTS: &[Fault] = &[
         },
         ..SOUND
     },
-    // The end.
+    // Exit.
     Fault {
         name: "wasi-an-exit-code-is-a-byte",
         host: |name, slots, call| with(name, "proc_exit", 0, |code| code & 0xff, slots, call),
@@ -274,7 +274,7 @@ pub(super) static FAULTS: &[Fault] = &[
         host: |name, slots, call| with(name, "fd_seek", 1, |by| by & 0xffff_ffff, slots, call),
         ..SOUND
     },
-    // CUR, END, SET.
+    // The order CUR, END, SET.
     Fault {
         name: "wasi-seek-is-the-previews-before",
         host: |name, slots, call| with(name, "fd_seek", 2, |from| (from + 1) % 3, slots, call),
@@ -352,13 +352,13 @@ const PERM: u64 = 63;
 const SPIPE: u64 = 70;
 const NOTCAPABLE: u64 = 76;
 
-/// Whether a host function of this name is one of WASI's that answer with an error number.
+/// Returns whether this is the name of a WASI function that returns an error number.
 fn is_wasi(name: &str) -> bool {
     let groups = ["args_", "environ_", "clock_", "fd_", "path_", "poll_", "random_", "sock_"];
     groups.iter().any(|group| name.starts_with(group))
 }
 
-/// Answers with one error number for another.
+/// Replaces one error number by another.
 fn answers(wrong: bool, from: u64, to: u64, slots: &mut [u64], call: Call<'_>) -> Result<()> {
     call(slots)?;
     if let (true, [errno, ..]) = (wrong, slots)
@@ -369,7 +369,7 @@ fn answers(wrong: bool, from: u64, to: u64, slots: &mut [u64], call: Call<'_>) -
     Ok(())
 }
 
-/// Carries out a function with another parameter.
+/// Runs a function with one parameter changed.
 fn with(
     name: &str,
     function: &str,
@@ -384,7 +384,7 @@ fn with(
     call(slots)
 }
 
-/// Says that a function was carried out, and does nothing.
+/// Reports success without running the function.
 fn not_done(name: &str, function: &str, slots: &mut [u64], call: Call<'_>) -> Result<()> {
     if name == function {
         slots[0] = SUCCESS;

@@ -1,4 +1,4 @@
-//! The engine with a fault, and what a fault can want to know of an instance and do with it.
+//! The faulty engine, and what a fault can read of an instance and do with it.
 
 use std::collections::HashMap;
 use std::mem::{replace, take};
@@ -14,52 +14,52 @@ use super::{Fault, RESET, Span, Step};
 type Engine = <Wasmi as Backend>::Instance;
 type EngineFunc = <Engine as Instance>::Func;
 
-/// A live instance, with what a fault can want to know of the calls before.
+/// An instance, with what a fault may need to know of earlier calls.
 pub(crate) struct Guest {
     fault: Fault,
     engine: Engine,
     functions: HashMap<&'static str, EngineFunc>,
-    /// What the layer calls the start function.
+    /// The layer's name for the start function.
     start: String,
     shown: Shown,
-    /// The memory as it was after instantiation, for a fault that keeps it.
+    /// The memory after instantiation, for a fault that keeps it.
     pub(crate) fresh: Vec<u8>,
     /// The input of the current call.
     pub(crate) input: Span,
-    /// What the last `info` or `generate` answered with.
+    /// The result of the last `info` or `generate`.
     pub(crate) fat_pointer: u32,
-    /// The output of the current call, where the fat pointer could be read.
+    /// The output of the current call, if the fat pointer could be read.
     pub(crate) output: Option<Span>,
-    /// The info string that was asked for last.
+    /// The info string that was last read.
     pub(crate) info: Option<Span>,
-    /// The output that was asked for lies elsewhere in what is shown.
+    /// Whether the output is at another address in the shown memory.
     pub(crate) moved: bool,
-    /// What was shown instead of the memory, with what was written there.
+    /// The memory shown instead of the real one, with what was written to it.
     pub(crate) written: Vec<u8>,
-    /// How large the memory was after instantiation.
+    /// The size of the memory after instantiation.
     pub(crate) first_size: usize,
     /// How many times the current call has freed.
     freed: u32,
-    /// For whatever a fault has to remember.
+    /// Anything else that a fault has to remember.
     pub(crate) kept: Option<Span>,
     pub(crate) pending: bool,
     max_output: u64,
 }
 
-/// What the layer sees as the guest's memory until the next call.
+/// The memory that the layer sees until the next call.
 enum Shown {
     Memory,
-    /// So many bytes of it.
+    /// Only the first bytes of the memory.
     Bound(usize),
     /// Other bytes, and whether they were written to.
     Copy(Vec<u8>, bool),
 }
 
-/// A larger memory is not copied: its faults are shown on smaller ones.
+/// A larger memory is not copied. Smaller ones show the same faults.
 const MAX_COPY: usize = 1 << 20;
 
 impl Guest {
-    /// Makes a call as it should be made.
+    /// Makes a call without a fault.
     pub(crate) fn call(&mut self, step: Step, params: &[u32]) -> Result<u32> {
         let function = self.functions.get(step.export());
         let function = function.ok_or_else(|| Error::engine(Operation::Resolve, "a function was never resolved"))?;
@@ -94,7 +94,7 @@ impl Guest {
         self.call(Step::FreeInput, &[span.address, span.length])
     }
 
-    /// Calls a function `[] -> []` that is none of the protocol's, if there is one.
+    /// Calls a function `[] -> []` that is not part of the protocol, if it exists.
     pub(crate) fn call_other(&mut self, name: &str) -> Result<()> {
         match self.engine.get_func(name, &FuncType::new(&[], &[])) {
             Ok(function) => self.engine.call(&function, &mut []),
@@ -102,17 +102,17 @@ impl Guest {
         }
     }
 
-    /// Whether there is a start function.
+    /// Returns whether there is a start function.
     pub(crate) fn has_start(&self) -> bool {
         self.functions.contains_key(Step::Start.export())
     }
 
-    /// Whether it is a package.
+    /// Returns whether it is a package.
     pub(crate) fn is_package(&mut self) -> bool {
         self.engine.get_func(Step::Info.export(), &FuncType::new(&[], &[ValType::I32])).is_ok()
     }
 
-    /// Whether a function of the protocol's is there.
+    /// Returns whether a function of the protocol exists.
     pub(crate) fn has(&mut self, step: Step) -> bool {
         self.engine.get_func(step.export(), &FuncType::new(&[], &[])).is_ok()
     }
@@ -125,7 +125,7 @@ impl Guest {
         self.engine.memory_and_data().0
     }
 
-    /// Where the current fat pointer points.
+    /// Returns the range that the current fat pointer describes.
     pub(crate) fn follow(&self) -> Option<Span> {
         match *(Span { address: self.fat_pointer, length: 8 }).of(self.memory())? {
             [a, b, c, d, e, f, g, h] => {
@@ -135,38 +135,38 @@ impl Guest {
         }
     }
 
-    /// The current output, if it lies inside the memory.
+    /// Returns the current output, if it lies inside the memory.
     pub(crate) fn held_output(&self) -> Option<Span> {
         self.output.filter(|span| span.of(self.memory()).is_some())
     }
 
-    /// Whether the current output is none for the host: outside, too long, or not UTF-8.
+    /// Returns whether the host cannot read the current output: it is out of bounds, too long, or not UTF-8.
     pub(crate) fn is_unreadable(&self) -> bool {
         let bytes = self.output.and_then(|span| span.of(self.memory()));
         bytes.is_none_or(|bytes| bytes.len() as u64 > self.max_output || std::str::from_utf8(bytes).is_err())
     }
 
-    /// Whether the current output is longer than the host allows.
+    /// Returns whether the current output is longer than the host allows.
     pub(crate) fn is_too_long(&self) -> bool {
         self.output.is_some_and(|span| u64::from(span.length) > self.max_output)
     }
 
-    /// Shows the layer the memory's first bytes only.
+    /// Shows the layer only the first bytes of the memory.
     pub(crate) fn show_bound(&mut self, bytes: usize) {
         self.shown = Shown::Bound(bytes);
     }
 
-    /// Shows the layer other bytes than the memory's.
+    /// Shows the layer other bytes in place of the memory.
     pub(crate) fn show(&mut self, bytes: Vec<u8>) {
         self.shown = Shown::Copy(bytes, false);
     }
 
-    /// The memory, to be altered and shown.
+    /// Returns a copy of the memory, to alter and show.
     pub(crate) fn copy(&self) -> Option<Vec<u8>> {
         Some(self.memory()).filter(|memory| memory.len() <= MAX_COPY).map(<[u8]>::to_vec)
     }
 
-    /// Shows the layer another fat pointer, where there is one.
+    /// Shows the layer another fat pointer, if there is one.
     pub(crate) fn show_fat_pointer(&mut self, span: Span) {
         if let Some(mut copy) = self.copy() {
             let at = self.fat_pointer as usize;
@@ -178,7 +178,7 @@ impl Guest {
         }
     }
 
-    /// Shows the layer another output or info. What is freed is still what the guest said.
+    /// Shows the layer another output or info. The guest's own output is still what is freed.
     pub(crate) fn show_answer(&mut self, answer: &[u8]) {
         let Ok(address) = u32::try_from(self.memory().len()) else { return };
         let Ok(length) = u32::try_from(answer.len()) else { return };
@@ -197,7 +197,7 @@ impl Instance for Guest {
         use Step::{Alloc, Command, Free, FreeInput, Generate, Info, Initialize, Malloc, Run, RunWithInput};
         let steps = [Initialize, Info, Alloc, Generate, FreeInput, Malloc, Free, Run, RunWithInput, Command];
         let step = steps.into_iter().find(|step| step.export() == name && step.params() == ty.params.len());
-        // The two functions that the layer calls by names of its own making.
+        // The layer calls these two functions by names that it chooses.
         let step = step.unwrap_or(if ty.results.is_empty() { Step::Start } else { Step::Fuel });
         match step {
             Step::Start => name.clone_into(&mut self.start),

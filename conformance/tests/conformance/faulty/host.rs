@@ -1,4 +1,4 @@
-//! The host with a fault: what it loads, and the sessions that it opens.
+//! The faulty host: what it loads, and the sessions that it opens.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -16,7 +16,7 @@ use super::{CHARACTERS, Fault, STATE, lock};
 /// A host with a fault.
 pub(crate) struct FaultyHost(pub(crate) Fault);
 
-/// A package that it loaded.
+/// A package loaded by a faulty host.
 pub(crate) struct Loaded {
     /// `None` for a module that should have been refused.
     package: Option<Package<Faulty, State>>,
@@ -24,54 +24,54 @@ pub(crate) struct Loaded {
     pub(crate) max_output: u64,
     /// How many sessions were opened.
     pub(crate) opened: AtomicUsize,
-    /// For faults that keep sessions: who opened them first, and they.
+    /// For faults that keep sessions: the sessions, each with the thread that opened it.
     pub(crate) sessions: Mutex<Vec<(ThreadId, Shared)>>,
-    /// For faults that keep answers.
+    /// For faults that keep outputs.
     pub(crate) answers: Mutex<Answers>,
     /// For faults that count calls.
     pub(crate) asked: Mutex<u32>,
-    /// For faults that hand an instance's memory on to the next.
+    /// For faults that pass an instance's memory on to the next.
     pub(crate) memory: Memory,
 }
 
 /// A memory that outlives its instance.
 pub(crate) type Memory = Arc<Mutex<Vec<u8>>>;
-/// A session that others may have, too.
+/// A session that may be shared.
 pub(crate) type Shared = Arc<Mutex<Session<Faulty, State>>>;
-/// Answers by the input, or of `info`.
+/// Outputs by input, with the key `None` for the info.
 pub(crate) type Answers = HashMap<Option<String>, String>;
 
-/// A session of its user's.
+/// A session as its user has it.
 pub(crate) struct Opened {
     pub(crate) package: Arc<Loaded>,
     pub(crate) session: Shared,
-    /// For faults that keep an error, answers, or that the session is not new.
+    /// For faults that keep an error or outputs, or reuse a session.
     pub(crate) error: Option<Error>,
     pub(crate) answers: Answers,
     pub(crate) reused: bool,
 }
 
-/// A package that a faulty host has loaded.
+/// A reference to a loaded package.
 struct Handle(Arc<Loaded>);
 
-/// A module of another protocol that a faulty host has loaded; `None` for one that should have been refused.
+/// A module of another protocol. `None` for a module that should have been refused.
 struct Other {
     package: Option<Box<dyn HostPackage>>,
     fault: Fault,
 }
 
-/// A session of another protocol than packages'.
+/// A session of a protocol other than packages'.
 pub(crate) struct OtherSession {
     session: Box<dyn HostSession>,
     fault: Fault,
-    /// For faults that keep something of a request's input or output for the next one, …
+    /// For faults that keep part of a request's input or output for the next one.
     pub(crate) kept: (String, String),
-    /// … or that show nothing of what it wrote.
+    /// For faults that hide what a request wrote.
     pub(crate) silent: bool,
 }
 
 impl Loaded {
-    /// Opens a session of its own.
+    /// Opens a new session.
     pub(crate) fn open(self: &Arc<Self>) -> Result<Opened> {
         self.opened.fetch_add(1, Relaxed);
         let package = self.package.as_ref().ok_or_else(|| Error::engine(Operation::Instantiate, "not a package"))?;
@@ -79,7 +79,7 @@ impl Loaded {
         Ok(self.opened_as(Arc::new(Mutex::new(package.session_with(state)?)), false))
     }
 
-    /// Opens a session that was kept, if there is one that will do; else a new one, and keeps it.
+    /// Opens a kept session that `will_do`. If there is none, opens a new session and keeps it.
     pub(crate) fn open_kept(self: &Arc<Self>, will_do: fn(ThreadId, &Shared) -> bool) -> Result<Opened> {
         let kept = lock(&self.sessions).iter().find(|(by, kept)| will_do(*by, kept)).map(|(_, kept)| kept.clone());
         if let Some(session) = kept {
@@ -129,7 +129,7 @@ impl OtherSession {
     }
 }
 
-/// An error as a fault reports it.
+/// Returns the error as the fault reports it.
 fn report(fault: Fault, error: &Error) -> Error {
     match (fault.error)(error.kind().clone()) {
         kind if kind == *error.kind() => error.clone(),
@@ -137,7 +137,7 @@ fn report(fault: Fault, error: &Error) -> Error {
     }
 }
 
-/// What was loaded, if anything was; `None` where a fault takes a module that is refused.
+/// Returns what was loaded, or `None` if the fault accepts a module that is refused.
 fn unless_taken<P>(fault: Fault, loaded: Result<P>) -> Result<Option<P>> {
     match loaded {
         Ok(package) => Ok(Some(package)),
@@ -157,7 +157,7 @@ impl Host for FaultyHost {
         let fault = self.0;
         let max_output = setup.limits.max_output();
         let backend = Faulty { wasmi: Wasmi::new(), fault, max_output };
-        // A guest that a fault has go on for ever is wrong soon, and leaves no thread behind.
+        // A guest that never ends because of a fault is stopped soon, and leaves no thread behind.
         let ends = setup.limits.timeout().unwrap_or(Duration::from_secs(15));
         let limits = (fault.limits)(setup.limits.with_timeout(ends));
         if setup.protocol != Protocol::Package {

@@ -1,4 +1,4 @@
-//! What limits put into a module, found again in the bytes that an engine gets, to be put in wrongly.
+//! Finds the instrumentation of limits in the bytes that an engine compiles, so that faults can alter it.
 
 use std::ops::Range;
 
@@ -11,21 +11,21 @@ const CODE: u8 = 10;
 /// The module that the injected functions are imported from.
 const MODULE: &str = "mistletoe limits";
 
-/// Where the injected items are in the index spaces.
+/// The indices of the injected items.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct At {
     pub(crate) tick: u32,
     pub(crate) overflow: u32,
-    /// What is called where something is spent. The wrappers of what is exported come behind it.
+    /// The function that is called when a count is used up. The wrappers of exports follow it.
     pub(crate) slow: u32,
-    /// The globals: the fuel at hand, and the height that is left.
+    /// The globals: the available fuel, and the remaining stack depth.
     pub(crate) fuel: u32,
     pub(crate) height: u32,
-    /// How high the stack can be.
+    /// The limit on the stack.
     pub(crate) limit: i64,
-    /// Whether fuel is counted, and not only turns for the deadline.
+    /// Whether fuel is counted, and not only iterations for the deadline.
     pub(crate) counts_fuel: bool,
-    /// What the host calls for the start function.
+    /// The function that the host calls for the start function.
     pub(crate) start: Option<u32>,
 }
 
@@ -34,59 +34,61 @@ pub(crate) struct Code<'a> {
     pub(crate) at: At,
     /// The function's index.
     pub(crate) index: u32,
-    /// The local for the count. Behind it are those for the height, and for a bulk operation's number and result.
+    /// The local for the count. The locals for the stack depth, and for a bulk operation's number and result follow it.
     pub(crate) local: u32,
-    /// How many locals it declares itself.
+    /// How many locals the function itself declares.
     pub(crate) declared: u32,
     pub(crate) code: Vec<Operator<'a>>,
 }
 
-/// So many of the instructions ahead are replaced by others.
+/// The range of upcoming instructions to replace, and their replacement.
 type Change = (Range<usize>, Vec<u8>);
 
-/// Where a function, or a turn of a loop, is charged and looks at what is left: how far ahead of a place that is.
+/// The charge and check at the start of a function or a loop iteration.
+///
+/// Offsets are in instructions from the current one.
 #[derive(Default)]
 pub(crate) struct Begin {
-    /// The constant that is the height of the frame.
+    /// The constant that is the frame size.
     pub(crate) frame: Option<usize>,
-    /// The constant that is charged, and how much it is.
+    /// The constant that is charged, and its value.
     pub(crate) charge: Option<(usize, i64)>,
-    /// The constant that the count, or the height, is compared with.
+    /// The constant that the count, or the stack depth, is compared with.
     pub(crate) look: Option<usize>,
-    /// What comes next.
+    /// The end of the charge and check.
     pub(crate) end: usize,
 }
 
 impl Code<'_> {
-    /// Whether it is a function of the module's own.
+    /// Returns whether it is one of the module's own functions.
     pub(crate) fn is_own(&self) -> bool {
         self.index < self.at.slow
     }
 
-    /// Whether it is what the host calls in place of an exported function.
+    /// Returns whether the host calls it in place of an exported function.
     pub(crate) fn is_wrapper(&self) -> bool {
         self.index > self.at.slow && self.code.iter().any(|op| matches!(op, Operator::Call { .. }))
     }
 
-    /// Whether the count comes back to the global ahead: two instructions.
+    /// Returns whether the next two instructions store the count to the global.
     pub(crate) fn is_flush(&self, ahead: &[Operator]) -> bool {
         matches!(ahead, [Operator::LocalGet { local_index }, Operator::GlobalSet { global_index }, ..]
             if *local_index == self.local && *global_index == self.at.fuel)
     }
 
-    /// Whether it is taken from there.
+    /// Returns whether the next two instructions load the count from the global.
     pub(crate) fn is_reload(&self, ahead: &[Operator]) -> bool {
         matches!(ahead, [Operator::GlobalGet { global_index }, Operator::LocalSet { local_index }, ..]
             if *local_index == self.local && *global_index == self.at.fuel)
     }
 
-    /// Whether the height that is left comes to the global ahead.
+    /// Returns whether the next instructions store the remaining stack depth to the global.
     pub(crate) fn is_height_flush(&self, ahead: &[Operator]) -> bool {
         matches!(ahead, [Operator::LocalGet { .. }, Operator::GlobalSet { global_index }, ..]
             if *global_index == self.at.height)
     }
 
-    /// Whether a function is called that is not injected.
+    /// Returns whether the instruction calls a function that is not injected.
     pub(crate) fn is_call(&self, op: &Operator) -> bool {
         match op {
             Operator::Call { function_index } => {
@@ -97,7 +99,7 @@ impl Code<'_> {
         }
     }
 
-    /// Whether the count comes onto the stack.
+    /// Returns whether the instruction pushes the count.
     pub(crate) fn is_count(&self, op: &Operator) -> bool {
         match op {
             Operator::LocalGet { local_index } => *local_index == self.local,
@@ -114,7 +116,7 @@ impl Code<'_> {
         }
     }
 
-    /// What is charged ahead without a look: four instructions.
+    /// Returns the charge in the next four instructions, if they charge without a check.
     pub(crate) fn charge(&self, ahead: &[Operator]) -> Option<i64> {
         match ahead {
             [count, Operator::I64Const { value }, Operator::I64Sub, keep, ..]
@@ -126,7 +128,7 @@ impl Code<'_> {
         }
     }
 
-    /// A charge with a look ahead.
+    /// Finds a charge with a check in the next instructions.
     fn begin(&self, ahead: &[Operator], mut begin: Begin) -> Option<Begin> {
         let mut rest = ahead.get(begin.end..)?;
         if rest.first().is_some_and(|op| self.is_count(op)) {
@@ -151,7 +153,7 @@ impl Code<'_> {
         Some(begin).filter(|begin| begin.charge.is_some() || begin.look.is_some())
     }
 
-    /// Where a function of the module's own begins, if it does ahead.
+    /// Returns the start of one of the module's own functions, if the next instructions are its start.
     pub(crate) fn entry(&self, ahead: &[Operator]) -> Option<Begin> {
         if !self.is_own() || ahead.len() != self.code.len() {
             return None;
@@ -165,7 +167,7 @@ impl Code<'_> {
         self.begin(ahead, begin)
     }
 
-    /// Where each turn of a loop begins, if the loop is ahead.
+    /// Returns the start of a loop's iterations, if the next instruction is the loop.
     pub(crate) fn turn(&self, ahead: &[Operator]) -> Option<Begin> {
         match ahead {
             [Operator::Loop { .. }, count, ..] if self.is_count(count) => {
@@ -175,8 +177,10 @@ impl Code<'_> {
         }
     }
 
-    /// What is paid ahead by the number in a local, with the look behind it: a constant and a call. Behind the count, four
-    /// instructions make up what the fifth subtracts from it.
+    /// Returns the payment by the number in a local, if the next instructions are one.
+    ///
+    /// The check after it is a constant and a call. After the count, four instructions compute what the fifth subtracts
+    /// from it.
     pub(crate) fn pay(&self, ahead: &[Operator]) -> Option<Begin> {
         match ahead {
             [
@@ -199,8 +203,9 @@ impl Code<'_> {
     }
 }
 
-/// The module with its code changed: `change` is asked at each instruction, with those that are ahead. `None` where there
-/// are no limits in it, or nothing to change.
+/// Returns the module with changed code. Calls `change` at each instruction, with the remaining instructions.
+///
+/// Returns `None` if the module has no limits in its code, or if nothing changes.
 pub(crate) fn change(wasm: &[u8], change: impl Fn(&Code, &[Operator]) -> Option<Change>) -> Option<Vec<u8>> {
     let at = at(wasm)?;
     let (types, functions) = signatures(wasm)?;
@@ -252,11 +257,11 @@ pub(crate) fn change(wasm: &[u8], change: impl Fn(&Code, &[Operator]) -> Option<
     if changed { replaced(wasm, CODE, section) } else { None }
 }
 
-/// The module with other numbers for the fuel at hand and the height that is left at first.
+/// Returns the module with other initial values of the available fuel and the remaining stack depth.
 pub(crate) fn change_globals(wasm: &[u8], other: impl Fn(i64, i64) -> (i64, i64)) -> Option<Vec<u8>> {
     let at = at(wasm)?.at;
     let (fuel, height) = other(0, at.limit);
-    // What is last in the section: for each, a type, that it can be changed, and a constant.
+    // The end of the section: for each global a type, its mutability, and a constant.
     let global = |value| [vec![0x7e, 1], i64_const(value), vec![0x0b]].concat();
     let last = |fuel, height| [global(fuel), global(height)].concat();
     let sections = sections::read(wasm)?;
@@ -278,7 +283,7 @@ struct Found {
     bodies: u32,
 }
 
-/// Where things are in a module that has limits in its code.
+/// Finds the injected items in a module that has limits in its code.
 fn at(wasm: &[u8]) -> Option<Found> {
     let (mut imported, mut globals, mut bodies) = (0, 0, 0);
     let (mut injected, mut at) = (false, At::default());
@@ -332,7 +337,7 @@ fn at(wasm: &[u8]) -> Option<Found> {
     Some(Found { at, bodies })
 }
 
-/// The function that calls `tick`: no other does.
+/// Finds the function that calls `tick`. No other does.
 fn slow(wasm: &[u8], tick: u32, imported: u32) -> Option<u32> {
     let mut index = imported;
     for payload in Parser::new(0).parse_all(wasm) {
@@ -348,7 +353,7 @@ fn slow(wasm: &[u8], tick: u32, imported: u32) -> Option<u32> {
     None
 }
 
-/// How many parameters each type has, and the type of each function.
+/// Returns the number of parameters of each type, and the type of each function.
 fn signatures(wasm: &[u8]) -> Option<(Vec<u32>, Vec<u32>)> {
     let (mut types, mut functions) = (Vec::new(), Vec::new());
     for payload in Parser::new(0).parse_all(wasm) {
@@ -376,7 +381,7 @@ fn signatures(wasm: &[u8]) -> Option<(Vec<u32>, Vec<u32>)> {
     Some((types, functions))
 }
 
-/// The instruction `i64.const`.
+/// Encodes the instruction `i64.const`.
 pub(crate) fn i64_const(mut value: i64) -> Vec<u8> {
     let mut bytes = vec![0x42];
     loop {

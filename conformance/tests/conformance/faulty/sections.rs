@@ -1,16 +1,18 @@
-//! Modules with one section altered. They are valid, so reading them needs no care; what cannot be altered is left.
+//! Modules with one section altered.
+//!
+//! The modules are valid, so the reader checks nothing. What cannot be altered is left as it is.
 
 const MEMORY: u8 = 5;
 
-/// A module's sections: the number of each, and what it holds (core 2.0, section 5.5.2).
+/// A module's sections: the id of each, and its contents (core 2.0, section 5.5.2).
 pub(super) type Sections = Vec<(u8, Vec<u8>)>;
 
-/// With a memory that cannot outgrow so many pages, or that it starts with.
+/// Returns the module with a memory that cannot grow beyond `pages`, or beyond its initial size if that is larger.
 pub(crate) fn bounded_memory(wasm: &[u8], pages: u64) -> Option<Vec<u8>> {
     other_maximum(wasm, |maximum| Some(maximum.unwrap_or(u64::MAX).min(pages)))
 }
 
-/// With a memory that can have so many pages more, or without a maximum.
+/// Returns the module with a memory that can have `more` pages, or without a maximum.
 pub(crate) fn unbounded_memory(wasm: &[u8], more: Option<u64>) -> Option<Vec<u8>> {
     other_maximum(wasm, |maximum| more.and_then(|more| Some((maximum? + more).min(1 << 16))))
 }
@@ -54,7 +56,7 @@ pub(super) fn write(wasm: &[u8], sections: &Sections) -> Vec<u8> {
     altered
 }
 
-/// Reads a LEB128 number, and what follows it.
+/// Reads a LEB128 number, and returns it with the rest.
 fn number(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let end = bytes.iter().position(|byte| *byte < 0x80)?;
     let (number, rest) = bytes.split_at_checked(end + 1)?;

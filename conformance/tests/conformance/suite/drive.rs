@@ -1,4 +1,4 @@
-//! Runs a guest on a backend: all its calls, one after the other, through the layer's public interface.
+//! Runs a guest on a backend: all its calls in sequence, through the layer's public interface.
 
 use std::mem::take;
 use std::vec;
@@ -12,9 +12,9 @@ use super::script::Driven;
 /// What a guest did with one set of limits.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Observation {
-    /// Why it could not be loaded, …
+    /// Why the guest could not be loaded.
     pub(super) load: Option<ErrorKind>,
-    /// … and what ended its beginning.
+    /// The result of opening the session.
     pub(super) open: Option<Seen>,
     pub(super) calls: Vec<Seen>,
     /// Length and checksum of the memory at the end.
@@ -25,13 +25,13 @@ pub(super) struct Observation {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Seen {
     pub(super) result: Result<Vec<u64>, ErrorKind>,
-    /// What was printed.
+    /// The values printed.
     pub(super) printed: Vec<(&'static str, Vec<u64>)>,
-    /// Units, where they are counted.
+    /// The fuel used, if it is counted.
     pub(super) fuel: Option<u64>,
 }
 
-/// The state of a session: what the host is asked for and told.
+/// The state of a session: the host's part of the exchange with the guest.
 #[derive(Debug, Default)]
 pub(super) struct State {
     next: u32,
@@ -43,7 +43,7 @@ pub(super) struct State {
 
 type At<'a, 'b> = &'a mut Caller<'b, State>;
 
-/// The functions of `spectest`, and what they take.
+/// The functions of `spectest` and their parameters.
 const PRINTS: [(&str, &[ValType]); 7] = [
     ("print", &[]),
     ("print_i32", &[ValType::I32]),
@@ -54,12 +54,12 @@ const PRINTS: [(&str, &[ValType]); 7] = [
     ("print_f64_f64", &[ValType::F64, ValType::F64]),
 ];
 
-/// Whether `spectest` has a function of this name and type.
+/// Returns whether `spectest` has a function of this name and type.
 pub(super) fn prints(name: &str, ty: &FuncType) -> bool {
     PRINTS.iter().any(|(other, params)| *other == name && *params == ty.params() && ty.results().is_empty())
 }
 
-/// What guests can import: what the suite offers, and what they are driven by.
+/// Returns the imports of guests: the suite's functions, and those that drive the guest.
 pub(super) fn imports() -> Imports<State> {
     fn print(caller: At<'_, '_>, name: &'static str, values: &[u64]) {
         caller.state_mut().printed.push((name, values.to_vec()));
@@ -94,9 +94,9 @@ pub(super) fn imports() -> Imports<State> {
 
 /// Runs all of a guest's calls.
 ///
-/// A trap ends a session. What comes after it sees the state that the calls before it left: they are made again in a fresh
-/// session, and have to do the same. A call that traps is not made again; none of the suite's leaves anything behind that a
-/// later step looks at.
+/// A trap ends a session. Later calls have to see the state of the calls before the trap. So these are repeated in a
+/// new session, and have to do the same. A call that traps is not repeated; none of the suite's leaves anything behind
+/// that a later step checks.
 pub(super) fn observe(
     driven: &Driven,
     backend: &AnyBackend,
@@ -145,7 +145,7 @@ pub(super) fn observe(
     Ok(observation)
 }
 
-/// A session in which the calls that returned were made again.
+/// Repeats the calls that returned in a new session.
 fn again(
     driven: &Driven,
     mut session: HandlerSession<AnyBackend, State>,
@@ -171,12 +171,12 @@ fn take_call(driven: &Driven, call: usize, session: &mut HandlerSession<AnyBacke
     state.arguments = call.arguments.clone().into_iter();
     state.results.clear();
     let result = session.run(&[]);
-    // How full an engine's own stack can be is the engine's.
+    // How deep an engine's own stack can get depends on the engine, and so does the fuel used by then.
     let overflows = result.as_ref().is_err_and(|error| error.as_trap() == Some(Trap::StackOverflow));
     let fuel = if overflows { None } else { session.fuel_used()? };
     let state = session.state_mut();
     let mut results = take(&mut state.results);
-    // The last one came first.
+    // The guest reports the last result first.
     results.reverse();
     let result = result.map(|_| results).map_err(|error| error.kind().clone());
     Ok(Seen { result, printed: take(&mut state.printed), fuel })

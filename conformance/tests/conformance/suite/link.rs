@@ -1,9 +1,12 @@
-//! A module of the suite as a guest of the layer's: its code and its index spaces stay, what it imports from `spectest`
-//! becomes its own or a host function, and functions are added that the host drives it with.
+//! Makes a guest of the layer from a module of the suite.
 //!
-//! The layer runs modules with certain exports, which import functions and a memory alone. So a guest is a plugin of the httpwasm
-//! interface, whose `run` asks the host which entry of a table to call. There is an entry for each function and each global
-//! that the module exports: it asks for the arguments, calls the function, and hands every result to the host.
+//! Its code and index spaces stay. Imports from `spectest` become its own items or host functions, and functions for
+//! the host to call are added.
+//!
+//! The layer runs modules with certain exports, whose imports are only functions and a memory. So a guest is a plugin
+//! of the httpwasm interface, whose `run` asks the host which entry of a table to call. There is an entry for each
+//! function and each global that the module exports. It asks for the arguments, calls the function, and passes every
+//! result to the host.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -19,35 +22,37 @@ use wasmparser::{ExternalKind, FuncType, Import, Operator, Parser, Payload, Type
 
 use super::Reason;
 
-/// The module that the functions are imported from which the host drives a guest by.
+/// The module of the functions that the host drives a guest with.
 pub(super) const DRIVER: &str = "driver";
 /// The entry that shows the memory to the host.
 pub(super) const LOOK: u32 = 0;
 
-/// A guest, and what it can be asked for.
+/// A guest and its entries.
 pub(super) struct Guest {
     pub(super) wasm: Vec<u8>,
-    /// The same with functions wherever the module has external references, if it has any: for calls with one that is not
-    /// null. Only a host could make such a reference, and the layer has none cross its boundary.
+    /// The guest with function references in place of external references, if it has any.
+    ///
+    /// It serves calls with an external reference that is not null. Only a host could create one, and the layer does
+    /// not pass references across its boundary.
     pub(super) with_functions: Option<Vec<u8>>,
     pub(super) funcs: BTreeMap<String, Entry>,
     pub(super) globals: BTreeMap<String, Entry>,
-    /// Whether anything in the code changes what a later call can see.
+    /// Whether any instruction changes state that a later call can see.
     pub(super) is_stateful: bool,
 }
 
-/// Something that the host can ask for, and how many slots it takes.
+/// An entry that the host can call, and how many slots it takes.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Entry {
     pub(super) number: u32,
     pub(super) takes: usize,
 }
 
-/// What is put in an import's place.
+/// What replaces an import.
 pub(super) enum Provided {
     /// A host function of the same name.
     Host,
-    /// A function that needs nothing of the module that it comes from.
+    /// A function that does not depend on its module.
     Func {
         ty: FuncType,
         body: Vec<u8>,
@@ -72,7 +77,7 @@ pub(super) enum Constant {
     F64(f64),
 }
 
-/// A module as far as it has to be known before it is rewritten.
+/// What has to be known of a module before it is rewritten.
 #[derive(Default)]
 struct Listing {
     types: Vec<FuncType>,
@@ -138,7 +143,7 @@ impl Listing {
     }
 }
 
-/// Whether an instruction changes what a later call can see.
+/// Returns whether an instruction changes state that a later call can see.
 fn changes(operator: &Operator<'_>) -> bool {
     use Operator::*;
     matches!(
@@ -172,7 +177,7 @@ fn changes(operator: &Operator<'_>) -> bool {
     )
 }
 
-/// Whether a module imports a memory.
+/// Returns whether a module imports a memory.
 pub(super) fn imports_memory(wasm: &[u8]) -> bool {
     Parser::new(0).parse_all(wasm).any(|payload| match payload {
         Ok(Payload::ImportSection(section)) => {
@@ -182,8 +187,7 @@ pub(super) fn imports_memory(wasm: &[u8]) -> bool {
     })
 }
 
-/// What a module exports under a name, for another that imports it: a function that needs nothing of its module, or a
-/// constant.
+/// Returns an export for another module to import: a function that does not depend on its module, or a constant.
 pub(super) fn exported(wasm: &[u8], name: &str) -> Option<Provided> {
     let listing = Listing::read(wasm).ok()?;
     let mut found = None;
@@ -230,7 +234,9 @@ pub(super) fn exported(wasm: &[u8], name: &str) -> Option<Provided> {
     }
 }
 
-/// Whether an instruction means the same in every module. Those that are needed are listed, not all that do.
+/// Returns whether an instruction has the same meaning in every module.
+///
+/// Lists only the instructions that the suite needs.
 fn stands_alone(operator: &Operator<'_>) -> bool {
     use Operator::*;
     matches!(
@@ -271,14 +277,14 @@ impl Constant {
     }
 }
 
-/// Where functions have gone, and what imported globals are.
+/// The new indices of functions, and the values of imported globals.
 struct Moved {
     /// The new indices of imported functions.
     imported: Vec<u32>,
     /// The new index of the first function that is not imported.
     own: u32,
     globals: Vec<Constant>,
-    /// External references are to be references to functions.
+    /// Whether external references become function references.
     with_functions: bool,
 }
 
@@ -298,7 +304,7 @@ impl Reencode for Moved {
         Ok(if self.with_functions && ty == AbstractHeapType::Extern { AbstractHeapType::Func } else { ty })
     }
 
-    /// Only imported globals can be read in constant expressions, and here they are imported no more.
+    /// Replaces reads of imported globals, which are no longer imported. Constant expressions can read no others.
     fn const_expr(&mut self, expression: wasmparser::ConstExpr<'_>) -> Result<ConstExpr, reencode::Error<Infallible>> {
         let mut operators = expression.get_operators_reader();
         let mut bytes = Vec::new();
@@ -325,7 +331,7 @@ fn not_encoded(error: reencode::Error<Infallible>) -> Reason {
     format!("cannot be rewritten: {error}").into()
 }
 
-/// Says what an import gets, whose type is given where it is a function's.
+/// Returns the replacement of an import. The type is given if the import is a function.
 type Provide<'a> = dyn FnMut(&Import<'_>, Option<&FuncType>) -> Result<Provided, Reason> + 'a;
 
 /// Makes a guest of a module.
@@ -349,11 +355,11 @@ fn linked(wasm: &[u8], listing: &Listing, provide: &mut Provide<'_>, with_functi
     let (mut start, mut data_count) = (None, None);
     let (mut entries, mut entry_globals) = (BTreeMap::new(), BTreeMap::new());
 
-    // The driver's own types are behind the module's.
+    // The driver's types follow the module's.
     let own_types = listing.types.len() as u32;
     let [nothing, gives_i32, gives_i64, takes_i64, takes_i32, mallocs] = std::array::from_fn(|i| own_types + i as u32);
 
-    // First the imports, which say where everything goes.
+    // Imports come first, since they determine the indices of everything else.
     let mut provided = Vec::new();
     for payload in Parser::new(0).parse_all(wasm) {
         let Payload::ImportSection(section) = payload.map_err(unreadable)? else { continue };
@@ -400,7 +406,7 @@ fn linked(wasm: &[u8], listing: &Listing, provide: &mut Provide<'_>, with_functi
                 });
             }
             (Provided::Memory { minimum, maximum }, TypeRef::Memory(_)) => {
-                // It stays an import: the layer makes it the guest's own.
+                // The memory stays an import. The layer makes it the guest's own.
                 let (memory64, shared, page_size_log2) = (false, false, None);
                 let ty = MemoryType { minimum, maximum, memory64, shared, page_size_log2 };
                 imports.import(import.module, import.name, EntityType::Memory(ty));
@@ -411,7 +417,7 @@ fn linked(wasm: &[u8], listing: &Listing, provide: &mut Provide<'_>, with_functi
     for (name, ty) in [("next", gives_i32), ("argument", gives_i64), ("result", takes_i64), ("look", nothing)] {
         imports.import(DRIVER, name, EntityType::Function(ty));
     }
-    // What is called by the host comes next.
+    // The functions that the host calls come next.
     let mut thunks = Vec::new();
     let mut thunk = |body: Function| {
         thunks.push(body);
@@ -442,7 +448,7 @@ fn linked(wasm: &[u8], listing: &Listing, provide: &mut Provide<'_>, with_functi
                     let export = export.map_err(unreadable)?;
                     let index = moved.external_index(export.kind, export.index).map_err(not_encoded)?;
                     let kind = moved.export_kind(export.kind).map_err(not_encoded)?;
-                    // The interface's names are the driver's.
+                    // The driver uses the names of the interface.
                     let taken = ["memory", "run", "malloc", "free", "_initialize", "_start"];
                     let name = match taken.contains(&export.name) {
                         true => format!("the module's {}", export.name),
@@ -544,17 +550,17 @@ fn linked(wasm: &[u8], listing: &Listing, provide: &mut Provide<'_>, with_functi
     Ok(Guest { wasm: module.finish(), with_functions: None, funcs: entries, globals: entry_globals, is_stateful })
 }
 
-/// The host functions that values go through.
+/// The host functions that pass values.
 #[derive(Clone, Copy)]
 struct Calls {
     argument: u32,
     result: u32,
-    /// What an argument that is an external reference and not null is, where it is a function.
+    /// The function that stands for an external reference argument that is not null.
     some: Option<u32>,
 }
 
 impl Calls {
-    /// Calls a function with what the host gives, and hands its results to the host, the last one first.
+    /// Calls a function with arguments from the host, and passes its results to the host, the last one first.
     fn func(self, index: u32, ty: &FuncType) -> Function {
         let mut function = with_local(ty.results());
         let mut sink = function.instructions();
@@ -602,7 +608,7 @@ impl Calls {
         };
     }
 
-    /// Hands the value on top to the host, the last slot first.
+    /// Passes the value on top of the stack to the host, the last slot first.
     fn report(self, sink: &mut InstructionSink<'_>, ty: ValType) {
         match ty {
             ValType::I32 => sink.i64_extend_i32_u().call(self.result),
@@ -621,7 +627,7 @@ impl Calls {
     }
 }
 
-/// A function with room for a vector, if there is one to report.
+/// Returns an empty function, with a local for a vector if there is one to report.
 fn with_local(results: &[ValType]) -> Function {
     Function::new(results.contains(&ValType::V128).then_some((1, wasm_reencode::ValType::V128)))
 }

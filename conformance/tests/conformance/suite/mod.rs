@@ -1,14 +1,15 @@
-//! WebAssembly's own test suite, through the layer's public interface: every file on every backend, without limits, with
-//! the default ones, and with fuel besides.
+//! WebAssembly's own test suite, through the layer's public interface.
 //!
-//! - [`script`] reads a file, has the check refuse what is to be refused, and makes guests of the other modules.
-//! - [`link`] makes a guest of a module; [`value`] has the suite's values as slots.
-//! - [`drive`] takes the steps of a guest on a backend.
-//! - Here is what has to come of them: what the suite says; the same results, traps, prints, memory and fuel on every
-//!   backend; and the same but for fuel with every set of limits.
+//! Runs every file on every backend, without limits, with the default limits, and with these and fuel.
 //!
-//! What cannot be run is counted by its reason: modules that share memories, tables or globals, and references that only a
-//! host could make, are nothing that the layer hosts.
+//! - [`script`] reads a file, checks the modules that have to be refused, and makes guests of the others.
+//! - [`link`] makes a guest of a module; [`value`] converts the suite's values to slots.
+//! - [`drive`] runs the steps of a guest on a backend.
+//! - This module checks the results: what the suite says; the same results, traps, prints, memory and fuel on every
+//!   backend; and the same except for fuel with every set of limits.
+//!
+//! Steps that cannot run are counted by reason. The layer does not host modules that share memories, tables or globals,
+//! nor references that only a host could create.
 
 mod drive;
 mod link;
@@ -29,16 +30,18 @@ use crate::Error;
 use drive::{Observation, Seen};
 use script::{Fate, Outcome};
 
-/// Why a step is not taken.
+/// Why a step is skipped.
 type Reason = Cow<'static, str>;
 
-/// A file with the group that it is reported in.
+/// A file with the group it is reported in.
 pub(crate) struct File {
     group: &'static str,
     file: TestFile<'static>,
 }
 
-/// WebAssembly 2.0, and what it has of later versions: `extended-const`. Vectors are part of 2.0, but lie apart.
+/// Returns the files of WebAssembly 2.0, and of the later proposal that the layer supports, `extended-const`.
+///
+/// Vectors are part of 2.0, but their files are in another place.
 pub(crate) fn files() -> Vec<File> {
     let of = |group| move |file| File { group, file };
     let mut files: Vec<_> = spec(SpecVersion::V2)
@@ -55,7 +58,7 @@ impl File {
         self.file.name().trim_end_matches(".wast")
     }
 
-    /// The group and the name.
+    /// Returns the group and the name.
     pub(crate) fn title(&self) -> String {
         format!("{}/{}", self.group, self.name())
     }
@@ -67,7 +70,7 @@ impl File {
     }
 }
 
-/// A test a file, and one of the suite itself.
+/// Returns one test per file, and one of the checks themselves.
 pub(crate) fn trials(backends: &[AnyBackend]) -> impl Iterator<Item = Trial> {
     let wrong = Trial::test("suite::a-wrong-step-is-seen", {
         let backends = backends.to_vec();
@@ -139,7 +142,7 @@ fn wrong_steps_are_seen(backends: &[AnyBackend]) -> Result<(), Failed> {
     }
 }
 
-/// Runs files on backends, on as many threads as there are processors. `progress` is told of every file before it is run.
+/// Runs files on backends, on one thread per processor. Calls `progress` with each file before it runs.
 pub(crate) fn run(
     files: &[File],
     backends: &[AnyBackend],
@@ -164,7 +167,7 @@ pub(crate) fn run(
     Ok(scripts)
 }
 
-/// What backends are run with.
+/// The sets of limits to run with.
 fn limits() -> [(&'static str, Limits); 3] {
     [
         ("without limits", Limits::unlimited()),
@@ -173,7 +176,7 @@ fn limits() -> [(&'static str, Limits); 3] {
     ]
 }
 
-/// What became of a step on one backend.
+/// The result of a step on one backend.
 #[derive(Clone)]
 enum Verdict {
     Passed,
@@ -181,7 +184,7 @@ enum Verdict {
     Failed(String),
 }
 
-/// Takes a file's steps on backends, each with every set of limits.
+/// Runs a file's steps on backends, each with every set of limits.
 fn judge(script: &script::Script, backends: &[AnyBackend]) -> Result<Vec<Steps>, Error> {
     let imports = drive::imports();
     let mut verdicts: Vec<Vec<Verdict>> = backends
@@ -197,7 +200,7 @@ fn judge(script: &script::Script, backends: &[AnyBackend]) -> Result<Vec<Steps>,
         .collect();
 
     for (number, driven) in script.guests.iter().enumerate() {
-        // What each backend did without limits.
+        // The results of each backend without limits.
         let mut first: Vec<Observation> = Vec::new();
         for (with, limits) in limits() {
             let observe = |backend| drive::observe(driven, backend, &imports, &limits);
@@ -236,19 +239,20 @@ fn judge(script: &script::Script, backends: &[AnyBackend]) -> Result<Vec<Steps>,
     Ok(verdicts.into_iter().map(count).collect())
 }
 
-/// What backends did with a guest and one set of limits, beside what the suite says, each other, and what they did without
-/// limits.
+/// The results of all backends for a guest and one set of limits.
+///
+/// They are compared with the suite, with each other, and with the results without limits.
 struct Comparison<'a> {
     driven: &'a script::Driven,
     backends: &'a [AnyBackend],
     observed: &'a [Observation],
-    /// Empty where these are without limits themselves.
+    /// Empty if these results are the ones without limits.
     without: &'a [Observation],
     limits: &'a Limits,
 }
 
 impl Comparison<'_> {
-    /// What a call is on a backend, or where there is none, the guest's beginning.
+    /// Returns the verdict on a call on a backend, or on opening the session if there is no call.
     fn verdict(&self, i: usize, call: Option<usize>, with: &str) -> Verdict {
         let observation = &self.observed[i];
         match &observation.load {
@@ -278,7 +282,7 @@ impl Comparison<'_> {
         if seen.result.is_ok() && seen.fuel.is_some() != self.limits.fuel().is_some() {
             return Some(format!("the fuel is {:?}", seen.fuel));
         }
-        // The memory in the end is looked at where the guest begins.
+        // The final memory is compared at the step that opens the session.
         let other_memory = |other: &Observation| call.is_none() && other.memory != observation.memory;
         let others = self.observed.iter().zip(self.backends).take(i);
         if let Some((other, backend)) = others.into_iter().find(|(other, _)| other.load.is_none()) {
@@ -303,7 +307,7 @@ impl Comparison<'_> {
     }
 }
 
-/// What is wrong with what a step did, if anything is.
+/// Returns what is wrong with the result of a step, if anything.
 fn check(outcome: &Outcome, seen: &Seen) -> Option<String> {
     let right = match (outcome, &seen.result) {
         (Outcome::Ends, Ok(_)) => true,
@@ -317,13 +321,13 @@ fn check(outcome: &Outcome, seen: &Seen) -> Option<String> {
     (!right).then(|| format!("expected {outcome:x?}, found {:x?}", seen.result))
 }
 
-/// Whether a stack was full: the engine's own, or as high as the limit lets it be.
+/// Returns whether a stack overflowed: the engine's own, or the limit on the stack.
 fn exhausts(error: &ErrorKind) -> bool {
     matches!(error, ErrorKind::TooDeep { .. } | ErrorKind::Trap { trap: Trap::StackOverflow, .. })
 }
 
 impl Seen {
-    /// Whether it is the same with limits as without, where fuel is not counted.
+    /// Returns whether the result is the same with limits as without, apart from fuel.
     fn agrees(&self, limited: &Self) -> bool {
         let same = match (&self.result, &limited.result) {
             (Err(without), Err(with)) if exhausts(without) => exhausts(with),

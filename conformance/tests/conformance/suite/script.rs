@@ -1,4 +1,4 @@
-//! A file of the suite as the guests that it needs and the steps that are taken with them, in the file's order.
+//! Reads a file of the suite: the guests that it needs, and their steps in the file's order.
 
 use std::collections::HashMap;
 
@@ -22,31 +22,31 @@ pub(super) struct Script {
     pub(super) steps: Vec<Step>,
 }
 
-/// A directive of a file that says what has to happen.
+/// A directive of a file that expects something.
 pub(super) struct Step {
     /// Counted from 1.
     pub(super) line: usize,
     pub(super) fate: Fate,
 }
 
-/// What became of a directive, as far as no engine is asked.
+/// The result of a directive, as far as it is known without an engine.
 pub(super) enum Fate {
-    /// What it says held, whatever the engine.
+    /// The directive holds on every engine.
     Held,
     Failed(String),
     Skipped(Reason),
-    /// It is this guest's beginning.
+    /// The directive opens this guest.
     Opens(usize),
-    /// It is a call of this guest's.
+    /// The directive is a call of this guest.
     Calls(usize, usize),
 }
 
-/// A guest with the calls that are made of it.
+/// A guest and its calls.
 pub(super) struct Driven {
     /// The line of the module.
     pub(super) line: usize,
     pub(super) wasm: Vec<u8>,
-    /// What ends its beginning.
+    /// The expected outcome of opening the guest.
     pub(super) opens: Outcome,
     pub(super) calls: Vec<Call>,
     /// Whether a later call can see what an earlier one did.
@@ -59,11 +59,11 @@ pub(super) struct Call {
     pub(super) outcome: Outcome,
 }
 
-/// What has to come of a call.
+/// The expected outcome of a call.
 #[derive(Debug)]
 pub(super) enum Outcome {
     Returns(Vec<Slot>),
-    /// With whatever results.
+    /// Returns, with any results.
     Ends,
     Traps(Trap),
     Exhausts,
@@ -73,7 +73,7 @@ pub(super) enum Outcome {
 struct Instance {
     wasm: Vec<u8>,
     made: Result<Made, Reason>,
-    /// Why it is no longer in the state that it would be in.
+    /// Why its state no longer matches the suite.
     lost: Option<Reason>,
 }
 
@@ -146,7 +146,7 @@ impl Reader<'_> {
                 (Some(trap), WastExecute::Wat(mut module)) => match module.encode() {
                     Ok(wasm) => {
                         let fate = self.module(wasm, Outcome::Traps(trap));
-                        // It is no instance: what follows means the one before.
+                        // The module has no instance. Later directives refer to the previous one.
                         self.instances.pop();
                         fate
                     }
@@ -165,7 +165,7 @@ impl Reader<'_> {
         self.script.steps.push(Step { line, fate });
     }
 
-    /// The line that a directive is in. They come in order.
+    /// Returns the line of a directive. Directives come in order.
     fn line(&mut self, span: Span) -> usize {
         let (counted, lines) = self.line;
         let offset = span.offset().max(counted);
@@ -174,7 +174,7 @@ impl Reader<'_> {
         self.line.1 + 1
     }
 
-    /// A module that is instantiated.
+    /// Adds a module that is instantiated.
     fn module(&mut self, wasm: Vec<u8>, opens: Outcome) -> Fate {
         let (fate, made) = match self.guest(&wasm) {
             Ok(guest) => {
@@ -191,13 +191,13 @@ impl Reader<'_> {
     }
 
     fn guest(&mut self, wasm: &[u8]) -> Result<Guest, Unusable> {
-        // Every module is to be accepted as it is, also where no guest can be made of it.
+        // Every module has to be accepted as it is, even if no guest can be made of it.
         instrument(wasm, &Config::default()).map_err(|error| match error.kind() {
             ErrorKind::UnsupportedFeature { feature, .. } => Unusable::Skipped(format!("needs {feature}").into()),
             ErrorKind::TooMany { item, limit } => Unusable::Skipped(format!("more than {limit} {item:?}").into()),
             _ => Unusable::Wrong(format!("the check refuses a valid module: {error}")),
         })?;
-        // Where it comes from what is imported, and whether the module can change anything there.
+        // The instances it imports from, and whether the module can change anything there.
         let mut from = Vec::new();
         let guest = link(wasm, |import, ty| {
             let provided = self.provide(import, ty);
@@ -214,7 +214,7 @@ impl Reader<'_> {
         guest.map_err(Unusable::Skipped)
     }
 
-    /// What an import is replaced by.
+    /// Returns what replaces an import.
     fn provide(&self, import: &Import<'_>, ty: Option<&FuncType>) -> Result<Provided, Reason> {
         let Import { module, name, .. } = *import;
         if module == "spectest" {
@@ -292,7 +292,7 @@ impl Reader<'_> {
         }
     }
 
-    /// A module that is valid, but imports what there is not.
+    /// Checks a module that is valid, but has an import that does not exist.
     fn unlinkable(&self, wasm: &[u8]) -> Fate {
         let inspection = inspect(wasm);
         if let Some(error) = inspection.invalid {
@@ -328,7 +328,10 @@ enum Unusable {
 }
 
 impl Instance {
-    /// Something that was skipped would have changed its state, if anything of that is `shared` or its own code changes it.
+    /// Marks the state as lost if a skipped step could have changed it.
+    ///
+    /// That is the case if the step shares state with the instance (`shared`), or if the instance's own code changes
+    /// its state.
     fn lose(&mut self, reason: &'static str, shared: bool) {
         if shared || self.made.as_ref().is_ok_and(|made| made.guest.is_stateful) {
             self.lost.get_or_insert(reason.into());
@@ -340,7 +343,7 @@ fn id(module: &QuoteWat<'_>) -> Option<String> {
     module.name().map(|id| id.name().to_owned())
 }
 
-/// A module that the check has to refuse: for what it is, and not for what there is too much of.
+/// Checks that a module is refused for what it is, and not for exceeding a limit.
 fn refused(mut module: QuoteWat<'_>) -> Fate {
     let Ok(wasm) = module.encode() else {
         return Fate::Skipped("the text has no binary form that could be checked".into());
@@ -357,7 +360,7 @@ fn refused(mut module: QuoteWat<'_>) -> Fate {
     }
 }
 
-/// The kind of trap that the suite means.
+/// Returns the kind of trap that the suite means.
 fn trap(message: &str) -> Option<Trap> {
     const TRAPS: [(&str, Trap); 9] = [
         ("unreachable", Trap::Unreachable),

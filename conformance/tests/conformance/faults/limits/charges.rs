@@ -1,4 +1,4 @@
-//! Faults in where the code looks at its limits, what is charged, and what is paid in proportion.
+//! Faults in where the code checks its limits, in what it charges, and in proportional charges.
 
 use std::cell::Cell;
 
@@ -11,7 +11,7 @@ const I32_CONST: u8 = 0x41;
 const I64_EXTEND_I32_S: u8 = 0xac;
 
 pub(super) static FAULTS: &[Fault] = &[
-    // Where is looked.
+    // Checks.
     Fault {
         name: "limits-look-late-at-loops",
         bytes: |wasm| change(wasm, |code, ahead| late(code.turn(ahead)?.look)),
@@ -99,14 +99,14 @@ pub(super) static FAULTS: &[Fault] = &[
         },
         ..SOUND
     },
-    // What is charged.
+    // Charges.
     Fault {
         name: "limits-forget-loops",
         bytes: |wasm| {
             change(wasm, |code, ahead| {
                 let turn = code.turn(ahead)?;
                 counts_down(ahead).then_some(())?;
-                // The look is of three instructions, or ends with an `if` and what is in it.
+                // The check has three instructions, or ends with an `if` and its body.
                 matches!(ahead.get(turn.end - 1), Some(Operator::BrIf { .. })).then_some((1..turn.end, Vec::new()))
             })
         },
@@ -178,7 +178,7 @@ pub(super) static FAULTS: &[Fault] = &[
     Fault {
         name: "limits-do-not-charge-the-start-function",
         bytes: |wasm| {
-            // What the host calls for it tells which it is.
+            // The wrapper that the host calls for the start function identifies it.
             let started = Cell::new(None);
             change(wasm, |code, ahead| {
                 if let [call @ Operator::Call { function_index }, ..] = ahead
@@ -196,7 +196,7 @@ pub(super) static FAULTS: &[Fault] = &[
         },
         ..SOUND
     },
-    // What is paid in proportion.
+    // Proportional charges.
     Fault {
         name: "limits-do-not-pay-for-memory-fill",
         bytes: |wasm| unpaid(wasm, |op| matches!(op, Operator::MemoryFill { .. })),
@@ -273,13 +273,13 @@ pub(super) static FAULTS: &[Fault] = &[
     },
 ];
 
-/// Where a function begins that looks at the count alone.
+/// Returns the check at the entry of a function that checks only the count.
 fn count_at_entry(code: &Code, ahead: &[Operator]) -> Option<usize> {
     let entry = code.entry(ahead).filter(|entry| entry.charge.is_some())?;
     entry.look.filter(|look| ahead.get(look.wrapping_sub(1)) != Some(&Operator::I64Or))
 }
 
-/// Has a function that begins look at the height alone, which came onto the stack before the count.
+/// Makes the entry of a function check only the stack depth, which is on the stack below the count.
 fn height_alone(code: &Code, ahead: &[Operator]) -> Change {
     let or = code.entry(ahead)?.look?.checked_sub(1).filter(|at| ahead.get(*at) == Some(&Operator::I64Or))?;
     Some((or..or + 1, vec![DROP]))
@@ -296,7 +296,7 @@ fn uncharged(code: &Code, ahead: &[Operator], behind: fn(&Operator) -> bool) -> 
     (behind(first) && code.is_own() && code.charge(then).is_some()).then_some((1..5, Vec::new()))
 }
 
-/// Takes the payment from some of the instructions that cost in proportion.
+/// Removes the charge from some of the instructions with a proportional cost.
 fn unpaid(wasm: &[u8], which: fn(&Operator) -> bool) -> Option<Vec<u8>> {
     change(wasm, |code, ahead| match ahead.first()? {
         op if grows(op) => {
@@ -307,10 +307,10 @@ fn unpaid(wasm: &[u8], which: fn(&Operator) -> bool) -> Option<Vec<u8>> {
     })
 }
 
-/// The bulk operation that is paid for ahead. What grows something has done it already.
+/// Returns the bulk operation that the upcoming code pays for. Instructions that grow something pay after they ran.
 fn paid<'a, 'b>(code: &Code, ahead: &'a [Operator<'b>]) -> Option<&'a Operator<'b>> {
     let look = code.pay(ahead)?.look?;
-    // The look, and what brings the count back.
+    // Skips the check, and the instructions that restore the count.
     ahead.get(look + 2..)?.iter().find(|op| !code.is_count(op) && !code.is_keep(op))
 }
 
@@ -330,7 +330,7 @@ fn is_bulk(op: &Operator) -> bool {
     )
 }
 
-/// Whether what is in the loop ahead has no more in it, and goes on until a local is 0.
+/// Returns whether the upcoming loop contains no other block, and runs until a local is 0.
 fn counts_down(ahead: &[Operator]) -> bool {
     let end = ahead.iter().position(|op| *op == Operator::End).unwrap_or_default();
     matches!(ahead.get(..end), Some([.., Operator::LocalTee { .. }, Operator::BrIf { .. }]))

@@ -1,4 +1,4 @@
-//! Faults in how the count and the height are kept, in the limit on memory, and in what the code is answered.
+//! Faults in the fuel count and the stack depth, in the limit on memory, and in what the host returns to the code.
 
 use std::cell::Cell;
 
@@ -11,7 +11,7 @@ use crate::faulty::{Code, Fault, SOUND, change, change_globals, i64_const, unbou
 const GLOBAL_SET: u8 = 0x24;
 
 thread_local! {
-    /// How many times a deadline was not minded.
+    /// How many times a deadline was ignored.
     static MISSED: Cell<u32> = const { Cell::new(0) };
 }
 
@@ -102,7 +102,7 @@ pub(super) static FAULTS: &[Fault] = &[
         bytes: |wasm| change_globals(wasm, |_, height| (10, height)),
         ..SOUND
     },
-    // The height.
+    // The stack depth.
     Fault {
         name: "limits-allow-a-stack-1-higher",
         bytes: |wasm| change_globals(wasm, |fuel, height| (fuel, height + 1)),
@@ -206,7 +206,8 @@ pub(super) static FAULTS: &[Fault] = &[
     Fault {
         name: "limits-look-at-the-fuel-before-the-height",
         bytes: |wasm| {
-            // The look at the height, seven instructions, goes behind the other, which is all but the last `end`.
+            // Moves the check of the stack depth, seven instructions, after the other check, which is everything except
+            // the last `end`.
             change(wasm, |code, ahead| {
                 if code.index != code.at.slow || ahead.len() != code.code.len() {
                     return None;
@@ -235,7 +236,7 @@ pub(super) static FAULTS: &[Fault] = &[
         },
         ..SOUND
     },
-    // What is answered to the code.
+    // What the host returns to the code.
     Fault {
         name: "limits-hand-out-more-than-is-left",
         host: |name, slots, call| {
@@ -299,7 +300,7 @@ fn unflushed(wasm: &[u8], before: fn(&[Operator]) -> bool) -> Option<Vec<u8>> {
     })
 }
 
-/// Goes on where the guest should be ended, a hundred times on each thread.
+/// Continues where the guest should be terminated, a hundred times on each thread.
 fn missed(slots: &mut [u64], error: mistletoe::Error) -> Result<()> {
     if MISSED.replace(MISSED.get() + 1) >= 100 {
         MISSED.set(0);

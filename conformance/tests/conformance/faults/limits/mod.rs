@@ -1,7 +1,7 @@
-//! Faults in limits: each puts one thing into the code, or answers it, as a pass plausibly does that has it wrong.
+//! Faults in limits: each makes one plausible mistake in the instrumentation, or in what the host returns to it.
 //!
-//! Nothing else would end a guest that does not end by itself. So what should be forgotten comes a million units too late,
-//! or is forgotten only where a guest comes to an end, or a hundred times.
+//! Nothing else would terminate a guest that does not end by itself. So a fault does not remove a check. It delays it
+//! by a million units, removes it only where the guest ends, or ignores it a hundred times.
 
 mod charges;
 mod counts;
@@ -16,7 +16,7 @@ type Change = Option<(Range<usize>, Vec<u8>)>;
 
 pub(super) static AREAS: &[&[Fault]] = &[charges::FAULTS, counts::FAULTS];
 
-/// Has what is compared with 0 compared with much less.
+/// Compares with a much lower number than 0.
 fn late(look: Option<usize>) -> Change {
     look.map(|at| (at..at + 1, i64_const(-1_000_000)))
 }
