@@ -138,8 +138,9 @@ impl<P: Protocol, T: Send + 'static> AnyProgram<P, T> {
 }
 
 impl<P: Protocol, T: 'static> AnyProgramSession<P, T> {
-    /// Sends a request to the guest and returns a copy of its response; see
-    /// [`ProgramSession::call`](crate::ProgramSession::call).
+    /// Sends a request to the guest and returns a copy of its response.
+    ///
+    /// See [`ProgramSession::call`](crate::ProgramSession::call).
     ///
     /// # Errors
     ///
@@ -148,8 +149,9 @@ impl<P: Protocol, T: 'static> AnyProgramSession<P, T> {
         self.session.call(request)
     }
 
-    /// Sends a request to the guest and lends its response to `respond`; see
-    /// [`ProgramSession::call_with`](crate::ProgramSession::call_with).
+    /// Sends a request to the guest and lends its response to `respond`, without a copy.
+    ///
+    /// See [`ProgramSession::call_with`](crate::ProgramSession::call_with).
     ///
     /// # Errors
     ///
@@ -164,8 +166,9 @@ impl<P: Protocol, T: 'static> AnyProgramSession<P, T> {
         }
     }
 
-    /// Returns the units of fuel that the latest call used; see
-    /// [`ProgramSession::fuel_used`](crate::ProgramSession::fuel_used).
+    /// Returns the units of fuel that the latest call used.
+    ///
+    /// See [`ProgramSession::fuel_used`](crate::ProgramSession::fuel_used).
     ///
     /// # Errors
     ///
@@ -174,8 +177,9 @@ impl<P: Protocol, T: 'static> AnyProgramSession<P, T> {
         self.session.fuel_used()
     }
 
-    /// Returns a handle that cancels this session's calls; see
-    /// [`ProgramSession::cancel_handle`](crate::ProgramSession::cancel_handle).
+    /// Returns a handle that cancels this session's calls from another thread.
+    ///
+    /// See [`ProgramSession::cancel_handle`](crate::ProgramSession::cancel_handle).
     pub fn cancel_handle(&mut self) -> CancelHandle {
         self.session.cancel_handle()
     }

@@ -62,8 +62,8 @@ macro_rules! session {
             ///
             /// - As [`ProgramSession::call`].
             /// - [`TooLong`](crate::ErrorKind::TooLong) if the input or the output exceeds its limit.
-            /// - [`Allocation`](crate::ErrorKind::Allocation) or [`OutOfBounds`](crate::ErrorKind::OutOfBounds) if the
-            ///   plugin cannot allocate memory for its input.
+            /// - [`Allocation`](crate::ErrorKind::Allocation) if the plugin's `malloc` returns null for its input, or
+            ///   [`OutOfBounds`](crate::ErrorKind::OutOfBounds) if it returns a range outside the memory.
             pub fn run(&mut self, input: &[u8]) -> Result<Output> {
                 self.call(input)
             }

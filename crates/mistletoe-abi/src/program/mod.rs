@@ -359,7 +359,8 @@ impl<P: Protocol, B: Backend, T: 'static> ProgramSession<P, B, T> {
 
     /// Returns the error that poisoned this session, if any.
     ///
-    /// After a successful call it is a trap while freeing: the response is valid, but the session takes no more calls.
+    /// A fault after a successful call happened while freeing: the response is valid, but the session takes no more
+    /// calls.
     pub fn fault(&self) -> Option<&Error> {
         self.guest.fault()
     }

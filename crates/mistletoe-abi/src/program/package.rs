@@ -58,9 +58,10 @@ macro_rules! session {
             ///
             /// # Errors
             ///
-            /// As [`Session::info`], and [`Allocation`](crate::ErrorKind::Allocation) if the package cannot allocate
-            /// memory for the input. [`TooLong`](crate::ErrorKind::TooLong) is also the error of an input that exceeds
-            /// its limit.
+            /// - As [`Session::info`].
+            /// - [`TooLong`](crate::ErrorKind::TooLong) if the input exceeds its limit.
+            /// - [`Allocation`](crate::ErrorKind::Allocation) if the package's allocator returns null for the input, or
+            ///   [`OutOfBounds`](crate::ErrorKind::OutOfBounds) if it returns a range outside the memory.
             #[inline]
             pub fn generate(&mut self, input: &str) -> Result<String> {
                 self.call(Request::Generate(input))
