@@ -31,7 +31,7 @@ const MODULE: &str = "httpwasm";
 /// The protocol of plugins behind HTTP.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HttpWasm {
-    /// Where a record of the input ends.
+    /// The delimiter that ends a record of the input.
     pub delimiter: Delimiter,
 }
 
