@@ -1,8 +1,8 @@
 //! Hosts WebAssembly packages on the engine of your choice.
 //!
-//! A package is a WebAssembly module that takes a YAML string and returns one; plugins behind HTTP and WASI commands
-//! run on the same layer. Cargo features select the engines, `wasmi` (the default), `wasmtime` and `wasmer`, and the
-//! same module gives the same output, or the same kind of error, on each.
+//! A package is a WebAssembly module that takes a YAML string and returns one; HTTP plugins and WASI commands run on
+//! the same layer. Cargo features select the engines, `wasmi` (the default), `wasmtime` and `wasmer`, and the same
+//! module gives the same output, or the same kind of error, on each.
 //!
 //! # One engine, chosen at compile time
 //!

@@ -151,8 +151,9 @@ impl AnyBackend {
         self.backend.warning()
     }
 
-    /// Returns this backend with a cache, as [`Cached`] does. Unless the backend is cached already, its type is erased
-    /// only once.
+    /// Returns this backend with a cache, as [`Cached`] does.
+    ///
+    /// Unless the backend is cached already, its type is erased only once.
     #[cfg(feature = "cache")]
     pub fn cached(&self, cache: Cache) -> Self {
         let backend = match self.cached {

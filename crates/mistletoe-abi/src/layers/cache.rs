@@ -87,8 +87,9 @@ pub struct CacheError {
 pub struct Entry {
     /// The entry's name: 64 hexadecimal digits.
     pub name: String,
-    /// The backend that compiled it: its name and its [`Backend::compatibility_key`]. This is the unverified text of
-    /// the digest file: do not trust it.
+    /// The backend that compiled it: its name and its [`Backend::compatibility_key`].
+    ///
+    /// This is the unverified text of the digest file: do not trust it.
     pub compiler: String,
     /// Length of the compiled code in bytes.
     pub bytes: u64,

@@ -16,8 +16,7 @@ use crate::host::func::HostFunc;
 use crate::module::{Feature, ModuleSource};
 use crate::types::FuncType;
 
-/// Delay before the second engine compiles. Its compiler uses all processors, and the first engine's first call needs
-/// one of them.
+/// Delay before the second engine compiles: its compiler uses all processors, and the first call needs one.
 const GRACE: Duration = Duration::from_millis(2);
 
 /// A backend that runs on one engine while a second one compiles in the background.

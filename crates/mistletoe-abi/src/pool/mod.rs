@@ -82,8 +82,7 @@ pub struct PooledSession<P: Sessions, M: Mode = Fresh> {
     /// `Some` until this is dropped.
     session: Option<P::Session>,
     idle: M::Idle<P::Session>,
-    /// The last field, since it must be dropped last: when the next caller gets the permit, the session is idle or
-    /// gone.
+    /// Dropped last, since it is the last field: when the next caller gets the permit, the session is idle or gone.
     _permit: Permit,
 }
 
@@ -351,8 +350,9 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
 
 #[cfg(feature = "async")]
 impl<P: Sessions, M: Mode> PoolPermit<P, M> {
-    /// Returns a session for exclusive use: an idle one if there is one, else a new one. It does not wait for a
-    /// session.
+    /// Returns a session for exclusive use: an idle one, or a new one if none is idle.
+    ///
+    /// It does not wait for another caller to return one.
     ///
     /// # Errors
     ///

@@ -184,8 +184,9 @@ impl<P: Protocol, T: 'static> AnyProgramSession<P, T> {
         self.session.cancel_handle()
     }
 
-    /// Returns the error that poisoned this session, if any; see
-    /// [`ProgramSession::fault`](crate::ProgramSession::fault).
+    /// Returns the error that poisoned this session, if any.
+    ///
+    /// See [`ProgramSession::fault`](crate::ProgramSession::fault).
     pub fn fault(&self) -> Option<&Error> {
         self.session.fault()
     }
@@ -195,8 +196,9 @@ impl<P: Protocol, T: 'static> AnyProgramSession<P, T> {
         self.session.data().state()
     }
 
-    /// Returns the state for changes between calls; see
-    /// [`ProgramSession::state_mut`](crate::ProgramSession::state_mut).
+    /// Returns the state that host functions work on, for changes between calls.
+    ///
+    /// See [`ProgramSession::state_mut`](crate::ProgramSession::state_mut).
     pub fn state_mut(&mut self) -> &mut T {
         self.session.data_mut().state_mut()
     }

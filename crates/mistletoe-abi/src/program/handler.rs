@@ -1,4 +1,4 @@
-//! Plugins of the httpwasm interface as programs.
+//! HTTP plugins as programs.
 
 use std::mem;
 

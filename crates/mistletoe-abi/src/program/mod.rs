@@ -64,8 +64,10 @@ pub(crate) struct Checked<'a, P> {
 }
 
 impl<'a, P: Protocol> Checked<'a, P> {
-    /// Reads and checks a module. The error lists every export that does not fit the protocol, and every import that
-    /// neither the protocol nor the host program provides.
+    /// Reads and checks a module.
+    ///
+    /// The error lists every export that does not fit the protocol, and every import that is not provided by the
+    /// protocol, the host program or the layer's functions for toolchains.
     pub(crate) fn new<T: Send + 'static>(
         protocol: P,
         wasm: &'a [u8],
@@ -135,7 +137,8 @@ pub(crate) fn problems<P: Protocol, T: Send + 'static>(
 impl<P: Protocol + Default, B: Backend> Program<P, B> {
     /// Checks and compiles a module in the binary format, with the default [`Limits`] and no host functions.
     ///
-    /// The module may import only what the protocol itself provides.
+    /// The module may import only what the protocol itself provides, and the functions that the layer provides for
+    /// toolchains.
     ///
     /// # Errors
     ///
@@ -209,7 +212,7 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
     /// # Errors
     ///
     /// [`FixedLimit`](crate::ErrorKind::FixedLimit) if any other limit differs from the one the program was compiled
-    /// with, or if `limits` limits time or fuel and the code does not count it.
+    /// with. Time can be limited only if the compiled limits limit time or count fuel; fuel only if they count fuel.
     pub fn with_limits(&self, limits: Limits) -> Result<Self> {
         limits.fit(&self.compiled)?;
         Ok(Self { limits, ..self.clone() })

@@ -1,4 +1,4 @@
-//! Plugins behind HTTP: a guest reads records of its input and writes two streams of output.
+//! The httpwasm interface of HTTP plugins: a guest reads records of its input and writes two streams of output.
 //!
 //! Rule numbers refer to `docs/httpwasm.md`.
 
@@ -28,7 +28,7 @@ const RUN_WITH_INPUT: ExportedFunc<(u32, u32), ()> = ExportedFunc::new("run");
 /// The module from which guests import the protocol's functions.
 const MODULE: &str = "httpwasm";
 
-/// The protocol of plugins behind HTTP.
+/// The protocol of HTTP plugins: the httpwasm interface.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HttpWasm {
     /// The delimiter that ends a record of the input.
@@ -204,8 +204,10 @@ impl Protocol for HttpWasm {
         })
     }
 
-    /// Handles one request (rules 2 to 5). After a failure,
-    /// [`HandlerSession::unfinished`](crate::HandlerSession::unfinished) returns what was written before it.
+    /// Handles one request (rules 2 to 5).
+    ///
+    /// After a failure, [`HandlerSession::unfinished`](crate::HandlerSession::unfinished) returns what was written
+    /// before it.
     fn call<I: Instance, R>(
         exports: &Exports<I::Func>,
         guest: &mut Guest<I>,

@@ -1,7 +1,7 @@
 //! The interfaces that guests speak: the names, types and order of calls of each protocol, one file each.
 //!
 //! - [`package`]: the package interface, which implements `docs/abi.md`.
-//! - [`httpwasm`]: plugins behind HTTP, which implements `docs/httpwasm.md`.
+//! - [`httpwasm`]: the interface of HTTP plugins, which implements `docs/httpwasm.md`.
 //! - [`command`]: WASI commands.
 //!
 //! A [`Protocol`] defines the exports that a module must have and the host functions that the protocol itself provides.

@@ -12,8 +12,9 @@ use crate::protocol::check::Check;
 /// The value holds the protocol's settings, which a host program may choose; most protocols have none. It is cloned
 /// into each program.
 pub trait Protocol: Clone + Send + Sync + 'static {
-    /// The functions that requests need, resolved once per session. `F` is the [engine's](Instance::Func) function
-    /// type.
+    /// The functions that requests need, resolved once per session.
+    ///
+    /// `F` is the [function type](Instance::Func) of the engine.
     type Exports<F: Send + Sync + 'static>: Send + 'static;
     /// The data that the protocol's own host functions keep in a session, besides the host program's state.
     type Store: Send + 'static;
