@@ -1,45 +1,41 @@
-//! The layer between WebAssembly engines and packages: the traits an engine implements, and everything that is the same
-//! whatever the engine.
+//! The traits that a WebAssembly engine implements, and the engine-independent layer that runs packages on them.
 //!
 //! ```text
 //!  bytes ──► module::ModuleSource ──► Backend::compile ──► Package ──► Backend::instantiate ──► Session
-//!            one reading, one set     an engine, linked    cheap to     an engine's Instance    the protocol's steps
-//!            of features, one error   with host::Imports   share                                on one live instance
+//!            one parse, one feature   an engine, linked    cheap to     an engine's Instance    the protocol's calls
+//!            set, one error type      with host::Imports   share                                on one instance
 //! ```
 //!
-//! - [`backend`]: [`Backend`] and [`Instance`], all that an engine implements, and what helps its author. Dispatch is
-//!   static.
-//! - [`module`]: what is checked before any engine sees a module, and the listing of what it imports and exports.
-//! - [`host`]: functions that a host program offers to guests, and the session's state they work on.
-//! - [`guest`]: a live instance as a protocol sees it.
+//! - [`backend`]: [`Backend`] and [`Instance`], the two traits that an engine implements, and helpers for its author.
+//!   Dispatch is static.
+//! - [`module`]: the checks on a module before any engine sees it, and the listing of its imports and exports.
+//! - [`host`]: functions that a host program provides to guests, and the session state that they work on.
+//! - [`guest`]: an instance as a protocol sees it.
 //! - [`protocol`]: one file for each interface that guests speak: names, types and order of calls. Everything else is
-//!   the
-//!   same for all of them.
+//!   the same for all protocols.
 //! - [`program`]: [`Program`], a module that speaks a protocol, compiled once and shared by threads;
-//!   [`ProgramSession`], one
-//!   live instance. [`Package`] (a string in, a string out), [`Handler`] (requests, the httpwasm interface) and
-//!   [`Command`] (WASI programs) are programs. [`AnyProgram`] is one whose backend is chosen at run time.
-//! - [`layers`]: backends made of backends: [`AnyBackend`], chosen at run time; [`Tiered`], two as one; `cache`,
-//!   compiled
-//!   code on disk, with the feature of that name.
-//! - [`pool`]: sessions for hosts that answer many calls, at most so many at once.
-//! - [`Limits`]: what a guest may use. The limits on its code are put into the module behind the check, so that no
-//!   engine
-//!   has to know of them. [`CancelHandle`]: ends a call from another thread.
+//!   [`ProgramSession`], one instance. [`Package`] (a string in, a string out), [`Handler`] (requests, the httpwasm
+//!   interface) and [`Command`] (WASI programs) are programs. [`AnyProgram`] is a program whose backend is chosen at
+//!   run time.
+//! - [`layers`]: backends made of other backends: [`AnyBackend`], chosen at run time; [`Tiered`], two backends as one;
+//!   `cache`, compiled code on disk (feature `cache`).
+//! - [`pool`]: a capped number of concurrent sessions, for hosts that handle many calls.
+//! - [`Limits`]: the resources that a guest may use. After the check, the layer instruments the module with the limits
+//!   on its code, so engines need no support for them. [`CancelHandle`]: cancels a call from another thread.
 //! - [`error`]: one error type, whose kinds are the same on every engine.
 //!
-//! No two files use each other, neither directly nor through others. The public paths are re-exports; inside the crate
-//! each thing is named where it is.
+//! The files of this crate have no cyclic dependencies. Public paths are re-exports; inside the crate each item is
+//! imported from the file that defines it.
 //!
 //! # Contract
 //!
-//! The same package with the same input gives the same answer or the same [`ErrorKind`] on every backend. To that end
-//! an engine is never asked what can be known without it: features, exports, imports, addresses and text are checked
-//! here. What is left to a backend is to compile, instantiate, call, and name its traps; `docs/write-a-backend.md`
-//! shows how to write one.
+//! The same package with the same input gives the same output or the same [`ErrorKind`] on every backend. To that end
+//! the layer never asks an engine for what it can determine without one: it checks features, exports, imports,
+//! addresses and text itself. A backend only compiles, instantiates, calls, and maps its traps to [`Trap`];
+//! `docs/write-a-backend.md` shows how to write one.
 //!
-//! A guest is hostile. No address, length, text or trap of a guest's makes this crate panic or read outside the
-//! guest's memory.
+//! Guests are treated as hostile. No address, length, text or trap of a guest makes this crate panic or read outside
+//! the guest's memory.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]

@@ -1,8 +1,8 @@
-//! The backends by name: which there are, and which of them were compiled in.
+//! The backends by name: all known ones, and which of them are compiled in.
 
 use mistletoe_abi::{AnyBackend, ErrorKind, Result};
 
-/// A configuration of an engine, known by name whether it was compiled in or not.
+/// A named configuration of an engine, whether it is compiled in or not.
 #[derive(Clone, Copy, Debug)]
 pub struct BackendInfo {
     name: &'static str,
@@ -11,17 +11,17 @@ pub struct BackendInfo {
 }
 
 impl BackendInfo {
-    /// The name that [`backend`] takes.
+    /// Returns the name that [`backend`] takes.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The cargo feature that compiles it in.
+    /// Returns the cargo feature that compiles it in.
     pub fn feature(&self) -> &'static str {
         self.feature
     }
 
-    /// Whether it was compiled in.
+    /// Returns whether it is compiled in.
     pub fn is_enabled(&self) -> bool {
         self.start.is_some()
     }
@@ -50,18 +50,21 @@ const BACKENDS: [BackendInfo; 6] = [
     entry!("wasmer", "wasmer", Ok(mistletoe_wasmer::Wasmer::new())),
 ];
 
-/// Every backend there is, compiled in or not. The first that was compiled in is the one to take where none is named.
+/// Returns all backends, whether they are compiled in or not.
+///
+/// The first one that is compiled in is the default, to use if none is named.
 pub fn backends() -> &'static [BackendInfo] {
     &BACKENDS
 }
 
-/// The backend with this name.
+/// Starts the backend with this name.
 ///
 /// # Errors
 ///
-/// [`UnknownBackend`](ErrorKind::UnknownBackend) lists the names there are,
-/// [`BackendNotEnabled`](ErrorKind::BackendNotEnabled) names the cargo feature that is off, and
-/// [`Engine`](ErrorKind::Engine) says that the engine does not run on this machine.
+/// - [`UnknownBackend`](ErrorKind::UnknownBackend) if there is no such backend. It lists all names.
+/// - [`BackendNotEnabled`](ErrorKind::BackendNotEnabled) if the backend is not compiled in. It has the cargo feature
+///   that adds the backend.
+/// - [`Engine`](ErrorKind::Engine) if the engine does not run on this machine.
 pub fn backend(name: &str) -> Result<AnyBackend> {
     let info = BACKENDS.iter().find(|info| info.name == name).ok_or_else(|| ErrorKind::UnknownBackend {
         name: name.to_owned(),

@@ -20,22 +20,24 @@ use crate::protocol::httpwasm::HttpWasm;
 use crate::protocol::package::PackageInterface;
 use crate::types::FuncType;
 
-/// Any [`Backend`]: a [`Backend`] as any other, at the price of a virtual call for each call into the guest. A
-/// `Program<P, AnyBackend>` is one whose engine is not known when the host program is built;
-/// [`AnyProgram`](crate::AnyProgram) does the same at a lower price.
+/// A [`Backend`] that is chosen at run time.
+///
+/// It costs one virtual call for each call into the guest. A `Program<P, AnyBackend>` is a program whose engine is not
+/// known when the host program is built. [`AnyProgram`](crate::AnyProgram) does the same at a lower cost.
 #[derive(Clone)]
 pub struct AnyBackend {
     pub(crate) backend: Arc<dyn DynBackend>,
-    /// Puts a cache around the backend, below the erasure, so that nothing is erased twice. `None` where there is one.
+    /// Wraps the backend in a cache before its type is erased, so that no type is erased twice. `None` if the backend
+    /// is cached already.
     #[cfg(feature = "cache")]
     cached: Option<WithCache>,
 }
 
-/// A module compiled for any backend.
+/// A module compiled for an [`AnyBackend`].
 #[derive(Clone)]
 pub struct AnyModule(Arc<dyn DynModule>);
 
-/// An [`Instance`] on any backend. It is `Send`, as the backend's own instances are.
+/// An [`Instance`] on an [`AnyBackend`]. It is `Send`, as the instances of the backend itself are.
 pub struct AnyInstance(Box<dyn DynInstance + Send>);
 
 /// A function of an [`AnyInstance`].
@@ -62,7 +64,7 @@ trait DynModule: Send + Sync {
     fn instantiate(&self, data: StoreData) -> Result<AnyInstance>;
 }
 
-/// A backend with a module that it compiled.
+/// A module and the backend that compiled it.
 struct Compiled<B: Backend> {
     backend: B,
     module: B::Module,
@@ -124,8 +126,10 @@ impl<B: Backend<Instance: Send>> DynModule for Compiled<B> {
 }
 
 impl AnyBackend {
-    /// Erases the type of a backend whose instances are `Send`. Any other is used with its own type, as
-    /// `Package<MyEngine>`: its sessions stay on the threads that opened them.
+    /// Erases the type of a backend whose instances are `Send`.
+    ///
+    /// Use any other backend with its own type, as `Package<MyEngine>`: its sessions stay on the threads that opened
+    /// them.
     pub fn new<B: Backend<Instance: Send>>(backend: B) -> Self {
         Self {
             backend: Arc::new(backend),
@@ -137,17 +141,19 @@ impl AnyBackend {
         }
     }
 
-    /// See [`Backend::name`].
+    /// Returns the backend's name; see [`Backend::name`].
     pub fn name(&self) -> &'static str {
         self.backend.name()
     }
 
-    /// See [`Backend::warning`].
+    /// Returns the backend's warning, if any; see [`Backend::warning`].
     pub fn warning(&self) -> Option<String> {
         self.backend.warning()
     }
 
-    /// The same backend as [`Cached`], whose type is erased once.
+    /// Returns this backend with a cache, as [`Cached`] does.
+    ///
+    /// Unless the backend is cached already, its type is erased only once.
     #[cfg(feature = "cache")]
     pub fn cached(&self, cache: Cache) -> Self {
         let backend = match self.cached {
@@ -212,7 +218,7 @@ impl Instance for AnyInstance {
         self.0.call(&*func.0, slots)
     }
 
-    /// Which engine's room that would be is not known here: each call finds its own.
+    /// Runs `call` as it is. The engine is not known here, so each call into the guest makes its own room.
     fn with_room<R>(call: impl FnOnce() -> R) -> Result<R> {
         Ok(call())
     }

@@ -1,4 +1,4 @@
-//! Compiled code on disk, so that a program's second start need not compile.
+//! Compiled code, cached on disk: the second start of a host program does not compile.
 //!
 //! ```no_run
 //! # use mistletoe_abi::{Backend, Package, Result};
@@ -11,18 +11,19 @@
 //! # }
 //! ```
 //!
-//! An entry is two files: compiled code as the engine serialized it, and its digest. It is named by a digest of all
-//! that the code depends on: the module, the limits that are put into it, the layer's own source, and what
-//! [`Backend::compatibility_key`] says of engine, version, settings and target. Both files come to their place
-//! complete, and are never changed there; so any number of processes can use a cache at once.
+//! An entry is two files: the compiled code as the engine serialized it, and its digest. The entry's name is a digest
+//! of everything that the code depends on: the module, the limits that it is instrumented with, the source of this
+//! layer, and [`Backend::compatibility_key`], which covers engine, version, settings and target. Each file is written
+//! under another name and moved into place when it is complete, and never changed there. Any number of processes can
+//! use a cache at once.
 //!
 //! # Why it is sound
 //!
-//! Engines run what they load without a look at it. So they are given nothing but what an engine of the same name and
-//! settings has serialized: the folder is this user's, and nobody else can write there; and the digest of every byte,
-//! together with the entry's name, is compared before an engine sees the first one. What is cut off, flipped, renamed
-//! or another's is ignored, reported, and replaced. Left is a program of the same user that changes a file while it is
-//! in use: such a one can change this process as well.
+//! Engines do not verify the compiled code that they load. The cache therefore loads only what an engine of the same
+//! name and settings serialized. On Unix, directory and files must belong to this user, and no other user may be able
+//! to write to them. The digest over every byte and the entry's name is compared before an engine sees the first byte.
+//! An entry that is truncated, altered, renamed or owned by another user is ignored, reported and replaced. A program
+//! of the same user that changes a file while it is in use is not defended against: it can change this process as well.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -40,16 +41,16 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::host::func::HostFunc;
 use crate::module::{Feature, ModuleSource};
 
-/// How much a cache holds unless told otherwise.
+/// The default of [`Cache::max_bytes`].
 const MAX_BYTES: u64 = 1 << 30;
-/// A digest file holds a digest, in hexadecimal digits, and a label: no more than this.
+/// Bytes of a digest file that are read at most. It holds a digest in hexadecimal digits and a label.
 const MAX_DIGEST: u64 = 4096;
-/// What is half written after so long is nobody's any more.
+/// An unfinished file older than this was abandoned by its writer.
 const ABANDONED: Duration = Duration::from_secs(3600);
 const CODE: &str = "code";
 const DIGEST: &str = "digest";
 
-/// A folder of compiled code. Cloning it is cheap.
+/// A directory of compiled code. Cloning it is cheap.
 #[derive(Clone)]
 pub struct Cache(Arc<Inner>);
 
@@ -59,51 +60,58 @@ struct Inner {
     report: Box<dyn Fn(&CacheError) + Send + Sync>,
 }
 
-/// A backend that keeps what it compiles in a cache, where its engine can.
+/// A backend that caches the code it compiles on disk, if its engine supports that.
+///
+/// An engine without a [`compatibility_key`](Backend::compatibility_key) compiles as without a cache.
 #[derive(Clone, Debug)]
 pub struct Cached<B> {
     backend: B,
     cache: Cache,
 }
 
-/// Something was wrong with an entry; the package was compiled as without a cache.
+/// A problem with a cache entry, reported to [`Cache::on_error`].
+///
+/// It never fails a compilation: the module is compiled as without a cache.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct CacheError {
-    /// The file.
+    /// The file, or the cache's directory if old entries could not be removed.
     pub path: PathBuf,
-    /// What was wrong with it.
+    /// The cause.
     pub source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-/// What a cache holds of one module.
+/// A cache entry: the compiled code of one module.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Entry {
-    /// Its name: 64 hexadecimal digits.
+    /// The entry's name: 64 hexadecimal digits.
     pub name: String,
-    /// What compiled it, as [`Backend::compatibility_key`] says it. Whatever stands in the file: it is not to be
-    /// trusted.
+    /// The backend that compiled it: its name and its [`Backend::compatibility_key`].
+    ///
+    /// This is the unverified text of the digest file: do not trust it.
     pub compiler: String,
     /// Length of the compiled code in bytes.
     pub bytes: u64,
-    /// When it was last used.
+    /// The time of the last use.
     pub used: SystemTime,
 }
 
-/// All that compiled code depends on.
+/// Everything that compiled code depends on.
 pub(crate) struct Key {
     name: Hash,
     compiler: String,
 }
 
 impl Cache {
-    /// The cache in a folder, which is made if it is not there, for this user alone.
+    /// Opens the cache in a directory.
+    ///
+    /// If the directory does not exist, it is created, on Unix with access for this user alone.
     ///
     /// # Errors
     ///
-    /// [`Cache`](ErrorKind::Cache) where it cannot be made, and on Unix where it is another user's or others can write
-    /// there.
+    /// [`Cache`](ErrorKind::Cache) if the directory cannot be created, and on Unix if it belongs to another user or
+    /// other users can write to it.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self> {
         let folder = folder.into();
         match make(&folder).and_then(|()| fs::metadata(&folder)).and_then(|metadata| private(&metadata)) {
@@ -115,13 +123,17 @@ impl Cache {
         }
     }
 
-    /// This cache with another limit on what it holds, in bytes: 1 GiB by default. What was not used for the longest
-    /// time goes first. The limit is looked at when something is added.
+    /// Sets the limit on the compiled code in the cache, in bytes. The default is 1 GiB.
+    ///
+    /// The limit is enforced when an entry is added: the least recently used entries are removed first. An entry that
+    /// is larger than the limit is not stored.
     pub fn max_bytes(self, bytes: u64) -> Self {
         self.with(|inner| inner.max_bytes = bytes)
     }
 
-    /// This cache, which tells of entries that were of no use, and of what could not be written.
+    /// Sets a callback for entries that could not be used, and for files that could not be written or removed.
+    ///
+    /// By default these problems are ignored.
     pub fn on_error(self, report: impl Fn(&CacheError) + Send + Sync + 'static) -> Self {
         self.with(|inner| inner.report = Box::new(report))
     }
@@ -136,16 +148,16 @@ impl Cache {
         Self(Arc::new(inner))
     }
 
-    /// The folder.
+    /// Returns the cache's directory.
     pub fn folder(&self) -> &Path {
         &self.0.folder
     }
 
-    /// What it holds, the latest used first.
+    /// Lists the entries, most recently used first.
     ///
     /// # Errors
     ///
-    /// [`Cache`](ErrorKind::Cache) where the folder cannot be read.
+    /// [`Cache`](ErrorKind::Cache) if the directory cannot be read.
     pub fn entries(&self) -> Result<Vec<Entry>> {
         let mut entries = Vec::new();
         for path in self.files()? {
@@ -153,7 +165,7 @@ impl Cache {
             if path.extension() != Some(OsStr::new(CODE)) {
                 continue;
             }
-            // What is gone by now is no entry.
+            // Another process may have removed the file meanwhile.
             if let (Some(name), Ok(metadata)) = (name, path.symlink_metadata()) {
                 let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
                 let digest = read_digest(&path.with_extension(DIGEST)).unwrap_or_default();
@@ -165,11 +177,11 @@ impl Cache {
         Ok(entries)
     }
 
-    /// Removes all entries, and what is left of writing some. Files that are not the cache's own stay.
+    /// Removes all entries and unfinished files. Files that do not belong to the cache stay.
     ///
     /// # Errors
     ///
-    /// [`Cache`](ErrorKind::Cache) where one cannot be removed.
+    /// [`Cache`](ErrorKind::Cache) if the directory cannot be read or a file cannot be removed.
     pub fn clear(&self) -> Result<()> {
         for path in self.files()? {
             if is_entry(&path) || is_unfinished(&path) {
@@ -192,7 +204,7 @@ impl Cache {
         self.folder().join(key.name.to_hex().as_str()).with_extension(extension)
     }
 
-    /// The code that was kept under this name, if there is any and it is what was saved.
+    /// Loads the code stored under this key, if there is any and it is exactly what was saved.
     pub(crate) fn load(&self, key: &Key) -> Option<Artifact> {
         let path = self.path(key, CODE);
         match read(&path, &self.path(key, DIGEST), key) {
@@ -205,10 +217,10 @@ impl Cache {
         }
     }
 
-    /// Removes what was of no use.
+    /// Removes and reports an entry that could not be used.
     pub(crate) fn discard(&self, key: &Key, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) {
         let path = self.path(key, CODE);
-        // What cannot be removed is replaced, or reported again.
+        // An entry that cannot be removed is replaced by the next one, or reported again.
         let _ = remove(&path);
         let _ = remove(&path.with_extension(DIGEST));
         self.report(path, source.into());
@@ -218,14 +230,14 @@ impl Cache {
         (self.0.report)(&CacheError { path, source });
     }
 
-    /// Keeps code under this name.
+    /// Stores code under this key.
     pub(crate) fn store(&self, key: &Key, code: &[u8]) {
         if code.len() as u64 > self.0.max_bytes {
             return;
         }
         let digest = format!("{}\n{}", digest(key, code), key.compiler);
         let path = self.path(key, CODE);
-        // Whoever comes in between finds that they do not belong together, and compiles.
+        // A process that reads between the two writes finds that the files do not match, and compiles.
         let stored = self.write(&path, code).and_then(|()| self.write(&self.path(key, DIGEST), digest.as_bytes()));
         if let Err(error) = stored {
             self.report(path, error.into());
@@ -235,14 +247,14 @@ impl Cache {
         }
     }
 
-    /// Puts a complete file into its place, which nobody may change there.
+    /// Writes a complete file and moves it into place, where it is never changed.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(self.folder())?;
         file.write_all(bytes)?;
         file.persist(path).map(drop).map_err(|error| error.error)
     }
 
-    /// Removes the entries that were not used for the longest time, until the rest is no more than allowed.
+    /// Removes the least recently used entries until the rest is within the limit, and abandoned files.
     fn evict(&self) -> Result<()> {
         let mut bytes: u64 = 0;
         for entry in self.entries()? {
@@ -264,7 +276,7 @@ impl Cache {
     }
 }
 
-/// How names of files begin that are not complete yet.
+/// Prefix of the names of files that are not complete yet.
 const UNFINISHED: &str = ".unfinished-";
 
 fn is_unfinished(path: &Path) -> bool {
@@ -276,7 +288,7 @@ fn is_entry(path: &Path) -> bool {
     named && path.extension().is_some_and(|extension| extension == CODE || extension == DIGEST)
 }
 
-/// Removes a file, which may be gone already.
+/// Removes a file, if it still exists.
 fn remove(path: &Path) -> io::Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -295,7 +307,7 @@ fn make(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)
 }
 
-/// Refuses what is another user's, or what others can write to.
+/// Refuses what belongs to another user, or what other users can write to.
 #[cfg(unix)]
 fn private(metadata: &fs::Metadata) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt as _;
@@ -313,9 +325,9 @@ fn private(_: &fs::Metadata) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a file of the cache's own: a regular one, this user's, and no link.
+/// Opens a file of the cache: a regular file of this user, not a link.
 fn open(path: &Path) -> io::Result<File> {
-    // Before it is opened: a pipe would be waited for.
+    // Before the file is opened, since opening a pipe blocks.
     if !path.symlink_metadata()?.is_file() {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no regular file"));
     }
@@ -340,12 +352,12 @@ fn read(code: &Path, digest: &Path, key: &Key) -> io::Result<Artifact> {
     if expected != Some(found) {
         return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not what was written"));
     }
-    // It was used now. That it cannot be noted is no reason not to use it.
+    // Marks the entry as used now. A failure to do so does not make the code unusable.
     let _ = file.set_times(FileTimes::new().set_modified(SystemTime::now()));
     Ok(Artifact::new(file))
 }
 
-/// What an entry's digest begins with, so that an entry under another's name is none.
+/// Starts an entry's digest with its name, so that an entry under another name does not verify.
 fn hasher(key: &Key) -> Hasher {
     let mut hasher = Hasher::new();
     hasher.update(key.name.as_bytes());
@@ -360,7 +372,7 @@ impl Key {
     fn new(module: &ModuleSource<'_>, compiler: String) -> Self {
         let mut hasher = Hasher::new();
         let config = format!("{:?}", module.config());
-        // Each with its length, so that no two are the same put together.
+        // Each with its length, so that different parts never concatenate to the same bytes.
         for part in [mistletoe_module::SOURCE, env!("MISTLETOE_SOURCE"), &config, &compiler] {
             hasher.update(&(part.len() as u64).to_le_bytes());
             hasher.update(part.as_bytes());
@@ -371,7 +383,7 @@ impl Key {
 }
 
 impl<B> Cached<B> {
-    /// The same backend with a cache.
+    /// Returns the same backend with a cache.
     pub fn new(backend: B, cache: Cache) -> Self {
         Self { backend, cache }
     }

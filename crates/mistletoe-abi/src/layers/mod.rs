@@ -1,4 +1,4 @@
-//! Backends made of backends. Each is complete by itself, so that they nest in any order.
+//! Backends made of other backends. Each is a complete [`Backend`](crate::Backend), so they nest in any order.
 
 pub(crate) mod any;
 #[cfg(feature = "cache")]

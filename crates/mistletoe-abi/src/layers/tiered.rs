@@ -1,4 +1,4 @@
-//! Two engines behind one backend: one that starts at once, and one that is quick in the end.
+//! Two engines behind one backend: one that starts quickly, and one whose code runs quickly.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,12 +16,13 @@ use crate::host::func::HostFunc;
 use crate::module::{Feature, ModuleSource};
 use crate::types::FuncType;
 
-/// For so long the second engine leaves the processors to the first one's first answer: its compiler takes all of them.
+/// Delay before the second engine compiles: its compiler uses all processors, and the first call needs one.
 const GRACE: Duration = Duration::from_millis(2);
 
-/// A backend that answers on one engine while the other still compiles, in a thread of its own. Sessions that are
-/// opened after that are the other's; those that are open stay where they are. Since the same package gives the same
-/// answers, errors and fuel on both, nothing but the time tells.
+/// A backend that runs on one engine while a second one compiles in the background.
+///
+/// Sessions opened after the second engine has compiled run there; sessions that are open stay where they are. The same
+/// package gives the same output, errors and fuel on both engines: only the speed differs.
 ///
 /// ```
 /// use mistletoe_abi::{Backend, Package, Result, Tiered};
@@ -32,51 +33,53 @@ const GRACE: Duration = Duration::from_millis(2);
 /// }
 /// ```
 ///
-/// The second engine compiles one module after the other, and begins 2 ms after it got one at the earliest: so the
-/// first answer has the processors to itself, unless another module is being compiled. What nobody has any more by then
-/// it does not compile; what it has begun, it goes on with until it is done or the process ends. Where it fails to
-/// compile a module, the first engine goes on; where there is no thread for it, [`warning`](Backend::warning) says so.
+/// The second engine compiles one module at a time, in its own thread. It begins at the earliest 2 ms after it got a
+/// module, so that the first call has the processors to itself, unless another module is being compiled. A module that
+/// is waited for ([`Tiered::after`], [`Backend::serialize`]) is compiled without this delay. A module that is dropped
+/// before its compilation begins is not compiled; a compilation that has begun goes on until it is done or the process
+/// ends. If the second engine fails to compile a module, the first engine goes on. If the thread cannot be started, the
+/// first engine goes on as well, and [`warning`](Backend::warning) says so.
 #[derive(Clone, Debug)]
 pub struct Tiered<F, P> {
     fast: F,
     peak: P,
-    /// The thread that compiles, if there is one. It ends with the last of these.
+    /// Sends to the thread that compiles, if there is one. The thread ends when the last sender is dropped.
     compiler: Option<Sender<Job>>,
     patience: Option<usize>,
 }
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A module on one engine, and soon on the other.
+/// A module compiled for a [`Tiered`] backend.
 pub struct TieredModule<F: Backend, P: Backend> {
-    /// Not there where the second engine's code was compiled before.
+    /// `None` if the module was deserialized for the second engine.
     fast: Option<F::Module>,
     peak: Arc<Peak<P::Module>>,
-    /// How many instances there were.
+    /// Number of instances made so far.
     instances: Arc<AtomicUsize>,
 }
 
-/// What becomes of a module on the second engine.
+/// The state of a module on the second engine.
 struct Peak<M> {
-    /// Set when the engine is done: without a module, where it failed.
+    /// Set when the engine is done; `None` inside if it failed.
     module: OnceLock<Option<M>>,
-    /// Has it begin at once.
+    /// Makes the compilation begin at once.
     hurry: Sender<()>,
-    /// Who wants its code, when there is any: also when nobody has the module any more.
+    /// Callbacks that get the serialized code when there is any, even if the module is dropped by then.
     wanted: Arc<Mutex<Vec<Keep>>>,
 }
 
-/// An instance on one of two engines.
+/// An instance on one of the two engines of a [`Tiered`] backend.
 #[derive(Debug)]
 pub enum TieredInstance<F, P> {
-    /// On the one that starts at once.
+    /// On the engine that starts quickly.
     Fast(F),
-    /// On the one that is quick in the end.
+    /// On the engine whose code runs quickly.
     Peak(P),
 }
 
 impl<F, P> Tiered<F, P> {
-    /// `fast` until `peak` has compiled.
+    /// Returns a backend that uses `fast` until `peak` has compiled.
     pub fn new(fast: F, peak: P) -> Self {
         let (compiler, jobs) = mpsc::channel::<Job>();
         let compile = move || jobs.into_iter().for_each(|job| job());
@@ -84,8 +87,10 @@ impl<F, P> Tiered<F, P> {
         Self { fast, peak, compiler: thread.ok().map(|_| compiler), patience: None }
     }
 
-    /// The same, but after so many instances of a module it waits for `peak`, and before that it does not take what is
-    /// ready: so that tests see the engines change at one place.
+    /// Switches engines at a fixed instance, so that tests are deterministic.
+    ///
+    /// The first `instances` instances of a module run on `fast`, even if `peak` is ready. Every later one waits for
+    /// `peak`.
     pub fn after(self, instances: usize) -> Self {
         Self { patience: Some(instances), ..self }
     }
@@ -105,7 +110,7 @@ impl<F: Backend, P: Backend> Backend for Tiered<F, P> {
         self.fast.warning().or_else(|| self.peak.warning()).or_else(alone)
     }
 
-    /// What the first engine supports: where the second lacks a feature that a module uses, the first goes on.
+    /// Returns what the first engine supports. If the second lacks a feature that a module uses, the first goes on.
     fn supports(&self, feature: Feature) -> bool {
         self.fast.supports(feature)
     }
@@ -123,14 +128,14 @@ impl<F: Backend, P: Backend> Backend for Tiered<F, P> {
             {
                 return;
             }
-            // An engine that panics has failed, too, and nobody is to wait for it.
+            // A panic of the engine is a failure as well: it must not leave callers waiting.
             let compile = AssertUnwindSafe(|| backend.compile(&source, &imports).ok());
             let compiled = catch_unwind(compile).unwrap_or_default();
-            // First, since who comes later sees that it is set.
+            // Before the code is handed out: a later `serialize_later` checks that this is set.
             if let Some(peak) = owner.upgrade() {
                 let _ = peak.module.set(compiled.clone());
             }
-            // What keeps code may panic, too. The thread goes on: others wait for it.
+            // A callback may panic as well. The thread must go on, since other modules wait for it.
             let _ = catch_unwind(AssertUnwindSafe(|| hand_out(&backend, compiled.as_ref(), &wanted)));
         };
         if self.compiler.as_ref().is_none_or(|compiler| compiler.send(Box::new(job)).is_err()) {
@@ -141,7 +146,7 @@ impl<F: Backend, P: Backend> Backend for Tiered<F, P> {
 
     fn instantiate(&self, module: &TieredModule<F, P>, data: StoreData) -> Result<Self::Instance> {
         let Some(fast) = &module.fast else {
-            // There is a module in any case: it was deserialized.
+            // Always set: the module was deserialized.
             let Some(peak) = module.peak.module.get().and_then(Option::as_ref) else {
                 return Err(Error::engine(Operation::Instantiate, "a module of no engine"));
             };
@@ -158,7 +163,7 @@ impl<F: Backend, P: Backend> Backend for Tiered<F, P> {
         }
     }
 
-    /// That of the second engine, whose code is what is kept.
+    /// Returns the key of the second engine, since only its code is cached.
     fn compatibility_key(&self) -> Option<String> {
         self.peak.compatibility_key().map(|key| format!("{} {key}", self.peak.name()))
     }
@@ -178,7 +183,7 @@ impl<F: Backend, P: Backend> Backend for Tiered<F, P> {
         }
     }
 
-    /// The second engine's module: the first is not needed.
+    /// Loads the second engine's module. The first engine is not needed.
     fn deserialize(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<TieredModule<F, P>> {
         let peak = Peak {
             module: Some(self.peak.deserialize(artifact, imports)?).into(),
@@ -190,15 +195,15 @@ impl<F: Backend, P: Backend> Backend for Tiered<F, P> {
 }
 
 impl<M> Peak<M> {
-    /// What the second engine has compiled, if it could.
+    /// Waits for the second engine. Returns its module, or `None` if it failed.
     fn wait(&self) -> Option<&M> {
-        // Nobody is there to be told where it is compiled already.
+        // The send fails if the module is compiled already.
         let _ = self.hurry.send(());
         self.module.wait().as_ref()
     }
 }
 
-/// Hands compiled code to those who want it. Where the engine failed there is none, which is no fault of a cache's.
+/// Passes serialized code to the callbacks. If the engine failed they are dropped uncalled: that is no cache error.
 fn hand_out<P: Backend>(backend: &P, module: Option<&P::Module>, wanted: &Mutex<Vec<Keep>>) {
     let wanted = std::mem::take(&mut *wanted.lock().unwrap_or_else(PoisonError::into_inner));
     if let Some(module) = module {
@@ -221,7 +226,7 @@ impl<F: Instance, P: Instance> Instance for TieredInstance<F, P> {
         match (self, func) {
             (Self::Fast(instance), TieredInstance::Fast(func)) => instance.call(func, slots),
             (Self::Peak(instance), TieredInstance::Peak(func)) => instance.call(func, slots),
-            // A function is called on the instance that resolved it: nobody sees this.
+            // Unreachable from outside: the layer calls a function on the instance that resolved it.
             _ => Err(Error::engine(Operation::Call, "a function of another instance")),
         }
     }

@@ -1,4 +1,4 @@
-//! Sessions for hosts that answer many calls: at most so many at once, and callers that wait for one in turn.
+//! Pools of sessions, for hosts that handle many calls: a cap on concurrent sessions, and a FIFO queue of callers.
 
 use std::fmt;
 #[cfg(feature = "async")]
@@ -19,26 +19,27 @@ use semaphore::{Permit, Semaphore, Turn};
 
 mod semaphore;
 
-/// Sessions of one program, of which at most `limit` are in use at once. Cloning it is cheap; clones are the same pool.
+/// A pool of sessions of one program, of which at most `limit` are in use at once.
 ///
-/// Its mode says what becomes of a session after use:
+/// Cloning it is cheap; clones are the same pool. The program may be for any protocol and backend:
+/// `Pool<Package<Wasmi>>`, `Pool<AnyHandler>`.
 ///
-/// - [`Fresh`], as [`Pool::new`] makes it: each session is a new instance, in which nothing is left of earlier calls.
-/// - [`Reused`], which [`Pool::reused`] makes of it: sessions are used again, with memory, globals and the state `T` as
-///   the last use left them. That is quicker, and leaves it to the package not to mix up calls.
+/// The mode `M` decides what happens to a session after use:
 ///
-/// The program may be for any protocol and backend: `Pool<Package<Wasmi>>`, `Pool<AnyHandler>`.
+/// - [`Fresh`], made by [`Pool::new`]: each session is a new instance, with nothing left of earlier calls.
+/// - [`Reused`], made by [`Pool::reused`]: sessions are used again, with memory, globals and the state `T` as the last
+///   use left them. This is faster, but the package must not mix up calls.
 ///
 /// # Limit
 ///
-/// A session is in use until the [`PooledSession`] is dropped. Idle ones are those that a reused pool keeps, as long as
-/// there is the pool or a clone of it; it never has more than `limit` sessions, in use and idle together.
+/// A session is in use until its [`PooledSession`] is dropped. A reused pool keeps idle sessions as long as the pool or
+/// a clone of it exists. It never has more than `limit` sessions, in use and idle together.
 ///
-/// With a limit of 0 the pool is always exhausted.
+/// A pool with a limit of 0 is always exhausted.
 ///
 /// # Threads
 ///
-/// Threads share a pool, and take over each other's sessions.
+/// Threads can share a pool, and a thread may get a session that another thread opened.
 ///
 /// ```
 /// use std::thread;
@@ -55,11 +56,11 @@ mod semaphore;
 /// }
 /// ```
 ///
-/// The sessions of a backend whose instances are not `Send` stay on their threads. There a fresh pool is shared, too;
-/// each thread makes a reused one of its own out of it. No more than `limit` sessions are in use in all of them
-/// together; idle ones each keeps for itself.
+/// If a backend's instances are not `Send`, its sessions stay on the threads that opened them. Threads can still share
+/// a fresh pool of them, and each thread can make its own reused pool from it. `limit` caps the sessions in use in all
+/// these pools together; each pool keeps its own idle sessions.
 ///
-/// A thread that asks for a session while it holds others may wait for itself.
+/// A thread that requests a session while it holds others may wait for its own sessions.
 pub struct Pool<P: Sessions, M: Mode = Fresh> {
     program: P,
     state: Arc<dyn Fn() -> P::State + Send + Sync>,
@@ -68,21 +69,26 @@ pub struct Pool<P: Sessions, M: Mode = Fresh> {
     idle: M::Idle<P::Session>,
 }
 
-/// A session of a [`Pool`]'s, in use until this is dropped. It is `Send` where the backend's instances are.
+/// A session of a [`Pool`], in use until this is dropped. It is `Send` if the backend's instances are.
 ///
-/// A session that has come to its end ([`ProgramSession::fault`]) is not used again, nor is one that a panic drops,
-/// which may have left it half-way; its permit is released all the same. Any other is, in a reused pool, also after an
-/// error, unless it is [discarded](PooledSession::discard).
+/// A reused pool keeps the session for the next caller, even after an error, except in these cases:
+///
+/// - It is poisoned ([`ProgramSession::fault`]).
+/// - It is dropped during a panic, which may have left it in an inconsistent state.
+/// - It is [discarded](PooledSession::discard).
+///
+/// Its permit is released in every case.
 pub struct PooledSession<P: Sessions, M: Mode = Fresh> {
-    /// There until this is dropped.
+    /// `Some` until this is dropped.
     session: Option<P::Session>,
     idle: M::Idle<P::Session>,
-    /// The last field, thus dropped last: who gets the permit next finds the session idle or gone.
+    /// Dropped last, since it is the last field: when the next caller gets the permit, the session is idle or gone.
     _permit: Permit,
 }
 
-/// Leave to use a session of a [`Pool`]'s, from [`Pool::acquire`]. It counts among the sessions in use until this is
-/// dropped, or the session that it becomes.
+/// A permit to use a session of a [`Pool`], from [`Pool::acquire`].
+///
+/// It counts as a session in use until it is dropped, or until the session opened with it is dropped.
 #[cfg(feature = "async")]
 #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
 pub struct PoolPermit<P: Sessions, M: Mode = Fresh> {
@@ -90,7 +96,7 @@ pub struct PoolPermit<P: Sessions, M: Mode = Fresh> {
     permit: Permit,
 }
 
-/// What a [`Pool`] has sessions of: a [`Program`] or an [`AnyProgram`]. The trait is sealed.
+/// A program that a [`Pool`] can open sessions of: [`Program`] or [`AnyProgram`]. The trait is sealed.
 pub trait Sessions: Clone {
     /// The state of a session.
     type State: Send + 'static;
@@ -100,11 +106,11 @@ pub trait Sessions: Clone {
     #[doc(hidden)]
     fn open(&self, state: Self::State, cancel: Option<&CancelHandle>, _: sealed::Pool) -> Result<Self::Session>;
 
-    /// Has another handle cancel the session's calls from now on, or none.
+    /// Replaces the handle that cancels the session's calls from now on, or removes it.
     #[doc(hidden)]
     fn set_cancel_handle(session: &mut Self::Session, handle: Option<CancelHandle>, _: sealed::Pool);
 
-    /// Whether a session can answer another request, as far as can be known before.
+    /// Returns whether a session can take another request, as far as can be known in advance.
     #[doc(hidden)]
     fn is_usable(session: &Self::Session, _: sealed::Pool) -> bool;
 }
@@ -143,7 +149,7 @@ impl<P: Protocol, T: Send + 'static> Sessions for AnyProgram<P, T> {
     }
 }
 
-/// What becomes of a pool's sessions after use: [`Fresh`] or [`Reused`].
+/// The mode of a pool, which decides what happens to a session after use: [`Fresh`] or [`Reused`].
 pub trait Mode: sealed::Mode {}
 
 /// The mode of pools whose sessions are used once.
@@ -158,7 +164,7 @@ impl Mode for Fresh {}
 impl Mode for Reused {}
 
 mod sealed {
-    /// What a pool alone can make.
+    /// A token that only a pool can make.
     #[derive(Debug)]
     pub struct Pool;
 
@@ -167,7 +173,7 @@ mod sealed {
     use crate::pool::semaphore::lock;
 
     pub trait Mode {
-        /// The idle sessions. That these are `Send` and `Sync` makes a pool so.
+        /// The idle sessions. Whether this type is `Send` and `Sync` decides whether the pool is.
         type Idle<S>: Idle<S> + Clone;
     }
 
@@ -193,7 +199,7 @@ mod sealed {
     }
 
     impl<S> Idle<S> for Arc<Mutex<Vec<S>>> {
-        /// The one that was used last, which caches may still hold.
+        /// Takes the most recently used session, which the processor's caches may still hold.
         fn take(&self) -> Option<S> {
             lock(self).pop()
         }
@@ -205,7 +211,9 @@ mod sealed {
 }
 
 impl<P: Sessions> Pool<P> {
-    /// A pool of fresh sessions, whose state is the default.
+    /// Returns a pool of fresh sessions with the default state.
+    ///
+    /// `limit` is the number of sessions that may be in use at once.
     pub fn new(program: &P, limit: usize) -> Self
     where
         P::State: Default,
@@ -213,7 +221,9 @@ impl<P: Sessions> Pool<P> {
         Self::with_state(program, limit, P::State::default)
     }
 
-    /// A pool of fresh sessions, each with a state that `state` makes.
+    /// Returns a pool of fresh sessions, each with a state made by `state`.
+    ///
+    /// `limit` is the number of sessions that may be in use at once.
     pub fn with_state(program: &P, limit: usize, state: impl Fn() -> P::State + Send + Sync + 'static) -> Self {
         Self {
             program: program.clone(),
@@ -224,7 +234,7 @@ impl<P: Sessions> Pool<P> {
         }
     }
 
-    /// A pool that uses its sessions again, and has none yet. It has its limit in common with this one.
+    /// Returns a pool that reuses its sessions, with none open yet. Both pools share one limit.
     pub fn reused(&self) -> Pool<P, Reused> {
         Pool {
             program: self.program.clone(),
@@ -237,26 +247,30 @@ impl<P: Sessions> Pool<P> {
 }
 
 impl<P: Sessions, M: Mode> Pool<P, M> {
-    /// The same pool, that waits for so long at most; 10 seconds by default. Zero is not to wait, `None` to wait for as
-    /// long as it takes.
+    /// Sets how long a caller waits for a session at most; the default is 10 seconds.
+    ///
+    /// Zero fails at once if no session is free; `None` waits without a limit.
     pub fn wait(mut self, wait: impl Into<Option<Duration>>) -> Self {
         self.wait = wait.into();
         self
     }
 
-    /// A session that nobody else uses. Where `limit` are in use it waits until one is not; who came first is served
-    /// first.
+    /// Returns a session for exclusive use.
+    ///
+    /// If `limit` sessions are in use, it blocks until one is returned. Callers are served in FIFO order.
     ///
     /// # Errors
     ///
-    /// [`PoolExhausted`](crate::ErrorKind::PoolExhausted) after [waiting](Pool::wait) in vain, and those of
-    /// [`Program::session_with`].
+    /// [`PoolExhausted`](crate::ErrorKind::PoolExhausted) if no session is returned within the [wait](Pool::wait), and
+    /// the errors of [`Program::session_with`].
     pub fn session(&self) -> Result<PooledSession<P, M>> {
         self.open(self.wait_for_permit()?, None)
     }
 
-    /// [`Pool::session`], whose opening and whose calls another thread can cancel, as long as it is in use. The wait
-    /// for it is not cancelled.
+    /// Returns a session as [`Pool::session`] does, which another thread can cancel.
+    ///
+    /// The handle cancels the opening of the session, and its calls as long as it is in use. It does not cancel the
+    /// wait for a session.
     ///
     /// # Errors
     ///
@@ -265,11 +279,13 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
         self.open(self.wait_for_permit()?, Some(handle))
     }
 
-    /// Waits for leave to use a session, for as long as it takes, without blocking the thread. It is woken by whoever
-    /// gives a session back, on any runtime; who came first is served first. A future that is dropped leaves the queue.
-    /// One that is neither polled nor dropped keeps what it got.
+    /// Waits for a permit to use a session, without a time limit and without blocking the thread.
     ///
-    /// Opening a session and calling it block, so that they belong on a thread for such work:
+    /// It works on any runtime: the caller that returns a session wakes the next task. Callers are served in FIFO
+    /// order. A future that is dropped leaves the queue. A future that is neither polled nor dropped keeps the permit
+    /// that it was given.
+    ///
+    /// Opening a session and calling it block, so do both on a thread for blocking work:
     ///
     /// ```
     /// use mistletoe_abi::{AnyPackage, CancelHandle, Pool, Reused, Result};
@@ -289,7 +305,7 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
     ///
     /// # Errors
     ///
-    /// [`PoolExhausted`](crate::ErrorKind::PoolExhausted) where the limit is 0.
+    /// [`PoolExhausted`](crate::ErrorKind::PoolExhausted) if the limit is 0.
     #[cfg(feature = "async")]
     #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
     pub async fn acquire(&self) -> Result<PoolPermit<P, M>> {
@@ -302,7 +318,7 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
     }
 
     fn wait_for_permit(&self) -> Result<Permit> {
-        // Where there are none, none is ever given back.
+        // With a limit of 0 no permit is ever returned.
         let wait = if self.semaphore.limit() == 0 { Some(Duration::ZERO) } else { self.wait };
         let permit = Turn::new(&self.semaphore).wait(wait);
         permit.ok_or_else(|| self.semaphore.exhausted(wait.unwrap_or_default()))
@@ -321,12 +337,12 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
         Ok(PooledSession { session: Some(session), idle: self.idle.clone(), _permit: permit })
     }
 
-    /// How many sessions are in use, among those that the limit is for.
+    /// Returns the number of sessions in use, in all pools that share this pool's limit.
     pub fn in_use(&self) -> usize {
         self.semaphore.in_use()
     }
 
-    /// How many callers wait for one of them.
+    /// Returns the number of callers that wait for a session, in all pools that share this pool's limit.
     pub fn waiting(&self) -> usize {
         self.semaphore.waiting()
     }
@@ -334,28 +350,33 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
 
 #[cfg(feature = "async")]
 impl<P: Sessions, M: Mode> PoolPermit<P, M> {
-    /// A session that nobody else uses. It is there at once, or as soon as it is opened.
+    /// Returns a session for exclusive use: an idle one, or a new one if none is idle.
+    ///
+    /// It does not wait for another caller to return one.
     ///
     /// # Errors
     ///
-    /// Those of [`Program::session_with`].
+    /// The errors of [`Program::session_with`].
     pub fn session(self) -> Result<PooledSession<P, M>> {
         self.pool.open(self.permit, None)
     }
 
-    /// [`PoolPermit::session`], whose opening and whose calls another thread can cancel, as long as it is in use.
+    /// Returns a session as [`PoolPermit::session`] does, which another thread can cancel.
+    ///
+    /// The handle cancels the opening of the session, and its calls as long as it is in use.
     ///
     /// # Errors
     ///
-    /// Those of [`Program::session_with_cancel`].
+    /// The errors of [`Program::session_with_cancel`].
     pub fn session_with_cancel(self, handle: &CancelHandle) -> Result<PooledSession<P, M>> {
         self.pool.open(self.permit, Some(handle))
     }
 }
 
 impl<P: Sessions, M: Mode> PooledSession<P, M> {
-    /// Ends the session, so that it is not used again: because its memory has become too large, or holds what the next
-    /// call is not to see.
+    /// Closes the session, so that it is not used again.
+    ///
+    /// Use it if the session's memory has become too large, or holds data that the next call must not see.
     pub fn discard(mut self) {
         self.session = None;
     }
@@ -367,7 +388,7 @@ impl<P: Sessions, M: Mode> Drop for PooledSession<P, M> {
             && P::is_usable(&session, sealed::Pool)
             && !thread::panicking()
         {
-            // Who cancels this use of it is too late.
+            // Cancelling this use must not affect the next one.
             P::set_cancel_handle(&mut session, None, sealed::Pool);
             self.idle.keep(session);
         }
@@ -432,7 +453,7 @@ where
     }
 }
 
-/// A pool that keeps sessions which must stay on their thread stays there, too.
+/// A reused pool whose sessions must stay on their thread must stay there as well.
 ///
 /// ```compile_fail,E0277
 /// use mistletoe_abi::{Backend, Package, Pool, Reused};

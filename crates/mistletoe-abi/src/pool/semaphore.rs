@@ -1,4 +1,4 @@
-//! How many sessions of a pool are in use, and who waits for one.
+//! The semaphore of a pool: it counts the sessions in use and queues the callers that wait for one.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -9,16 +9,16 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind};
 
-/// How many sessions may be in use, and who waits for one.
+/// Counts the sessions in use and queues the callers that wait for one.
 pub(crate) struct Semaphore {
     limit: usize,
     permits: Mutex<Permits>,
 }
 
 struct Permits {
-    /// None of them while anybody waits: a permit that is released goes to the first who waits.
+    /// 0 while a caller waits: a released permit goes to the first caller in the queue.
     free: usize,
-    /// Each with a way to wake whoever waits. Who is not in here any more has got one.
+    /// The queue, with a waker for each caller. A caller that is no longer in it has been given a permit.
     waiting: VecDeque<(Ticket, Waker)>,
     next: Ticket,
 }
@@ -26,10 +26,10 @@ struct Permits {
 /// A place in the queue.
 type Ticket = u64;
 
-/// Leave to use a session, given back when this is dropped.
+/// A permit to use a session, returned when this is dropped.
 pub(crate) struct Permit(Arc<Semaphore>);
 
-/// A caller who asks for a permit. It leaves the queue when this is dropped.
+/// A caller that requests a permit. It leaves the queue when this is dropped.
 pub(crate) struct Turn<'a> {
     semaphore: &'a Arc<Semaphore>,
     ticket: Option<Ticket>,
@@ -74,9 +74,9 @@ impl<'a> Turn<'a> {
         Self { semaphore, ticket: None }
     }
 
-    /// A permit, or a place in the queue.
+    /// Takes a permit, or a place in the queue.
     pub(crate) fn poll(&mut self, waker: &Waker) -> Poll<Permit> {
-        // A runtime's waker is neither cloned nor dropped with the lock held: it may hold a future that wants it, too.
+        // A runtime's waker is neither cloned nor dropped while the lock is held: it may own a future that takes it.
         let mut waker = waker.clone();
         let mut permits = lock(&self.semaphore.permits);
         let Permits { free, waiting, next } = &mut *permits;
@@ -101,7 +101,7 @@ impl<'a> Turn<'a> {
         Poll::Ready(Permit(self.semaphore.clone()))
     }
 
-    /// Blocks the thread until there is a permit, for so long at most.
+    /// Blocks the thread until there is a permit, for `wait` at most.
     pub(crate) fn wait(mut self, wait: Option<Duration>) -> Option<Permit> {
         if wait == Some(Duration::ZERO) {
             let mut permits = lock(&self.semaphore.permits);
@@ -111,11 +111,11 @@ impl<'a> Turn<'a> {
         if let Poll::Ready(permit) = self.poll(Waker::noop()) {
             return Some(permit);
         }
-        // A time that is never reached is no limit.
+        // A deadline beyond what `Instant` can represent is no limit.
         let until = wait.and_then(|wait| Instant::now().checked_add(wait));
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         loop {
-            // Before the clock is looked at: one that came with the last moment is the caller's, too.
+            // Before the clock is read: a permit that arrives at the deadline still counts.
             if let Poll::Ready(permit) = self.poll(&waker) {
                 return Some(permit);
             }
@@ -136,7 +136,7 @@ impl Drop for Turn<'_> {
         let left = place.and_then(|place| permits.waiting.remove(place));
         drop(permits);
         if left.is_none() {
-            // It has got one, and does not know.
+            // It was given a permit that it has not seen yet.
             self.semaphore.release();
         }
     }
@@ -157,7 +157,7 @@ impl Drop for Permit {
     }
 }
 
-/// What the pool's locks guard is never half-way: nothing panics while it holds one.
+/// Locks a mutex, also a poisoned one: nothing panics while it holds a lock of the pool, so its data is consistent.
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -20,22 +20,25 @@ use crate::protocol::traits::Protocol;
 use crate::trace;
 use crate::types::Problem;
 
-/// A [`Program`] compiled for any backend. For the protocols of this crate it erases the engine's type once per
-/// session, so that a request costs one virtual call more, however many calls it makes into the guest.
+/// A [`Program`] whose backend is chosen at run time.
+///
+/// For the protocols of this crate it erases the engine's type once per session. A request then costs one additional
+/// virtual call, however many calls it makes into the guest.
 pub struct AnyProgram<P: Protocol, T = ()> {
     program: Arc<dyn DynProgram<P>>,
     state: PhantomData<fn(T) -> T>,
 }
 
-/// A [`ProgramSession`](crate::ProgramSession) on any backend. It is `Send`: threads can share a [`Pool`](crate::Pool)
-/// of them.
+/// A [`ProgramSession`](crate::ProgramSession) on any backend.
+///
+/// It is `Send`: threads can share a [`Pool`](crate::Pool) of such sessions.
 pub struct AnyProgramSession<P: Protocol, T = ()> {
     session: Box<dyn DynSession<P>>,
     state: PhantomData<Cell<T>>,
 }
 
 impl<P: Protocol + Default> AnyProgram<P> {
-    /// See [`Program::new`].
+    /// Checks and compiles a module; see [`Program::new`].
     ///
     /// # Errors
     ///
@@ -46,7 +49,7 @@ impl<P: Protocol + Default> AnyProgram<P> {
 }
 
 impl<P: Protocol + Default, T: Send + 'static> AnyProgram<P, T> {
-    /// See [`Program::with_imports`].
+    /// Checks, compiles and links a module; see [`Program::with_imports`].
     ///
     /// # Errors
     ///
@@ -55,19 +58,19 @@ impl<P: Protocol + Default, T: Send + 'static> AnyProgram<P, T> {
         Self::with_protocol(P::default(), backend, wasm, imports, limits)
     }
 
-    /// See [`Program::problems`].
+    /// Lists all problems of a module; see [`Program::problems`].
     pub fn problems(interface: &Interface, imports: &Imports<T>) -> Vec<Problem> {
         problems(&P::default(), interface, imports).1
     }
 }
 
 impl<P: Protocol, T: Send + 'static> AnyProgram<P, T> {
-    /// See [`Program::problems_with`].
+    /// Lists all problems of a module; see [`Program::problems_with`].
     pub fn problems_with(protocol: &P, interface: &Interface, imports: &Imports<T>) -> Vec<Problem> {
         problems(protocol, interface, imports).1
     }
 
-    /// See [`Program::with_protocol`].
+    /// Checks, compiles and links a module for a protocol value; see [`Program::with_protocol`].
     ///
     /// # Errors
     ///
@@ -85,12 +88,12 @@ impl<P: Protocol, T: Send + 'static> AnyProgram<P, T> {
         Ok(Self { program, state: PhantomData })
     }
 
-    /// What the module imports and exports.
+    /// Returns the module's imports and exports.
     pub fn interface(&self) -> &Interface {
         self.program.interface()
     }
 
-    /// See [`Program::with_limits`].
+    /// Returns the same program with other limits; see [`Program::with_limits`].
     ///
     /// # Errors
     ///
@@ -99,7 +102,7 @@ impl<P: Protocol, T: Send + 'static> AnyProgram<P, T> {
         Ok(Self { program: self.program.with_limits(limits)?, state: PhantomData })
     }
 
-    /// See [`Program::session`].
+    /// Opens a session with the default state; see [`Program::session`].
     ///
     /// # Errors
     ///
@@ -111,7 +114,7 @@ impl<P: Protocol, T: Send + 'static> AnyProgram<P, T> {
         self.session_with(T::default())
     }
 
-    /// See [`Program::session_with`].
+    /// Opens a session with a state; see [`Program::session_with`].
     ///
     /// # Errors
     ///
@@ -120,7 +123,7 @@ impl<P: Protocol, T: Send + 'static> AnyProgram<P, T> {
         self.open(state, None)
     }
 
-    /// See [`Program::session_with_cancel`].
+    /// Opens a session that another thread can cancel; see [`Program::session_with_cancel`].
     ///
     /// # Errors
     ///
@@ -135,6 +138,8 @@ impl<P: Protocol, T: Send + 'static> AnyProgram<P, T> {
 }
 
 impl<P: Protocol, T: 'static> AnyProgramSession<P, T> {
+    /// Sends a request to the guest and returns a copy of its response.
+    ///
     /// See [`ProgramSession::call`](crate::ProgramSession::call).
     ///
     /// # Errors
@@ -144,6 +149,8 @@ impl<P: Protocol, T: 'static> AnyProgramSession<P, T> {
         self.session.call(request)
     }
 
+    /// Sends a request to the guest and lends its response to `respond`, without a copy.
+    ///
     /// See [`ProgramSession::call_with`](crate::ProgramSession::call_with).
     ///
     /// # Errors
@@ -159,6 +166,8 @@ impl<P: Protocol, T: 'static> AnyProgramSession<P, T> {
         }
     }
 
+    /// Returns the units of fuel that the latest call used.
+    ///
     /// See [`ProgramSession::fuel_used`](crate::ProgramSession::fuel_used).
     ///
     /// # Errors
@@ -168,32 +177,38 @@ impl<P: Protocol, T: 'static> AnyProgramSession<P, T> {
         self.session.fuel_used()
     }
 
+    /// Returns a handle that cancels this session's calls from another thread.
+    ///
     /// See [`ProgramSession::cancel_handle`](crate::ProgramSession::cancel_handle).
     pub fn cancel_handle(&mut self) -> CancelHandle {
         self.session.cancel_handle()
     }
 
+    /// Returns the error that poisoned this session, if any.
+    ///
     /// See [`ProgramSession::fault`](crate::ProgramSession::fault).
     pub fn fault(&self) -> Option<&Error> {
         self.session.fault()
     }
 
-    /// See [`ProgramSession::state`](crate::ProgramSession::state).
+    /// Returns the state that host functions work on; see [`ProgramSession::state`](crate::ProgramSession::state).
     pub fn state(&self) -> &T {
         self.session.data().state()
     }
 
+    /// Returns the state that host functions work on, for changes between calls.
+    ///
     /// See [`ProgramSession::state_mut`](crate::ProgramSession::state_mut).
     pub fn state_mut(&mut self) -> &mut T {
         self.session.data_mut().state_mut()
     }
 
-    /// See [`ProgramSession::store_mut`](crate::ProgramSession::store_mut).
+    /// Returns the protocol's data; see [`ProgramSession::store_mut`](crate::ProgramSession::store_mut).
     pub fn store_mut(&mut self) -> &mut P::Store {
         self.session.data_mut().protocol_mut()
     }
 
-    /// See [`ProgramSession::into_state`](crate::ProgramSession::into_state).
+    /// Closes the session and returns its state; see [`ProgramSession::into_state`](crate::ProgramSession::into_state).
     pub fn into_state(mut self) -> T {
         self.session.data_mut().take_state()
     }
@@ -207,10 +222,10 @@ impl<P: Protocol, T: 'static> AnyProgramSession<P, T> {
     }
 }
 
-/// Compiles for an engine whose type is erased: once per session for the protocols that each backend knows, else once
-/// per instance.
+/// Compiles for an engine whose type is erased: per session for the protocols that every backend knows, else per
+/// instance.
 fn compile<P: Protocol>(backend: &AnyBackend, checked: Checked<'_, P>) -> Result<Arc<dyn DynProgram<P>>> {
-    /// Compiles where `P` is the protocol.
+    /// Compiles and returns if `P` is this protocol.
     macro_rules! known {
         ($checked:ident, $protocol:ty, $compile:ident) => {
             match (*$checked).cast::<$protocol>() {

@@ -1,4 +1,4 @@
-//! WASI commands, as programs.
+//! WASI commands as programs.
 
 use crate::backend::Backend;
 use crate::error::Result;
@@ -8,7 +8,7 @@ use crate::protocol::command::WasiCommand;
 
 /// A WASI command compiled for one backend.
 ///
-/// What it can do is in its imports; the crate `mistletoe-wasi` has those of WASI preview 1.
+/// Its imports decide what it can do. The crate `mistletoe-wasi` provides those of WASI preview 1.
 pub type Command<B, T = ()> = Program<WasiCommand, B, T>;
 /// An instance of a [`Command`].
 pub type CommandSession<B, T = ()> = ProgramSession<WasiCommand, B, T>;
@@ -20,8 +20,9 @@ pub type AnyCommandSession<T = ()> = AnyProgramSession<WasiCommand, T>;
 macro_rules! session {
     ([$($generics:tt)*] $session:ty) => {
         impl<$($generics)*> $session {
-            /// Runs the program. Gives the code that it exits with, 0 where `_start` simply returns, and the state as
-            /// the program left it.
+            /// Runs the program. Returns its exit code and the state as the program left it.
+            ///
+            /// The exit code is 0 if `_start` returns.
             ///
             /// # Errors
             ///

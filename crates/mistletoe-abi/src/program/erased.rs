@@ -1,4 +1,4 @@
-//! Programs and sessions without the type of their engine.
+//! Programs and sessions with the type of their engine erased.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::module::Interface;
 use crate::program::{Program, ProgramSession};
 use crate::protocol::traits::Protocol;
 
-/// Without the type of the state: [`AnyProgram`](crate::AnyProgram) has it.
+/// A program with the types of its engine and state erased. [`AnyProgram`](crate::AnyProgram) keeps the state's type.
 pub(crate) trait DynProgram<P: Protocol>: Send + Sync {
     fn interface(&self) -> &Interface;
     fn with_limits(&self, limits: Limits) -> Result<Arc<dyn DynProgram<P>>>;
@@ -20,7 +20,7 @@ pub(crate) trait DynProgram<P: Protocol>: Send + Sync {
 }
 
 pub(crate) trait DynSession<P: Protocol>: Send {
-    /// Copies the answer on this side of the virtual call.
+    /// Copies the response on this side of the virtual call.
     fn call(&mut self, request: P::Request<'_>) -> Result<P::Output>;
     fn call_with(&mut self, request: P::Request<'_>, respond: &mut dyn FnMut(P::Response<'_>)) -> Result<()>;
     fn fault(&self) -> Option<&Error>;

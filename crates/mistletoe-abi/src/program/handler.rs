@@ -1,4 +1,4 @@
-//! Plugins behind HTTP, as programs.
+//! HTTP plugins as programs.
 
 use std::mem;
 
@@ -10,7 +10,7 @@ use crate::protocol::httpwasm::{Delimiter, HttpWasm, Output};
 
 /// A plugin of the httpwasm interface, compiled for one backend.
 pub type Handler<B, T = ()> = Program<HttpWasm, B, T>;
-/// One live instance of a [`Handler`].
+/// An instance of a [`Handler`].
 pub type HandlerSession<B, T = ()> = ProgramSession<HttpWasm, B, T>;
 /// A [`Handler`] on any backend.
 pub type AnyHandler<T = ()> = AnyProgram<HttpWasm, T>;
@@ -18,13 +18,15 @@ pub type AnyHandler<T = ()> = AnyProgram<HttpWasm, T>;
 pub type AnyHandlerSession<T = ()> = AnyProgramSession<HttpWasm, T>;
 
 impl<B: Backend, T: Send + 'static> Handler<B, T> {
-    /// The same handler for inputs whose records end otherwise than in a line feed.
+    /// Returns the same handler with another delimiter between the records of its input.
+    ///
+    /// The default is a line feed.
     #[must_use]
     pub fn delimiter(self, delimiter: Delimiter) -> Self {
         self.map_protocol(|protocol| protocol.delimiter = delimiter)
     }
 
-    /// Answers one request on a fresh instance with the default state.
+    /// Handles one request on a fresh instance with the default state.
     ///
     /// # Errors
     ///
@@ -38,7 +40,7 @@ impl<B: Backend, T: Send + 'static> Handler<B, T> {
 }
 
 impl<T: Send + 'static> AnyHandler<T> {
-    /// As [`Handler::run`].
+    /// Handles one request on a fresh instance; see [`Handler::run`].
     ///
     /// # Errors
     ///
@@ -54,18 +56,21 @@ impl<T: Send + 'static> AnyHandler<T> {
 macro_rules! session {
     ([$($generics:tt)*] $session:ty) => {
         impl<$($generics)*> $session {
-            /// Has the plugin answer a request.
+            /// Handles one request and returns the plugin's response.
             ///
             /// # Errors
             ///
-            /// As [`ProgramSession::call`]; [`TooLong`](crate::ErrorKind::TooLong) for more output than the limit; and
-            /// [`Allocation`](crate::ErrorKind::Allocation) or [`OutOfBounds`](crate::ErrorKind::OutOfBounds) where the
-            /// plugin has no room for its input.
+            /// - As [`ProgramSession::call`].
+            /// - [`TooLong`](crate::ErrorKind::TooLong) if the input or the output exceeds its limit.
+            /// - [`Allocation`](crate::ErrorKind::Allocation) if the plugin's `malloc` returns null for its input, or
+            ///   [`OutOfBounds`](crate::ErrorKind::OutOfBounds) if it returns a range outside the memory.
             pub fn run(&mut self, input: &[u8]) -> Result<Output> {
                 self.call(input)
             }
 
-            /// What the latest request's answer was when it failed; empty where it did not.
+            /// Takes what the plugin had written when the latest request failed.
+            ///
+            /// It is empty if the request succeeded, and after it was taken once.
             pub fn unfinished(&mut self) -> Output {
                 mem::take(&mut self.store_mut().output)
             }

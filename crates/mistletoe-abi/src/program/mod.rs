@@ -1,4 +1,4 @@
-//! From bytes to live instances, the same for every protocol.
+//! Programs and their sessions: from bytes to instances, the same for every protocol.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -30,26 +30,25 @@ pub(crate) mod erased;
 pub(crate) mod handler;
 pub(crate) mod package;
 
-/// A module that speaks a [protocol](Protocol), compiled for one backend. Threads can share it, and cloning it is
-/// cheap.
+/// A module that speaks a [protocol](Protocol), compiled for one backend.
 ///
-/// Its sessions have a state of type `T`, which the host functions that it was linked with work on.
-/// [`Package`](crate::Package), [`Handler`](crate::Handler) and [`Command`](crate::Command) are programs.
+/// Threads can share it, and cloning it is cheap. Each session has a state of type `T`, which the linked host functions
+/// work on. [`Package`](crate::Package), [`Handler`](crate::Handler) and [`Command`](crate::Command) are programs.
 pub struct Program<P: Protocol, B: Backend, T = ()> {
     protocol: P,
     backend: B,
     module: B::Module,
     interface: Arc<Interface>,
     internal: InternalExports,
-    /// The limits that are in the code.
+    /// The limits that the code is instrumented with.
     compiled: Limits,
     limits: Limits,
     state: PhantomData<fn(T) -> T>,
 }
 
-/// One live instance of a [`Program`]. Its memory stays as the last request left it.
+/// An instance of a [`Program`]. Its memory stays as the last request left it.
 ///
-/// It is `Send` where the engine's instances are.
+/// It is `Send` if the engine's instances are.
 pub struct ProgramSession<P: Protocol, B: Backend, T = ()> {
     guest: Guest<B::Instance>,
     exports: P::Exports<<B::Instance as Instance>::Func>,
@@ -65,8 +64,10 @@ pub(crate) struct Checked<'a, P> {
 }
 
 impl<'a, P: Protocol> Checked<'a, P> {
-    /// Reads a module, and lists every way in which its exports do not fit a protocol or its imports are not offered,
-    /// by the protocol itself or by the host program.
+    /// Reads and checks a module.
+    ///
+    /// The error lists every export that does not fit the protocol, and every import that is not provided by the
+    /// protocol, the host program or the layer's functions for toolchains.
     pub(crate) fn new<T: Send + 'static>(
         protocol: P,
         wasm: &'a [u8],
@@ -77,7 +78,7 @@ impl<'a, P: Protocol> Checked<'a, P> {
         let (interface, _) = source.outline()?;
         let (imports, problems) = problems(&protocol, interface, imports);
         if !problems.is_empty() {
-            // A module that is not valid is refused for that; what it must not import is among the problems.
+            // An invalid module is refused as invalid. A reserved import is listed among the problems already.
             match source.instrument() {
                 Err(error) if *error.kind() != ErrorKind::Module(module::ErrorKind::ReservedImport) => {
                     return Err(error);
@@ -95,7 +96,7 @@ impl<'a, P: Protocol> Checked<'a, P> {
 }
 
 impl<'a, P: Protocol> Checked<'a, P> {
-    /// The same for another protocol, where that is the same.
+    /// Casts to another protocol type, if it is the same type.
     pub(crate) fn cast<Q: Protocol>(self) -> Result<Box<Checked<'a, Q>>, Box<Self>> {
         let Self { protocol, source, imports, limits } = self;
         match same(protocol) {
@@ -105,7 +106,7 @@ impl<'a, P: Protocol> Checked<'a, P> {
     }
 }
 
-/// A value as one of another type, where that is the same.
+/// Casts a value to another type, if it is the same type.
 pub(crate) fn same<A: 'static, B: 'static>(value: A) -> Result<B, A> {
     let mut value = Some(value);
     match (&mut value as &mut dyn Any).downcast_mut::<Option<B>>().and_then(Option::take) {
@@ -114,7 +115,7 @@ pub(crate) fn same<A: 'static, B: 'static>(value: A) -> Result<B, A> {
     }
 }
 
-/// The imports with the protocol's own and those of toolchains, and what is wrong.
+/// Adds the host functions of the protocol and of toolchains to the imports. Returns them with all problems.
 pub(crate) fn problems<P: Protocol, T: Send + 'static>(
     protocol: &P,
     interface: &Interface,
@@ -134,8 +135,10 @@ pub(crate) fn problems<P: Protocol, T: Send + 'static>(
 }
 
 impl<P: Protocol + Default, B: Backend> Program<P, B> {
-    /// Checks and compiles a module in the binary format that imports nothing but what the protocol itself offers, with
-    /// the default [`Limits`].
+    /// Checks and compiles a module in the binary format, with the default [`Limits`] and no host functions.
+    ///
+    /// The module may import only what the protocol itself provides, and the functions that the layer provides for
+    /// toolchains.
     ///
     /// # Errors
     ///
@@ -146,31 +149,33 @@ impl<P: Protocol + Default, B: Backend> Program<P, B> {
 }
 
 impl<P: Protocol + Default, B: Backend, T: Send + 'static> Program<P, B, T> {
-    /// Checks and compiles a module in the binary format, and links it with those of the imports that it asks for.
+    /// Checks and compiles a module in the binary format, and links it with the host functions that it imports.
     ///
     /// # Errors
     ///
-    /// Those of [`ModuleSource::validate`](crate::ModuleSource::validate),
-    /// [`Interface`](crate::ErrorKind::Interface) where it does not speak the protocol or imports what is not offered,
-    /// and [`Engine`](crate::ErrorKind::Engine).
+    /// - The errors of [`ModuleSource::validate`](crate::ModuleSource::validate).
+    /// - [`Interface`](crate::ErrorKind::Interface) if the module does not speak the protocol, or imports what is not
+    ///   provided.
+    /// - [`Engine`](crate::ErrorKind::Engine) if the engine fails.
     pub fn with_imports(backend: &B, wasm: &[u8], imports: &Imports<T>, limits: Limits) -> Result<Self> {
         Self::with_protocol(P::default(), backend, wasm, imports, limits)
     }
 
-    /// Everything in which a module does not speak the protocol, or asks for more than `imports`; empty if there is
-    /// nothing.
+    /// Lists all problems of a module: exports that do not fit the protocol, and imports that are not provided.
+    ///
+    /// The list is empty if there are none.
     pub fn problems(interface: &Interface, imports: &Imports<T>) -> Vec<Problem> {
         problems(&P::default(), interface, imports).1
     }
 }
 
 impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
-    /// [`Program::problems`] for a protocol that leaves something to choose.
+    /// Lists all problems of a module as [`Program::problems`] does, for a protocol value with settings.
     pub fn problems_with(protocol: &P, interface: &Interface, imports: &Imports<T>) -> Vec<Problem> {
         problems(protocol, interface, imports).1
     }
 
-    /// [`Program::with_imports`] for a protocol that leaves something to choose.
+    /// Checks, compiles and links a module as [`Program::with_imports`] does, for a protocol value with settings.
     ///
     /// # Errors
     ///
@@ -190,23 +195,24 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
         Ok(Self { protocol, backend, module, interface, internal, compiled: limits, limits, state })
     }
 
-    /// What the module imports and exports.
+    /// Returns the module's imports and exports.
     pub fn interface(&self) -> &Interface {
         &self.interface
     }
 
-    /// What may be chosen about the protocol, as it was chosen.
+    /// Returns the protocol value with its settings.
     pub fn protocol(&self) -> &P {
         &self.protocol
     }
 
-    /// The same program, not compiled again, whose sessions have other limits: on time, on fuel, and on the length of
-    /// inputs and outputs.
+    /// Returns the same program with other limits for its sessions, without compiling it again.
+    ///
+    /// The limits on time, on fuel, and on the length of inputs and outputs can differ from the compiled ones.
     ///
     /// # Errors
     ///
-    /// [`FixedLimit`](crate::ErrorKind::FixedLimit) where another limit differs from what it was compiled with, or
-    /// where time or fuel is to be limited and its code does not count it.
+    /// [`FixedLimit`](crate::ErrorKind::FixedLimit) if any other limit differs from the one the program was compiled
+    /// with. Time can be limited only if the compiled limits limit time or count fuel; fuel only if they count fuel.
     pub fn with_limits(&self, limits: Limits) -> Result<Self> {
         limits.fit(&self.compiled)?;
         Ok(Self { limits, ..self.clone() })
@@ -217,7 +223,7 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
         self
     }
 
-    /// A fresh instance, initialised and ready for requests, whose state is the default.
+    /// Opens a session with the default state: a fresh instance, initialised and ready for requests.
     ///
     /// # Errors
     ///
@@ -229,18 +235,21 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
         self.session_with(T::default())
     }
 
-    /// A fresh instance, initialised and ready for requests, with a state for its host functions.
+    /// Opens a session with a state for its host functions: a fresh instance, initialised and ready for requests.
     ///
     /// # Errors
     ///
-    /// [`Trap`](crate::ErrorKind::Trap) where the start function, an active segment, `_initialize` or `_start` trapped,
-    /// what a host function gave that was called from there, the limits' errors as in [`ProgramSession::call`], and
-    /// [`Engine`](crate::ErrorKind::Engine).
+    /// - [`Trap`](crate::ErrorKind::Trap) if the start function, an active segment, `_initialize` or `_start` traps.
+    /// - The error of a host function that one of them calls.
+    /// - The errors of reached limits, as in [`ProgramSession::call`].
+    /// - [`Engine`](crate::ErrorKind::Engine) if the engine fails.
     pub fn session_with(&self, state: T) -> Result<ProgramSession<P, B, T>> {
         self.open(Box::new(state), None)
     }
 
-    /// [`Program::session_with`], which another thread can cancel, and the session's calls afterwards.
+    /// Opens a session as [`Program::session_with`] does, which another thread can cancel.
+    ///
+    /// The handle cancels the opening of the session and its calls.
     ///
     /// # Errors
     ///
@@ -273,11 +282,11 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
         Ok(ProgramSession { guest, exports, state: PhantomData })
     }
 
-    /// A fresh instance, whose start function has run.
+    /// Makes a fresh instance and runs its start function.
     fn instantiate(&self, state: Box<dyn Any + Send>, cancel: Option<&CancelHandle>) -> Result<Guest<B::Instance>> {
         let store = Box::new(self.protocol.store(&self.limits));
         let budget = Budget::new(&self.limits, cancel.cloned());
-        // Instantiating copies segments, which takes its time.
+        // Instantiating copies segments, which can take long.
         budget.in_time()?;
         let data = StoreData::new(self.backend.name(), self.interface.clone(), state, store, budget);
         let instance = self.backend.instantiate(&self.module, data)?;
@@ -289,7 +298,7 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
         Ok(guest)
     }
 
-    /// Calls `_initialize`, or where the guest exports none its `_start`.
+    /// Calls `_initialize`, or `_start` if the guest exports no `_initialize`.
     fn initialize(&self, guest: &mut Guest<B::Instance>) -> Result<()> {
         if self.interface.export(INITIALIZE.name).is_some() {
             let initialize = guest.resolve(&INITIALIZE)?;
@@ -303,25 +312,30 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
 }
 
 impl<P: Protocol, B: Backend, T: 'static> ProgramSession<P, B, T> {
-    /// Asks the guest, and copies its answer.
+    /// Sends a request to the guest and returns a copy of its response.
     ///
     /// # Errors
     ///
-    /// [`Trap`](crate::ErrorKind::Trap); the limits' [`TimedOut`](crate::ErrorKind::TimedOut),
-    /// [`OutOfFuel`](crate::ErrorKind::OutOfFuel) and [`TooDeep`](crate::ErrorKind::TooDeep);
-    /// [`Cancelled`](crate::ErrorKind::Cancelled); what a host function gave
-    /// ([`Host`](crate::ErrorKind::Host), [`HostPanic`](crate::ErrorKind::HostPanic), [`Exit`](crate::ErrorKind::Exit)
-    /// and others); [`Poisoned`](crate::ErrorKind::Poisoned) after any of them; and what else the protocol says. After
-    /// an error that did not come from inside a call the session can be used again, unless its handle is cancelled;
-    /// [`ProgramSession::fault`] tells.
+    /// - [`Trap`](crate::ErrorKind::Trap) if the guest traps.
+    /// - [`TimedOut`](crate::ErrorKind::TimedOut), [`OutOfFuel`](crate::ErrorKind::OutOfFuel) and
+    ///   [`TooDeep`](crate::ErrorKind::TooDeep) if a limit is reached.
+    /// - [`Cancelled`](crate::ErrorKind::Cancelled) if the session's handle is cancelled.
+    /// - The error of a host function: [`Host`](crate::ErrorKind::Host), [`HostPanic`](crate::ErrorKind::HostPanic),
+    ///   [`Exit`](crate::ErrorKind::Exit) and others.
+    /// - [`Poisoned`](crate::ErrorKind::Poisoned) after one of these errors has poisoned the session.
+    /// - Other errors that the protocol defines.
+    ///
+    /// After an error that does not come from inside a guest call the session can be used again, unless its handle is
+    /// cancelled. [`ProgramSession::fault`] tells whether the session is poisoned.
     #[inline(always)]
     pub fn call(&mut self, request: P::Request<'_>) -> Result<P::Output> {
         self.call_with(request, |response| P::Output::from(response))
     }
 
-    /// Asks the guest, and lends its answer to `respond`, without a copy.
+    /// Sends a request to the guest and lends its response to `respond`, without a copy.
     ///
-    /// If `respond` panics, what the call allocated stays allocated in the guest; nothing else is harmed.
+    /// If `respond` panics, what the call allocated stays allocated in the guest. The panic has no other effect on the
+    /// session.
     ///
     /// # Errors
     ///
@@ -335,43 +349,46 @@ impl<P: Protocol, B: Backend, T: 'static> ProgramSession<P, B, T> {
         scope.ended(result)
     }
 
-    /// How much [fuel](Limits::fuel) the latest call has used, also where it failed; `None` where fuel is not counted.
-    /// Before the first call, it is what opening the session took.
+    /// Returns the units of [fuel](Limits::fuel) that the latest call used, even if it failed.
+    ///
+    /// Before the first call it is the fuel that opening the session used. `None` if fuel is not counted.
     ///
     /// # Errors
     ///
-    /// [`Engine`](crate::ErrorKind::Engine).
+    /// [`Engine`](crate::ErrorKind::Engine) if the engine fails.
     pub fn fuel_used(&mut self) -> Result<Option<u64>> {
         self.guest.fuel_used()
     }
 
-    /// What poisoned this session, if anything did. After an answered call this is a trap while freeing: the answer was
-    /// good, the session is at its end.
+    /// Returns the error that poisoned this session, if any.
+    ///
+    /// A fault after a successful call happened while freeing: the response is valid, but the session takes no more
+    /// calls.
     pub fn fault(&self) -> Option<&Error> {
         self.guest.fault()
     }
 
-    /// A handle that cancels this session's calls from another thread.
+    /// Returns a handle that cancels this session's calls from another thread.
     pub fn cancel_handle(&mut self) -> CancelHandle {
         self.guest.cancel_handle()
     }
 
-    /// The state that host functions work on.
+    /// Returns the state that host functions work on.
     pub fn state(&self) -> &T {
         self.guest.data().state()
     }
 
-    /// The state that host functions work on, to be changed between calls.
+    /// Returns the state that host functions work on, for changes between calls.
     pub fn state_mut(&mut self) -> &mut T {
         self.guest.data_mut().state_mut()
     }
 
-    /// What the protocol keeps in the session: [`Protocol::Store`].
+    /// Returns the data that the protocol keeps in the session: [`Protocol::Store`].
     pub fn store_mut(&mut self) -> &mut P::Store {
         self.guest.store_mut()
     }
 
-    /// Ends the session, and gives its state back.
+    /// Closes the session and returns its state.
     pub fn into_state(mut self) -> T {
         self.guest.data_mut().take_state()
     }
@@ -386,7 +403,7 @@ impl<P: Protocol, B: Backend, T: 'static> ProgramSession<P, B, T> {
 }
 
 impl<P: Protocol, B: Backend, T> ProgramSession<P, B, T> {
-    /// Whether it can answer another call, as far as can be known before.
+    /// Returns whether the session can take another call, as far as can be known in advance.
     pub(crate) fn is_usable(&self) -> bool {
         self.guest.fault().is_none()
     }

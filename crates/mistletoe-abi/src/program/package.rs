@@ -1,4 +1,4 @@
-//! Packages: programs that a string goes into and a string comes out of.
+//! Packages: programs that take a string and return a string.
 
 use crate::backend::Backend;
 use crate::error::Result;
@@ -9,7 +9,7 @@ use crate::protocol::package::{PackageInterface, Request};
 
 /// A package compiled for one backend.
 pub type Package<B, T = ()> = Program<PackageInterface, B, T>;
-/// One live instance of a [`Package`].
+/// An instance of a [`Package`].
 pub type Session<B, T = ()> = ProgramSession<PackageInterface, B, T>;
 /// A [`Package`] on any backend.
 pub type AnyPackage<T = ()> = AnyProgram<PackageInterface, T>;
@@ -17,8 +17,9 @@ pub type AnyPackage<T = ()> = AnyProgram<PackageInterface, T>;
 pub type AnySession<T = ()> = AnyProgramSession<PackageInterface, T>;
 
 impl<B: Backend, T: Send + Default + 'static> Package<B, T> {
-    /// Answers one call on a fresh instance with the default state. A fault while freeing is dropped with the instance;
-    /// a host that wants to know of it opens a [session](Program::session).
+    /// Generates the output for `input` on a fresh instance with the default state.
+    ///
+    /// A fault while freeing is dropped with the instance. To see it, open a [session](Program::session).
     ///
     /// # Errors
     ///
@@ -29,7 +30,7 @@ impl<B: Backend, T: Send + Default + 'static> Package<B, T> {
 }
 
 impl<T: Send + Default + 'static> AnyPackage<T> {
-    /// As [`Package::generate`].
+    /// Generates the output for `input` on a fresh instance; see [`Package::generate`].
     ///
     /// # Errors
     ///
@@ -42,32 +43,34 @@ impl<T: Send + Default + 'static> AnyPackage<T> {
 macro_rules! session {
     ([$($generics:tt)*] $session:ty) => {
         impl<$($generics)*> $session {
-            /// The package's description of itself (rule 2).
+            /// Returns the package's description of itself (rule 2).
             ///
             /// # Errors
             ///
-            /// As [`ProgramSession::call`]; and for a string that cannot be read
+            /// As [`ProgramSession::call`], and for a string that cannot be read
             /// [`OutOfBounds`](crate::ErrorKind::OutOfBounds), [`InvalidUtf8`](crate::ErrorKind::InvalidUtf8) or
             /// [`TooLong`](crate::ErrorKind::TooLong).
             pub fn info(&mut self) -> Result<String> {
                 self.call(Request::Info)
             }
 
-            /// Has the package answer an input, and copies the answer (rules 3 to 7).
+            /// Generates the output for `input` and returns a copy of it (rules 3 to 7).
             ///
             /// # Errors
             ///
-            /// As [`Session::info`], and [`Allocation`](crate::ErrorKind::Allocation) where the package has no room for
-            /// the input.
+            /// - As [`Session::info`].
+            /// - [`TooLong`](crate::ErrorKind::TooLong) if the input exceeds its limit.
+            /// - [`Allocation`](crate::ErrorKind::Allocation) if the package's allocator returns null for the input, or
+            ///   [`OutOfBounds`](crate::ErrorKind::OutOfBounds) if it returns a range outside the memory.
             #[inline]
             pub fn generate(&mut self, input: &str) -> Result<String> {
                 self.call(Request::Generate(input))
             }
 
-            /// Has the package answer an input, and lends the answer to `read` before it is freed, without a copy (rule
-            /// 8).
+            /// Generates the output for `input` and lends it to `read` without a copy, before it is freed (rule 8).
             ///
-            /// If `read` panics, what the call allocated stays allocated in the guest; nothing else is harmed.
+            /// If `read` panics, what the call allocated stays allocated in the guest. The panic has no other effect on
+            /// the session.
             ///
             /// # Errors
             ///
@@ -84,7 +87,7 @@ session!([B: Backend, T: 'static] Session<B, T>);
 session!([T: 'static] AnySession<T>);
 
 impl<B: Backend, T: Send + 'static, M: Mode> Pool<Package<B, T>, M> {
-    /// Answers one call on a session of the pool's.
+    /// Generates the output for `input` on a session of the pool.
     ///
     /// # Errors
     ///
@@ -95,7 +98,7 @@ impl<B: Backend, T: Send + 'static, M: Mode> Pool<Package<B, T>, M> {
 }
 
 impl<T: Send + 'static, M: Mode> Pool<AnyPackage<T>, M> {
-    /// Answers one call on a session of the pool's.
+    /// Generates the output for `input` on a session of the pool.
     ///
     /// # Errors
     ///

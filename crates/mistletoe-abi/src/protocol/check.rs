@@ -1,4 +1,4 @@
-//! What a module exports, beside what a protocol needs.
+//! The check of a module's exports against the needs of a protocol.
 
 use mistletoe_module::interface::MEMORY;
 
@@ -7,8 +7,9 @@ use crate::host::numbers::{WasmParams, WasmResults};
 use crate::module::Interface;
 use crate::types::{ExternType, MemoryType, Problem};
 
-/// Looks at a module's exports one by one, and notes what is wrong with them: for
-/// [`Protocol::check`](crate::Protocol::check).
+/// Checks a module's exports one by one and collects the problems.
+///
+/// [`Protocol::check`](crate::Protocol::check) gets one.
 #[derive(Debug)]
 pub struct Check<'a> {
     interface: &'a Interface,
@@ -16,19 +17,19 @@ pub struct Check<'a> {
 }
 
 impl<'a> Check<'a> {
-    /// Every guest exports its memory.
+    /// Starts with the check that the guest exports its memory, which every guest must.
     pub(crate) fn new(interface: &'a Interface) -> Self {
         let mut check = Self { interface, problems: Vec::new() };
         check.required(MEMORY, ExternType::Memory(Some(MemoryType::ANY)));
         check
     }
 
-    /// What the module imports and exports.
+    /// Returns the module's imports and exports.
     pub fn interface(&self) -> &'a Interface {
         self.interface
     }
 
-    /// An export that has to be there.
+    /// Requires an export with this type.
     pub fn required(&mut self, name: &'static str, expected: ExternType) -> &mut Self {
         if self.interface.export(name).is_none() {
             self.problems.push(Problem::MissingExport { export: name.into(), expected });
@@ -37,7 +38,7 @@ impl<'a> Check<'a> {
         self.optional(name, expected)
     }
 
-    /// An export that has to have this type where it is there.
+    /// Requires this type of an export, if the module has the export.
     pub fn optional(&mut self, name: &'static str, expected: ExternType) -> &mut Self {
         if let Some(found) = self.interface.export(name).filter(|found| !fits(found, &expected)) {
             self.problems.push(Problem::MistypedExport { export: name.into(), expected, found: found.clone() });
@@ -45,23 +46,23 @@ impl<'a> Check<'a> {
         self
     }
 
-    /// A function that has to be there.
+    /// Requires an exported function with this type.
     pub fn func<P: WasmParams, R: WasmResults>(&mut self, export: &ExportedFunc<P, R>) -> &mut Self {
         self.required(export.name, export.extern_type())
     }
 
-    /// A function that has to have this type where it is there.
+    /// Requires this type of an exported function, if the module exports the function.
     pub fn optional_func<P: WasmParams, R: WasmResults>(&mut self, export: &ExportedFunc<P, R>) -> &mut Self {
         self.optional(export.name, export.extern_type())
     }
 
-    /// What is wrong with them.
+    /// Returns the problems.
     pub(crate) fn into_problems(self) -> Vec<Problem> {
         self.problems
     }
 }
 
-/// A memory may have any size; all else has to be the same.
+/// Returns whether the types match. A memory may have any size; everything else must be equal.
 fn fits(found: &ExternType, expected: &ExternType) -> bool {
     match found {
         ExternType::Memory(Some(memory)) => {

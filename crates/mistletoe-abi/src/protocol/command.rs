@@ -8,7 +8,7 @@ use crate::limits::Limits;
 use crate::protocol::check::Check;
 use crate::protocol::traits::Protocol;
 
-/// The protocol of WASI commands. A guest is asked once.
+/// The protocol of WASI commands. A guest gets one request.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct WasiCommand;
 
@@ -16,7 +16,7 @@ impl Protocol for WasiCommand {
     type Exports<F: Send + Sync + 'static> = Func<F, (), ()>;
     type Store = ();
     type Request<'a> = ();
-    /// The code that the program exits with: 0 where it simply returns.
+    /// The exit code of the program: 0 if `_start` returns.
     type Response<'a> = u32;
     type Output = u32;
 

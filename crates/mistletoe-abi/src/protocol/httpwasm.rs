@@ -1,5 +1,6 @@
-//! Plugins behind HTTP: a guest reads records of its input and writes two streams of output. The numbers are those of
-//! the rules in `docs/httpwasm.md`.
+//! The httpwasm interface of HTTP plugins: a guest reads records of its input and writes two streams of output.
+//!
+//! Rule numbers refer to `docs/httpwasm.md`.
 
 use std::mem;
 
@@ -15,55 +16,57 @@ use crate::module::Interface;
 use crate::protocol::check::Check;
 use crate::protocol::traits::Protocol;
 
-/// Takes a length in bytes, answers with the address of that much memory.
+/// Takes a length in bytes, returns the address of that much memory.
 const MALLOC: ExportedFunc<(u32,), u32> = ExportedFunc::new("malloc");
-/// Takes back an address that `malloc` gave.
+/// Takes an address that `malloc` returned, and frees it.
 const FREE: ExportedFunc<(u32,), ()> = ExportedFunc::new("free");
-/// Answers one request, whose input it asks for itself.
+/// The first form: handles one request and reads its input through `igets`.
 const RUN: ExportedFunc<(), ()> = ExportedFunc::new("run");
 /// The second form: takes address and length of the whole input.
 const RUN_WITH_INPUT: ExportedFunc<(u32, u32), ()> = ExportedFunc::new("run");
 
-/// The module that guests import the protocol's functions from.
+/// The module from which guests import the protocol's functions.
 const MODULE: &str = "httpwasm";
 
-/// The protocol of plugins behind HTTP.
+/// The protocol of HTTP plugins: the httpwasm interface.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct HttpWasm {
-    /// Where a record of the input ends.
+    /// The delimiter that ends a record of the input.
     pub delimiter: Delimiter,
 }
 
-/// Where a record of the input ends (rule 4).
+/// The delimiter that ends a record of the input (rule 4). The default is a line feed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Delimiter {
-    /// After this byte, which belongs to the record.
+    /// This byte, which belongs to the record.
     Byte(u8),
-    /// After a line feed.
+    /// A line feed, which belongs to the record.
     #[default]
     Newline,
-    /// After a zero byte.
+    /// A zero byte, which belongs to the record.
     Nul,
-    /// At the end: the whole input is one record.
+    /// No delimiter: the whole input is one record.
     None,
 }
 
-/// What a guest wrote: bytes, of which nothing is required.
+/// The response of a guest: the bytes that it wrote, in any format.
+///
+/// Both streams together are no longer than [`Limits::max_output`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Output {
-    /// What it wrote through `oputs`.
+    /// The bytes written through `oputs`.
     pub stdout: Vec<u8>,
-    /// What it wrote through `eputs`.
+    /// The bytes written through `eputs`.
     pub stderr: Vec<u8>,
 }
 
-/// Whether the guest speaks the second form.
+/// Returns whether the guest uses the second form.
 fn takes_input(interface: &Interface) -> bool {
     interface.export(RUN_WITH_INPUT.name) == Some(&RUN_WITH_INPUT.extern_type())
 }
 
-/// One request: what is left of its input, and what came out so far.
+/// The state of one request: the rest of its input, and the output so far.
 #[derive(Debug)]
 pub struct Exchange {
     input: Vec<u8>,
@@ -72,7 +75,7 @@ pub struct Exchange {
     pub(crate) output: Output,
     limits: Limits,
     malloc: Option<GuestFunc<(u32,), u32>>,
-    /// What `igets` allocated for the guest.
+    /// The addresses that the guest's `malloc` returned for this request, to be freed.
     given: Vec<u32>,
 }
 
@@ -89,7 +92,7 @@ impl Exchange {
         }
     }
 
-    /// The next record (rule 4); empty at the end.
+    /// Takes the next record (rule 4); empty at the end.
     fn next_record(&mut self) -> Vec<u8> {
         let rest = self.input.get(self.read..).unwrap_or_default();
         let delimiter = match self.delimiter {
@@ -111,7 +114,7 @@ impl Exchange {
     }
 }
 
-/// Rule 6: both streams together are no longer than the host allows.
+/// Rule 6: appends to a stream. Both streams together are no longer than the host allows.
 fn write<T: 'static>(
     caller: &mut Caller<'_, T>,
     address: u32,
@@ -121,7 +124,7 @@ fn write<T: 'static>(
     caller.bytes("buffer", address, length)?;
     let Exchange { output, limits, .. } = caller.store_mut::<Exchange>();
     let (all, limit) = ((output.stdout.len() + output.stderr.len()) as u64 + u64::from(length), limits.max_output());
-    // Before anything is copied: a guest can have more memory than its host has to spare.
+    // Before anything is copied: a guest's memory can be larger than the host can spare.
     if all > limit {
         return Err(ErrorKind::TooLong { region: Region::Output, length: all, limit }.into());
     }
@@ -130,7 +133,7 @@ fn write<T: 'static>(
     Ok(())
 }
 
-/// The functions that each request needs.
+/// The functions that every request needs.
 #[derive(Debug)]
 pub struct Exports<F> {
     malloc: Func<F, (u32,), u32>,
@@ -138,7 +141,7 @@ pub struct Exports<F> {
     run: Run<F>,
 }
 
-/// The two forms.
+/// The two forms of `run` (rule 3).
 #[derive(Debug)]
 enum Run<F> {
     Asks(Func<F, (), ()>),
@@ -201,15 +204,17 @@ impl Protocol for HttpWasm {
         })
     }
 
-    /// Answers one request (rules 2 to 5). What was written before a failure stays for
-    /// [`HandlerSession::unfinished`](crate::HandlerSession::unfinished).
+    /// Handles one request (rules 2 to 5).
+    ///
+    /// After a failure, [`HandlerSession::unfinished`](crate::HandlerSession::unfinished) returns what was written
+    /// before it.
     fn call<I: Instance, R>(
         exports: &Exports<I::Func>,
         guest: &mut Guest<I>,
         input: &[u8],
         respond: impl FnOnce(Output) -> R,
     ) -> Result<R> {
-        // All of it at once, since an engine may have to change stacks.
+        // One `with_room` for all calls, since an engine may have to switch stacks.
         I::with_room(|| run(exports, guest, input))??;
         Ok(respond(mem::take(&mut guest.store_mut::<Exchange>().output)))
     }
@@ -230,13 +235,13 @@ fn run<I: Instance>(exports: &Exports<I::Func>, guest: &mut Guest<I>, input: &[u
             guest.call(run, (given.address, given.length))?;
         }
     }
-    // Rule 5: a trap in here poisons the guest, and takes nothing from what was written.
+    // Rule 5: a trap in here poisons the guest, but the output stays valid.
     loop {
         let given = mem::take(&mut guest.store_mut::<Exchange>().given);
         if given.is_empty() {
             return Ok(());
         }
-        // Freeing may ask for more records, which are then freed in turn.
+        // `free` may call `igets`, whose records are then freed as well.
         for address in given {
             if address != 0 && guest.call(&exports.free, (address,)).is_err() {
                 return Ok(());

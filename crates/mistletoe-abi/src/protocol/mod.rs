@@ -1,12 +1,13 @@
-//! The interfaces that guests speak: each protocol's names, types and order of calls, one file each.
+//! The interfaces that guests speak: the names, types and order of calls of each protocol, one file each.
 //!
-//! - [`package`]: the package interface, `docs/abi.md` in code.
-//! - [`httpwasm`]: plugins behind HTTP, `docs/httpwasm.md` in code.
+//! - [`package`]: the package interface, which implements `docs/abi.md`.
+//! - [`httpwasm`]: the interface of HTTP plugins, which implements `docs/httpwasm.md`.
 //! - [`command`]: WASI commands.
 //!
-//! A [`Protocol`] says what a module has to export, which functions it offers itself, and takes its steps on a live
-//! [`Guest`](crate::guest::Guest). Checking, compiling, linking, instantiating, limits, poisoning and every look at an
-//! address are the same for all of them, in `program` and `guest`. A protocol can be a crate of its own.
+//! A [`Protocol`] defines the exports that a module must have and the host functions that the protocol itself provides.
+//! It makes its calls on a [`Guest`](crate::guest::Guest). Checking, compiling, linking, instantiating, limits,
+//! poisoning and the checks of addresses are the same for all protocols; they are in `program` and `guest`. A protocol
+//! can live in a separate crate.
 
 pub use mistletoe_module::interface::MEMORY;
 

@@ -1,4 +1,4 @@
-//! The package interface: a string in, a string out. The numbers are those of the rules in `docs/abi.md`.
+//! The package interface: a string in, a string out. Rule numbers refer to `docs/abi.md`.
 
 use crate::backend::instance::Instance;
 use crate::error::{Region, Result};
@@ -9,29 +9,29 @@ use crate::limits::Limits;
 use crate::protocol::check::Check;
 use crate::protocol::traits::Protocol;
 
-/// Answers with the address of a fat pointer to the package's own description.
+/// Returns the address of a fat pointer to the package's own description.
 const INFO: ExportedFunc<(), u32> = ExportedFunc::new("__mistletoe_info");
-/// Takes a length in bytes, answers with the address of that much memory.
+/// Takes a length in bytes, returns the address of that much memory.
 const ALLOC: ExportedFunc<(u32,), u32> = ExportedFunc::new("__mistletoe_alloc");
-/// Takes address and length of what was allocated.
+/// Takes address and length of an allocation to free.
 const DEALLOC: ExportedFunc<(u32, u32), ()> = ExportedFunc::new("__mistletoe_dealloc");
-/// Takes address and length of the input, answers with the address of a fat pointer to the output.
+/// Takes address and length of the input, returns the address of a fat pointer to the output.
 const GENERATE: ExportedFunc<(u32, u32), u32> = ExportedFunc::new("__mistletoe_generate");
 
 /// The protocol of packages.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PackageInterface;
 
-/// What a package is asked.
+/// A request to a package.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request<'a> {
-    /// Its description of itself (rule 2).
+    /// The package's description of itself (rule 2).
     Info,
-    /// The answer to an input (rules 3 to 8).
+    /// The output for an input (rules 3 to 8).
     Generate(&'a str),
 }
 
-/// The functions that each answer needs.
+/// The functions that every [`Request::Generate`] needs.
 #[derive(Debug)]
 pub struct Exports<F> {
     alloc: Func<F, (u32,), u32>,
@@ -69,14 +69,14 @@ impl Protocol for PackageInterface {
     ) -> Result<R> {
         match request {
             Request::Info => info(guest, respond),
-            // All of it at once, since an engine may have to change stacks.
+            // One `with_room` for all calls, since an engine may have to switch stacks.
             Request::Generate(input) => I::with_room(|| generate(exports, guest, input, respond))?,
         }
     }
 }
 
-/// Rule 2: the string behind `__mistletoe_info`. Nothing is freed. It is seldom asked for, so an instance that is made
-/// for one answer does not look for the function.
+/// Rule 2: reads the string that `__mistletoe_info` points to. Nothing is freed. The request is rare, so the function
+/// is resolved here and not for every instance.
 fn info<I: Instance, R>(guest: &mut Guest<I>, respond: impl FnOnce(&str) -> R) -> Result<R> {
     let info = guest.resolve(&INFO)?;
     let address = guest.call(&info, ())?;
@@ -85,7 +85,7 @@ fn info<I: Instance, R>(guest: &mut Guest<I>, respond: impl FnOnce(&str) -> R) -
     text(bytes, &Region::Info, guest.limits().max_output()).map(respond)
 }
 
-/// Rules 3 to 8: hands `input` over, lends the output to `respond`, and frees both.
+/// Rules 3 to 8: passes `input` to the package, lends the output to `respond`, and frees both.
 #[inline(always)]
 fn generate<I: Instance, R>(
     exports: &Exports<I::Func>,
@@ -101,12 +101,12 @@ fn generate<I: Instance, R>(
     })?;
     let memory = guest.memory();
     let output = Span::behind(memory, address).and_then(|span| Ok((span, span.of(memory, &Region::Output)?)));
-    // Rule 5: whether a range can be freed does not depend on what is in it.
+    // Rule 5: whether a range can be freed does not depend on its content.
     let (answer, freed) = match output {
         Ok((span, bytes)) => (text(bytes, &Region::Output, guest.limits().max_output()).map(respond), Some(span)),
         Err(error) => (Err(error), None),
     };
-    // Rules 6 and 7: a trap in here poisons the guest, and takes nothing from an answer that was read.
+    // Rules 6 and 7: a trap in here poisons the guest, but an output that was read stays valid.
     let _ = guest.steps(|steps| {
         let mut free = |span: Span| steps.call(&exports.dealloc, (span.address, span.length));
         free(given)?;

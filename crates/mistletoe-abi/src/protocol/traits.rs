@@ -1,4 +1,4 @@
-//! What a protocol is.
+//! The trait of protocols.
 
 use crate::backend::instance::Instance;
 use crate::error::Result;
@@ -7,50 +7,54 @@ use crate::host::imports::Imports;
 use crate::limits::Limits;
 use crate::protocol::check::Check;
 
-/// What guests and hosts have to say to each other. A [`Program`](crate::Program) is a module that speaks one.
+/// An interface between guests and hosts. A [`Program`](crate::Program) is a module that speaks one.
 ///
-/// The value is what a host program may choose about a protocol; most have nothing to choose. It is cloned into each
-/// program.
+/// The value holds the protocol's settings, which a host program may choose; most protocols have none. It is cloned
+/// into each program.
 pub trait Protocol: Clone + Send + Sync + 'static {
-    /// The functions that each request needs, resolved once for a session. `F` is the
-    /// [engine's](Instance::Func).
+    /// The functions that requests need, resolved once per session.
+    ///
+    /// `F` is the [function type](Instance::Func) of the engine.
     type Exports<F: Send + Sync + 'static>: Send + 'static;
-    /// What the protocol's own host functions keep in a session, beside the host program's state.
+    /// The data that the protocol's own host functions keep in a session, besides the host program's state.
     type Store: Send + 'static;
-    /// What a guest is asked.
+    /// A request to a guest.
     type Request<'a>;
-    /// What it answers, which may lie in its memory.
+    /// A guest's response, which may borrow from its memory.
     type Response<'a>;
-    /// The same as a value of the host program's.
+    /// The response as an owned value.
     type Output: for<'a> From<Self::Response<'a>>;
 
-    /// Whether a guest is initialised before the first request: by `_initialize`, or by `_start` where it exports none.
+    /// Whether a guest is initialised before the first request. The default is `true`.
+    ///
+    /// The layer calls `_initialize`, or `_start` if the guest exports no `_initialize`.
     const INITIALIZES: bool = true;
 
-    /// Looks at the exports that the protocol needs.
+    /// Checks the exports that the protocol needs.
     fn check(&self, exports: &mut Check<'_>);
 
-    /// Adds the functions that the protocol itself offers to guests. They find what is kept for them by
-    /// [`Caller::store_mut`](crate::Caller::store_mut).
+    /// Adds the host functions that the protocol itself provides. The default adds none.
+    ///
+    /// They reach the protocol's [`Store`](Protocol::Store) through [`Caller::store_mut`](crate::Caller::store_mut).
     fn provide<T: Send + 'static>(&self, imports: &mut Imports<T>) {
         let _ = imports;
     }
 
-    /// What a session begins with.
+    /// Returns the data that a session starts with.
     fn store(&self, limits: &Limits) -> Self::Store;
 
-    /// Resolves functions of a guest that is initialised.
+    /// Resolves the functions that requests need, in a guest that is initialised.
     ///
     /// # Errors
     ///
-    /// Those of [`Guest::resolve`], and of what is called.
+    /// The errors of [`Guest::resolve`], and of the functions it calls.
     fn resolve<I: Instance>(&self, guest: &mut Guest<I>) -> Result<Self::Exports<I::Func>>;
 
-    /// Asks the guest, and lends its answer to `respond`, which is called at most once.
+    /// Sends a request to the guest and lends its response to `respond`, which is called at most once.
     ///
     /// # Errors
     ///
-    /// Those of the guest, and [`TooLong`](crate::ErrorKind::TooLong) where a limit on lengths says so.
+    /// The errors of the guest, and [`TooLong`](crate::ErrorKind::TooLong) if an input or output exceeds its limit.
     fn call<I: Instance, R>(
         exports: &Self::Exports<I::Func>,
         guest: &mut Guest<I>,

@@ -1,6 +1,6 @@
-//! The YAML documents that packages usually exchange. Their form is this version's, [`API_VERSION`].
+//! The YAML documents that packages usually exchange, in the version [`API_VERSION`].
 //!
-//! What a package says of itself, [`MistPackage`]:
+//! A package's description of itself is a [`MistPackage`]:
 //!
 //! ```yaml
 //! apiVersion: mistletoe.dev/v1alpha1
@@ -11,7 +11,7 @@
 //!     mistletoe.dev/group: web
 //! ```
 //!
-//! What it is given, [`MistInput`]. `data.name` is the installation's name, everything else is the package's affair:
+//! Its input is a [`MistInput`]. `data.name` is the installation's name; the package defines the other values:
 //!
 //! ```yaml
 //! apiVersion: mistletoe.dev/v1alpha1
@@ -21,7 +21,7 @@
 //!   replicas: 2
 //! ```
 //!
-//! What it answers, [`MistResult`], either files or the reason why there are none:
+//! Its output is a [`MistResult`]: either files, or the reason why there are none:
 //!
 //! ```yaml
 //! apiVersion: mistletoe.dev/v1alpha1
@@ -47,13 +47,13 @@
 //!
 //! # Reading
 //!
-//! Fields that are not known are skipped, but have to be YAML within [`yaml`]'s limits like the rest: 64 MiB of text,
-//! 128 levels, 1,000,000 nodes and 16 MiB in one scalar, what anchors and aliases copy included. A text of several
-//! documents is an error, as is a key that is there twice. Strings are strings by the core schema of YAML 1.2: a file
-//! whose text is `1e3` or `null` without quotes is an error.
+//! Unknown fields are ignored, but must be YAML within the limits of [`yaml`]: 64 MiB of text, 128 levels, 1,000,000
+//! nodes and 16 MiB in one scalar, copies by anchors and aliases included. A text with several documents is an error,
+//! and so is a duplicate key. The core schema of YAML 1.2 decides what is a string: a file whose text is `1e3` or
+//! `null` without quotes is an error.
 //!
-//! Every error is a [`Document`](ErrorKind::Document) that names the place. Its line is known where the YAML itself is
-//! at fault.
+//! Every error is a [`Document`](ErrorKind::Document) that names the place. It has a line if the YAML itself is at
+//! fault.
 
 pub mod yaml;
 
@@ -67,36 +67,38 @@ use yaml::{Emit, Mapping, Value};
 /// The `apiVersion` of all documents.
 pub const API_VERSION: &str = "mistletoe.dev/v1alpha1";
 
-/// What a package says of itself.
+/// A package's description of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MistPackage {
     /// The package's name.
     pub name: String,
-    /// Labels, in the order of the document. Their names are distinct.
+    /// Names and values of the labels, in the order of the document. The names are distinct.
     pub labels: Vec<(String, String)>,
 }
 
-/// What a package is given.
+/// A package's input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MistInput {
-    /// The values. The first is `name`, the installation's name.
+    /// The values. The first entry is `name`, the installation's name.
     pub data: Mapping,
 }
 
-/// What a package answers.
+/// A package's output.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MistResult {
-    /// It did what it was asked for.
+    /// The package succeeded.
     Ok {
-        /// Something to tell the user.
+        /// A message for the user.
         message: Option<String>,
-        /// Names and texts, in the order of the document. The names are distinct, and not checked in any other way: one
-        /// may be empty, absolute, or lead out of a folder with `..`.
+        /// Names and texts of the files, in the order of the document.
+        ///
+        /// The names are distinct, and not checked in any other way: a name may be empty, absolute, or lead out of a
+        /// directory with `..`.
         files: Vec<(String, String)>,
     },
-    /// It could not.
+    /// The package failed.
     Err {
-        /// Why, as far as it says so.
+        /// The reason, if the package gives one.
         message: Option<String>,
     },
 }
@@ -104,7 +106,11 @@ pub enum MistResult {
 impl MistPackage {
     const KIND: Kind = Kind("MistPackage");
 
-    /// Reads the document.
+    /// Parses the document.
+    ///
+    /// # Errors
+    ///
+    /// [`Document`](ErrorKind::Document).
     pub fn parse(text: &str) -> Result<Self> {
         let mut document = Self::KIND.open(text)?;
         let mut metadata = Self::KIND.mapping(&mut document, "metadata")?;
@@ -113,7 +119,7 @@ impl MistPackage {
         Ok(Self { name, labels })
     }
 
-    /// The document's text.
+    /// Returns the document's text.
     pub fn to_yaml(&self) -> String {
         let mut metadata = vec![("name", Emit::Text(&self.name))];
         if !self.labels.is_empty() {
@@ -126,13 +132,19 @@ impl MistPackage {
 impl MistInput {
     const KIND: Kind = Kind("MistInput");
 
-    /// An input of these values for the installation called `name`, which replaces a value `name` that is there.
+    /// Returns an input with these values for the installation called `name`.
+    ///
+    /// `name` becomes the first value. It replaces an existing value `name`.
     pub fn new(name: &str, mut data: Mapping) -> Self {
         data.insert_front("name", name);
         Self { data }
     }
 
-    /// Reads the document.
+    /// Parses the document.
+    ///
+    /// # Errors
+    ///
+    /// [`Document`](ErrorKind::Document).
     pub fn parse(text: &str) -> Result<Self> {
         let mut document = Self::KIND.open(text)?;
         let mut data = Self::KIND.mapping(&mut document, "data")?;
@@ -140,7 +152,7 @@ impl MistInput {
         Ok(Self::new(&name, data))
     }
 
-    /// The document's text.
+    /// Returns the document's text.
     pub fn to_yaml(&self) -> String {
         Self::KIND.write("data", Emit::Mapping(&self.data))
     }
@@ -149,7 +161,11 @@ impl MistInput {
 impl MistResult {
     const KIND: Kind = Kind("MistResult");
 
-    /// Reads the document.
+    /// Parses the document.
+    ///
+    /// # Errors
+    ///
+    /// [`Document`](ErrorKind::Document).
     pub fn parse(text: &str) -> Result<Self> {
         let mut document = Self::KIND.open(text)?;
         let mut data = Self::KIND.mapping(&mut document, "data")?;
@@ -171,7 +187,7 @@ impl MistResult {
         Ok(Self::Ok { message, files })
     }
 
-    /// The document's text.
+    /// Returns the document's text.
     pub fn to_yaml(&self) -> String {
         let (result, message, files) = match self {
             Self::Ok { message, files } => ("Ok", message, files.as_slice()),
@@ -186,11 +202,11 @@ impl MistResult {
     }
 }
 
-/// What is the same in documents of every kind.
+/// A kind of document, with the code that all kinds share.
 struct Kind(&'static str);
 
 impl Kind {
-    /// Reads a document and checks that it is of this kind.
+    /// Parses a document and checks that it is of this kind.
     fn open(&self, text: &str) -> Result<Mapping> {
         let document = yaml::parse(text).map_err(|yaml::Error { path, line, problem }| {
             Error::new(ErrorKind::Document { document: self.0, path, line, problem })
@@ -207,7 +223,7 @@ impl Kind {
         Ok(document)
     }
 
-    /// The text of a document whose third field is this one.
+    /// Returns the text of a document with this third field.
     fn write(&self, field: &str, value: Emit<'_>) -> String {
         let fields = [("apiVersion", Emit::Text(API_VERSION)), ("kind", Emit::Text(self.0)), (field, value)];
         Emit::Fields(&fields).to_text()
@@ -231,7 +247,7 @@ impl Kind {
         }
     }
 
-    /// An optional mapping of names to texts, of which each is called `entry`.
+    /// Takes an optional mapping of names to texts. Errors call each of them an `entry`.
     fn texts(&self, fields: &mut Mapping, parents: &[&str], field: &str, entry: &str) -> Result<Vec<(String, String)>> {
         let place = [parents, &[field]].concat();
         let mapping = match fields.remove(field) {

@@ -3,7 +3,7 @@ use mistletoe_abi::ErrorKind;
 use super::yaml::{self, Mapping, Value};
 use super::{MistInput, MistPackage, MistResult};
 
-/// Path, line and problem of the error that reading `text` ends in.
+/// Returns path, line and problem of the error that parsing `text` fails with.
 #[track_caller]
 fn fails(text: &str) -> (String, Option<u64>, String) {
     match yaml::parse(text) {
@@ -27,7 +27,7 @@ fn mapping(text: &str) -> Mapping {
     }
 }
 
-/// Path and problem of a document error.
+/// Returns path and problem of a document error.
 #[track_caller]
 fn schema<T: std::fmt::Debug>(result: mistletoe_abi::Result<T>) -> (String, String) {
     match result.expect_err("should not be read").kind() {
@@ -173,7 +173,7 @@ fn order_is_kept_and_marks_and_line_ends_do_not_matter() {
     assert_eq!(yaml::parse("%YAML 1.2\n---\na\n"), Ok("a".into()));
     assert_eq!(yaml::parse("%YAML 1.1\n---\nyes\n"), Ok("yes".into()));
     fails_at("\u{feff}%YAML 1.2\r\n---\n# c\na: !x y\n", "a", 4, "!x");
-    // Comments and empty lines may come between, and the document on the marker's own line.
+    // Comments and empty lines may stand before the marker, and the document may stand on the marker's line.
     for text in ["%YAML 1.2\n\n# c\n \t# c\n--- a\n", "%YAML 1.2\r\n\r\n---\ta", "%YAML 1.1\n---\na\n..."] {
         assert_eq!(yaml::parse(text), Ok("a".into()), "{text:?}");
     }
@@ -210,7 +210,7 @@ fn keys_are_scalars_and_distinct() {
         fails_at(text, path, line, "there twice");
     }
     assert_eq!(mapping("'1': a\n1: b\n1.0: c\n'null': d\nnull: e\n'true': f\ntrue: g\n").len(), 7);
-    // Many keys are compared in another way than few.
+    // Many keys are compared by their hashes, few one by one.
     let many: String = (0..1000).map(|i| format!("k{i}: {i}\n")).collect();
     assert_eq!(mapping(&many).len(), 1000);
     for i in [0, 15, 16, 17, 999] {
@@ -237,7 +237,7 @@ fn aliases_are_copies() {
     assert!(fails("a: *b\nb: &b 1\n").2.contains("anchor"));
 }
 
-/// Ten levels, each of ten copies of the one before.
+/// Returns a text of ten levels, each with ten copies of the level before.
 fn laughs() -> String {
     let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_string();
     for i in 1..10 {
@@ -264,7 +264,7 @@ fn copies_count() {
 
 #[test]
 fn nodes_are_counted() {
-    // The sequence is one.
+    // The sequence is one node.
     let items = "- a\n".repeat(yaml::MAX_NODES - 1);
     assert!(matches!(yaml::parse(&items), Ok(Value::Sequence(items)) if items.len() == yaml::MAX_NODES - 1));
     fails_at(&format!("{items}- a\n"), "[999999]", 1_000_000, "nodes");
@@ -326,7 +326,7 @@ fn text_is_limited() {
     let (path, line, problem) = fails(&format!("a: {}", "x".repeat(yaml::MAX_INPUT)));
     assert_eq!((path.as_str(), line), ("", None));
     assert!(problem.contains("the text is longer than"), "{problem}");
-    // Text of many files that fills the input to the last byte.
+    // The text of many files fills the input up to the limit.
     let file = "x".repeat((1 << 20) - 8);
     let files: String = (0..64).map(|i| format!("k{i:02}: {file}\n")).collect();
     assert!(files.len() > yaml::MAX_INPUT - 1024, "{}", files.len());
@@ -474,7 +474,7 @@ const TRICKY: &[&str] = &[
     "key: |\n  text\n",
 ];
 
-/// Like `==`, but NaN is itself, and -0.0 is not 0.0.
+/// Compares like `==`, but NaN equals NaN, and -0.0 does not equal 0.0.
 fn same(a: &Value, b: &Value) -> bool {
     match (a, b) {
         (Value::Float(a), Value::Float(b)) => a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()),
@@ -618,7 +618,7 @@ fn results_are_read_and_written() {
     {
         assert_eq!(MistResult::parse(&format!("{RESULT}data: {text}\nmore: 1\n")).expect(text), empty);
     }
-    // What an error has besides its message does not matter.
+    // Other fields of a failed result are ignored.
     let text = format!("{RESULT}data: {{result: Err, files: 5}}\n");
     assert_eq!(MistResult::parse(&text).expect("an error"), MistResult::Err { message: None });
     for (text, path, problem) in [

@@ -1,16 +1,16 @@
-//! An order-preserving tree of YAML values, and its text.
+//! An order-preserving tree of YAML values, its parser and its writer.
 //!
-//! Plain scalars are read by the core schema of YAML 1.2 exactly: `yes`, `on`, `1_000`, `0b1`, `2024-01-01`, `=` and
-//! `<<` are strings. Anchors and aliases are supported; merge keys, tags of one's own and directives are not,
-//! but for `%YAML 1.2` or `1.1` as the first line, which changes nothing.
+//! Plain scalars follow the core schema of YAML 1.2 exactly: `yes`, `on`, `1_000`, `0b1`, `2024-01-01`, `=` and `<<`
+//! are strings. Anchors and aliases are supported. Merge keys, custom tags and directives are not, except for `%YAML
+//! 1.2` or `%YAML 1.1` as the first line, which has no effect.
 //!
-//! Text is hostile. [`parse`] takes time and memory in proportion to its limits at most, and every copy that an anchor
-//! or an alias makes counts like something written out:
+//! Text is treated as hostile. [`parse`] takes time and memory at most in proportion to its limits. Every copy that an
+//! anchor or an alias makes counts as if it were written out:
 //!
 //! | limit | of what |
 //! |---|---|
-//! | [`MAX_INPUT`] | bytes of text that are read at all |
-//! | [`MAX_DEPTH`] | collections inside each other |
+//! | [`MAX_INPUT`] | bytes of text |
+//! | [`MAX_DEPTH`] | levels of nested collections |
 //! | [`MAX_NODES`] | scalars, keys and collections |
 //! | [`MAX_SCALAR`] | bytes in one scalar |
 //! | [`MAX_TEXT`] | bytes in all scalars |
@@ -21,28 +21,28 @@ use std::fmt::{self, Write as _};
 
 use serde::ser::{Serialize, Serializer};
 
-/// Length in bytes of the longest text that is parsed: 64 MiB, what a package may answer by default.
+/// Maximum length of a text in bytes: 64 MiB, the default limit of a package's output.
 pub const MAX_INPUT: usize = 64 << 20;
-/// How many collections may be inside each other.
+/// Maximum number of nested collections.
 pub const MAX_DEPTH: usize = 128;
-/// How many nodes (scalars, keys, sequences, mappings) a document may have, copies by anchors and aliases included.
+/// Maximum number of nodes (scalars, keys, sequences, mappings), copies by anchors and aliases included.
 pub const MAX_NODES: usize = 1_000_000;
-/// Length in bytes of the longest scalar: 16 MiB.
+/// Maximum length of a scalar in bytes: 16 MiB.
 pub const MAX_SCALAR: usize = 16 << 20;
-/// Length in bytes of all scalars together, copies by anchors and aliases included: 64 MiB.
+/// Maximum length of all scalars together in bytes: 64 MiB, copies by anchors and aliases included.
 pub const MAX_TEXT: usize = 64 << 20;
 
-/// How many characters of a text an error shows.
+/// Number of characters of a text that an error shows at most.
 const SHOWN_CHARS: usize = 60;
 
-/// Why a text is no document.
+/// The reason why a text is not a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
-    /// The place in the document: a path such as `data.files["a.yaml"]` or `list[3]`; empty for the whole.
+    /// The place in the document: a path such as `data.files["a.yaml"]` or `list[3]`; empty for the whole document.
     pub path: String,
-    /// Line, counted from 1, where it is known.
+    /// Line, counted from 1, if it is known.
     pub line: Option<u64>,
-    /// What is wrong there.
+    /// The problem at this place.
     pub problem: String,
 }
 
@@ -69,7 +69,7 @@ pub enum Value {
     Bool(bool),
     /// An integer.
     Int(i128),
-    /// A floating-point number, also one without a fraction such as `1.0`.
+    /// A floating-point number, including one without a fraction such as `1.0`.
     Float(f64),
     /// A string.
     String(String),
@@ -80,22 +80,22 @@ pub enum Value {
 }
 
 impl Value {
-    /// The string, if it is one.
+    /// Returns the string, if the value is one.
     pub fn as_str(&self) -> Option<&str> {
         if let Self::String(text) = self { Some(text) } else { None }
     }
 
-    /// The mapping, if it is one.
+    /// Returns the mapping, if the value is one.
     pub fn as_mapping(&self) -> Option<&Mapping> {
         if let Self::Mapping(mapping) = self { Some(mapping) } else { None }
     }
 
-    /// The mapping, if it is one.
+    /// Returns the mapping for changes, if the value is one.
     pub fn as_mapping_mut(&mut self) -> Option<&mut Mapping> {
         if let Self::Mapping(mapping) = self { Some(mapping) } else { None }
     }
 
-    /// The value in an error's words: its kind, and what it is as far as that is short.
+    /// Describes the value for an error message: its kind, and for a scalar the value, shortened if it is long.
     pub fn describe(&self) -> String {
         match self {
             Self::Null => "null".into(),
@@ -108,15 +108,15 @@ impl Value {
         }
     }
 
-    /// The value as a YAML document, which [`parse`] reads back as the same value if it is within the limits.
+    /// Returns the value as a YAML document. [`parse`] reads it back as the same value if it is within the limits.
     ///
-    /// Strings that YAML 1.1 would read as something else are quoted. The nesting of a value that was not parsed is not
-    /// limited; writing one takes stack in proportion to it, as dropping it does.
+    /// Strings that YAML 1.1 would read as another type are quoted. The nesting of a value that was not parsed is not
+    /// limited. Writing a value takes stack in proportion to its nesting, as dropping it does.
     pub fn to_text(&self) -> String {
         Emit::Value(self).to_text()
     }
 
-    /// Nodes, bytes of text and levels of collections.
+    /// Counts the nodes, the bytes of text and the levels of collections.
     fn measure(&self) -> Size {
         let mut size = Size { nodes: 1, ..Size::default() };
         match self {
@@ -153,45 +153,45 @@ impl From<Mapping> for Value {
     }
 }
 
-/// A mapping that keeps the order of its entries. Two are equal if their entries are the same in the same order.
+/// A mapping that keeps the order of its entries.
 ///
-/// A key is never a collection; only [`parse`] makes keys that are no strings. Looking up a key takes time in
-/// proportion to the entries.
+/// Two mappings are equal if their entries are equal and in the same order. A key is never a collection; only [`parse`]
+/// makes keys that are not strings. Looking up a key takes time in proportion to the number of entries.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Mapping(Vec<(Value, Value)>);
 
 impl Mapping {
-    /// A mapping without entries.
+    /// Returns a mapping without entries.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many entries there are.
+    /// Returns the number of entries.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there are no entries.
+    /// Returns whether there are no entries.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The entries in order.
+    /// Iterates over the entries in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = (&Value, &Value)> + ExactSizeIterator {
         self.0.iter().map(|(key, value)| (key, value))
     }
 
-    /// The value of this string key.
+    /// Returns the value of this string key, if there is one.
     pub fn get(&self, key: &str) -> Option<&Value> {
         self.iter().find(|(k, _)| k.as_str() == Some(key)).map(|(_, value)| value)
     }
 
-    /// The value of this string key.
+    /// Returns the value of this string key for changes, if there is one.
     pub fn get_mut(&mut self, key: &str) -> Option<&mut Value> {
         self.0.iter_mut().find(|(k, _)| k.as_str() == Some(key)).map(|(_, value)| value)
     }
 
-    /// The value of this string key; if there is none, `default()` is appended first.
+    /// Returns the value of this string key. If there is none, `default()` is appended first.
     pub fn get_or_insert_with(&mut self, key: &str, default: impl FnOnce() -> Value) -> &mut Value {
         let at = self.position(key).unwrap_or_else(|| {
             self.0.push((key.into(), default()));
@@ -200,7 +200,7 @@ impl Mapping {
         &mut self.0[at].1
     }
 
-    /// Replaces the value of this string key where it stands, or appends an entry. Answers the value that was there.
+    /// Replaces the value of this string key in place, or appends an entry. Returns the previous value.
     pub fn insert(&mut self, key: impl Into<String>, value: impl Into<Value>) -> Option<Value> {
         let (key, value) = (key.into(), value.into());
         match self.get_mut(&key) {
@@ -212,7 +212,7 @@ impl Mapping {
         }
     }
 
-    /// Makes this the first entry. Answers the value that the key had before, wherever it stood.
+    /// Inserts an entry at the front, and removes an existing entry with this key. Returns the previous value.
     pub fn insert_front(&mut self, key: impl Into<String>, value: impl Into<Value>) -> Option<Value> {
         let key = key.into();
         let old = self.remove(&key);
@@ -220,7 +220,7 @@ impl Mapping {
         old
     }
 
-    /// Removes this string key and answers its value. The other entries keep their order.
+    /// Removes this string key and returns its value. The other entries keep their order.
     pub fn remove(&mut self, key: &str) -> Option<Value> {
         self.position(key).map(|at| self.0.remove(at).1)
     }
@@ -230,7 +230,7 @@ impl Mapping {
     }
 }
 
-/// Collects entries in their order, without a look for keys that are there already: the caller has seen to that.
+/// Collects entries in order, without a check for duplicate keys: the caller must ensure that there are none.
 impl FromIterator<(String, Value)> for Mapping {
     fn from_iter<I: IntoIterator<Item = (String, Value)>>(entries: I) -> Self {
         Self(entries.into_iter().map(|(key, value)| (Value::String(key), value)).collect())
@@ -246,14 +246,22 @@ impl IntoIterator for Mapping {
     }
 }
 
-/// Reads a text of one document, or of none, which is null. A byte order mark in front is skipped.
+/// Parses a text with one document. A text with no document is null.
+///
+/// A byte order mark at the start is skipped.
+///
+/// # Errors
+///
+/// An [`Error`] if the text is not YAML, holds more than one document, is not supported or exceeds a limit.
 pub fn parse(text: &str) -> Result<Value, Error> {
     load::document(text)
 }
 
-/// Reads the text of one plain scalar by the core schema: `5` is an integer, `yes` a string, nothing at all null.
+/// Parses one plain scalar by the core schema: `5` is an integer, `yes` is a string, an empty text is null.
 ///
-/// Numbers that [`Value`] cannot hold are errors.
+/// # Errors
+///
+/// An [`Error`] if the text is a number that [`Value`] cannot hold.
 pub fn parse_scalar(text: &str) -> Result<Value, Error> {
     match load::plain(text) {
         Ok(value) => Ok(value.unwrap_or_else(|| text.into())),
@@ -261,7 +269,7 @@ pub fn parse_scalar(text: &str) -> Result<Value, Error> {
     }
 }
 
-/// What a value takes.
+/// The size of a value, as the limits count it.
 #[derive(Default)]
 struct Size {
     nodes: usize,
@@ -280,12 +288,12 @@ impl Size {
     }
 }
 
-/// Whether there is something, all of it accepted.
+/// Returns whether the text is not empty and all its bytes are accepted.
 fn all(text: &str, accepted: fn(u8) -> bool) -> bool {
     !text.is_empty() && text.bytes().all(accepted)
 }
 
-/// Lengthens a path by a key: `.key`, or `["other key"]`, `[5]`, `[null]`.
+/// Appends a key to a path: `.key`, or `["other key"]`, `[5]`, `[null]`.
 pub(super) fn push_key(path: &mut String, key: &Value) {
     let is_plain = |text: &str| all(text, |b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'));
     // Writing to a string does not fail.
@@ -302,12 +310,12 @@ pub(super) fn push_key(path: &mut String, key: &Value) {
     };
 }
 
-/// The start of `text` in double quotes.
+/// Returns the start of `text` in double quotes.
 pub(super) fn quoted(text: &str) -> String {
     format!("\"{}\"", shown(text, SHOWN_CHARS).replace('"', "\\\""))
 }
 
-/// The start of `text` on one line, and without what a terminal would act on.
+/// Returns the start of `text` on one line, with control characters escaped so that no terminal acts on them.
 fn shown(text: &str, chars: usize) -> String {
     let mut shown = String::new();
     for (i, c) in text.chars().enumerate() {
@@ -323,7 +331,7 @@ fn shown(text: &str, chars: usize) -> String {
     shown
 }
 
-/// What is written out, without a copy of it. No type of this crate has to implement serde's traits for that.
+/// Borrowed content to write, so that nothing is copied and no public type implements serde's traits.
 #[derive(Clone, Copy)]
 pub(super) enum Emit<'a> {
     Value(&'a Value),
@@ -335,11 +343,11 @@ pub(super) enum Emit<'a> {
 
 impl Emit<'_> {
     pub(super) fn to_text(self) -> String {
-        // No wrapping: lines that are folded come back with other line breaks in some readers.
+        // No wrapping: some readers change the line breaks of folded lines.
         let options = serde_saphyr::ser_options! { folded_wrap_chars: usize::MAX };
         let mut text = String::new();
-        // The writer fails where its output does, which a string does not, and at tags, anchors and names of types of
-        // its own, of which there are none.
+        // The writer fails only if its output does, which a string never does, or at its own tags, anchors and type
+        // names, which are not used here.
         let written = serde_saphyr::to_fmt_writer_with_options(&mut text, &self, options);
         debug_assert!(written.is_ok(), "{written:?}");
         text

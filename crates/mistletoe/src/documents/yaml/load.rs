@@ -1,4 +1,4 @@
-//! From the parser's events to a tree.
+//! Builds a tree from the parser's events.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -12,10 +12,10 @@ use super::{
     shown,
 };
 
-/// Below this many entries a mapping's keys are compared one by one, above they are hashed.
+/// A mapping's keys are compared one by one below this number of entries, and hashed from it on.
 const FEW_KEYS: usize = 16;
 
-/// How many steps of a path an error shows at its start and at its end.
+/// Number of steps of a path that an error shows at its start and at its end.
 const SHOWN_FRAMES: usize = 8;
 
 /// See [`parse`](super::parse).
@@ -24,8 +24,8 @@ pub(super) fn document(text: &str) -> Result<Value, Error> {
     if text.len() > MAX_INPUT {
         return Err(loader.error(None, format!("the text is longer than {MAX_INPUT} bytes")));
     }
-    // The one directive that says nothing is skipped here and all others are refused: a parser that keeps millions of
-    // them takes its time.
+    // The one directive without effect is skipped here and all others are refused: a parser takes long to keep millions
+    // of them.
     let body = text.strip_prefix('\u{feff}').unwrap_or(text);
     let (body, skipped) = match body.split_once('\n') {
         Some((first, rest)) if matches!(first.trim_ascii_end(), "%YAML 1.2" | "%YAML 1.1") => {
@@ -39,11 +39,11 @@ pub(super) fn document(text: &str) -> Result<Value, Error> {
     let options = granit_parser::options! {
         emit_comments: false,
         disallow_directives: true,
-        // Only out of the way of our own limit, whose error names the place.
+        // High enough not to interfere with this module's limit, whose error names the place.
         flow_nesting_limit: 16 * MAX_DEPTH,
         block_nesting_limit: 16 * MAX_DEPTH,
     };
-    // Up to the end of the stream: what follows the document must be well-formed, and must not be another one.
+    // Up to the end of the stream: the text after the document must be well-formed, and not another document.
     for event in Parser::new_from_str_with_options(body, options) {
         match event {
             Ok((event, span)) => loader.event(event, skipped + span.start.line())?,
@@ -56,7 +56,7 @@ pub(super) fn document(text: &str) -> Result<Value, Error> {
     Ok(loader.root.unwrap_or(Value::Null))
 }
 
-/// Whether a document begins with `---`, behind nothing but empty lines and comments.
+/// Returns whether a document begins with `---`, after only empty lines and comments.
 fn begins(text: &str) -> bool {
     let mut lines = text.lines().map(|line| (line, line.trim_start_matches([' ', '\t'])));
     let first = lines.find(|(_, content)| !content.is_empty() && !content.starts_with('#'));
@@ -64,7 +64,7 @@ fn begins(text: &str) -> bool {
     rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t']))
 }
 
-/// What tells keys of one mapping apart: equal ones may not both be there.
+/// The identity of a key: a mapping may not have two equal keys.
 #[derive(Hash, PartialEq)]
 enum Key<'a> {
     Null,
@@ -75,13 +75,13 @@ enum Key<'a> {
 }
 
 impl<'a> Key<'a> {
-    /// `None` for collections, which are no keys.
+    /// Returns the identity of a key, or `None` for a collection, which cannot be a key.
     fn of(value: &'a Value) -> Option<Self> {
         Some(match value {
             Value::Null => Self::Null,
             Value::Bool(value) => Self::Bool(*value),
             Value::Int(value) => Self::Int(*value),
-            // One NaN and one zero, whatever their signs and payloads.
+            // All NaNs are one key, whatever their signs and payloads; so are both zeros.
             Value::Float(value) if value.is_nan() => Self::Float(f64::NAN.to_bits()),
             Value::Float(value) => Self::Float((value + 0.0).to_bits()),
             Value::String(text) => Self::String(text),
@@ -90,7 +90,8 @@ impl<'a> Key<'a> {
     }
 }
 
-/// Builds the tree from events, without recursion: a deep text grows `stack`, which is limited, not the thread's.
+/// Builds the tree from events without recursion: a deep text grows `stack`, which is limited, and not the thread's
+/// stack.
 #[derive(Default)]
 struct Loader {
     stack: Vec<Frame>,
@@ -100,11 +101,11 @@ struct Loader {
     anchors: Vec<Option<Value>>,
     nodes: usize,
     text: usize,
-    /// Seeded at random, so that a text cannot choose keys that collide.
+    /// Randomly seeded, so that a text cannot choose keys that collide.
     hasher: RandomState,
 }
 
-/// A collection that is not complete, and the number of its anchor; 0 if there is none.
+/// An incomplete collection, and the number of its anchor; 0 if there is none.
 enum Frame {
     Sequence {
         anchor: usize,
@@ -115,7 +116,7 @@ enum Frame {
         entries: Vec<(Value, Value)>,
         /// The key whose value comes next.
         key: Option<Value>,
-        /// The hashes of all keys, once there are more than a few.
+        /// The hashes of all keys, once there are [`FEW_KEYS`] entries.
         seen: HashSet<u64>,
     },
 }
@@ -171,12 +172,12 @@ impl Loader {
                 }
             }
             Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
-            // Whatever a later parser may report: a node that was left out would shift those around it.
+            // Events that a later version of the parser may add: skipping a node would shift the nodes around it.
             _ => Err(self.error(Some(line), "this YAML is not supported")),
         }
     }
 
-    /// A collection starts.
+    /// Starts a collection.
     fn open(&mut self, frame: Frame, wanted: &str, tag: Option<&Tag>, line: usize) -> Result<(), Error> {
         self.charge(1, 0, line)?;
         if tag.is_some_and(|tag| !is_unspecific(tag) && tag.core_suffix() != Some(wanted)) {
@@ -196,7 +197,7 @@ impl Loader {
         Ok(())
     }
 
-    /// A node is complete: it is kept if it has an anchor, and goes to where it belongs.
+    /// Adds a complete node to its parent, and keeps a copy if it has an anchor.
     fn complete(&mut self, value: Value, anchor: usize, line: usize) -> Result<(), Error> {
         if anchor != 0 {
             let size = value.measure();
@@ -253,13 +254,13 @@ impl Loader {
         self.error(Some(line), format!("there are more than {MAX_DEPTH} collections inside each other"))
     }
 
-    /// An error at the node that comes next.
+    /// Returns an error at the next node.
     #[cold]
     fn error(&self, line: Option<usize>, problem: impl Into<String>) -> Error {
         let mut path = String::new();
         for (i, frame) in self.stack.iter().enumerate() {
             match frame {
-                // The middle of a long path helps nobody.
+                // The middle of a long path is left out: it does not help the reader.
                 _ if i >= SHOWN_FRAMES && i + SHOWN_FRAMES < self.stack.len() => {
                     path.push_str(if i == SHOWN_FRAMES { "…" } else { "" });
                 }
@@ -274,7 +275,7 @@ impl Loader {
     }
 }
 
-/// What a plain scalar is by the core schema; `None` if it is a string.
+/// Returns the value of a plain scalar by the core schema; `None` if it is a string.
 pub(super) fn plain(text: &str) -> Result<Option<Value>, String> {
     Ok(Some(match text {
         "" | "~" | "null" | "Null" | "NULL" => Value::Null,
@@ -318,7 +319,7 @@ fn is_decimal(text: &str) -> bool {
         }
 }
 
-/// A scalar's value, or what is wrong with it.
+/// Returns a scalar's value, or the problem with it.
 fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, String> {
     let wanted = match tag {
         None if style == ScalarStyle::Plain => None,
@@ -330,7 +331,7 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> Result<V
     match (wanted, value) {
         (None | Some("str"), None) => {
             let mut text = text.into_owned();
-            // The parser's buffers grow by doubling.
+            // The parser's buffers grow by doubling, so up to half of one is unused.
             text.shrink_to_fit();
             Ok(Value::String(text))
         }
@@ -344,7 +345,7 @@ fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<&Tag>) -> Result<V
     }
 }
 
-/// The tag `!`, which says of a scalar that it is a string and of a collection nothing.
+/// Returns whether this is the tag `!`, which makes a scalar a string and has no effect on a collection.
 fn is_unspecific(tag: &Tag) -> bool {
     tag.original() == "!"
 }
