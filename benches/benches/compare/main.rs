@@ -11,6 +11,7 @@ mod groups;
 mod hosts;
 mod measured;
 mod names;
+mod packages;
 #[cfg(feature = "peers")]
 mod peers;
 

@@ -4,9 +4,7 @@ mod artifacts;
 pub(crate) mod memory;
 mod tiered;
 
-use std::fs;
 use std::hint::black_box;
-use std::path::Path;
 use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,9 +12,10 @@ use std::time::{Duration, Instant};
 use mistletoe::Limits;
 use mistletoe_benches::interleaved::{Comparison, Effort};
 
-use crate::hosts::{self, Base, Host, Loaded, Offer, hosts, layer};
+use crate::hosts::{self, Base, Host, Loaded, hosts, layer};
 use crate::measured::{self, Chart, Row, Unit};
 use crate::names::NAMES;
+use crate::packages::{CALLS, EXAMPLES, Package};
 
 const ENGINES: [&str; 3] = ["wasmtime", "wasmer", "wasmi"];
 
@@ -193,77 +192,6 @@ impl Run {
     }
 }
 
-/// The example packages: their imports, and whether they are large.
-const EXAMPLES: [(&str, Offer, bool); 3] = [
-    ("namespace-c", Offer::Nothing, false),
-    ("namespace-rust", Offer::Nothing, false),
-    ("namespace-go", Offer::Wasi, true),
-];
-
-/// A package with an input and its output.
-struct Package {
-    what: String,
-    wasm: Vec<u8>,
-    offer: Offer,
-    input: String,
-    output: String,
-}
-
-impl Package {
-    /// Returns an example, if it was built.
-    fn find(name: &str) -> Option<Self> {
-        let (_, offer, _) = EXAMPLES.into_iter().find(|example| example.0 == name)?;
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-        let folders = [root.join("examples/packages"), root.join("target/packages")];
-        let path = folders.into_iter().map(|folder| folder.join(format!("{name}.wasm"))).find(|path| path.is_file())?;
-        Some(Self::example(name, offer, fs::read(path).expect("a file that can be read")))
-    }
-
-    /// Returns the package that outputs its input.
-    fn echo(what: &str, size: usize) -> Self {
-        let wasm = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conformance/fixtures/protocol/echo.wat");
-        let wasm = wat::parse_file(wasm).expect("the fixture assembles");
-        let (input, output) = ("x".repeat(size), "x".repeat(size));
-        Self { what: what.to_owned(), wasm, offer: Offer::Echo, input, output }
-    }
-
-    fn example(name: &str, offer: Offer, wasm: Vec<u8>) -> Self {
-        let what = format!("{name}, {}", size(wasm.len()));
-        let input = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistInput\ndata:\n  name: my-namespace\n".to_owned();
-        let output = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistResult\ndata:\n  result: Ok\n  files:\n    \
-            namespace.yaml: |\n      apiVersion: v1\n      kind: Namespace\n      metadata:\n        \
-            name: my-namespace\n";
-        Self { what, wasm, offer, input, output: output.to_owned() }
-    }
-
-    /// Returns an example's name.
-    fn name(&self) -> &str {
-        self.what.split(',').next().unwrap_or_default()
-    }
-
-    fn check(&self, answer: &str) {
-        assert_eq!(answer, self.output, "{}", self.what);
-    }
-
-    /// Compiles this package on all hosts, and checks one output of each.
-    fn loaded(&self, engine: &str, base: Base) -> Vec<(&'static str, Box<dyn Loaded>)> {
-        let load = |(name, host): (_, Box<dyn Host>)| {
-            let loaded = host.load(&self.wasm);
-            self.check(&loaded.answer(&self.input));
-            (name, loaded)
-        };
-        hosts(engine, self.offer, base).into_iter().map(load).collect()
-    }
-}
-
-fn size(bytes: usize) -> String {
-    match bytes {
-        0..1_000 => format!("{bytes} B"),
-        1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),
-        _ => format!("{:.1} MB", bytes as f64 / 1e6),
-    }
-}
-
 /// Adds candidates, the first as the base.
 fn candidates<'a>(turn: Duration, works: impl IntoIterator<Item = (&'a str, Box<dyn FnMut() + 'a>)>) -> Comparison<'a> {
     let mut comparison = Comparison::new().turn(turn);
@@ -387,60 +315,9 @@ fn from_bytes(
     run.compare(&package.what, engine, 1, comparison);
 }
 
-const CALLS: u32 = 1_000;
-
-/// The functions to call.
-///
-/// Each has its name in reports and in the module, its type, the guest code that calls it, and the sum of the results.
-/// The first three use no state of the calling instance and cannot fail, which engines optimise. The others do what
-/// host functions typically do.
-const FUNCTIONS: [(&str, &str, &str, u32); 5] = [
-    ("nothing", "", "(call $f)", 0),
-    ("add", "(param i32 i32) (result i32)", "(local.set $sum (call $f (local.get $sum) (i32.const 3)))", 3 * CALLS),
-    (
-        "wide",
-        "(param i64 i64) (result i64)",
-        "(local.set $sum (i32.wrap_i64
-            (call $f (i64.extend_i32_u (local.get $sum)) (i64.extend_i32_u (local.get $left)))))",
-        1_000, // 1 ^ 2 ^ ... ^ 1000
-    ),
-    ("count", "(param i32) (result i32)", "(local.set $sum (i32.add (local.get $sum) (call $f (i32.const 0))))", 0),
-    (
-        "text",
-        "(param i32 i32) (result i32)",
-        "(local.set $sum (i32.add (local.get $sum) (call $f (i32.const 256) (i32.const 16))))",
-        16 * CALLS,
-    ),
-];
-
-/// Measures a guest that calls a host function in a loop in `generate`. It outputs as many zeros as the sum modulo 97.
+/// Measures a guest that calls a host function in a loop in `generate`.
 fn host_call(run: &mut Run) {
-    for (name, ty, call, sum) in FUNCTIONS {
-        let text = format!(
-            r#"(module
-                (import "env" "{name}" (func $f {ty}))
-                (memory (export "memory") 1)
-                (data (i32.const 256) "sixteen letters!")
-                (func (export "__mistletoe_info") (result i32) (i32.const 8))
-                (func (export "__mistletoe_alloc") (param i32) (result i32) (i32.const 16))
-                (func (export "__mistletoe_dealloc") (param i32 i32))
-                (func (export "__mistletoe_generate") (param i32 i32) (result i32)
-                    (local $left i32) (local $sum i32)
-                    (local.set $left (i32.const {CALLS}))
-                    (loop $again
-                        {call}
-                        (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
-                    (i32.store (i32.const 8) (i32.const 512))
-                    (i32.store (i32.const 12) (i32.rem_u (local.get $sum) (i32.const 97)))
-                    (i32.const 8)))"#
-        );
-        let package = Package {
-            what: format!("`{name}`"),
-            wasm: wat::parse_str(text).expect("the guest assembles"),
-            offer: Offer::Env,
-            input: String::new(),
-            output: "\0".repeat(sum as usize % 97),
-        };
+    for package in Package::host_calls() {
         for engine in ENGINES {
             sessions(run, &package, engine, CALLS);
         }
