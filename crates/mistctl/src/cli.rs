@@ -47,10 +47,8 @@ pub(crate) enum Verb {
     Backends,
     /// Show and clear the cache of compiled code.
     #[cfg(feature = "cache")]
-    #[command(
-        after_help = "The cache is in the directory that MISTLETOE_CACHE names, or else in `mistletoe` in the\n\
-            directory of the user's caches."
-    )]
+    #[command(after_help = "The cache is in the directory that MISTLETOE_CACHE names, or else in `mistletoe` in the\n\
+            directory of the user's caches.")]
     Cache {
         #[command(subcommand)]
         verb: CacheVerb,
