@@ -61,7 +61,7 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
     limited(file, path, limit, length as usize)
 }
 
-/// Reads to the end, but no more than `limit` bytes: a device has no end. `length` is the expected length.
+/// Reads to the end. More than `limit` bytes are an error: a device has no end. `length` is the expected length.
 fn limited(source: impl Read, path: &Path, limit: u64, length: usize) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
     // One more byte, to find the end. If there is no room, the read says so.

@@ -70,9 +70,9 @@ impl Builder {
 
     /// Uses the process's own standard input.
     ///
-    /// The guest takes no more bytes of it than it asks for. On Unix, it waits for input no longer than its time lasts;
-    /// elsewhere the input behaves as with [`Builder::stdin_reader`]. Bytes that [`std::io::stdin`] has already read
-    /// ahead are not seen.
+    /// The guest takes no more bytes of it than it asks for. On Unix, a wait for input ends at the guest's deadline or
+    /// its cancellation; elsewhere the input behaves as with [`Builder::stdin_reader`]. Bytes that [`std::io::stdin`]
+    /// has already read ahead are not seen.
     #[must_use]
     pub fn inherit_stdin(mut self) -> Self {
         self.stdin = Input::inherit();

@@ -29,7 +29,7 @@ enum Sink {
 }
 
 enum Stream {
-    /// A write waits inside the writer, whatever the guest's time.
+    /// A write waits inside the writer, without a time limit.
     Writer(Box<dyn Write + Send>),
     /// A write can wait for readiness with a time limit.
     #[cfg(unix)]
@@ -66,8 +66,8 @@ impl OutputStream {
 
     /// Writes to a file, which may be a pipe or a terminal, up to `limit` bytes.
     ///
-    /// The limit works as in [`OutputStream::limited_stream`]. On Unix, the guest waits for the file's reader no longer
-    /// than its time lasts. The guest sees a terminal as one.
+    /// The limit works as in [`OutputStream::limited_stream`]. On Unix, a wait for the file's reader ends at the guest's
+    /// deadline or its cancellation. The guest sees a terminal as one.
     pub fn limited_file(file: File, limit: u64) -> Self {
         let terminal = file.is_terminal();
         // A write to a file on a disk waits for no reader.
@@ -101,7 +101,7 @@ impl OutputStream {
 
     /// Sets whether the guest sees a terminal (`isatty`).
     ///
-    /// The default is that it does not; [`OutputStream::limited_file`] looks at its file.
+    /// The default is that it does not; [`OutputStream::limited_file`] checks its file.
     #[must_use]
     pub fn terminal(mut self, terminal: bool) -> Self {
         self.terminal = terminal;
@@ -227,7 +227,7 @@ pub(crate) struct Input {
 }
 
 enum Source {
-    /// A read waits inside the reader, whatever the guest's time.
+    /// A read waits inside the reader, without a time limit.
     Reader(Box<dyn Read + Send>),
     /// A read can wait for readiness with a time limit.
     #[cfg(unix)]

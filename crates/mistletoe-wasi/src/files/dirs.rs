@@ -62,8 +62,8 @@ impl Dir {
     }
 
     pub(crate) fn open(&self, path: &str, how: How) -> Result<Opened, Errno> {
-        // Merely opening a pipe or a device may have an effect. This type says what is asked for, not what is opened:
-        // the opened file is checked below.
+        // Merely opening a pipe or a device may have an effect. This checks what the path leads to now, not what is
+        // opened then: the opened file is checked below.
         if let Ok(metadata) = self.metadata_at(path, how.follow) {
             match filetype(metadata.file_type()) {
                 FileType::RegularFile | FileType::Directory | FileType::SymbolicLink => {}
