@@ -66,8 +66,8 @@ impl OutputStream {
 
     /// Writes to a file, which may be a pipe or a terminal, up to `limit` bytes.
     ///
-    /// The limit works as in [`OutputStream::limited_stream`]. On Unix, a wait for the file's reader ends at the guest's
-    /// deadline or its cancellation. The guest sees a terminal as one.
+    /// The limit works as in [`OutputStream::limited_stream`]. On Unix, a wait for the file's reader ends at the
+    /// guest's deadline or its cancellation. The guest sees a terminal as one.
     pub fn limited_file(file: File, limit: u64) -> Self {
         let terminal = file.is_terminal();
         // A write to a file on a disk waits for no reader.

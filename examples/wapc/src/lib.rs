@@ -33,7 +33,7 @@ pub type Guest<B, T = ()> = Program<Wapc, B, T>;
 /// An instance of a [`Guest`].
 pub type Session<B, T = ()> = ProgramSession<Wapc, B, T>;
 
-/// The protocol, with the function that answers the guest's own calls.
+/// The protocol, with the function that handles the guest's own calls.
 #[derive(Clone)]
 pub struct Wapc {
     host: Host,
@@ -87,7 +87,7 @@ pub struct Exchange {
 }
 
 impl Wapc {
-    /// Creates the protocol. `host` answers the guests' calls.
+    /// Creates the protocol. `host` handles the guests' calls.
     pub fn new(host: impl Fn(HostCall<'_>) -> Result<Vec<u8>, String> + Send + Sync + 'static) -> Self {
         Self { host: Arc::new(host), log: None }
     }
