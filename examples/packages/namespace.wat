@@ -1,19 +1,20 @@
-;; The namespace package by hand: it takes `data.name` from its input and answers with one file, `namespace.yaml`, that
-;; describes a Kubernetes namespace of that name. It needs WebAssembly 1.0 and `memory.copy`, and imports nothing.
+;; The namespace package in WebAssembly text: it reads `data.name` from its input and returns one file,
+;; `namespace.yaml`, which describes a Kubernetes namespace of that name. It needs WebAssembly 1.0 and `memory.copy`,
+;; and imports nothing.
 ;;
-;; The name is copied as it is written, quotes included, so it means in the answer what it meant in the input. It has to
-;; be written on one line; a trailing comment is left out.
+;; The name is copied as it is written, quotes included, so that it means the same in the output as in the input. It has
+;; to be on one line; a trailing comment is omitted.
 (module
   ;; ------------------------------------------------------------------ memory
-  ;; Texts lie below 1024, the heap begins there. Nothing lies at address 0, which alone means "no room".
+  ;; Texts lie below 1024, where the heap begins. Nothing lies at address 0, which means "no room".
   (memory (export "memory") 1)
 
-  ;; Fat pointers, an address and a length of four bytes each, little endian: 16 is the description's and never
-  ;; changes, 24 is the latest answer's.
+  ;; Fat pointers: an address and a length of four bytes each, little endian. The one at 16 points to the description
+  ;; and never changes; the one at 24 points to the latest output.
   (data (i32.const 16) "\80\00\00\00\7d\00\00\00")
   (data (i32.const 32) "data:")
   (data (i32.const 40) "  name:")
-  ;; What a name without quotes cannot begin with: these bytes mean something else there.
+  ;; A name without quotes cannot begin with these bytes, which mean something else there.
   (data (i32.const 48) "-?:,[]{}#&*!|>@`%~")
 
   (data (i32.const 128)       ;; 125 bytes, 0x7d above
@@ -51,8 +52,8 @@
     "  message: 'no room for the answer: give the package more memory'\n")
 
   ;; --------------------------------------------------------------- allocator
-  ;; Blocks are cut from the heap one after the other, in multiples of 8 bytes. Freeing the last one gives its room
-  ;; back at once; freeing the only one left empties the heap, which is what happens after every call.
+  ;; Blocks are cut from the heap one after the other, in multiples of 8 bytes. Freeing the last one gives its room back
+  ;; at once. Freeing the only one left empties the heap, which happens after every call.
   (global $heap i32 (i32.const 1024))
   (global $top (mut i32) (i32.const 1024))
   (global $live (mut i32) (i32.const 0))
@@ -60,9 +61,9 @@
   (func $alloc (export "__mistletoe_alloc") (param $len i32) (result i32)
     (local $block i32) (local $end i64) (local $pages i32)
     (local.set $block (global.get $top))
-    ;; Nothing to keep: any address but 0 will do, and freeing it does nothing.
+    ;; A length of 0: any address except 0 will do, and freeing it does nothing.
     (if (i32.eqz (local.get $len)) (then (return (local.get $block))))
-    ;; 64 bits, for a length near 4 GiB runs over the end of 32.
+    ;; 64 bits, because a length near 4 GiB overflows 32.
     (local.set $end
       (i64.add
         (i64.extend_i32_u (local.get $block))
@@ -78,7 +79,7 @@
     (local.get $block))
 
   (func $dealloc (export "__mistletoe_dealloc") (param $block i32) (param $len i32)
-    ;; The texts above are handed out too, and stay.
+    ;; The texts above are returned too, and are never freed.
     (if (i32.or (i32.eqz (local.get $len)) (i32.lt_u (local.get $block) (global.get $heap))) (then (return)))
     (if (i32.eqz (global.get $live)) (then (return)))
     (global.set $live (i32.sub (global.get $live) (i32.const 1)))
@@ -90,12 +91,12 @@
       (then (global.set $top (local.get $block)))))
 
   ;; ------------------------------------------------------------ reading YAML
-  ;; All of these read from $p and stop before $end.
+  ;; All of these functions read from $p and stop before $end.
 
   (func $is_blank (param $byte i32) (result i32)
     (i32.or (i32.eq (local.get $byte) (i32.const 0x20)) (i32.eq (local.get $byte) (i32.const 0x09))))
 
-  ;; The first byte that is no blank, or $end.
+  ;; Returns the first byte that is not a blank, or $end.
   (func $skip_blanks (param $p i32) (param $end i32) (result i32)
     (loop $next
       (if (i32.lt_u (local.get $p) (local.get $end))
@@ -104,8 +105,8 @@
             (then (local.set $p (i32.add (local.get $p) (i32.const 1))) (br $next))))))
     (local.get $p))
 
-  ;; The end of the line: a line feed, a carriage return or $end. Where both follow each other, an empty line lies
-  ;; between them, and that does no harm.
+  ;; Returns the end of the line: a line feed, a carriage return or $end. If the two follow each other, an empty line
+  ;; lies between them, which does no harm.
   (func $line_end (param $p i32) (param $end i32) (result i32)
     (loop $next
       (if (i32.lt_u (local.get $p) (local.get $end))
@@ -117,7 +118,7 @@
             (then (local.set $p (i32.add (local.get $p) (i32.const 1))) (br $next))))))
     (local.get $p))
 
-  ;; Whether the line begins with the key and a blank follows it, or nothing.
+  ;; Returns whether the line begins with the key, followed by a blank or nothing.
   (func $has_key (param $p i32) (param $end i32) (param $key i32) (param $key_len i32) (result i32)
     (local $i i32)
     (if (i32.lt_u (i32.sub (local.get $end) (local.get $p)) (local.get $key_len)) (then (return (i32.const 0))))
@@ -132,7 +133,7 @@
     (if (i32.eq (local.get $p) (local.get $end)) (then (return (i32.const 1))))
     (call $is_blank (i32.load8_u (local.get $p))))
 
-  ;; The end of the quoted text at $p, or 0 if it is empty, if its other quote is missing or if something follows it.
+  ;; Returns the end of the quoted text at $p, or 0 if it is empty, has no closing quote, or is followed by something.
   (func $quoted_end (param $p i32) (param $end i32) (result i32)
     (local $quote i32) (local $start i32) (local $byte i32) (local $rest i32)
     (local.set $quote (i32.load8_u (local.get $p)))
@@ -141,11 +142,11 @@
       (local.set $p (i32.add (local.get $p) (i32.const 1)))
       (if (i32.ge_u (local.get $p) (local.get $end)) (then (return (i32.const 0))))
       (local.set $byte (i32.load8_u (local.get $p)))
-      ;; Between double quotes a backslash takes the next byte along.
+      ;; In double quotes, a backslash escapes the next byte.
       (if (i32.and (i32.eq (local.get $byte) (i32.const 0x5c)) (i32.eq (local.get $quote) (i32.const 0x22)))
         (then (local.set $p (i32.add (local.get $p) (i32.const 1))) (br $next)))
       (br_if $next (i32.ne (local.get $byte) (local.get $quote)))
-      ;; Two single quotes stand for one.
+      ;; Two single quotes mean one.
       (if (i32.and
             (i32.eq (local.get $quote) (i32.const 0x27))
             (i32.lt_u (i32.add (local.get $p) (i32.const 1)) (local.get $end)))
@@ -162,7 +163,7 @@
       (then (return (local.get $p))))
     (i32.const 0))
 
-  ;; The end of the text without quotes at $p, or 0 if it is none or stands for nothing.
+  ;; Returns the end of the text without quotes at $p, or 0 if it is not such a text or is null.
   (func $plain_end (param $p i32) (param $end i32) (result i32)
     (local $indicator i32) (local $start i32) (local $last i32) (local $byte i32)
     (local.set $byte (i32.load8_u (local.get $p)))
@@ -172,7 +173,7 @@
       (local.set $indicator (i32.add (local.get $indicator) (i32.const 1)))
       (br_if $next (i32.lt_u (local.get $indicator) (i32.const 66))))
     (local.set $start (local.get $p))
-    ;; $last comes to lie behind the last byte that is no blank; a blank and a `#` begin a comment.
+    ;; $last ends up after the last byte that is not a blank. A blank and a `#` begin a comment.
     (local.set $last (local.get $p))
     (block $done
       (loop $next
@@ -189,7 +190,7 @@
           (then (return (i32.const 0))))))
     (local.get $last))
 
-  ;; The end of whichever text is at $p, or 0.
+  ;; Returns the end of the quoted or unquoted text at $p, or 0.
   (func $scalar_end (param $p i32) (param $end i32) (result i32)
     (local $byte i32)
     (if (i32.ge_u (local.get $p) (local.get $end)) (then (return (i32.const 0))))
@@ -199,7 +200,7 @@
       (then (call $quoted_end (local.get $p) (local.get $end)))
       (else (call $plain_end (local.get $p) (local.get $end)))))
 
-  ;; -------------------------------------------------------------- the answer
+  ;; -------------------------------------------------------------- the output
   (func (export "__mistletoe_info") (result i32) (i32.const 16))
 
   (func $answer (param $address i32) (param $len i32) (result i32)
@@ -214,10 +215,10 @@
       (loop $line
         (if (i32.ge_u (local.get $p) (local.get $end)) (then (return (call $answer (i32.const 512) (i32.const 166)))))
         (local.set $line_end (call $line_end (local.get $p) (local.get $end)))
-        ;; Two spaces, no more: names deeper in the document are not ours.
+        ;; Exactly two spaces: names deeper in the document do not count.
         (if (local.get $in_data)
           (then (br_if $found (call $has_key (local.get $p) (local.get $line_end) (i32.const 40) (i32.const 7)))))
-        ;; A line that begins at the margin, unless it is a comment, ends what came before it.
+        ;; A line without indentation, unless it is a comment, ends what came before it.
         (if (i32.lt_u (local.get $p) (local.get $line_end))
           (then
             (if (i32.and

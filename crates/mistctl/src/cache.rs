@@ -18,7 +18,7 @@ pub(crate) fn run(verb: &CacheVerb) -> Result<(), Failure> {
     if let CacheVerb::Path = verb {
         return print(&format!("{}\n", folder.display()));
     }
-    // What is not there is empty, and is not made to be looked at.
+    // A missing directory is an empty cache. It is not created just to be listed.
     if !folder.exists() {
         return Ok(());
     }
@@ -29,7 +29,7 @@ pub(crate) fn run(verb: &CacheVerb) -> Result<(), Failure> {
     }
 }
 
-/// One line for each entry: how long ago it was used, its size in bytes, the backend, and its name.
+/// Returns one line per entry: the time since its last use, its size in bytes, the backend, and its name.
 fn list(cache: &Cache) -> Result<String, Failure> {
     let mut list = String::new();
     for entry in cache.entries()? {
@@ -49,7 +49,7 @@ fn age(age: Duration) -> String {
     }
 }
 
-/// The backend with the user's cache, if its engine's code can be kept. Without a cache it compiles as ever.
+/// Adds the user's cache to a backend whose engine's code can be cached. Without a cache it compiles as usual.
 pub(crate) fn with(backend: AnyBackend) -> AnyBackend {
     let warn = |text: &str| note(Level::Warning, text);
     let Some(folder) = folder().filter(|_| backend.compatibility_key().is_some()) else { return backend };
@@ -66,7 +66,7 @@ pub(crate) fn with(backend: AnyBackend) -> AnyBackend {
     }
 }
 
-/// Where this user's programs keep what they can make again.
+/// Returns the directory of the cache, if there is one for this user.
 fn folder() -> Option<PathBuf> {
     let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     // The XDG specification has relative paths ignored.

@@ -27,14 +27,14 @@ pub(crate) fn run(arguments: &Call) -> Result<(), Failure> {
     let mut session = handler.session_with(log::wasi().env(environment).build()).map_err(in_module)?;
     let (output, result) = match session.run(&input) {
         Ok(output) => (output, Ok(())),
-        // What came before the failure may say why.
+        // The output before the failure may explain it.
         Err(error) => (session.unfinished(), Err(in_module(error))),
     };
     let fault = session.fault().cloned();
-    // With it goes the log, which then is complete.
+    // Dropping the session also drops the log, which then is complete.
     drop(session);
     let printed = print_bytes(&output.stdout);
-    // Standard error may be closed; that is no reason to fail.
+    // A closed standard error is not a failure.
     let _ = stderr::of_guest().write_all(&output.stderr);
     let result = result.and(printed);
     if let Some(fault) = fault.filter(|_| result.is_ok()) {

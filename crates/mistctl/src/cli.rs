@@ -1,4 +1,4 @@
-//! What the command line takes.
+//! The arguments on the command line.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,22 +10,23 @@ use mistletoe::wasi::Access;
 use crate::limit::{self, Limit};
 use crate::stderr::{Level, note};
 
-/// Runs WebAssembly packages: modules that take a YAML string and answer with one. And plugins, and programs.
+/// Runs WebAssembly packages (modules that take a YAML string and return one), plugins, and programs.
 #[derive(Debug, Parser)]
 #[command(
     version,
     about,
-    after_help = "Exit status: 0, or\n  \
-        1  the package answered `Err`\n  \
+    after_help = "Exit status:\n  \
+        0  success\n  \
+        1  the package returned `Err`\n  \
         2  wrong usage\n  \
-        3  anything else failed: a file, the package, the engine\n\
-        `run` ends with the program's own status."
+        3  any other failure: a file, the package, the engine\n\
+        `run` exits with the program's own status."
 )]
 pub(crate) struct Cli {
-    /// How errors, and all else on standard error, are printed.
+    /// Format of errors and of everything else on standard error.
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = ErrorFormat::Text)]
     pub(crate) error_format: ErrorFormat,
-    /// Show an engine's own words, too, where it led to an error.
+    /// Also show an engine's own message where it led to an error.
     #[arg(short, long, global = true)]
     pub(crate) verbose: bool,
     #[command(subcommand)]
@@ -34,21 +35,20 @@ pub(crate) struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Verb {
-    /// Have a package answer an input, and print the files of its answer.
+    /// Run a package on an input, and print the files of its output.
     Generate(Generate),
-    /// Show which interfaces a module speaks, what it says of itself, imports and exports, and what is wrong with it.
+    /// Show the interfaces that a module implements, its description, imports and exports, and what is wrong with it.
     Inspect(Inspect),
     /// Run a program: a WASI command.
     Run(Run),
-    /// Have a plugin answer a request: a module with the httpwasm interface.
+    /// Run a plugin, a module with the httpwasm interface, on a request.
     Call(Call),
     /// List the engines that packages can run on.
     Backends,
-    /// See and clear what was compiled before: code is kept for the next time.
+    /// Show and clear the cache of compiled code.
     #[cfg(feature = "cache")]
-    #[command(
-        after_help = "It is in the folder that MISTLETOE_CACHE names, or in `mistletoe` where the user's caches are."
-    )]
+    #[command(after_help = "The cache is in the directory that MISTLETOE_CACHE names, or else in `mistletoe` in the\n\
+            directory of the user's caches.")]
     Cache {
         #[command(subcommand)]
         verb: CacheVerb,
@@ -65,11 +65,11 @@ pub(crate) enum Verb {
 #[cfg(feature = "cache")]
 #[derive(Debug, Subcommand)]
 pub(crate) enum CacheVerb {
-    /// One line for each module: how long ago it was used, bytes, backend, name.
+    /// Print one line for each module: time since its last use, bytes, backend, name.
     List,
     /// Remove everything.
     Clear,
-    /// Where it is.
+    /// Print the directory of the cache.
     Path,
 }
 
@@ -78,20 +78,21 @@ pub(crate) enum CacheVerb {
     mistctl generate web -p namespace.wasm | kubectl apply -f -\n  \
     mistctl generate web -p app.wasm -f values.yaml --set image.tag=1.2 --set 'replicas: 2, debug: true'\n  \
     mistctl generate web -p app.wasm -o dir=manifests\n\n\
-    A value after `--set K=` is a YAML scalar: 1 is a number, '\"1\"' a string. Dots in K lead into mappings, `\\.` is a dot.")]
+    A value after `--set K=` is a YAML scalar: 1 is a number, '\"1\"' a string.\n\
+    Dots in K lead into mappings; `\\.` is a dot in a key.")]
 pub(crate) struct Generate {
     /// Name of the installation; the package gets it as `name`.
     pub(crate) name: String,
     /// The package: a WebAssembly module in the binary or the text format.
     #[arg(short, long, value_name = "PKG")]
     pub(crate) package: PathBuf,
-    /// A YAML file with a mapping: the input. `-` is standard input.
+    /// The input: a YAML file with a mapping. `-` is standard input.
     #[arg(short = 'f', long = "file", value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
-    /// Set a part of the input, over what the file says; may be repeated.
+    /// Set a part of the input, overriding the file; may be repeated.
     #[arg(short, long, value_name = "K=V", allow_hyphen_values = true)]
     pub(crate) set: Vec<String>,
-    /// `yaml`: the files as one stream; `raw`: the package's answer as it is; `dir=DIR`: the files below DIR.
+    /// `yaml`: the files as one stream; `raw`: the package's output unchanged; `dir=DIR`: the files below DIR.
     #[arg(short, long, value_name = "yaml|raw|dir=DIR", default_value = "yaml", value_parser = Output::parse)]
     pub(crate) output: Output,
     #[command(flatten)]
@@ -102,12 +103,12 @@ pub(crate) struct Generate {
 
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  mistctl inspect namespace.wasm -o json\n\n\
-    A module speaks the interface of packages, of plugins or of commands, or several. Where it speaks none, what is wrong\n\
-    is listed against the one that it is nearest to. Ends with status 3 if something is wrong.")]
+    A module implements the interface of packages, plugins or commands, or several of them. If it implements none,\n\
+    the problems with the nearest one are listed. Exits with status 3 if there are problems.")]
 pub(crate) struct Inspect {
     /// The module, in the binary or the text format.
     pub(crate) package: PathBuf,
-    /// How it is shown.
+    /// Format of the output.
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = ListFormat::Yaml)]
     pub(crate) output: ListFormat,
     #[command(flatten)]
@@ -120,19 +121,19 @@ pub(crate) struct Inspect {
 #[command(after_help = "Examples:\n  \
     mistctl run report.wasm --dir data:ro --env LANG=en -- --verbose\n  \
     mistctl run tool.wasm --dir /srv/site::/site --stdin request.json\n\n\
-    The program has the standard streams, the system's clocks and random numbers, and besides them what is granted here.\n\
-    Ends with the program's status (255 where it is larger than that), or with 3 if the program fails otherwise.")]
+    The program has the standard streams, the system's clocks and random numbers, and what the options grant.\n\
+    Exits with the program's status (255 if it is larger), or with 3 if the program fails in another way.")]
 pub(crate) struct Run {
     /// The program: a WebAssembly module in the binary or the text format.
     pub(crate) module: PathBuf,
     /// A variable for the program's environment; may be repeated.
     #[arg(long, value_name = "K=V", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
-    /// A folder that the program may use, under another name for the program after `::`, only to be read with `:ro`;
-    /// may be repeated.
+    /// A directory that the program may use; may be repeated. The program sees it as GUEST, and with `:ro` can only
+    /// read it.
     #[arg(long, value_name = "HOST[::GUEST][:ro]", value_parser = Grant::parse)]
     pub(crate) dir: Vec<Grant>,
-    /// What the program reads from its standard input, instead of mistctl's own.
+    /// A file for the program's standard input, instead of mistctl's own.
     #[arg(long, value_name = "FILE")]
     pub(crate) stdin: Option<PathBuf>,
     #[command(flatten)]
@@ -151,13 +152,13 @@ pub(crate) struct Run {
 pub(crate) struct Call {
     /// The plugin: a WebAssembly module in the binary or the text format.
     pub(crate) module: PathBuf,
-    /// The request: a file, or standard input where there is none, or for `-`.
+    /// A file with the request. Without it, and for `-`, standard input.
     #[arg(long, value_name = "FILE")]
     pub(crate) stdin: Option<PathBuf>,
     /// A variable for the plugin's environment; may be repeated.
     #[arg(long, value_name = "K=V", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
-    /// Where records of the request end: `newline`, `nul`, `none`, or after one character.
+    /// End of the request's records: `newline`, `nul`, `none`, or one character.
     #[arg(long, value_name = "END", default_value = "newline", value_parser = delimiter)]
     pub(crate) delimiter: Delimiter,
     #[command(flatten)]
@@ -166,7 +167,7 @@ pub(crate) struct Call {
     pub(crate) limits: Limits,
 }
 
-/// A folder that a program may use.
+/// A directory that a program may use.
 #[derive(Clone, Debug)]
 pub(crate) struct Grant {
     pub(crate) host: PathBuf,
@@ -174,34 +175,34 @@ pub(crate) struct Grant {
     pub(crate) access: Access,
 }
 
-/// What a guest may use. Sizes are in bytes, or as `64MiB` or `64MB`; times as `200ms` or `2s`; fuel as `50M`.
+/// Limits of a guest. Sizes are in bytes, or as `64MiB` or `64MB`; times as `200ms` or `2s`; fuel as `50M`.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Limits (`unlimited` for none)")]
 pub(crate) struct Limits {
-    /// How long the guest may take [default: 10s], and before that the compilation [default: 1m].
+    /// Time that the guest may take [default: 10s], and before that the compilation [default: 1m].
     #[arg(long, value_name = "TIME", value_parser = limit::time)]
     timeout: Option<Limit<Duration>>,
-    /// How much fuel it may use; about one unit an instruction [default: unlimited].
+    /// Fuel that the guest may use, about one unit per instruction [default: unlimited].
     #[arg(long, value_name = "UNITS", value_parser = limit::fuel)]
     fuel: Option<Limit<u64>>,
-    /// How much memory it may have, 4GiB at most [default: 256MiB].
+    /// Memory that the guest may have, at most 4GiB [default: 256MiB].
     #[arg(long, value_name = "SIZE", value_parser = limit::size)]
     max_memory: Option<Limit<u64>>,
-    /// How high its stack may become, in units of a value [default: 2097152].
+    /// Stack depth that the guest may reach, in units of one value [default: 2097152].
     #[arg(long, value_name = "UNITS", value_parser = limit::stack)]
     max_stack: Option<Limit<u32>>,
-    /// How long an answer may be, and each stream of a program's output [default: 64MiB].
+    /// Length of an output or response, and of each output stream of a program [default: 64MiB].
     #[arg(long, value_name = "SIZE", value_parser = limit::size)]
     max_output: Option<Limit<u64>>,
 }
 
 impl Limits {
-    /// How long a module may take before it can run.
+    /// Returns the time limit of a compilation.
     pub(crate) fn compilation(&self) -> Option<Duration> {
         self.timeout.map_or(Some(COMPILATION), |Limit(timeout)| timeout)
     }
 
-    /// The library's, with what was said over them.
+    /// Returns the library's limits, with those of the command line in place of them.
     pub(crate) fn get(&self) -> mistletoe::Limits {
         let mut limits = mistletoe::Limits::default();
         if let Some(Limit(timeout)) = self.timeout {
@@ -223,7 +224,7 @@ impl Limits {
     }
 }
 
-/// How long a compilation may take unless told otherwise: a compiler needs half of it for 30 MB.
+/// Default time limit of a compilation. A compiler needs half of it for 30 MB.
 const COMPILATION: Duration = Duration::from_secs(60);
 
 #[derive(Args, Debug)]
@@ -231,13 +232,13 @@ pub(crate) struct Backend {
     /// The engine to run on; `mistctl backends` lists them.
     #[arg(short, long, value_name = "NAME")]
     backend: Option<String>,
-    /// Compile anew, and keep nothing.
+    /// Compile without reading or writing the cache.
     #[cfg(feature = "cache")]
     #[arg(long)]
     no_cache: bool,
 }
 
-/// Where the answer of `generate` goes.
+/// Destination of the output of `generate`.
 #[derive(Clone, Debug)]
 pub(crate) enum Output {
     Yaml,
@@ -255,15 +256,15 @@ pub(crate) enum ListFormat {
 pub(crate) enum ErrorFormat {
     /// For people.
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 impl Backend {
-    /// The backend that was named, or the default one, with the user's cache.
+    /// Returns the named backend, or the default one, with the user's cache.
     pub(crate) fn start(&self) -> mistletoe::Result<mistletoe::AnyBackend> {
         let default = || mistletoe::backends().iter().find(|info| info.is_enabled()).map(|info| info.name());
-        // Without any engine compiled in, naming the first says which feature adds it.
+        // If no engine is compiled in, the error about the first one says which feature adds it.
         let backend = mistletoe::backend(self.backend.as_deref().or_else(default).unwrap_or("wasmi"))?;
         if let Some(warning) = backend.warning() {
             note(Level::Warning, &warning);
@@ -298,7 +299,7 @@ impl Grant {
         if host.is_empty() || guest.is_empty() {
             return Err("a folder has a name");
         }
-        // A misspelt `:ro` must not grant more than was meant.
+        // A misspelt `:ro` must not grant more than was intended.
         if paths.contains("::") && guest.contains(':') {
             return Err("the name for the program has no `:` in it, and what comes after it is `:ro`");
         }
@@ -324,7 +325,7 @@ fn delimiter(text: &str) -> Result<Delimiter, &'static str> {
 }
 
 impl ErrorFormat {
-    /// The format that an unusable command line asks for all the same.
+    /// Returns the error format that an unusable command line asks for.
     pub(crate) fn asked_for() -> Self {
         let mut arguments = std::env::args_os().take_while(|argument| argument != "--");
         while let Some(argument) = arguments.next() {

@@ -1,4 +1,4 @@
-//! The end of what cannot be interrupted: a compilation.
+//! The time limit of what cannot be interrupted: a compilation.
 
 use std::path::Path;
 use std::process;
@@ -8,8 +8,9 @@ use std::thread;
 use crate::cli::Limits;
 use crate::failure::Failure;
 
-/// Makes a module ready to run, within the time that there is for it. When that is over, the process ends: no engine
-/// can be told to stop.
+/// Runs the compilation of a module within its time limit.
+///
+/// When the time is over, reports the error and exits the process, because no engine can be told to stop.
 pub(crate) fn compiling<R>(module: &Path, limits: &Limits, compile: impl FnOnce() -> R) -> R {
     let Some(limit) = limits.compilation() else { return compile() };
     let (compiled, waiting) = mpsc::channel::<()>();
@@ -20,11 +21,11 @@ pub(crate) fn compiling<R>(module: &Path, limits: &Limits, compile: impl FnOnce(
             process::exit(late.status().into());
         }
     };
-    // Compiling stays on the main thread, which has the larger stack. Without a second one there is no watch.
+    // The compilation stays on the main thread, which has the larger stack. Without a second thread there is no limit.
     let watch = thread::Builder::new().spawn(watch).ok();
     let result = compile();
     drop(compiled);
-    // If the time is over already, this does not come back.
+    // If the time is already over, this does not return.
     let _ = watch.map(thread::JoinHandle::join);
     result
 }

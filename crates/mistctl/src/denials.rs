@@ -1,4 +1,4 @@
-//! What a program was denied.
+//! Accesses that a program was denied.
 
 use std::collections::HashSet;
 use std::hash::{BuildHasher, RandomState};
@@ -8,15 +8,15 @@ use serde::Serialize;
 
 use crate::stderr::{self, Excerpt, Level, note};
 
-/// How many different ones are shown.
+/// Maximum number of distinct denials that are shown.
 const MAX: usize = 100;
-/// How many bytes of a path are shown.
+/// Maximum number of bytes of a path that are shown.
 const MAX_PATH: usize = 400;
 
-/// Shows each distinct denial once, and no more than so many; in the end how many there were besides.
+/// Shows each distinct denial once, up to a maximum, and finally how many more there were.
 #[derive(Default)]
 pub(crate) struct Denials {
-    /// Hashes, seeded at random: a program chooses the paths, and may try very many.
+    /// Hashes with a random seed: a program chooses the paths, and may try very many.
     shown: HashSet<u64>,
     hasher: RandomState,
     more: u64,

@@ -12,27 +12,27 @@ use serde::Serialize;
 
 use crate::stderr::{self, Excerpt, Level, MAX_MESSAGE, note};
 
-/// How many bytes of a cause are shown.
+/// Maximum number of bytes of a cause that are shown.
 const MAX_CAUSE: usize = 2_000;
-/// How many causes are shown.
+/// Maximum number of causes that are shown.
 const MAX_CAUSES: usize = 20;
 
 /// Why a verb failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The package answered `Err`, perhaps with a message.
+    /// The package returned `Err`, perhaps with a message.
     Package { message: Option<String> },
-    /// The command line makes no sense: in one line, and in as many as are of help.
+    /// The command line is wrong. `message` is one line, `help` is several.
     Usage { message: String, help: Option<String> },
     /// A file or stream cannot be used.
     File { file: String, action: &'static str, source: Cause },
-    /// What a package answered cannot become files.
+    /// The output of a package cannot be written as files.
     Refused { package: String, problem: String },
-    /// A package in text that cannot be assembled.
+    /// A package in the text format cannot be assembled.
     Assembly { file: String, source: wat::Error },
-    /// A module took longer than it may before it could run.
+    /// A module was not ready to run within its time limit.
     Compilation { file: String, limit: Duration },
-    /// The library's word.
+    /// An error of the library.
     Library { file: Option<String>, source: Error },
 }
 
@@ -43,7 +43,7 @@ pub(crate) enum Cause {
     Other(String),
 }
 
-/// The form of `--error-format json`.
+/// An error as `--error-format json` prints it.
 #[derive(Serialize)]
 struct Report<'a> {
     level: Level,
@@ -55,7 +55,7 @@ struct Report<'a> {
     causes: Vec<String>,
 }
 
-/// The library's kinds as they are, and mistctl's own.
+/// The library's kinds of errors, and mistctl's own.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Kind<'a> {
@@ -64,10 +64,10 @@ enum Kind<'a> {
     Own { kind: &'static str },
 }
 
-/// One of the things that led to an error.
+/// One cause of an error.
 struct Reason {
     text: String,
-    /// Whether these are an engine's own words, which no other engine has.
+    /// Whether this is an engine's own message, which differs between engines.
     is_engines: bool,
 }
 
@@ -116,7 +116,7 @@ impl Failure {
             return stderr::plain(&Excerpt::of(help, MAX_MESSAGE));
         }
         let hidden = reasons.iter().any(|reason| reason.is_engines) && !stderr::is_verbose();
-        // Of a trap there is no more to say; of an engine's failure its words are all there is.
+        // A trap needs no further message. For an engine's failure, the engine's own message is all there is.
         let hint = match self {
             Self::Library { source, .. } if hidden && matches!(source.kind(), ErrorKind::Engine { .. }) => {
                 " (-v shows its words)"
@@ -154,7 +154,7 @@ impl Failure {
         }
     }
 
-    /// What went wrong, without the file.
+    /// Returns what went wrong, without the file.
     fn message(&self) -> String {
         match self {
             Self::Package { message: Some(message) } => Excerpt::of(message, MAX_MESSAGE),
@@ -186,13 +186,13 @@ impl Failure {
     }
 }
 
-/// The library's word, and what a user can do about it.
+/// Returns the library's message, and the option that raises the limit, if one was reached.
 pub(crate) fn message(error: &Error) -> String {
     let flag = flag(error.kind()).map(raised_with).unwrap_or_default();
     format!("{error}{flag}")
 }
 
-/// What led to an error. Behind a trap or an engine's failure come the engine's own words.
+/// Returns the causes of an error. After a trap or an engine's failure come the engine's own messages.
 fn reasons(error: &Error) -> Vec<Reason> {
     let mut reasons = Vec::new();
     let mut is_engines = false;
@@ -206,13 +206,13 @@ fn reasons(error: &Error) -> Vec<Reason> {
     reasons
 }
 
-/// An error in one line, with what led to it; the same on every engine.
+/// Returns an error and its causes in one line, the same on every engine.
 pub(crate) fn in_one_line(error: &Error) -> String {
     let reasons = reasons(error).into_iter().filter(|reason| !reason.is_engines).map(|reason| reason.text);
     std::iter::once(message(error)).chain(reasons).collect::<Vec<_>>().join(": ")
 }
 
-/// The flag that raises the limit that was reached, if there is one.
+/// Returns the flag that raises the limit that was reached, if there is one.
 fn flag(kind: &ErrorKind) -> Option<&'static str> {
     match kind {
         ErrorKind::TimedOut { .. } => Some("--timeout"),

@@ -1,4 +1,4 @@
-//! Reading what the command line names, however large or odd it is.
+//! Reads what the command line names, whatever its size and content.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -7,22 +7,24 @@ use std::path::Path;
 
 use crate::failure::Failure;
 
-/// The largest package and the largest input, in bytes: the library's limits, where a file could be longer.
+/// Maximum length of a package and of an input, in bytes: the library's limits, which a file could exceed.
 const MAX_PACKAGE: u64 = 256 << 20;
-/// The longest package in the text format, in bytes: assembling one was seen to take 91 times its length in memory.
+/// Maximum length of a package in the text format, in bytes. Assembling one took 91 times its length in memory.
 const MAX_TEXT: usize = 16 << 20;
 const MAX_INPUT: u64 = 64 << 20;
 
-/// The file of a module, in the binary or the text format.
+/// Reads the file of a module, in the binary or the text format.
 pub(crate) fn module(path: &Path) -> Result<Vec<u8>, Failure> {
     read(path, MAX_PACKAGE)
 }
 
-/// A module in the binary format. What starts like a module or a component is taken as it is, all other text is
-/// assembled; the file's ending does not matter.
+/// Returns a module in the binary format.
+///
+/// Bytes that start like a module or a component are returned unchanged, all other text is assembled. The file's
+/// extension does not matter.
 pub(crate) fn assembled(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, Failure> {
     let assembled = match std::str::from_utf8(&bytes) {
-        // The library says what is wrong with empty files.
+        // The library says what is wrong with an empty file.
         Ok(text) if !text.is_empty() && !bytes.starts_with(b"\0asm") => {
             if text.len() > MAX_TEXT {
                 let cause = format!("it is text, and longer than {} MiB: assemble it first", MAX_TEXT >> 20);
@@ -35,17 +37,17 @@ pub(crate) fn assembled(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, Failure>
     assembled.map_err(|source| Failure::Assembly { file: path.display().to_string(), source })
 }
 
-/// A file that is handed on as it is read.
+/// Opens a file that is passed on unread.
 pub(crate) fn open(path: &Path) -> Result<File, Failure> {
     File::open(path).map_err(|error| Failure::read(path, error))
 }
 
-/// An input, whatever is in it; `-` is standard input.
+/// Reads an input of any content; `-` is standard input.
 pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
     if path == Path::new("-") { limited(io::stdin(), path, MAX_INPUT, 0) } else { read(path, MAX_INPUT) }
 }
 
-/// A YAML file as text; `-` is standard input.
+/// Reads a YAML file as text; `-` is standard input.
 pub(crate) fn input(path: &Path) -> Result<String, Failure> {
     String::from_utf8(bytes(path)?).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
@@ -59,10 +61,10 @@ fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
     limited(file, path, limit, length as usize)
 }
 
-/// Reads to the end, but not for ever: a device has no end. `length` is how long it probably is.
+/// Reads to the end. More than `limit` bytes are an error: a device has no end. `length` is the expected length.
 fn limited(source: impl Read, path: &Path, limit: u64, length: usize) -> Result<Vec<u8>, Failure> {
     let mut bytes = Vec::new();
-    // A byte more, where the end is found. Where there is no room, reading says so.
+    // One more byte, to find the end. If there is no room, the read says so.
     let _ = bytes.try_reserve_exact(length + 1);
     source.take(limit + 1).read_to_end(&mut bytes).map_err(|error| Failure::read(path, error))?;
     if bytes.len() as u64 > limit {

@@ -24,7 +24,7 @@ pub(crate) fn run(arguments: &Generate) -> Result<(), Failure> {
     let mut session = session.map_err(in_package)?;
     let answer = session.generate(&input);
     let fault = session.fault().cloned();
-    // With it goes the log, which then is complete.
+    // Dropping the session also drops the log, which then is complete.
     drop(session);
     let result = deliver(arguments, &answer.map_err(in_package)?);
     if let Some(fault) = fault {
@@ -34,7 +34,7 @@ pub(crate) fn run(arguments: &Generate) -> Result<(), Failure> {
     result
 }
 
-/// Takes the answer to where it was asked for.
+/// Delivers the output in the form that was asked for.
 fn deliver(arguments: &Generate, answer: &str) -> Result<(), Failure> {
     if let Output::Raw = arguments.output {
         print(answer)?;
@@ -55,7 +55,7 @@ fn deliver(arguments: &Generate, answer: &str) -> Result<(), Failure> {
     }
 }
 
-/// The file's mapping, what `--set` says over it, and the name over all.
+/// Returns the input: the file's mapping, overridden by `--set`, and by the name.
 fn input(arguments: &Generate) -> Result<MistInput, Failure> {
     let mut data = match &arguments.input {
         None => Mapping::new(),

@@ -15,11 +15,11 @@ use crate::failure::{Failure, in_one_line};
 use crate::stderr::Excerpt;
 use crate::{deadline, files, log, print};
 
-/// How many imports, exports and problems are listed.
+/// Maximum number of imports, exports, problems, and entries of a package's description that are listed.
 const MAX_LISTED: usize = 1_000;
-/// How many bytes of a name are shown.
+/// Maximum number of bytes of a name that are shown.
 const MAX_NAME: usize = 200;
-/// How many bytes of a string in a package's description are shown, and how many of its entries.
+/// Maximum number of bytes of a string in a package's description that are shown.
 const MAX_STRING: usize = 2_000;
 
 pub(crate) fn run(arguments: &Inspect) -> Result<(), Failure> {
@@ -31,13 +31,13 @@ pub(crate) fn run(arguments: &Inspect) -> Result<(), Failure> {
             let inspection = module::inspect(&wasm);
             Ok::<_, Failure>((wasm, inspection))
         })?;
-    // Of what is no module at all there is no interface to speak of.
+    // Something that is not a module has no interface.
     let invalid = invalid.map(Error::from);
     let not_a_module = |error: &Error| matches!(error.kind(), ErrorKind::Module(module::ErrorKind::NotAModule { .. }));
     let is_module = !invalid.as_ref().is_some_and(not_a_module);
     let offered = wasi::imports::<Wasi>();
     let (spoken, missing) = if is_module { spoken(&interface, &offered) } else { (Vec::new(), Vec::new()) };
-    // A module that no engine gets speaks nothing.
+    // An invalid module, which no engine gets, implements no interface.
     let spoken = if invalid.is_none() { spoken } else { Vec::new() };
 
     let info = match spoken.contains(&PACKAGE) {
@@ -81,13 +81,14 @@ pub(crate) fn run(arguments: &Inspect) -> Result<(), Failure> {
 
 const PACKAGE: &str = "package";
 
-/// The interfaces that a module speaks, with what is offered to it; if there is none, what keeps it from the one that
-/// it is nearest to.
+/// Returns the interfaces that a module implements with the given imports.
+///
+/// If there are none, returns the problems with the interface that it is nearest to.
 fn spoken(interface: &Interface, offered: &Imports<Wasi>) -> (Vec<&'static str>, Vec<Problem>) {
     let exports = |name: &str| interface.export(name).is_some();
     let named = |prefix: &str| interface.exports.iter().any(|export| export.name.starts_with(prefix));
     let imports_from = |module: &str| interface.imports.iter().any(|import| import.module == module);
-    // Whether there is something in it that is this interface's alone, and what is wrong.
+    // Name, whether the module has something that only this interface has, and the problems with it.
     let interfaces = [
         (PACKAGE, named("__mistletoe_"), AnyPackage::problems(interface, offered)),
         ("plugin", imports_from("httpwasm") || exports("run"), AnyHandler::problems(interface, offered)),
@@ -101,7 +102,7 @@ fn spoken(interface: &Interface, offered: &Imports<Wasi>) -> (Vec<&'static str>,
     (Vec::new(), nearest.map(|(_, _, problems)| problems).unwrap_or_default())
 }
 
-/// What a package says of itself.
+/// Returns a package's description of itself.
 fn info(arguments: &Inspect, wasm: &[u8], offered: &Imports<Wasi>) -> Result<mistletoe::Result<String>, Failure> {
     let backend = arguments.backend.start()?;
     let limits = arguments.limits.get();
@@ -111,7 +112,7 @@ fn info(arguments: &Inspect, wasm: &[u8], offered: &Imports<Wasi>) -> Result<mis
     Ok(package.and_then(|package| package.session_with(log::wasi().build())?.info()))
 }
 
-/// A package's description: a document where it is one, else the string.
+/// Returns a package's description: a document if it is one, or else the string.
 fn description(text: &str) -> Value {
     match yaml::parse(text) {
         Ok(document @ Value::Mapping(_)) => bounded(&document, &mut { MAX_LISTED }),
@@ -119,7 +120,7 @@ fn description(text: &str) -> Value {
     }
 }
 
-/// A value with its strings cut, and of its entries so many; a `more` says how many there are besides.
+/// Returns a value with its strings cut, and at most `room` entries. A last entry says how many more there are.
 fn bounded(value: &Value, room: &mut usize) -> Value {
     let cut = |value: &Value| match value {
         Value::String(text) => Value::String(Excerpt::of(text, MAX_STRING)),
@@ -158,7 +159,7 @@ fn more(number: usize) -> String {
     format!("and {number} more")
 }
 
-/// Texts as a list with an end.
+/// Returns texts as a list of limited length.
 fn listed(mut texts: Vec<String>) -> Value {
     let number = texts.len();
     if number > MAX_LISTED {
@@ -168,7 +169,7 @@ fn listed(mut texts: Vec<String>) -> Value {
     Value::Sequence(texts.into_iter().map(Value::String).collect())
 }
 
-/// The kinds of imports and exports, as headings and as the types name them.
+/// Kinds of imports and exports: the heading, and the kind's name in the types.
 const KINDS: [(&str, &str); 4] =
     [("functions", "func"), ("memories", "memory"), ("tables", "table"), ("globals", "global")];
 
@@ -190,7 +191,7 @@ fn imports(interface: &Interface, format: ListFormat) -> Value {
 fn exports(interface: &Interface, format: ListFormat) -> Value {
     let (listed, mut rest) = beginning(&interface.exports);
     let groups = KINDS.map(|(heading, kind)| {
-        // A broken module may have a name twice, and two long ones may be shown alike.
+        // A broken module may have a name twice, and two long names may look alike when shown.
         let mut seen = HashSet::new();
         let mut group = Vec::new();
         for export in listed.iter().filter(|export| export.ty.kind() == kind) {
@@ -206,13 +207,13 @@ fn exports(interface: &Interface, format: ListFormat) -> Value {
     grouped(groups, rest)
 }
 
-/// What is listed, and how much is left out.
+/// Returns what is listed, and how much is left out.
 fn beginning<T>(all: &[T]) -> (&[T], usize) {
     let listed = all.get(..MAX_LISTED).unwrap_or(all);
     (listed, all.len() - listed.len())
 }
 
-/// Groups under their headings, and how many entries they leave out.
+/// Returns groups under their headings, and how many entries they leave out.
 fn grouped(groups: [(&str, Value); 4], rest: usize) -> Value {
     let mut mapping: Mapping = groups.into_iter().map(|(heading, group)| (heading.to_owned(), group)).collect();
     if rest > 0 {
@@ -221,7 +222,7 @@ fn grouped(groups: [(&str, Value); 4], rest: usize) -> Value {
     Value::Mapping(mapping)
 }
 
-/// A type: for people as text without its kind, which the heading says, `[I32] -> []`; for programs in its parts.
+/// Returns a type: in YAML as text without its kind, which the heading names, `[I32] -> []`; in JSON in its parts.
 fn described(ty: &ExternType, format: ListFormat) -> Value {
     match format {
         ListFormat::Yaml => {
@@ -253,7 +254,7 @@ fn to_json(value: &Value) -> serde_json::Value {
     match value {
         Value::Null => serde_json::Value::Null,
         Value::Bool(value) => json!(value),
-        // JSON's numbers have no bounds, the crate's have; beyond them an integer stays readable as a string.
+        // JSON's numbers have no bounds, those of the crate do. An integer beyond them stays readable as a string.
         Value::Int(value) => i64::try_from(*value)
             .map(Into::into)
             .or_else(|_| u64::try_from(*value).map(Into::into))

@@ -1,4 +1,4 @@
-//! Limits as they are written on the command line.
+//! Limits as the command line has them.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limit<T>(pub(crate) Option<T>);
 
-/// `262144`, `64MiB`, `64MB`.
+/// Parses `262144`, `64MiB`, `64MB`.
 pub(crate) fn size(text: &str) -> Result<Limit<u64>, &'static str> {
     const UNITS: &[(&str, u64)] = &[
         ("KiB", 1 << 10),
@@ -21,20 +21,20 @@ pub(crate) fn size(text: &str) -> Result<Limit<u64>, &'static str> {
     limit(text, UNITS, "it is a number of bytes, or one with KiB, MiB, GiB, kB, MB or GB, or `unlimited`")
 }
 
-/// `200ms`, `2s`, `1m`.
+/// Parses `200ms`, `2s`, `1m`.
 pub(crate) fn time(text: &str) -> Result<Limit<Duration>, &'static str> {
     const UNITS: &[(&str, u64)] = &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
     let Limit(milliseconds) = limit(text, UNITS, "it is a number with ms, s, m or h, or `unlimited`")?;
     Ok(Limit(milliseconds.map(Duration::from_millis)))
 }
 
-/// `50M`, `1000`.
+/// Parses `50M`, `1000`.
 pub(crate) fn fuel(text: &str) -> Result<Limit<u64>, &'static str> {
     const UNITS: &[(&str, u64)] = &[("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000), ("", 1)];
     limit(text, UNITS, "it is a number, or one with k, M or G, or `unlimited`")
 }
 
-/// `10000`.
+/// Parses `10000`.
 pub(crate) fn stack(text: &str) -> Result<Limit<u32>, &'static str> {
     const ERROR: &str = "it is a number below 4,294,967,296, or `unlimited`";
     match limit(text, &[("", 1)], ERROR)? {
@@ -43,7 +43,7 @@ pub(crate) fn stack(text: &str) -> Result<Limit<u32>, &'static str> {
     }
 }
 
-/// A whole number in one of the units.
+/// Parses a whole number in one of the units.
 fn limit(text: &str, units: &[(&str, u64)], error: &'static str) -> Result<Limit<u64>, &'static str> {
     if text == "unlimited" {
         return Ok(Limit(None));

@@ -1,6 +1,6 @@
 //! `mistctl`: runs packages from the command line.
 //!
-//! One file per verb; `cli.rs` says what the verbs take, `failure.rs` how they fail.
+//! There is one file per verb. `cli.rs` defines what the verbs take, `failure.rs` how they fail.
 
 #![forbid(unsafe_code)]
 
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// What there is instead of a verb: help or the version, which are no errors, or wrong usage.
+/// Handles a command line without a verb: help or the version, which are not errors, or wrong usage.
 fn usage(error: &clap::Error) -> Result<ExitCode, Failure> {
     let text = error.render().to_string();
     if !error.use_stderr() {
@@ -58,7 +58,7 @@ fn usage(error: &clap::Error) -> Result<ExitCode, Failure> {
         clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
             "there is no verb; --help lists them".to_owned()
         }
-        // The rest is how it is used.
+        // The rest is the usage.
         _ => {
             let first = text.split("\n\n").next().unwrap_or_default();
             let words: Vec<&str> = first.trim_start_matches("error:").split_whitespace().collect();
@@ -86,7 +86,7 @@ fn run(verb: Verb) -> Result<ExitCode, Failure> {
     .map(|()| ExitCode::SUCCESS)
 }
 
-/// The list of backends: which can be used, and what would add the others.
+/// Returns the list of backends: which can be used, and what adds the others.
 fn backends() -> String {
     let default = mistletoe::backends().iter().find(|info| info.is_enabled()).map(|info| info.name());
     let mut list = String::new();
@@ -101,7 +101,7 @@ fn backends() -> String {
     list
 }
 
-/// Writes to standard output, where nothing but a verb's answer goes.
+/// Writes to standard output, which gets nothing but a verb's output.
 fn print(text: &str) -> Result<(), Failure> {
     print_bytes(text.as_bytes())
 }

@@ -1,7 +1,9 @@
-//! The files of an answer as one YAML stream, the form that `kubectl apply -f -` reads.
+//! The files of a package's output as one YAML stream, the form that `kubectl apply -f -` reads.
 
-/// Joins the files' texts: `---` between them, none before the first, none twice where a file brings its own, and a
-/// line end after each. The texts are passed on, not parsed.
+/// Joins the files' texts into one stream.
+///
+/// Puts `---` between them, but none before the first, and no second one where a file has its own. Each text ends with
+/// a line end. The texts are passed on, not parsed.
 pub(crate) fn stream(files: &[(String, String)]) -> String {
     let mut stream = String::new();
     for (_, text) in files {
@@ -16,7 +18,7 @@ pub(crate) fn stream(files: &[(String, String)]) -> String {
     stream
 }
 
-/// Whether a document marker comes before anything else but comments and directives.
+/// Returns whether a document marker comes before anything else but comments and directives.
 fn starts_document(text: &str) -> bool {
     let mut lines = text.trim_start_matches('\u{feff}').lines();
     lines.find(|line| !line.trim().is_empty() && !line.starts_with(['#', '%'])).is_some_and(is_marker)
@@ -26,7 +28,7 @@ fn ends_with_marker(text: &str) -> bool {
     text.lines().next_back().is_some_and(|line| is_marker(line) && line.trim_end() == "---")
 }
 
-/// `---`, alone or before white space.
+/// Returns whether a line is `---`, alone or before white space.
 fn is_marker(line: &str) -> bool {
     line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r']))
 }

@@ -26,18 +26,18 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
     let session = command.session_with(grants(arguments, limits.max_output(), &lost)?);
     let code = match session {
         Ok(session) => session.run().0,
-        // A start function may end the program, too.
+        // A start function may exit the program, too.
         Err(error) => error.exit_code().ok_or(error),
     };
     let code = code.map_err(in_module)?;
-    // The program was told, and may have made light of it.
+    // The program was told of the error, and may have ignored it.
     if let Some(error) = lost.take().filter(|_| code == 0) {
         return Err(Failure::write("standard output", error));
     }
     Ok(ExitCode::from(u8::try_from(code).unwrap_or(u8::MAX)))
 }
 
-/// Why a part of the standard output was lost, if it was.
+/// The error that lost a part of the standard output, if there was one.
 #[derive(Clone, Default)]
 struct Lost(Arc<Mutex<Option<io::Error>>>);
 
@@ -51,7 +51,7 @@ impl Lost {
     }
 }
 
-/// A standard output that was closed when the process began.
+/// A standard output that was closed when the process started.
 struct Closed(Lost);
 
 impl Write for Closed {
@@ -66,7 +66,7 @@ impl Write for Closed {
     }
 }
 
-/// Standard output for a program, without a buffer, so that the program is told of what was written and what was not.
+/// Returns the standard output for a program, unbuffered: the program is told what was written and what was not.
 fn stdout(limit: u64, lost: &Lost) -> Result<OutputStream, Failure> {
     let lost = lost.clone();
     if mistctl_startup::stdout_is_open().is_err() {
@@ -88,7 +88,7 @@ fn open_stdout(limit: u64) -> Result<OutputStream, Failure> {
     Ok(OutputStream::limited_stream(io::stdout(), limit).terminal(io::stdout().is_terminal()))
 }
 
-/// The system's word for what the program was told.
+/// Returns the system's error for the code that the program got.
 fn system_error(errno: Errno) -> io::Error {
     match errno {
         #[cfg(unix)]
@@ -99,7 +99,7 @@ fn system_error(errno: Errno) -> io::Error {
     }
 }
 
-/// Says that a program wrote more than it may.
+/// Returns a callback that reports that a program wrote more than its limit.
 fn full(stream: &'static str, limit: u64) -> impl FnOnce() + Send {
     move || {
         let text = format!("the standard {stream} is longer than {limit} bytes; --max-output raises the limit");

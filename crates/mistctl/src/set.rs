@@ -4,14 +4,14 @@ use mistletoe::documents::yaml::{self, Mapping, Value};
 
 use crate::failure::Failure;
 
-/// How deep `--set a.b.c=…` can reach; well within what a document may nest.
+/// Maximum depth that `--set a.b.c=…` can reach, well within the nesting that a document may have.
 const MAX_LEVELS: usize = 64;
 
 /// Applies one `--set`: `a.b=c`, or the flow form `a: 1, b: 2`.
 pub(crate) fn apply(data: &mut Mapping, text: &str) -> Result<(), Failure> {
     let usage = |problem: String| Failure::usage(format!("--set {text:?}: {problem}"));
     match text.split_once('=') {
-        // A colon before the sign can only belong to the flow form, since keys hold none there.
+        // A colon before the `=` can only belong to the flow form: keys contain none there.
         Some((path, value)) if !is_flow(path) => {
             let path = segments(path).map_err(usage)?;
             set(data, &path, scalar(value).map_err(usage)?);
@@ -31,12 +31,12 @@ pub(crate) fn apply(data: &mut Mapping, text: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Whether a text is of the form `key: value`.
+/// Returns whether a text has the form `key: value`.
 fn is_flow(text: &str) -> bool {
     text.contains(": ") || text.ends_with(':')
 }
 
-/// The keys of a path; a dot after a backslash is part of its key.
+/// Returns the keys of a path. A dot after a backslash is part of its key.
 fn segments(path: &str) -> Result<Vec<String>, String> {
     let mut segments = vec![String::new()];
     let mut characters = path.chars();
@@ -57,7 +57,7 @@ fn segments(path: &str) -> Result<Vec<String>, String> {
     Ok(segments)
 }
 
-/// Sets a value, and turns into mappings what is none on the way there.
+/// Sets a value. Anything on the way to it that is not a mapping becomes one.
 fn set(data: &mut Mapping, path: &[String], value: Value) {
     match path {
         [] => {}
@@ -74,7 +74,7 @@ fn set(data: &mut Mapping, path: &[String], value: Value) {
     }
 }
 
-/// A value as a YAML scalar: quoted, or plain, and then all of the text.
+/// Returns a value as a YAML scalar: quoted, or plain, which takes the whole text.
 fn scalar(text: &str) -> Result<Value, String> {
     let text = text.trim();
     match text.chars().next() {

@@ -1,4 +1,4 @@
-//! Standard error, where everything goes that is no answer: as lines for people, or as one JSON object a line.
+//! Standard error, which gets everything but output: as lines for people, or as one JSON object per line.
 
 use std::env;
 use std::fmt::{self, Write as _};
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::cli::ErrorFormat;
 
-/// How standard error is written.
+/// Format of standard error.
 struct Mode {
     format: ErrorFormat,
     verbose: bool,
@@ -19,40 +19,40 @@ struct Mode {
 
 static MODE: OnceLock<Mode> = OnceLock::new();
 
-/// Sets how standard error is written, once and for all.
+/// Sets the format of standard error. Only the first call has an effect.
 pub(crate) fn init(format: ErrorFormat, verbose: bool) {
     let _ = MODE.set(Mode { format, verbose });
 }
 
-/// Whether every line is a JSON object.
+/// Returns whether every line is a JSON object.
 pub(crate) fn is_json() -> bool {
     MODE.get().is_some_and(|mode| mode.format == ErrorFormat::Json)
 }
 
-/// Whether an engine's own words are to be shown.
+/// Returns whether an engine's own messages are shown.
 pub(crate) fn is_verbose() -> bool {
     MODE.get().is_some_and(|mode| mode.verbose)
 }
 
-/// What a line on standard error is.
+/// The kind of a line on standard error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Level {
     Error,
-    /// What led to the error above.
+    /// A cause of the error above.
     Cause,
     Warning,
-    /// The package's own word.
+    /// The package's own message.
     Package,
-    /// What the package wrote beside its answer.
+    /// A line that a package or plugin wrote beside its output or response.
     Log,
-    /// What a program tried to use without its having been granted.
+    /// An access that a program tried without a grant.
     Denied,
-    /// What a program or plugin wrote to its standard error; a line of its own in JSON alone.
+    /// What a program or plugin wrote to its standard error. Only in JSON is it a line of its own.
     Stderr,
 }
 
-/// A line that is no error, in JSON.
+/// A line in JSON that is not an error.
 #[derive(Serialize)]
 struct Note<'a> {
     level: Level,
@@ -81,17 +81,17 @@ pub(crate) fn object(object: &impl Serialize) {
     write_lines(&json(object));
 }
 
-/// Prints a text of several lines as it is, but for what a terminal would act on.
+/// Prints a text of several lines unchanged, except for what a terminal would act on.
 pub(crate) fn plain(text: &str) {
     write_lines(&printable(text.trim_end()));
 }
 
 fn json(object: &impl Serialize) -> String {
-    // The objects hold nothing that JSON cannot say, and there is nowhere else to complain.
+    // The objects contain nothing that JSON cannot express, and there is nowhere else to report an error.
     serde_json::to_string(object).unwrap_or_default()
 }
 
-/// What a line begins with, coloured where standard error is a terminal that wants colours.
+/// Returns what a line begins with, coloured if standard error is a terminal that wants colours.
 fn label(level: Level) -> (&'static str, Style) {
     let (label, color) = match level {
         Level::Error => ("error:", AnsiColor::Red),
@@ -105,15 +105,15 @@ fn label(level: Level) -> (&'static str, Style) {
     (label, if is_colored() { Style::new().bold().fg_color(Some(color.into())) } else { Style::new() })
 }
 
-/// Whether a program or plugin left a line on standard error without an end.
+/// Whether a program or plugin left a line on standard error unfinished.
 static UNFINISHED: AtomicBool = AtomicBool::new(false);
 
-/// What a program or plugin writes to standard error itself: as it is, or in JSON as lines.
+/// Returns a writer for a guest's own standard error: it writes bytes unchanged, or in JSON as lines.
 pub(crate) fn of_guest() -> Box<dyn Write + Send> {
     if is_json() { Box::new(Lines::new(Level::Stderr)) } else { Box::new(Bytes) }
 }
 
-/// The bytes as they are.
+/// Writes bytes unchanged.
 struct Bytes;
 
 impl Write for Bytes {
@@ -130,13 +130,13 @@ impl Write for Bytes {
     }
 }
 
-/// A guest's stream as lines of one level. The last line need not have an end.
+/// Shows a guest's stream as lines of one level. The last line need not have an end.
 pub(crate) struct Lines {
     level: Level,
     rest: Vec<u8>,
 }
 
-/// How many bytes of a line are kept until it ends; a longer one is shown as several.
+/// Maximum number of bytes of a line that are kept until it ends. A longer line is shown as several.
 const MAX_LINE: usize = 64 << 10;
 
 impl Lines {
@@ -153,10 +153,10 @@ impl Lines {
 
 impl Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        // Not more at once than is kept anyway.
+        // At most as much at once as is kept anyway.
         let bytes = bytes.get(..MAX_LINE).unwrap_or(bytes);
         self.rest.extend_from_slice(bytes);
-        // Only whole lines, and all of them at once: each time costs the host more than the guest.
+        // Only whole lines, and all of them at once: each write costs the host more than the guest.
         let end = match self.rest.iter().rposition(|byte| *byte == b'\n') {
             Some(end) => end + 1,
             None if self.rest.len() >= MAX_LINE => character_boundary(&self.rest),
@@ -179,32 +179,32 @@ impl Drop for Lines {
     }
 }
 
-/// Where the last character begins, if it may be cut off.
+/// Returns where the last character begins, if it may be incomplete, or else the end.
 fn character_boundary(bytes: &[u8]) -> usize {
     let is_start = |byte: &u8| !matches!(byte, 0x80..0xc0);
     let back = bytes.iter().rev().take(4).position(is_start).map_or(0, |at| at + 1);
     if bytes.len() > back { bytes.len() - back } else { bytes.len() }
 }
 
-/// Writes lines of their own to standard error, which may be closed; that is no reason to fail.
+/// Writes whole lines to standard error. A closed standard error is not a failure.
 fn write_lines(lines: &str) {
     let before = if UNFINISHED.swap(false, Ordering::Relaxed) { "\n" } else { "" };
-    // In one piece, so that no other process's line comes between.
+    // In one write, so that no line of another process comes between.
     let _ = io::stderr().lock().write_all(format!("{before}{lines}\n").as_bytes());
 }
 
-/// Whether standard error is to have colours: see <https://no-color.org> and <https://bixense.com/clicolors>.
+/// Returns whether standard error gets colours: see <https://no-color.org> and <https://bixense.com/clicolors>.
 fn is_colored() -> bool {
     let is = |name, meant: &str| env::var_os(name).is_some_and(|value| value == meant);
     let set = |name| env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0");
     let forced = set("CLICOLOR_FORCE");
     let wanted = io::stderr().is_terminal() && !is("TERM", "dumb") && !is("CLICOLOR", "0");
-    // Any value of this one counts.
+    // Any value of this variable counts, except an empty one.
     let refused = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     (forced || wanted) && !refused
 }
 
-/// A text that cannot steer a terminal, whoever wrote it: control characters are escaped, but for line ends and tabs.
+/// Returns a text that cannot control a terminal: control characters are escaped, except for line ends and tabs.
 pub(crate) fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for c in text.chars() {
@@ -217,20 +217,20 @@ pub(crate) fn printable(text: &str) -> String {
     printable
 }
 
-/// How many bytes of a message are shown, whoever wrote it.
+/// Maximum number of bytes of a message that are shown.
 pub(crate) const MAX_MESSAGE: usize = 64 << 10;
 
-/// The beginning of a text, which may be as long as somebody else likes.
+/// The beginning of a text of any length.
 pub(crate) struct Excerpt {
     text: String,
     limit: usize,
 }
 
 impl Excerpt {
-    /// No more than so many bytes of a text, and `…` where there are more.
+    /// Returns at most `limit` bytes of a text, and `…` if there are more.
     pub(crate) fn of(text: impl fmt::Display, limit: usize) -> String {
         let mut excerpt = Self { text: String::new(), limit };
-        // What does not fit is an error, and the end.
+        // Text that does not fit is an error, which ends the formatting.
         if write!(excerpt, "{text}").is_err() {
             excerpt.text.push('…');
         }

@@ -1,13 +1,13 @@
-//! The files of an answer below a folder, and nowhere else: all of them or none.
+//! Writes the files of a package's output below a directory, and nowhere else: all of them or none.
 //!
-//! Each file is complete before the first one takes its place. Till then it is in a staging folder, inside the folder
-//! of its own that is there already: so moving it to its place is one step of one file system, whatever is mounted
-//! below the root, and a folder that cannot be written is found before anything is changed. What fails after that is
-//! taken back.
+//! Each file is complete before the first one is moved to its place. Until then it is in a staging directory, inside
+//! the innermost directory of its path that already exists. Moving it is therefore one step within one file system,
+//! whatever is mounted below the root, and a directory that cannot be written is found before anything is changed.
+//! After a later failure, the changes are rolled back.
 //!
-//! A staging folder has a random name, which no package can know. A run that was killed leaves it behind, with a plan
-//! in it; the next run takes back what the plan says was half done, and removes it. A lock tells whether its run is
-//! alive.
+//! A staging directory has a random name, which no package can know. A run that was killed leaves it behind, with a
+//! plan in it. The next run rolls back what the plan says was half done, and removes the directory. A lock tells
+//! whether a run is alive.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::{self, File, Metadata, TryLockError};
@@ -20,19 +20,19 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Failure;
 use crate::stderr::Excerpt;
 
-/// How many files an answer may have.
+/// Maximum number of files in an output.
 const MAX_FILES: usize = 10_000;
-/// How many folders they may be in.
+/// Maximum number of directories that these files are in.
 const MAX_FOLDERS: usize = 10_000;
-/// How many folders one may be inside of.
+/// Maximum number of directories that a file is nested in.
 const MAX_DEPTH: usize = 64;
-/// How many bytes of a name an error shows.
+/// Maximum number of bytes of a name that an error shows.
 const MAX_SHOWN: usize = 200;
 
 /// Writes the files below `root`, or nothing.
 pub(crate) fn write(package: &Path, root: &Path, files: &[(String, String)]) -> Result<(), Failure> {
     let names = check(files).map_err(|problem| Failure::refused(package, problem))?;
-    // Before it is looked at what is there.
+    // This comes before the checks of what exists.
     clean(root);
     let plan = Plan::new(root, &names).map_err(|error| match error {
         Unfit::Refused(problem) => Failure::refused(package, problem),
@@ -50,7 +50,7 @@ pub(crate) fn write(package: &Path, root: &Path, files: &[(String, String)]) -> 
     Ok(())
 }
 
-/// The files' paths, if they are ones that can be written together.
+/// Returns the files' paths, if they can be written together.
 fn check(files: &[(String, String)]) -> Result<Vec<PathBuf>, String> {
     if files.len() > MAX_FILES {
         return Err(format!("its answer has {} files, {MAX_FILES} are allowed", files.len()));
@@ -71,7 +71,7 @@ fn check(files: &[(String, String)]) -> Result<Vec<PathBuf>, String> {
     }
     let mut sorted: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
     sorted.sort();
-    // Sorted by their components, what lies below a path follows it at once.
+    // Sorted by components, a path is directly followed by what lies below it.
     if let Some([first, second]) = sorted.array_windows().find(|[first, second]| second.starts_with(first)) {
         let first = Excerpt::of(first.to_string_lossy().escape_debug(), MAX_SHOWN);
         return Err(refused(&second.to_string_lossy(), &format!("another file is called `{first}`")));
@@ -79,7 +79,7 @@ fn check(files: &[(String, String)]) -> Result<Vec<PathBuf>, String> {
     Ok(paths)
 }
 
-/// A file's name as a path that cannot lead out of the folder it is joined to.
+/// Returns a file's name as a path that cannot lead out of the directory it is joined to.
 fn relative(name: &str) -> Result<PathBuf, String> {
     if name.is_empty() || name.ends_with(['/', '\\']) {
         return Err("the name is empty".into());
@@ -87,7 +87,7 @@ fn relative(name: &str) -> Result<PathBuf, String> {
     if name.contains('\0') {
         return Err("the name has a NUL".into());
     }
-    // Whichever system's separators are meant.
+    // The separators of any system count.
     if name.split(['/', '\\']).any(|part| part == "..") {
         return Err("the name has `..`".into());
     }
@@ -107,12 +107,12 @@ fn relative(name: &str) -> Result<PathBuf, String> {
     if path.as_os_str().is_empty() { Err("the name is empty".into()) } else { Ok(path) }
 }
 
-/// What is to be done, and, while it is done, what has to be known to take it back. Paths are relative to the root.
+/// What to do, and, while it is being done, what is needed to roll it back. Paths are relative to the root.
 #[derive(Debug, Deserialize, Serialize)]
 struct Plan {
-    /// Folders that are there already, and get something new: each has a staging folder.
+    /// Directories that already exist and get something new. Each has a staging directory.
     stages: BTreeSet<PathBuf>,
-    /// Folders that are to be made, each behind the one that it is in.
+    /// Directories to create, each after its parent.
     folders: BTreeSet<PathBuf>,
     files: Vec<Planned>,
 }
@@ -120,13 +120,13 @@ struct Plan {
 #[derive(Debug, Deserialize, Serialize)]
 struct Planned {
     path: PathBuf,
-    /// Where its staging folder is.
+    /// Directory that contains its staging directory.
     stage: PathBuf,
-    /// What the staged file is told by.
+    /// Identity of the staged file.
     identity: Option<Identity>,
 }
 
-/// Tells a file from one that somebody else has put in its place, or written to.
+/// Distinguishes a file from one that somebody else has put in its place, or written to.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 struct Identity {
     inode: u64,
@@ -134,7 +134,7 @@ struct Identity {
     modified: Option<u128>,
 }
 
-/// What could not be done where.
+/// A path, and the error that occurred there.
 type Failed = (PathBuf, io::Error);
 
 /// Why something cannot be planned.
@@ -144,8 +144,10 @@ enum Unfit {
 }
 
 impl Plan {
-    /// Looks at what is there. Refuses a path with a symbolic link on its way or at its end, or with anything in the
-    /// place of a folder or a file that is none.
+    /// Plans the writing of the paths, given what already exists.
+    ///
+    /// Refuses a path with a symbolic link on its way or at its end, and a path where something that is not a directory
+    /// or not a file is in the place of one.
     fn new(root: &Path, paths: &[PathBuf]) -> Result<Self, Unfit> {
         let refused = |path: &Path, problem: &str| {
             let name = Excerpt::of(path.to_string_lossy().escape_debug(), MAX_SHOWN);
@@ -156,7 +158,7 @@ impl Plan {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(Unfit::Io(root.join(path), error)),
         };
-        // For each folder the one above it, or itself, that is there.
+        // Maps each directory to itself if it exists, or else to the innermost existing directory above it.
         let mut stages: BTreeMap<PathBuf, PathBuf> = BTreeMap::from([(PathBuf::new(), PathBuf::new())]);
         let mut plan = Self { stages: BTreeSet::new(), folders: BTreeSet::new(), files: Vec::new() };
         for path in paths {
@@ -199,12 +201,12 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Puts every file into its place.
+    /// Moves every file to its place.
     fn place(&self, root: &Path, name: &str) -> Result<(), Failed> {
         for folder in &self.folders {
             let folder = root.join(folder);
             match fs::create_dir(&folder) {
-                // Another run's, perhaps.
+                // Perhaps another run has created it.
                 Err(_) if fs::symlink_metadata(&folder).is_ok_and(|found| found.is_dir()) => {}
                 result => result.map_err(|error| (folder, error))?,
             }
@@ -218,29 +220,29 @@ impl Plan {
         Ok(())
     }
 
-    /// Takes back what was placed, as far as it is still what was placed.
+    /// Rolls back what was placed, unless somebody has changed it since.
     fn take_back(&self, root: &Path, name: &str) {
         for (number, file) in self.files.iter().enumerate().rev() {
             file.take_back(&root.join(&file.path), &root.join(&file.stage).join(name), number);
         }
         for folder in self.folders.iter().rev() {
-            // One that is not empty holds somebody else's files.
+            // A directory that is not empty contains somebody else's files.
             let _ = fs::remove_dir(root.join(folder));
         }
     }
 }
 
 impl Planned {
-    /// `placed` has what was placed before.
+    /// Moves the file to its place. `placed` has the files that were placed before.
     fn place(&self, place: &Path, stage: &Path, number: usize, placed: &mut HashSet<Identity>) -> io::Result<()> {
         let (new, old) = (stage.join(new(number)), stage.join(old(number)));
         match fs::symlink_metadata(place) {
-            // A file system may take two names of an answer for one. And what is there now may have come meanwhile.
+            // A file system may treat two names of an output as one. Also, what exists now may be newer than the plan.
             Ok(found) if !found.is_file() || cfg!(unix) && placed.contains(&Identity::of(&found)) => {
                 return Err(io::ErrorKind::AlreadyExists.into());
             }
-            // A second name for what is replaced, so that there is a file at any time; where there can be none, another
-            // one.
+            // A second name for the file that is replaced, so that a file exists at any time. Where links are
+            // impossible, the file is renamed.
             Ok(_) => fs::hard_link(place, &old).or_else(|_| fs::rename(place, &old))?,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
@@ -255,7 +257,7 @@ impl Planned {
         let is_placed = found.as_ref().is_some_and(|found| Some(Identity::of(found)) == self.identity);
         let old = stage.join(old(number));
         let replaced = fs::symlink_metadata(&old).is_ok();
-        // What cannot be taken back stays as it is: there is an error already.
+        // What cannot be rolled back stays as it is: there is already an error.
         if replaced && (is_placed || found.is_none()) {
             let _ = fs::rename(old, place);
         } else if is_placed {
@@ -275,27 +277,27 @@ impl Identity {
     }
 }
 
-/// A staged file's name: its number in the answer.
+/// Returns a staged file's name: its number in the output.
 fn new(number: usize) -> String {
     number.to_string()
 }
 
-/// The name of a file that is replaced.
+/// Returns the name of a file that is replaced.
 fn old(number: usize) -> String {
     format!("{number}.old")
 }
 
-/// Held by a run for as long as it lives.
+/// The lock, which a run holds as long as it lives.
 const LOCK: &str = "lock";
 /// The plan, before anything is placed.
 const PLAN: &str = "plan";
-/// The plan while files are placed: what is there then is to be taken back.
+/// The plan while files are placed. If it exists, the files are rolled back.
 const PLACING: &str = "placing";
 
-/// How many bytes a plan may have: each file's path twice, no longer than systems let it be.
+/// Maximum length of a plan in bytes: each file's path twice, as long as systems allow.
 const MAX_PLAN: u64 = 128 << 20;
 
-/// Folders for files that are not complete yet, one in each folder that gets some. They are gone in the end.
+/// Staging directories for incomplete files, one in each directory that gets some. They are removed in the end.
 struct Staging<'a> {
     root: &'a Path,
     name: String,
@@ -315,7 +317,7 @@ impl<'a> Staging<'a> {
         Ok(staging)
     }
 
-    /// A new folder in the root, and the lock in it.
+    /// Creates a new directory in the root, and the lock in it.
     fn begin(root: &Path) -> io::Result<(String, File)> {
         loop {
             let name = staging_name()?;
@@ -323,14 +325,14 @@ impl<'a> Staging<'a> {
             fs::create_dir(&stage)?;
             let lock = match File::create_new(stage.join(LOCK)) {
                 Ok(lock) => lock,
-                // A run that cleans up may take the folder away as long as it is not locked.
+                // A run that cleans up may remove the directory until it is locked.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => {
                     let _ = fs::remove_dir(&stage);
                     return Err(error);
                 }
             };
-            // Where there are no locks, nobody takes away what a run leaves behind.
+            // Where there are no locks, no run removes what another leaves behind.
             let is_taken = matches!(lock.try_lock(), Err(TryLockError::WouldBlock));
             if !is_taken && stage.join(LOCK).exists() {
                 return Ok((name, lock));
@@ -344,7 +346,7 @@ impl<'a> Staging<'a> {
         written.map_err(|error| (self.root.to_owned(), error))
     }
 
-    /// Writes a file where it is not in its place yet.
+    /// Writes a file to its staging directory.
     fn stage(&mut self, number: usize, text: &str) -> Result<(), Failed> {
         let Some(file) = self.plan.files.get_mut(number) else { return Ok(()) };
         let path = self.root.join(&file.stage).join(&self.name).join(new(number));
@@ -361,7 +363,7 @@ impl<'a> Staging<'a> {
         if placed.is_err() {
             self.plan.take_back(self.root, &self.name);
         }
-        // From here on nothing is taken back.
+        // From here on nothing is rolled back.
         let _ = fs::remove_file(self.root.join(&self.name).join(PLACING));
         placed
     }
@@ -373,17 +375,18 @@ impl Drop for Staging<'_> {
     }
 }
 
-/// Removes staging folders. What cannot be removed is no reason to fail: the files are in their places, or there is an
-/// error already.
+/// Removes staging directories.
+///
+/// A failure is ignored: either the files are in their places, or there is already an error.
 fn remove(root: &Path, name: &str, plan: &Plan) {
     for folder in plan.stages.iter().filter(|folder| !folder.as_os_str().is_empty()) {
         let _ = fs::remove_dir_all(root.join(folder).join(name));
     }
-    // The last one, since the plan is in it.
+    // This one is last, because the plan is in it.
     let _ = fs::remove_dir_all(root.join(name));
 }
 
-/// Takes away what runs left behind that were killed.
+/// Removes what killed runs left behind.
 fn clean(root: &Path) {
     let Ok(entries) = fs::read_dir(root) else { return };
     for entry in entries.flatten() {
@@ -394,15 +397,15 @@ fn clean(root: &Path) {
     }
 }
 
-/// Nothing is touched that is not a killed run's.
+/// Removes what one run left behind, if it was killed. Nothing else is touched.
 fn clean_one(root: &Path, name: &str) {
     let stage = root.join(name);
     let Ok(lock) = File::options().read(true).write(true).open(stage.join(LOCK)) else {
-        // Killed at once. A folder that is not empty stays.
+        // The run was killed before it had a lock. A directory that is not empty stays.
         let _ = fs::remove_dir(stage);
         return;
     };
-    // Its run is alive, or nobody can tell.
+    // The run is alive, or this cannot be known.
     if let Err(TryLockError::WouldBlock | TryLockError::Error(_)) = lock.try_lock() {
         return;
     }
@@ -422,7 +425,7 @@ fn clean_one(root: &Path, name: &str) {
 }
 
 impl Plan {
-    /// Whether the paths of a plan that was read stay below the root.
+    /// Returns whether the paths of a plan that was read stay below the root.
     fn is_sound(&self, root: &Path) -> bool {
         let files = self.files.iter().map(|file| &file.path);
         let is_relative = |path: &PathBuf| {
@@ -441,21 +444,21 @@ impl Plan {
 const PREFIX: &str = ".mistctl-";
 const SUFFIX: &str = ".tmp";
 
-/// `.mistctl-`, 32 random digits, `.tmp`.
+/// Returns `.mistctl-`, 32 random digits, `.tmp`.
 fn staging_name() -> io::Result<String> {
     let mut random = [0; 16];
     getrandom::fill(&mut random).map_err(|error| io::Error::other(error.to_string()))?;
     Ok(format!("{PREFIX}{:032x}{SUFFIX}", u128::from_ne_bytes(random)))
 }
 
-/// Whether a name is of that form, in small or in capital letters: some file systems do not tell them apart.
+/// Returns whether a name has that form, in lower or upper case: some file systems do not distinguish them.
 fn is_staging(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let digits = name.strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix(SUFFIX));
     digits.is_some_and(|digits| digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit()))
 }
 
-/// Folders that were made for the root, from the outermost on, and are removed unless they are kept.
+/// Directories that were created for the root, outermost first. They are removed unless they are kept.
 struct Created(Vec<PathBuf>);
 
 impl Created {
@@ -466,7 +469,7 @@ impl Created {
         for folder in missing.into_iter().rev() {
             match fs::create_dir(folder) {
                 Ok(()) => created.0.push(folder.to_owned()),
-                // `a/.`, or another run's.
+                // `a/.`, or created by another run.
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
@@ -482,7 +485,7 @@ impl Created {
 impl Drop for Created {
     fn drop(&mut self) {
         for folder in self.0.iter().rev() {
-            // One that is not empty holds somebody else's files.
+            // A directory that is not empty contains somebody else's files.
             let _ = fs::remove_dir(folder);
         }
     }
@@ -496,7 +499,7 @@ mod tests {
         names.iter().map(|name| (name.to_string(), format!("text of {name}"))).collect()
     }
 
-    /// Everything below a folder, sorted.
+    /// Returns everything below a directory, sorted.
     fn below(root: &Path) -> Vec<PathBuf> {
         let mut found = Vec::new();
         for entry in fs::read_dir(root).expect("the folder is there") {
@@ -565,7 +568,7 @@ mod tests {
         }
     }
 
-    /// A root with something of the user's, and an answer that replaces some of it.
+    /// Returns a root with files of the user, and an output that replaces some of them.
     fn beginning() -> (tempfile::TempDir, Vec<(String, String)>) {
         let folder = tempfile::tempdir().expect("a folder");
         fs::create_dir_all(folder.path().join("there")).expect("made");
@@ -579,7 +582,7 @@ mod tests {
         below(root).into_iter().map(|path| (path.clone(), fs::read_to_string(path).ok())).collect()
     }
 
-    /// A run that is killed when so many files are in their places.
+    /// Leaves behind what a run does that is killed when `placed` files are in their places.
     fn killed(root: &Path, files: &[(String, String)], placed: usize) {
         let plan = Plan::new(root, &check(files).expect("good names")).ok().expect("a plan");
         let mut staging = Staging::new(root, plan).expect("a staging folder");
@@ -593,7 +596,7 @@ mod tests {
             let (place, stage) = (root.join(&file.path), root.join(&file.stage).join(&staging.name));
             file.place(&place, &stage, number, &mut HashSet::new()).expect("placed");
         }
-        // As the system does it.
+        // The system does this when a process is killed.
         staging._lock.unlock().expect("unlocked");
         std::mem::forget(staging);
     }

@@ -1,4 +1,4 @@
-//! What a session is given.
+//! The builder of a session.
 
 use std::fmt;
 use std::fs::File;
@@ -13,7 +13,9 @@ use crate::strings::Strings;
 use crate::table::Table;
 use crate::wasi::{Denied, OnDenied, Wasi};
 
-/// Equips a session: [`Wasi::builder`]. What is not said stays as the table at the head of the crate has it.
+/// Configures a session; created by [`Wasi::builder`].
+///
+/// The table in the [crate documentation](crate) lists the defaults.
 #[derive(Default)]
 pub struct Builder {
     args: Strings,
@@ -27,24 +29,28 @@ pub struct Builder {
     on_denied: Option<OnDenied>,
 }
 
-/// What a guest may do below a directory.
+/// Access of a guest to a granted directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// List it, and read what is there.
+    /// Listing directories and reading what is in them.
     ReadOnly,
-    /// Everything.
+    /// All operations.
     ReadWrite,
 }
 
 impl Builder {
-    /// Adds arguments; the first of all is the program's name. Guests see them end at the first NUL.
+    /// Adds arguments. The first argument of all is the program's name.
+    ///
+    /// Guests see an argument end at its first NUL.
     #[must_use]
     pub fn args<S: Into<Vec<u8>>>(mut self, args: impl IntoIterator<Item = S>) -> Self {
         args.into_iter().for_each(|arg| self.args.push(arg.into()));
         self
     }
 
-    /// Adds environment variables. Guests see them end at the first NUL.
+    /// Adds environment variables.
+    ///
+    /// Guests see a variable end at its first NUL.
     #[must_use]
     pub fn env<K: Into<Vec<u8>>, V: AsRef<[u8]>>(mut self, vars: impl IntoIterator<Item = (K, V)>) -> Self {
         for (key, value) in vars {
@@ -56,69 +62,77 @@ impl Builder {
         self
     }
 
-    /// The standard input.
+    /// Uses these bytes as the standard input.
     #[must_use]
     pub fn stdin(self, bytes: impl Into<Vec<u8>>) -> Self {
         self.stdin_reader(Cursor::new(bytes.into()))
     }
 
-    /// The standard input is the process's own: the guest takes no more of it than it asks for, and can wait for it no
-    /// longer than it has time. What [`std::io::stdin`] has read ahead is not seen.
+    /// Uses the process's own standard input.
+    ///
+    /// The guest takes no more bytes of it than it asks for. On Unix, a wait for input ends at the guest's deadline or
+    /// its cancellation; elsewhere the input behaves as with [`Builder::stdin_reader`]. Bytes that [`std::io::stdin`]
+    /// has already read ahead are not seen.
     #[must_use]
     pub fn inherit_stdin(mut self) -> Self {
         self.stdin = Input::inherit();
         self
     }
 
-    /// The standard input from a file, which may be a pipe or a terminal: as [`Builder::inherit_stdin`].
+    /// Uses a file as the standard input, which may be a pipe or a terminal.
+    ///
+    /// The guest reads and waits as with [`Builder::inherit_stdin`].
     #[must_use]
     pub fn stdin_file(mut self, file: File) -> Self {
         self.stdin = Input::file(file);
         self
     }
 
-    /// The standard input from a reader, which is always ready: the guest waits where the reader does, without a limit.
+    /// Uses a reader as the standard input.
+    ///
+    /// The input always counts as ready. A read takes as long as the reader takes, without a limit.
     #[must_use]
     pub fn stdin_reader(mut self, reader: impl Read + Send + 'static) -> Self {
         self.stdin = Input::new(reader);
         self
     }
 
-    /// Where the standard output goes.
+    /// Sets the destination of the standard output.
     #[must_use]
     pub fn stdout(mut self, output: OutputStream) -> Self {
         self.stdout = output;
         self
     }
 
-    /// Where the standard error goes.
+    /// Sets the destination of the standard error.
     #[must_use]
     pub fn stderr(mut self, output: OutputStream) -> Self {
         self.stderr = output;
         self
     }
 
-    /// What the guest's clocks show.
+    /// Sets the source of the guest's clocks.
     #[must_use]
     pub fn clock(mut self, clock: Clock) -> Self {
         self.clock = clock;
         self
     }
 
-    /// Where random numbers come from.
+    /// Sets the source of random numbers.
     #[must_use]
     pub fn random(mut self, random: Random) -> Self {
         self.random = random;
         self
     }
 
-    /// Grants a directory and all below it, which the guest sees as `guest_path`. It is opened now, so that renaming it
-    /// later changes nothing.
+    /// Grants a directory and everything below it, which the guest sees as `guest_path`.
+    ///
+    /// This opens the directory: renaming it later changes nothing.
     ///
     /// # Errors
     ///
-    /// Those of opening it; [`Unsupported`](io::ErrorKind::Unsupported) on a host that is no Unix, and without the
-    /// crate's feature `dirs`.
+    /// The errors of opening the directory. [`Unsupported`](io::ErrorKind::Unsupported) on a host that is not Unix, and
+    /// without the crate's feature `dirs`.
     pub fn dir(
         mut self,
         host_path: impl AsRef<Path>,
@@ -130,14 +144,14 @@ impl Builder {
         Ok(self)
     }
 
-    /// Hears of each access below a directory that is refused because it was not granted.
+    /// Calls `hears` for each access below a directory that is refused because it was not granted.
     #[must_use]
     pub fn on_denied(mut self, hears: impl FnMut(&Denied) + Send + 'static) -> Self {
         self.on_denied = Some(Box::new(hears));
         self
     }
 
-    /// The session.
+    /// Builds the session.
     pub fn build(self) -> Wasi {
         let Self { args, env, stdin, stdout, stderr, clock, random, table, on_denied } = self;
         let (time, random) = (Time::new(clock), Source::new(random));

@@ -7,21 +7,22 @@ use crate::memory::Memory;
 use crate::wasi::Wasi;
 use crate::work::Work;
 
-/// What a guest's clocks show.
+/// Source of a guest's clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clock {
-    /// The host's time; waiting takes as long as the guest asks for.
+    /// The host's time. A wait takes as long as the guest asks for.
     System,
-    /// A time that stands still, and moves only by what the guest waits; waiting takes no time. The monotonic clock
-    /// starts at one nanosecond and moves by a microsecond with each reading, too, so that a guest that reads it until
-    /// some time has passed comes to an end.
+    /// A frozen time, which advances only by the durations of the guest's waits.
+    ///
+    /// A wait returns at once. The monotonic clock starts at one nanosecond, and also advances by a microsecond with
+    /// each reading. A guest that reads it until some time has passed therefore terminates.
     Fixed(SystemTime),
 }
 
 /// The clocks of a session.
 pub(crate) enum Time {
     System(Instant),
-    /// In nanoseconds: where the real time started, what was waited, and what the readings add.
+    /// In nanoseconds: the initial real time, the sum of all waits, and the sum of what readings add.
     Fixed {
         start: u64,
         waited: u64,
@@ -30,12 +31,14 @@ pub(crate) enum Time {
 }
 
 const REALTIME: u32 = 0;
-/// After the monotonic clock there are those of the process's and the thread's time, which show the same.
+/// The last clock. The clocks after the monotonic one, of the process's and the thread's time, show the same time.
 const LAST: u32 = 3;
 
 impl Default for Clock {
-    /// The time that stands still: at the host's environment variable `SOURCE_DATE_EPOCH`, seconds since 1970, or at
-    /// the start of that year.
+    /// Returns a frozen time.
+    ///
+    /// It is the value of the host's environment variable `SOURCE_DATE_EPOCH`, in seconds since 1970, or else the start
+    /// of 1970.
     fn default() -> Self {
         Self::Fixed(source_date(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref()))
     }
@@ -54,12 +57,12 @@ impl Time {
         }
     }
 
-    /// Whether waiting takes the host's time.
+    /// Returns whether a wait takes the host's time.
     pub(crate) fn is_real(&self) -> bool {
         matches!(self, Self::System(_))
     }
 
-    /// Nanoseconds since 1970.
+    /// Returns the real time in nanoseconds since 1970.
     pub(crate) fn real(&self) -> u64 {
         match self {
             Self::System(_) => since_epoch(SystemTime::now()),
@@ -67,7 +70,7 @@ impl Time {
         }
     }
 
-    /// Nanoseconds since the session started, from 1: Go refuses a clock at 0.
+    /// Returns the nanoseconds since the session started, from 1: Go refuses a clock at 0.
     pub(crate) fn monotonic(&self) -> u64 {
         match self {
             Self::System(start) => nanoseconds(start.elapsed()).saturating_add(1),
@@ -75,7 +78,7 @@ impl Time {
         }
     }
 
-    /// What a clock shows; `None` for one that there is not.
+    /// Returns the time of a clock, or `None` if there is no such clock.
     pub(crate) fn now(&self, clock: u32) -> Option<u64> {
         match clock {
             REALTIME => Some(self.real()),
@@ -90,7 +93,7 @@ impl Time {
         }
     }
 
-    /// Waits, unless the work is over before.
+    /// Waits until the time has passed or the work is over.
     pub(crate) fn wait(&mut self, nanoseconds: u64, work: &Work) {
         match self {
             Self::System(_) => work.wait(Duration::from_nanos(nanoseconds)),
@@ -99,7 +102,7 @@ impl Time {
     }
 }
 
-/// Nanoseconds since 1970; 0 for times before.
+/// Returns the nanoseconds since 1970, or 0 for earlier times.
 pub(crate) fn since_epoch(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, nanoseconds)
 }

@@ -1,11 +1,11 @@
-//! The codes that functions answer with.
+//! The error codes of the functions.
 
 use std::fmt;
 use std::io;
 
 macro_rules! errnos {
     ($($name:ident = $code:literal, $meaning:literal;)*) => {
-        /// What a function answers with where it fails: the codes of the specification.
+        /// Error codes of the functions, as the specification numbers them.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
         #[repr(u16)]
         pub enum Errno {
@@ -101,20 +101,20 @@ errnos! {
     NotCapable = 76, "not granted";
 }
 
-/// Symbolic links that go round in circles, for which `std` has no kind yet.
+/// Error number of a cycle of symbolic links, for which `std` has no kind yet.
 const ELOOP: i32 = if cfg!(any(target_os = "linux", target_os = "android")) { 40 } else { 62 };
 
 impl From<io::Error> for Errno {
     fn from(error: io::Error) -> Self {
         use io::ErrorKind as Kind;
         match error.raw_os_error() {
-            // The same on every Unix, and not told apart by kinds.
+            // The numbers are the same on every Unix, and error kinds do not distinguish them.
             Some(1) if cfg!(unix) => return Self::Perm,
             Some(6) if cfg!(unix) => return Self::Nxio,
             Some(23) if cfg!(unix) => return Self::Nfile,
             Some(24) if cfg!(unix) => return Self::Mfile,
             Some(ELOOP) if cfg!(unix) => return Self::Loop,
-            // Not the system but the confinement to a directory refused it.
+            // The confinement to a directory refused it, not the system.
             None if error.kind() == Kind::PermissionDenied => return Self::NotCapable,
             _ => {}
         }

@@ -1,4 +1,4 @@
-//! `fd_*`: what is done with a descriptor; and `sock_*`, which have none to work on.
+//! `fd_*`: the functions on descriptors; and `sock_*`, for which no descriptor is a socket.
 
 use crate::errno::Errno;
 use crate::listing::{Listing, MAX_LISTED};
@@ -18,7 +18,7 @@ impl Wasi {
         advice: u32,
     ) -> Result<(), Errno> {
         self.table.file(fd, rights::ADVISE, Errno::Badf)?;
-        // It is heard, and not passed on.
+        // The advice is checked, but not passed on.
         if advice > 5 || i64::try_from(length).is_err() { Err(Errno::Inval) } else { Ok(()) }
     }
 
@@ -164,7 +164,7 @@ impl Wasi {
         let open = self.table.file(fd, rights::WRITE | rights::SEEK, stream)?;
         memory.range(done, 4)?;
         let vectors = memory.vectors(vectors, count)?;
-        // As on Linux.
+        // Appending ignores the offset, as on Linux.
         let mut position = if open.flags & APPEND != 0 { open.file.stat()?.size } else { offset };
         let total = memory.transfer(&vectors, |bytes, _| advance(&mut position, |at| open.file.write_at(bytes, at)))?;
         memory.write_u32(done, total)
@@ -190,7 +190,7 @@ impl Wasi {
                 memory.transfer(&vectors, |bytes, _| advance(position, |at| file.read_at(bytes, at)))?
             }
             _ => {
-                // Once, into one buffer: for more, the guest would have to wait for what may not come.
+                // One read into one buffer: to fill more, the guest would have to wait for input that may never come.
                 vectors.retain(|&(_, length)| length > 0);
                 match vectors.first() {
                     Some(&(address, length)) => {
@@ -229,7 +229,8 @@ impl Wasi {
             node => {
                 let output = if let Node::Stderr = node { &mut self.stderr } else { &mut self.stdout };
                 let total = memory.transfer(&vectors, |bytes, work| output.write(bytes, work))?;
-                // What was taken counts as written. A stream that cannot pass it on says so when it takes no more.
+                // Bytes that the stream took count as written. A stream that cannot pass them on reports it once it
+                // takes no more.
                 let _ = output.flush();
                 total
             }
@@ -244,7 +245,7 @@ impl Wasi {
                 bytes[4..].copy_from_slice(&(name.len() as u32).to_le_bytes());
                 memory.write(stat, &bytes)
             }
-            // C libraries and Go take this for the end of the list, or go on with the next.
+            // C libraries and Go treat this as the end of the list, or continue with the next descriptor.
             _ => Err(Errno::Badf),
         }
     }
@@ -306,7 +307,7 @@ impl Wasi {
         whence: u32,
         position: u32,
     ) -> Result<(), Errno> {
-        // Asking where a file stands takes less than moving it.
+        // Reading the position needs a lesser right than moving it.
         let right = if (offset, whence) == (0, 1) { rights::TELL } else { rights::SEEK };
         let open = self.table.file(fd, right, Errno::Spipe)?;
         memory.range(position, 8)?;
@@ -364,12 +365,12 @@ impl Wasi {
     }
 }
 
-/// Flags of a descriptor's, if they are ones that a file can have here.
+/// Returns the flags of a descriptor, if a file can have all of them here.
 pub(crate) fn known_flags(flags: u32) -> Option<u16> {
     u16::try_from(flags).ok().filter(|flags| flags & !(APPEND | NONBLOCK) == 0)
 }
 
-/// Moves a position by what is done at it.
+/// Runs a step at a position and advances the position by the bytes done.
 fn advance(position: &mut u64, step: impl FnOnce(u64) -> Result<usize, Errno>) -> Result<usize, Errno> {
     let done = step(*position)?;
     *position = position.saturating_add(done as u64);

@@ -1,4 +1,4 @@
-//! The names and signatures of the functions, in one place.
+//! Names and signatures of the functions, in one place.
 
 use mistletoe_abi::{Caller, Error, ErrorKind, Imports};
 
@@ -6,10 +6,10 @@ use crate::memory::Memory;
 use crate::wasi::Wasi;
 use crate::work::Work;
 
-/// The module that guests import the functions from.
+/// Module that guests import the functions from.
 pub const MODULE: &str = "wasi_snapshot_preview1";
 
-/// All functions of WASI preview 1.
+/// Returns all functions of WASI preview 1.
 pub fn imports<T: AsMut<Wasi> + Send + 'static>() -> Imports<T> {
     let mut imports = Imports::new();
     add_to(&mut imports);
@@ -21,7 +21,7 @@ macro_rules! functions {
         short { $($short:ident($($short_param:ident: $short_ty:ty),*);)* }
         long { $($long:ident($($long_param:ident: $long_ty:ty),*);)* }
     ) => {
-        /// Adds all functions of WASI preview 1 to others of the host's.
+        /// Adds all functions of WASI preview 1 to the host's own functions.
         pub fn add_to<T: AsMut<Wasi> + Send + 'static>(imports: &mut Imports<T>) {
             $(imports.func(MODULE, stringify!($short), |caller: &mut Caller<'_, T>, $($short_param: $short_ty),*| -> u32 {
                 let (memory, state) = caller.memory_and_state();
@@ -45,14 +45,14 @@ macro_rules! functions {
             });
         }
 
-        /// The names of all functions but `proc_exit`.
+        /// Names of all functions except `proc_exit`.
         #[cfg(test)]
         const NAMES: &[&str] = &[$(stringify!($short),)* $(stringify!($long)),*];
     };
 }
 
-// Those that can take long, by what they are asked for or wait for, know when the guest's time ends, and the guest does
-// not go on after that.
+// The functions under `long` can take long, by what they are asked for or wait for. They know when the guest's time
+// ends, and the guest does not resume after that.
 functions! {
     short {
         args_sizes_get(count: u32, size: u32);

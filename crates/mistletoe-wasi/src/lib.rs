@@ -1,4 +1,4 @@
-//! WASI preview 1 for guests, once, over the layer's own host functions: the same on every engine.
+//! WASI preview 1 for guests, implemented once over the layer's host functions: the same on every engine.
 //!
 //! ```
 //! use mistletoe_wasi::{Wasi, imports};
@@ -7,89 +7,92 @@
 //! let session = Wasi::builder().args(["tool", "--help"]).stdin("some input").build();
 //! ```
 //!
-//! A guest has what its [`Builder`] grants and nothing else. What it has unless told otherwise is hermetic, the same on
-//! every run and every machine:
+//! A guest has what its [`Builder`] grants and nothing else. The defaults are hermetic, the same on every run and every
+//! machine:
 //!
-//! | functions | what they need | unless granted |
+//! | functions | configured with | default |
 //! |---|---|---|
 //! | `args_*`, `environ_*` | [`Builder::args`], [`Builder::env`] | none |
 //! | `fd_read` of 0 | [`Builder::stdin`], [`Builder::inherit_stdin`], [`Builder::stdin_file`] | empty |
 //! | `fd_write` to 1 and 2 | [`Builder::stdout`], [`Builder::stderr`] | captured, 64 MiB each |
-//! | `clock_*`, `poll_oneoff` | [`Builder::clock`] | a [clock that stands still](Clock::Fixed) |
-//! | `random_get` | [`Builder::random`] | [numbers from a seed](Random::Seeded), which is 0 |
+//! | `clock_*`, `poll_oneoff` | [`Builder::clock`] | a [frozen clock](Clock::Fixed) |
+//! | `random_get` | [`Builder::random`] | [numbers from the seed](Random::Seeded) 0 |
 //! | `path_*`, `fd_*` of files and directories | [`Builder::dir`] | no directories |
-//! | `sock_*` | | there are no sockets |
-//! | `proc_exit` | | ends the guest with [`ErrorKind::Exit`](mistletoe_abi::ErrorKind::Exit) |
+//! | `sock_*` | | no sockets |
+//! | `proc_exit` | | terminates the guest with [`ErrorKind::Exit`](mistletoe_abi::ErrorKind::Exit) |
 //! | `proc_raise` | | [`Errno::NoSys`] |
 //! | `sched_yield` | | does nothing |
 //!
-//! Nothing that a guest passes makes a function trap or panic: a pointer outside its memory is [`Errno::Fault`], and
-//! nothing is done then. What is kept for a guest is bounded: 1,000 descriptors, 100,000 names in the directories that
-//! it lists at once, paths of 4,095 bytes, and what is captured.
+//! No argument of a guest makes a function trap or panic. A pointer outside the guest's memory is [`Errno::Fault`], and
+//! the call then does nothing. What the host keeps for a guest is bounded: 1,000 descriptors, 100,000 names in the
+//! directories that it lists at once, paths of 4,095 bytes, and the captured output.
 //!
 //! # Time
 //!
-//! A function that can take long works in pieces, of 256 KiB or 1,024 names or subscriptions, and looks at the guest's
-//! [deadline](mistletoe_abi::Caller::deadline) between them. It waits no longer than that for a clock, for a standard
-//! input that is the process's own or a file, or for whoever reads a standard output that is a file. The guest does not
-//! go on afterwards: it ends with [`ErrorKind::TimedOut`](mistletoe_abi::ErrorKind::TimedOut). What the system does in
-//! one piece, to a disk or over a network, it does to the end, and so does a reader or writer of the host's.
+//! A function that can take long works in pieces, of 256 KiB or 1,024 names or subscriptions, and checks the guest's
+//! [deadline](mistletoe_abi::Caller::deadline) between them. A wait ends at the deadline if it is for a clock, for a
+//! standard input that is the process's own or a file, or for the reader of a standard output that is a file. The guest
+//! does not resume afterwards: it ends with [`ErrorKind::TimedOut`](mistletoe_abi::ErrorKind::TimedOut). An operation
+//! that the system performs in one piece, on a disk or over a network, runs to its end, and so does a call of the
+//! host's own reader or writer.
 //!
-//! A directory is listed as it was when the guest began. Where it begins again (cookie 0), the list is read anew,
-//! unless it is less than a second old and the directory's own times say that nothing changed since.
+//! A directory lists as it was when the guest began to list it. When the guest begins again (cookie 0), the directory
+//! is read again, unless the list is less than a second old and the directory's own times show that nothing has changed
+//! since.
 //!
 //! # Directories
 //!
-//! A path is looked up from the directory that was granted and does not leave it, by `..`, from the root, or through
-//! symbolic links; `cap-primitives` sees to that. Such a path is [`Errno::NotCapable`], and so is any kind of writing
-//! below a directory that was granted for reading; [`Builder::on_denied`] hears of both. Of devices, only those are
-//! opened that the host has as `/dev/null`, `/dev/zero` and `/dev/urandom`, which a guest uses as files. A pipe, a
-//! socket or another device that lies in a granted directory is [`Errno::NotSup`], of which [`Builder::on_denied`]
-//! hears, too, and is not opened, unless another program puts it there at that very moment; the host does not wait for
-//! its other end in either case.
+//! `cap-primitives` resolves a path from the granted directory and does not leave it: not by `..`, from the root, or
+//! through symbolic links. A path that would leave it is [`Errno::NotCapable`], and so is any kind of writing below a
+//! directory granted for reading; [`Builder::on_denied`] is called for both.
 //!
-//! Two directories where one lies within the other are the host's to think about: what is refused through one may be
-//! possible through the other. So are the files of `/proc` and the like, which are files to a guest. A name that is not
-//! UTF-8 makes its directory unlistable ([`Errno::Ilseq`]). Where a host limits the size of its files (`ulimit -f`),
-//! the system ends a process that exceeds it, unless the host program ignores that signal.
+//! Of devices, only the host's own `/dev/null`, `/dev/zero` and `/dev/urandom` are opened, which a guest uses as files.
+//! A pipe, a socket or another device in a granted directory is [`Errno::NotSup`], and [`Builder::on_denied`] is called
+//! for it, too. It is not opened, unless another program puts it there between the check and the opening. In neither
+//! case does the host wait for its other end.
+//!
+//! The host is responsible for granting two directories of which one lies within the other: an access that is refused
+//! through one may be possible through the other. It is also responsible for the files of `/proc` and similar, which
+//! are files to a guest. A name that is not UTF-8 makes its directory unlistable ([`Errno::Ilseq`]). Where a host
+//! limits the size of its files (`ulimit -f`), the system terminates a process that exceeds the limit, unless the host
+//! program ignores that signal.
 //!
 //! # What differs from wasmtime's
 //!
-//! Programs see what wasmtime's own WASI (of its release 48) would show them, but for these:
+//! Programs see what wasmtime's own WASI (release 48) shows them, except for:
 //!
-//! - What was not granted is [`Errno::NotCapable`] and not [`Errno::Perm`], and so is a descriptor used in a way that
-//!   it
-//!   was not opened for (there [`Errno::Badf`], or [`Errno::Inval`] where a file's size is set).
-//! - Pointers outside the memory, and invalid flags and enumerations, are errors, where wasmtime traps; so is an exit
-//!   code of 126 or more there. Pointers need no alignment here.
-//! - File calls on a directory's descriptor are [`Errno::Badf`]; `fd_readdir` on what is no directory is
-//!   [`Errno::NotDir`] (there [`Errno::Badf`]), and `fd_allocate` on a stream [`Errno::Spipe`] (there [`Errno::Badf`]).
-//! - Reading and writing go through all buffers, where wasmtime takes the first that is not empty.
-//! - A file opened with `CREAT` or `TRUNC` and with rights to read alone cannot be written to.
-//! - A symbolic link with `..` in its target can be made, and is not followed out of the directory.
-//! - A directory lists in the order of its names' bytes, and as it was when the guest began.
-//! - A directory is removed also where a slash is at the end of its path (there [`Errno::Inval`]). To what ends with a
-//!   slash,
-//!   only a directory is renamed (there a file, too).
-//! - Pipes, sockets and devices in a directory are not opened, but for the [three](#directories) that are as good as
-//!   files.
+//! - What was not granted is [`Errno::NotCapable`], not [`Errno::Perm`]. So is the use of a descriptor in a way that it
+//!   was not opened for (wasmtime: [`Errno::Badf`], or [`Errno::Inval`] where a file's size is set).
+//! - Pointers outside the memory and invalid flags and enumerations are errors; wasmtime traps. wasmtime also traps on
+//!   an exit code of 126 or more. Pointers need no alignment here.
+//! - File calls on a directory's descriptor are [`Errno::Badf`]. `fd_readdir` on anything but a directory is
+//!   [`Errno::NotDir`] (wasmtime: [`Errno::Badf`]), and `fd_allocate` on a stream is [`Errno::Spipe`] (wasmtime:
+//!   [`Errno::Badf`]).
+//! - Reads and writes use all buffers; wasmtime uses the first that is not empty, as a read of the standard input does
+//!   here.
+//! - A file opened with `CREAT` or `TRUNC` and only with rights to read cannot be written to.
+//! - A symbolic link with `..` in its target can be created. It is not followed out of the directory.
+//! - A directory lists in the byte order of its names, as it was when the guest began.
+//! - A directory can be removed by a path with a trailing slash (wasmtime: [`Errno::Inval`]). Only a directory can be
+//!   renamed to a path with a trailing slash (wasmtime: a file, too).
+//! - Pipes, sockets and devices in a directory are not opened, except for the [three](#directories) that act as files.
 //! - A file has the device and inode number that it has on the host.
-//! - `fd_allocate` makes a file longer, and `fd_fdstat_set_rights` takes rights away; there both are [`Errno::NotSup`].
-//! - `path_*` on a descriptor that is no directory's are [`Errno::NotDir`] always.
-//! - `poll_oneoff` reports a bad descriptor in its event (there it is the function's error), waits for all clocks that
-//!   there are, tells how many bytes of a file are left to read (there 1), and knows no end of a device. It takes nothing
-//!   from the standard input, of which wasmtime reads ahead what was not asked for.
-//! - `proc_raise` is [`Errno::NoSys`] (there [`Errno::NotSup`]).
+//! - `fd_allocate` extends a file, and `fd_fdstat_set_rights` removes rights (wasmtime: [`Errno::NotSup`] for both).
+//! - `path_*` on the descriptor of anything but a directory is always [`Errno::NotDir`].
+//! - `poll_oneoff` reports a bad descriptor in its event (wasmtime: as the function's error), waits for every clock
+//!   that exists, reports how many bytes of a file are left to read (wasmtime: 1), and reports no end of a device. It
+//!   takes nothing from the standard input; wasmtime reads ahead of what was asked for.
+//! - `proc_raise` is [`Errno::NoSys`] (wasmtime: [`Errno::NotSup`]).
 //! - `fd_seek` beyond 2^63 - 1 is [`Errno::Inval`].
-//! - The rights of streams are to read or write, and to poll; nothing inherits them.
-//! - `fd_advise` checks its arguments and does no more.
-//! - The clocks of the process's and the thread's time are there: they show the monotonic time.
-//! - The rights that `path_open` asks for decide between reading and writing, and are otherwise not looked at.
-//! - Appending is done at the end that the file has at that moment; other processes can append in between.
+//! - The rights of streams are to read or write, and to poll; no descriptor inherits them.
+//! - `fd_advise` checks its arguments and does nothing else.
+//! - The clocks of the process's and the thread's time exist; they show the monotonic time.
+//! - The rights that `path_open` asks for select reading and writing, and are otherwise ignored.
+//! - Appending writes at the current end of the file. Other processes can append in between.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
-// The specification's functions have as many as they have.
+// The specification determines the number of parameters.
 #![allow(clippy::too_many_arguments)]
 
 mod builder;

@@ -1,4 +1,4 @@
-//! What a directory held when a guest began to list it.
+//! The contents of a directory at the time when a guest began to list it.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant, SystemTime};
@@ -9,21 +9,23 @@ use crate::files::Dir;
 use crate::stat::{FileType, Filestat};
 use crate::work::{ASKING, Work};
 
-/// How many names the directories hold that a guest lists at the same time, of up to 255 bytes each; [`Errno::NoMem`]
-/// beyond.
+/// Maximum number of names in all directories that a guest lists at the same time.
+///
+/// Each name has up to 255 bytes. Beyond the maximum, a call is [`Errno::NoMem`].
 pub(crate) const MAX_LISTED: usize = 100_000;
 
-/// How long a list is good for a guest that begins again, if the directory says that it did not change. Not all file
-/// systems say so.
+/// Maximum age of a list for a guest that begins again, if the directory shows no change.
+///
+/// Not all file systems show changes.
 const CURRENT: Duration = Duration::from_secs(1);
 
-/// How coarse the times of a file system can be, in nanoseconds: two changes within it can look like one.
+/// Resolution that the times of a file system can have, in nanoseconds: two changes within it can look like one.
 const COARSE: u64 = 2_000_000_000;
 
-/// Names in the order of their bytes, with what was known of their kinds.
+/// Names in byte order, with their types as far as they are known.
 pub(crate) struct Listing {
     entries: Vec<(Box<str>, FileType)>,
-    /// The directory's own attributes, from before it was read.
+    /// Attributes of the directory itself, from before it was read.
     own: Filestat,
     read: Instant,
     /// Whether a later change of the directory shows in its times.
@@ -31,12 +33,12 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
-    /// Reads a directory that has no more than `limit` names, the two that every one has among them.
+    /// Reads a directory of at most `limit` names, including `.` and `..`.
     pub(crate) fn read(dir: &Dir, limit: usize, work: &Work) -> Result<Self, Errno> {
         let (own, read) = (dir.stat()?, Instant::now());
         let changed = own.modified.max(own.changed).saturating_add(COARSE);
         let is_settled = changed < since_epoch(SystemTime::now());
-        // In order from the beginning, so that there is no long step to put them there.
+        // Sorted from the start, to avoid one long step at the end.
         let mut names = BTreeMap::new();
         let room = limit.checked_sub(2).ok_or(Errno::NoMem)?;
         dir.list(|name, filetype| {
@@ -54,19 +56,21 @@ impl Listing {
         self.entries.len()
     }
 
-    /// As if the directory had not been changed for a while before.
+    /// Marks the list as if the directory had not changed for a while before it was read.
     #[cfg(all(test, feature = "dirs", unix))]
     pub(crate) fn settle(&mut self) {
         self.is_settled = true;
     }
 
-    /// Whether reading the directory again would give the same.
+    /// Returns whether reading the directory again would give the same list.
     pub(crate) fn is_current(&self, dir: &Dir) -> bool {
         let times = |stat: Filestat| (stat.modified, stat.changed);
         self.is_settled && self.read.elapsed() < CURRENT && dir.stat().is_ok_and(|own| times(own) == times(self.own))
     }
 
-    /// Writes entries from the `cookie`th on, the last of them cut off where the buffer ends; how much of it was used.
+    /// Writes entries from index `cookie` on and returns how much of the buffer was used.
+    ///
+    /// The last entry is cut off where the buffer ends.
     pub(crate) fn encode(&self, dir: &Dir, cookie: u64, buffer: &mut [u8], work: &Work) -> Result<usize, Errno> {
         let size = buffer.len();
         let mut rest = buffer;
@@ -93,12 +97,12 @@ impl Listing {
         Ok(size - rest.len())
     }
 
-    /// The inode and kind of an entry: only those are asked for that the guest gets.
+    /// Returns the inode and type of an entry. Only the entries that the guest gets are looked up.
     fn attributes(&self, dir: &Dir, name: &str, filetype: FileType) -> (u64, FileType) {
         match name {
-            // What lies above the directory is not the guest's to know.
+            // The guest must not learn what lies above the directory.
             "." | ".." => (self.own.inode, FileType::Directory),
-            // Where it was removed in between, there is no file any more.
+            // A file that was removed since then has no inode.
             name => dir.stat_at(name, false).map_or((0, filetype), |stat| (stat.inode, stat.filetype)),
         }
     }

@@ -1,4 +1,4 @@
-//! The guest's memory, as the functions see it: a range outside of it is [`Errno::Fault`].
+//! The guest's memory, as the functions access it. A range outside of it is [`Errno::Fault`].
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -6,17 +6,18 @@ use std::ops::Range;
 use crate::errno::Errno;
 use crate::work::{LOOK, PIECE, Work};
 
-/// How many buffers of one call are read from or written to; the rest is left to the guest's next call, as after any
-/// short read or write.
+/// Maximum number of buffers that one call reads from or writes to.
+///
+/// The rest is left to the guest's next call, as after any short read or write.
 const MAX_VECTORS: u32 = 1024;
 
-/// The longest path, in bytes; as on Linux.
+/// Length in bytes, including a NUL, that a path can have at most, as on Linux.
 const MAX_PATH: u32 = 4096;
 
-/// The guest's memory during one call, and what else is known of that call.
+/// The guest's memory during one call, and the state of that call.
 pub(crate) struct Memory<'a> {
     bytes: &'a mut [u8],
-    /// Where the paths lie that the call has read: the last two.
+    /// Addresses and lengths of the last two paths that the call has read.
     named: Cell<[(u32, u32); 2]>,
     pub(crate) work: Work,
     denied: Cell<bool>,
@@ -27,12 +28,12 @@ impl<'a> Memory<'a> {
         Self { bytes, named: Cell::default(), work, denied: Cell::default() }
     }
 
-    /// A range, checked.
+    /// Returns a range, checked.
     pub(crate) fn range(&self, address: u32, length: u32) -> Result<Range<usize>, Errno> {
         self.array(address, length, 1)
     }
 
-    /// The range of so many elements of this size, checked.
+    /// Returns the range of `count` elements of `size` bytes each, checked.
     pub(crate) fn array(&self, address: u32, count: u32, size: u32) -> Result<Range<usize>, Errno> {
         let (start, length) = (u64::from(address), u64::from(count) * u64::from(size));
         if start + length > self.bytes.len() as u64 {
@@ -50,7 +51,7 @@ impl<'a> Memory<'a> {
         self.bytes.get_mut(range).ok_or(Errno::Fault)
     }
 
-    /// The same, and what the call has done so far.
+    /// Returns the bytes as `bytes_mut` does, with the work that the call has done so far.
     pub(crate) fn bytes_and_work(&mut self, address: u32, length: u32) -> Result<(&mut [u8], &Work), Errno> {
         let range = self.range(address, length)?;
         Ok((self.bytes.get_mut(range).ok_or(Errno::Fault)?, &self.work))
@@ -74,7 +75,7 @@ impl<'a> Memory<'a> {
         self.write(address, &value.to_le_bytes())
     }
 
-    /// A path that the guest names.
+    /// Returns a path that the guest names.
     pub(crate) fn path(&self, address: u32, length: u32) -> Result<&str, Errno> {
         let bytes = self.bytes(address, length)?;
         if length >= MAX_PATH {
@@ -85,12 +86,12 @@ impl<'a> Memory<'a> {
             return Err(Errno::Inval);
         }
         self.named.set([self.named.get()[1], (address, length)]);
-        // Where it leads to takes the system as long as there are links on the way.
+        // The system takes longer to resolve it the more links are on the way.
         self.work.count(LOOK);
         Ok(path)
     }
 
-    /// Notes that what a path led to is refused, whatever the code that the guest gets.
+    /// Marks the call as denied, whatever error code the guest gets, and returns that code.
     pub(crate) fn deny(&self, errno: Errno) -> Errno {
         self.denied.set(true);
         errno
@@ -100,13 +101,15 @@ impl<'a> Memory<'a> {
         self.denied.get()
     }
 
-    /// The paths that the call has read.
+    /// Returns the paths that the call has read.
     pub(crate) fn named(&self) -> Vec<String> {
         let paths = self.named.get().into_iter().filter(|&(_, length)| length > 0);
         paths.filter_map(|(address, length)| self.path(address, length).ok().map(str::to_owned)).collect()
     }
 
-    /// The buffers that a list at `address` names: checked, and no more bytes in all than a 32-bit result can count.
+    /// Returns the buffers that a list at `address` names, checked.
+    ///
+    /// Together they have no more bytes than a 32-bit result can count.
     pub(crate) fn vectors(&self, address: u32, count: u32) -> Result<Vec<(u32, u32)>, Errno> {
         self.array(address, count, 8)?;
         let mut vectors = Vec::with_capacity(count.min(MAX_VECTORS) as usize);
@@ -120,9 +123,10 @@ impl<'a> Memory<'a> {
         Ok(vectors)
     }
 
-    /// Lets `step` read into or write from one buffer after the other, a piece at a time, until it does less than the
-    /// whole of one; how many bytes that was. An error counts only if it is the first thing to happen, and the end of
-    /// the guest's time always.
+    /// Lets `step` read into or write from one buffer after the other, and returns how many bytes it did.
+    ///
+    /// Each step gets a piece. The transfer ends with the first step that does less than its whole piece. An error is
+    /// returned only if it comes first, except that the end of the guest's time is always returned.
     pub(crate) fn transfer(
         &mut self,
         vectors: &[(u32, u32)],
@@ -150,7 +154,7 @@ impl<'a> Memory<'a> {
     }
 }
 
-/// Two 32-bit numbers in 8 bytes.
+/// Splits 8 bytes into two 32-bit numbers.
 fn halves([a, b, c, d, e, f, g, h]: [u8; 8]) -> [u32; 2] {
     [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([e, f, g, h])]
 }

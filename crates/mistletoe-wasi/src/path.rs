@@ -1,4 +1,4 @@
-//! `path_*`: what is done with paths below a directory.
+//! `path_*`: the functions on paths below a directory.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -95,7 +95,7 @@ impl Wasi {
         }
         let flags = known_flags(flags).ok_or(if flags > 31 { Errno::Inval } else { Errno::NotSup })?;
         let write = asked & rights::WRITE != 0;
-        // Who asks for neither reads, as the host has to open the file for something.
+        // A guest that asks for neither gets to read, because the host has to open the file for something.
         let read = asked & rights::READ != 0 || !write;
         let how = How { read, write, create, exclusive, truncate, directory, follow: follows(lookup)? };
 
@@ -188,7 +188,7 @@ impl Wasi {
         self.table.dir(fd, rights::UNLINK)?.unlink(path)
     }
 
-    /// The times that a guest wants to set: one that it names, the present of its own clock, or none.
+    /// Returns the times that a guest sets: one that it names, the current time of its own clock, or none.
     pub(crate) fn times(&self, accessed: u64, modified: u64, flags: u32) -> Result<(Time, Time), Errno> {
         let pick = |time, given, now| match (flags & given != 0, flags & now != 0) {
             (true, true) => Err(Errno::Inval),
@@ -205,7 +205,7 @@ impl Wasi {
 
 type Time = Option<SystemTime>;
 
-/// Whether a symbolic link at the end of a path is followed.
+/// Returns whether a symbolic link at the end of a path is followed.
 fn follows(lookup: u32) -> Result<bool, Errno> {
     if lookup > 1 { Err(Errno::Inval) } else { Ok(lookup == 1) }
 }

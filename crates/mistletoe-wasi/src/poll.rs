@@ -1,4 +1,4 @@
-//! `poll_oneoff`: waiting.
+//! `poll_oneoff`: waits for clocks and descriptors.
 
 use std::time::{Duration, Instant};
 
@@ -9,13 +9,13 @@ use crate::table::{Node, OpenFile};
 use crate::wasi::Wasi;
 use crate::work::{ASKING, PIECE, Work};
 
-/// Sizes of the records in the guest's memory.
+/// Sizes of the records in the guest's memory, in bytes.
 const SUBSCRIPTION: u32 = 48;
 const EVENT: u32 = 32;
-/// How many subscriptions there can be at once.
+/// Maximum number of subscriptions in one call.
 const MAX_SUBSCRIPTIONS: u32 = 10_000;
 
-/// What a guest waits for.
+/// One thing that a guest waits for.
 struct Subscription {
     userdata: [u8; 8],
     kind: u8,
@@ -23,20 +23,20 @@ struct Subscription {
 }
 
 enum What {
-    /// So many nanoseconds from now.
+    /// Nanoseconds from now.
     Time(u64),
-    /// The standard input, which may have nothing yet.
+    /// The standard input, which may not be ready yet.
     Input,
     /// Another descriptor, which is ready, or an error, at once.
     Fd(Result<Ready, Errno>),
 }
 
-/// How a descriptor is ready.
+/// Readiness of a descriptor.
 #[derive(Clone, Copy, Default)]
 struct Ready {
-    /// How many bytes can be read or written; of what is no file, it is only known that there may be some.
+    /// Number of bytes that can be read or written. For anything but a file it only says that there may be some.
     bytes: u64,
-    /// A file was read to its end.
+    /// Whether a file was read to its end.
     at_end: bool,
 }
 
@@ -56,11 +56,12 @@ impl Wasi {
         memory.array(subscriptions, count, SUBSCRIPTION)?;
         memory.array(events, count, EVENT)?;
         memory.range(done, 4)?;
-        // As of `poll` on other systems; looking at each takes the host's time, and a list of them its memory.
+        // The limits are those of `poll` on other systems: checking a subscription takes the host's time, and the list
+        // takes its memory.
         if count == 0 || count > MAX_SUBSCRIPTIONS {
             return Err(Errno::Inval);
         }
-        // All are read before there is an event, which may be written over them.
+        // All subscriptions are read before the first event is written, which may overwrite them.
         let mut list = Vec::with_capacity(count as usize);
         for index in 0..count {
             list.push(self.subscription(memory, subscriptions + index * SUBSCRIPTION)?);
@@ -91,11 +92,13 @@ impl Wasi {
         memory.write_u32(done, written)
     }
 
-    /// Waits for the first of these, unless the work is over before. How many nanoseconds have passed by the guest's
-    /// clock, and whether there is something to read from the standard input.
+    /// Waits for the first of these events, unless the work is over before.
+    ///
+    /// Returns how many nanoseconds have passed on the guest's clock, and whether there is something to read from the
+    /// standard input.
     fn wait(&mut self, list: &[Subscription], work: &Work) -> (u64, bool) {
         let mut input = false;
-        // Without a clock or anything that is ready, for as long as it takes.
+        // Without a clock or a ready descriptor, there is no limit.
         let mut limit = None;
         for subscription in list {
             let time = match subscription.what {
@@ -110,7 +113,7 @@ impl Wasi {
         }
         if input {
             let begun = Instant::now();
-            // A clock that stands still says that the input came too late as soon as it is not there.
+            // On a frozen clock, the time has passed at once: input that is not there yet comes too late.
             let real = limit.map(|limit| if self.time.is_real() { limit } else { 0 });
             if self.stdin.is_ready(real.map(Duration::from_nanos), work) {
                 let passed = u64::try_from(begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
@@ -146,7 +149,7 @@ impl Wasi {
         Ok(Subscription { userdata, kind, what })
     }
 
-    /// What reading from or writing to a descriptor waits for.
+    /// Returns what a read from or a write to a descriptor waits for.
     fn ready(&self, fd: u32, right: u64) -> What {
         let ready = self.table.get(fd).and_then(|descriptor| match &descriptor.node {
             Node::Dir(_) => Err(Errno::Badf),
@@ -154,7 +157,7 @@ impl Wasi {
             Node::Stdin => Ok(None),
             Node::File(OpenFile { file, position, .. }) if right == rights::READ => {
                 let stat = file.stat()?;
-                // A device has no size to come to the end of.
+                // A device has no size, and therefore no end.
                 if stat.filetype != FileType::RegularFile {
                     return Ok(Some(Ready::STREAM));
                 }

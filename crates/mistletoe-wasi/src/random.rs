@@ -4,27 +4,28 @@ use crate::errno::Errno;
 use crate::memory::Memory;
 use crate::wasi::Wasi;
 
-/// Where a guest's random numbers come from.
+/// Source of a guest's random numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Random {
     /// The operating system.
     System,
-    /// A seed: every session with the same one sees the same numbers. They are no secret: a guest that makes keys of
-    /// them makes keys that anyone can make.
+    /// A seed: all sessions with the same seed see the same numbers.
+    ///
+    /// The numbers are not secret. Anyone can make the keys that a guest makes of them.
     Seeded(u64),
 }
 
-/// Random bytes for a session.
+/// Source of random bytes for a session.
 pub(crate) enum Source {
     System,
     Seeded(SplitMix64),
 }
 
-/// Sebastiano Vigna's generator, which is enough to tell numbers apart.
+/// Sebastiano Vigna's generator, which suffices for numbers that have to differ.
 pub(crate) struct SplitMix64(u64);
 
 impl Default for Random {
-    /// The seed 0.
+    /// Returns the seed 0.
     fn default() -> Self {
         Self::Seeded(0)
     }

@@ -1,4 +1,4 @@
-//! What the guest is told of files, in the specification's layout.
+//! Attributes and rights of files, in the specification's layout.
 
 /// Rights, one bit each.
 pub(crate) mod rights {
@@ -31,9 +31,9 @@ pub(crate) mod rights {
     pub(crate) const DATASYNC: u64 = 1 << 0;
     pub(crate) const SYNC: u64 = 1 << 4;
 
-    /// What a descriptor needs to be written through.
+    /// Rights that a descriptor needs to be written through.
     pub(crate) const WRITING: u64 = WRITE | ALLOCATE | SET_SIZE;
-    /// What nothing below a directory has that was granted for reading.
+    /// Rights that no descriptor has below a directory granted for reading.
     pub(crate) const CHANGING: u64 = WRITING
         | CREATE_DIRECTORY
         | CREATE_FILE
@@ -53,9 +53,9 @@ pub(crate) mod rights {
     pub(crate) const ALL: u64 = FILE | DIR;
 }
 
-/// A file appends, whatever its position.
+/// The file appends, whatever its position.
 pub(crate) const APPEND: u16 = 1;
-/// Kept for the guest, and without effect: files are always ready.
+/// Stored for the guest, without effect: files are always ready.
 pub(crate) const NONBLOCK: u16 = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ pub(crate) enum FileType {
     SymbolicLink = 7,
 }
 
-/// A file's attributes; times in nanoseconds since 1970.
+/// Attributes of a file. Times are in nanoseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Filestat {
     pub(crate) device: u64,
@@ -87,7 +87,7 @@ pub(crate) struct Filestat {
 }
 
 impl Filestat {
-    /// A stream's, of which no more is known.
+    /// Returns the attributes of a stream, of which only the type is known.
     pub(crate) fn stream(filetype: FileType) -> Self {
         Self { device: 0, inode: 0, filetype, links: 0, size: 0, accessed: 0, modified: 0, changed: 0 }
     }

@@ -12,7 +12,7 @@ use crate::errno::Errno;
 use crate::stat::FileType;
 use crate::work::{LOOK, Work};
 
-/// Where the guest's standard output or standard error goes.
+/// Destination of a guest's standard output or standard error.
 pub struct OutputStream {
     sink: Sink,
     terminal: bool,
@@ -29,40 +29,48 @@ enum Sink {
 }
 
 enum Stream {
-    /// Waited for by whoever writes.
+    /// A write waits inside the writer, without a time limit.
     Writer(Box<dyn Write + Send>),
-    /// Can be waited for.
+    /// A write can wait for readiness with a time limit.
     #[cfg(unix)]
     Descriptor(std::os::fd::OwnedFd),
 }
 
-/// How much is captured unless the host says otherwise.
+/// Default limit of captured output, in bytes.
 const CAPTURED: usize = 64 << 20;
 
 impl OutputStream {
-    /// Kept for [`Wasi::stdout`](crate::Wasi::stdout) and [`Wasi::stderr`](crate::Wasi::stderr), up to so many bytes. A
-    /// guest that writes more gets [`Errno::NoSpc`], as from a disk that is full. What a guest wrote that fails before
-    /// its session is open is lost; only a [stream](OutputStream::stream) has it.
+    /// Captures up to `limit` bytes for [`Wasi::stdout`](crate::Wasi::stdout) and
+    /// [`Wasi::stderr`](crate::Wasi::stderr).
+    ///
+    /// A guest that writes more gets [`Errno::NoSpc`], as from a full disk. If a guest fails before its session is
+    /// open, its captured output is lost; only a [stream](OutputStream::stream) receives it.
     pub fn captured(limit: usize) -> Self {
         Self::new(Sink::Captured { bytes: Vec::new(), limit })
     }
 
-    /// Written to a stream as it comes, which is flushed after each of the guest's writes. The guest waits for it
-    /// beyond its deadline, and when it is cancelled; [`OutputStream::limited_file`] does not.
+    /// Writes to a stream as the output comes, and flushes it after each of the guest's writes.
+    ///
+    /// The guest waits for the stream even beyond its deadline and when it is cancelled. With
+    /// [`OutputStream::limited_file`] it does not.
     pub fn stream(stream: impl Write + Send + 'static) -> Self {
         Self::limited_stream(stream, u64::MAX)
     }
 
-    /// The same, up to so many bytes. A guest that writes more gets [`Errno::NoSpc`], as from a disk that is full.
+    /// Writes to a stream as [`OutputStream::stream`] does, up to `limit` bytes.
+    ///
+    /// A guest that writes more gets [`Errno::NoSpc`], as from a full disk.
     pub fn limited_stream(stream: impl Write + Send + 'static, limit: u64) -> Self {
         Self::new(Sink::Stream { stream: Stream::Writer(Box::new(stream)), room: limit })
     }
 
-    /// Written to a file, which may be a pipe or a terminal, up to so many bytes as [`OutputStream::limited_stream`].
-    /// The guest waits for whoever reads it no longer than it has time, and is told of a terminal.
+    /// Writes to a file, which may be a pipe or a terminal, up to `limit` bytes.
+    ///
+    /// The limit works as in [`OutputStream::limited_stream`]. On Unix, a wait for the file's reader ends at the
+    /// guest's deadline or its cancellation. The guest sees a terminal as one.
     pub fn limited_file(file: File, limit: u64) -> Self {
         let terminal = file.is_terminal();
-        // What is written to a file on a disk, nobody has to read first.
+        // A write to a file on a disk waits for no reader.
         #[cfg(unix)]
         let stream = match file.metadata() {
             Ok(metadata) if metadata.is_file() => Stream::Writer(Box::new(file)),
@@ -77,21 +85,23 @@ impl OutputStream {
         Self { sink, terminal: false, on_full: None, on_error: None }
     }
 
-    /// Hears of it when a guest first writes more than there is room for.
+    /// Calls `hears` when a guest first writes more than there is room for.
     #[must_use]
     pub fn on_full(mut self, hears: impl FnOnce() + Send + 'static) -> Self {
         self.on_full = Some(Box::new(hears));
         self
     }
 
-    /// Hears of it when what the guest writes cannot be written, which a guest may make light of.
+    /// Calls `hears` when the guest's output cannot be written. The guest may ignore that error.
     #[must_use]
     pub fn on_error(mut self, hears: impl FnMut(Errno) + Send + 'static) -> Self {
         self.on_error = Some(Box::new(hears));
         self
     }
 
-    /// Whether the guest is told that it is a terminal (`isatty`), as it is not unless said here.
+    /// Sets whether the guest sees a terminal (`isatty`).
+    ///
+    /// The default is that it does not; [`OutputStream::limited_file`] checks its file.
     #[must_use]
     pub fn terminal(mut self, terminal: bool) -> Self {
         self.terminal = terminal;
@@ -116,7 +126,7 @@ impl OutputStream {
         }
     }
 
-    /// Writes all that it can.
+    /// Writes as much as it can.
     pub(crate) fn write(&mut self, bytes: &[u8], work: &Work) -> Result<usize, Errno> {
         let room = match &self.sink {
             Sink::Captured { bytes, limit } => limit.saturating_sub(bytes.len()),
@@ -170,15 +180,15 @@ impl Sink {
 }
 
 impl Stream {
-    /// Writes some of it; [`Errno::TimedOut`] where the guest's time ends before anything can be written.
+    /// Writes some of the bytes; [`Errno::TimedOut`] if the guest's time ends before any can be written.
     fn write(&mut self, bytes: &[u8], work: &Work) -> Result<usize, Errno> {
-        // It may wait.
+        // The write may wait.
         work.count(LOOK);
         match self {
             Self::Writer(writer) => Ok(uninterrupted(|| writer.write(bytes))?),
             #[cfg(unix)]
             Self::Descriptor(fd) => {
-                // Where there is room for anything in a pipe, there is for so much.
+                // A pipe that has room for anything has room for this many bytes.
                 let some = if work.is_bounded() { &bytes[..bytes.len().min(4096)] } else { bytes };
                 descriptor::when_ready(&*fd, PollFlags::OUT, work, |fd| rustix::io::write(fd, some))
             }
@@ -195,7 +205,7 @@ impl Stream {
 }
 
 impl Default for OutputStream {
-    /// Captured, up to 64 MiB.
+    /// Captures up to 64 MiB.
     fn default() -> Self {
         Self::captured(CAPTURED)
     }
@@ -217,9 +227,9 @@ pub(crate) struct Input {
 }
 
 enum Source {
-    /// Waited for by whoever reads.
+    /// A read waits inside the reader, without a time limit.
     Reader(Box<dyn Read + Send>),
-    /// Can be waited for.
+    /// A read can wait for readiness with a time limit.
     #[cfg(unix)]
     Descriptor(Box<dyn std::os::fd::AsFd + Send>),
 }
@@ -229,7 +239,8 @@ impl Input {
         Self { source: Source::Reader(Box::new(reader)), terminal: false }
     }
 
-    /// The process's own. `std`'s has a buffer, and reads ahead into it what others are to read after the guest.
+    /// Reads the process's own input. `std` has a buffer for it: it would read ahead what others are to read after the
+    /// guest.
     pub(crate) fn inherit() -> Self {
         let stdin = io::stdin();
         let terminal = stdin.is_terminal();
@@ -253,10 +264,11 @@ impl Input {
         stream_type(self.terminal)
     }
 
-    /// Reads once, when there is something to read or its end was reached; [`Errno::TimedOut`] where the guest's time
-    /// ends before.
+    /// Reads once, when there is something to read or the end is reached.
+    ///
+    /// Returns [`Errno::TimedOut`] if the guest's time ends before.
     pub(crate) fn read(&mut self, bytes: &mut [u8], work: &Work) -> Result<usize, Errno> {
-        // It may have waited.
+        // The read may wait.
         work.count(LOOK);
         match &mut self.source {
             Source::Reader(reader) => Ok(uninterrupted(|| reader.read(bytes))?.min(bytes.len())),
@@ -267,8 +279,9 @@ impl Input {
         }
     }
 
-    /// Waits until there is something to read, or the end, but for `time` at most where that is given, unless the work
-    /// is over before; whether there is.
+    /// Waits for something to read, or the end, and returns whether there is.
+    ///
+    /// Waits for at most `time` where that is given, and no longer than the work may take.
     #[cfg_attr(not(unix), allow(unused_variables))]
     pub(crate) fn is_ready(&self, time: Option<Duration>, work: &Work) -> bool {
         match &self.source {
@@ -285,12 +298,12 @@ impl Default for Input {
     }
 }
 
-/// A terminal, or something of which nothing is known.
+/// Returns the type of a stream: a terminal, or unknown.
 fn stream_type(terminal: bool) -> FileType {
     if terminal { FileType::CharacterDevice } else { FileType::Unknown }
 }
 
-/// What can be waited for.
+/// Descriptors whose readiness can be waited for.
 #[cfg(unix)]
 mod descriptor {
     use std::os::fd::{AsFd, BorrowedFd};
@@ -303,7 +316,7 @@ mod descriptor {
     use crate::stdio::uninterrupted;
     use crate::work::Work;
 
-    /// Reads or writes once it would not wait, or the guest's time has ended, which is [`Errno::TimedOut`].
+    /// Reads or writes as soon as it would not wait; [`Errno::TimedOut`] if the guest's time ends before.
     pub(super) fn when_ready(
         fd: &dyn AsFd,
         flags: PollFlags,
@@ -316,17 +329,18 @@ mod descriptor {
                 return Err(Errno::TimedOut);
             }
             match uninterrupted(|| Ok(step(fd.as_fd())?)) {
-                // Whoever shares it may have made it so that nobody waits.
+                // A program that shares the descriptor may have made it non-blocking.
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => wait = true,
                 result => return Ok(result?),
             }
         }
     }
 
-    /// Whether reading or writing would not wait, after waiting for `time` at most where that is given, unless the work
-    /// is over before.
+    /// Waits until reading or writing would not wait, and returns whether that is so.
+    ///
+    /// Waits for at most `time` where that is given, and no longer than the work may take.
     pub(super) fn is_ready(fd: BorrowedFd<'_>, flags: PollFlags, time: Option<Duration>, work: &Work) -> bool {
-        // Mostly it is, and there is no clock to be read for that.
+        // Most descriptors are ready. This spares them a reading of the clock.
         if ready_within(fd, flags, Duration::ZERO) == Ok(true) {
             return true;
         }
@@ -339,13 +353,13 @@ mod descriptor {
                 Ok(true) => return true,
                 Ok(false) if left.is_some_and(|left| left <= round) || work.is_over() => return false,
                 Ok(false) | Err(rustix::io::Errno::INTR) => {}
-                // Reading or writing says what is wrong.
+                // The read or write reports what is wrong.
                 Err(_) => return true,
             }
         }
     }
 
-    /// How long one round of waiting takes at most, which systems put limits to.
+    /// Maximum duration of one round of waiting, which systems limit.
     const ROUND: Duration = Duration::from_secs(3600);
 
     fn ready_within(fd: BorrowedFd<'_>, flags: PollFlags, time: Duration) -> Result<bool> {
@@ -354,7 +368,7 @@ mod descriptor {
     }
 }
 
-/// A signal to the host is not the guest's business.
+/// Repeats a step that a signal to the host interrupts. The guest does not notice the signal.
 pub(crate) fn uninterrupted<T>(mut step: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match step() {
@@ -391,7 +405,7 @@ mod tests {
         assert!(heard.try_recv().is_err());
         assert_eq!(output.write(b"f", &Work::default()), Err(Errno::NoSpc));
         assert_eq!(heard.try_recv(), Ok(()));
-        // What was taken out leaves room.
+        // Taking the output makes room.
         assert_eq!(output.take(), b"abcde");
         assert_eq!(output.write(b"g", &Work::default()), Ok(1));
     }

@@ -4,11 +4,11 @@ use crate::errno::Errno;
 use crate::memory::Memory;
 use crate::wasi::Wasi;
 
-/// Strings as the guest takes them over: one after the other, a NUL after each.
+/// Strings in the layout that the guest reads: one after the other, with a NUL after each.
 #[derive(Default)]
 pub(crate) struct Strings {
     bytes: Vec<u8>,
-    /// Where each of them starts.
+    /// Start of each string.
     starts: Vec<usize>,
 }
 
@@ -36,7 +36,7 @@ impl Strings {
         let (count, size) = self.sizes()?;
         memory.array(pointers, count, 4)?;
         memory.range(buffer, size)?;
-        // No more than the host gave.
+        // This takes no pieces: the host, not the guest, chose the size.
         memory.work.count(size.into());
         memory.write(buffer, &self.bytes)?;
         for (index, start) in (0..).zip(&self.starts) {

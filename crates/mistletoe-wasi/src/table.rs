@@ -1,25 +1,25 @@
-//! The descriptors that a guest has open.
+//! The open descriptors of a guest.
 
 use crate::errno::Errno;
 use crate::files::{Dir, File};
 use crate::listing::Listing;
 use crate::stat::rights;
 
-/// How many descriptors a guest has open at most.
+/// Maximum number of open descriptors of a guest.
 const MAX_DESCRIPTORS: usize = 1000;
 
-/// Descriptors by their numbers.
+/// Descriptors, indexed by their numbers.
 pub(crate) struct Table(Vec<Option<Descriptor>>);
 
-/// One descriptor.
+/// An open descriptor.
 pub(crate) struct Descriptor {
     pub(crate) node: Node,
     pub(crate) rights: u64,
-    /// What descriptors that are opened through this one have at most.
+    /// Upper bound of the rights of descriptors that are opened through this one.
     pub(crate) inheriting: u64,
 }
 
-/// What it is open on.
+/// What a descriptor is open on.
 pub(crate) enum Node {
     Stdin,
     Stdout,
@@ -36,9 +36,9 @@ pub(crate) struct OpenFile {
 
 pub(crate) struct OpenDir {
     pub(crate) dir: Dir,
-    /// What it held when the guest began to list it.
+    /// Contents at the time when the guest began to list it.
     pub(crate) listing: Option<Listing>,
-    /// The guest's name for it, if the host granted it.
+    /// The guest's name for the directory, if the host granted it.
     pub(crate) granted: Option<String>,
 }
 
@@ -51,7 +51,8 @@ impl Table {
         self.0.get_mut(fd as usize).and_then(Option::as_mut).ok_or(Errno::Badf)
     }
 
-    /// An open file with a right. `stream` is the answer for a stream; a directory is none of either's kind.
+    /// Returns an open file that has the right. The error is `stream` for a stream, and [`Errno::Badf`] for a
+    /// directory.
     pub(crate) fn file(&mut self, fd: u32, right: u64, stream: Errno) -> Result<&mut OpenFile, Errno> {
         let descriptor = self.get_mut(fd)?;
         match &mut descriptor.node {
@@ -62,7 +63,7 @@ impl Table {
         }
     }
 
-    /// An open directory with rights.
+    /// Returns an open directory that has the rights.
     pub(crate) fn dir(&self, fd: u32, right: u64) -> Result<&Dir, Errno> {
         let descriptor = self.get(fd)?;
         match &descriptor.node {
@@ -71,13 +72,13 @@ impl Table {
         }
     }
 
-    /// Whether there is room for another descriptor.
+    /// Checks that there is room for another descriptor.
     pub(crate) fn room(&self) -> Result<(), Errno> {
         let full = self.0.len() >= MAX_DESCRIPTORS && self.0.iter().all(Option::is_some);
         if full { Err(Errno::Mfile) } else { Ok(()) }
     }
 
-    /// Gives the lowest number that is free.
+    /// Inserts a descriptor at the lowest free number and returns that number.
     pub(crate) fn insert(&mut self, descriptor: Descriptor) -> Result<u32, Errno> {
         self.room()?;
         let free = self.0.iter().position(Option::is_none).unwrap_or(self.0.len());
@@ -101,7 +102,7 @@ impl Table {
         Ok(())
     }
 
-    /// Names in the listings of all directories.
+    /// Returns the number of names in the listings of all directories.
     pub(crate) fn listed(&self) -> usize {
         let listing = |descriptor: &Descriptor| match &descriptor.node {
             Node::Dir(OpenDir { listing: Some(listing), .. }) => listing.len(),
@@ -110,18 +111,18 @@ impl Table {
         self.0.iter().flatten().map(listing).sum()
     }
 
-    /// Adds a directory that the host grants.
+    /// Adds a directory that the host grants and returns its number.
     pub(crate) fn grant(&mut self, dir: Dir, name: String) -> Result<u32, Errno> {
         let rights = rights::DIR & dir.rights();
         let node = Node::Dir(OpenDir { dir, listing: None, granted: Some(name) });
-        // Files are said to be writable below any directory: a C library masks what a program asks for by this, and
-        // would hide from the host that the program wanted to write.
+        // Files are declared writable below any directory. A C library masks what a program asks for by this, and would
+        // hide from the host that the program wanted to write.
         self.insert(Descriptor { node, rights, inheriting: rights::ALL })
     }
 }
 
 impl Default for Table {
-    /// The standard streams.
+    /// Returns a table of the standard streams.
     fn default() -> Self {
         let stream = |node, rights| Some(Descriptor { node, rights: rights | rights::POLL, inheriting: 0 });
         Self(vec![
@@ -133,7 +134,7 @@ impl Default for Table {
 }
 
 impl Descriptor {
-    /// What was opened through a directory whose descriptor hands down no more than `inheriting`.
+    /// Creates the descriptor of a node that was opened through a directory, with no more rights than `inheriting`.
     pub(crate) fn opened(node: Node, asked: u64, inheriting: u64) -> Self {
         let rights = match &node {
             Node::Dir(open) => rights::DIR & open.dir.rights(),

@@ -1,4 +1,4 @@
-//! The functions as a guest calls them, without an engine: a memory, and calls with addresses into it.
+//! Tests of the functions as a guest calls them, without an engine: a memory, and calls with addresses into it.
 
 use std::cell::Cell;
 use std::sync::{Arc, Mutex};
@@ -17,9 +17,9 @@ struct Guest {
     memory: Vec<u8>,
 }
 
-/// Where results are written to.
+/// Address that results are written to.
 const OUT: u32 = 8;
-/// An address at which only a part of any result lies inside the memory.
+/// Address at which only a part of any result lies inside the memory.
 const EDGE: u32 = 65536 - 2;
 
 impl Guest {
@@ -31,7 +31,7 @@ impl Guest {
         self.call_until(None, call)
     }
 
-    /// The same for a guest whose time ends.
+    /// Runs a call of a guest whose time ends.
     fn call_until(
         &mut self,
         deadline: Option<Instant>,
@@ -59,7 +59,7 @@ impl Guest {
         u64::from(self.u32(address)) | u64::from(self.u32(address + 4)) << 32
     }
 
-    /// One buffer of this length at 4096, named by the list at 16.
+    /// Describes one buffer of this length at 4096 in the list at 16.
     fn vector(&mut self, length: u32) {
         self.put(16, &4096u32.to_le_bytes());
         self.put(20, &length.to_le_bytes());
@@ -164,7 +164,9 @@ fn rights_are_only_taken_away() {
     assert_eq!(guest.write(1, b"x"), Err(Errno::NotCapable));
 }
 
-/// A subscription: to a clock (0) by its number, timeout and flags, or to a descriptor that is read (1) or written (2).
+/// Encodes a subscription.
+///
+/// It is to a clock (0) by its number, timeout and flags, or to a descriptor that is read (1) or written (2).
 fn subscription(userdata: u64, kind: u8, number: u32, timeout: u64, flags: u16) -> Vec<u8> {
     let mut record = [userdata, u64::from(kind), u64::from(number), timeout, 0, u64::from(flags)].map(u64::to_le_bytes);
     record[1][1] = 0xff;
@@ -209,7 +211,7 @@ fn what_there_is_no_time_for_is_left_after_a_piece() {
     let print = |wasi: &mut Wasi, memory: &mut Memory<'_>| wasi.fd_write(memory, 1, 16, 1, OUT);
     assert_eq!(guest.call_until(Some(Instant::now()), print), Err(Errno::TimedOut));
     assert_eq!(guest.wasi.stdout().len(), PIECE);
-    // While there is time, all is done.
+    // While there is time, everything is done.
     assert_eq!((guest.call(random), guest.call(print)), (Ok(()), Ok(())));
     assert_eq!(guest.wasi.stdout().len(), 4 * PIECE);
     assert!(guest.memory[4096 + 3 * PIECE - 64..4096 + 3 * PIECE].iter().any(|&byte| byte != 0));
@@ -237,14 +239,14 @@ fn a_terminal_is_one_where_the_host_says_so() {
     let mut guest = Guest::new(Wasi::builder().stderr(OutputStream::captured(9).terminal(true)));
     for (fd, kind) in [(0, 0), (1, 0), (2, 2)] {
         assert_eq!(guest.call(|wasi, memory| wasi.fd_fdstat_get(memory, fd, 64)), Ok(()));
-        // A C library takes for a terminal what is a device and cannot be sought in.
+        // A C library takes a device that cannot seek for a terminal.
         assert_eq!((guest.memory[64], guest.u64(72) & (rights::SEEK | rights::TELL)), (kind, 0), "{fd}");
         assert_eq!(guest.call(|wasi, memory| wasi.fd_filestat_get(memory, fd, 64)), Ok(()));
         assert_eq!(guest.memory[64 + 16], kind, "{fd}");
     }
 }
 
-/// Standard input that is a pipe, and the end that is written to.
+/// Tests with a pipe as the standard input or output.
 #[cfg(unix)]
 mod pipes {
     use std::fs::File;
@@ -254,7 +256,7 @@ mod pipes {
     use super::*;
     use crate::Clock;
 
-    /// A guest whose clock is the system's or stands still; and its input's other reader.
+    /// Returns a guest with this clock, the other reader of its input, and the writer.
     fn guest(clock: Clock) -> (Guest, PipeReader, PipeWriter) {
         let (reader, writer) = std::io::pipe().unwrap();
         let stdin = File::from(OwnedFd::from(reader.try_clone().unwrap()));
@@ -263,7 +265,7 @@ mod pipes {
 
     const HOUR: u64 = 3_600_000_000_000;
 
-    /// Waits for the input and for a clock; the events' user data (1 or 2), errors and flags.
+    /// Waits for the input and for a clock. Returns the events' user data (1 or 2), errors and flags.
     fn poll(guest: &mut Guest, time: u64) -> Vec<(u8, u8, u8)> {
         guest.put(1024, &[subscription(1, 1, 0, 0, 0), subscription(2, 0, 1, time, 0)].concat());
         assert_eq!(guest.call(|wasi, memory| wasi.poll_oneoff(memory, 1024, 2048, 2, OUT)), Ok(()));
@@ -281,11 +283,11 @@ mod pipes {
         assert_eq!(poll(&mut guest, 0), [(1, 0, 0), (2, 0, 0)]);
         assert_eq!(guest.read(0, 9), Ok(b"ab".to_vec()));
         assert_eq!(poll(&mut guest, 1_000_000), [(2, 0, 0)]);
-        // What comes while the guest waits ends its waiting.
+        // Input that comes while the guest waits ends the wait.
         let writing = std::thread::spawn(move || writer.write_all(b"c").map(|()| writer));
         assert_eq!(poll(&mut guest, HOUR), [(1, 0, 0)]);
         assert_eq!(guest.read(0, 9), Ok(b"c".to_vec()));
-        // So does the end.
+        // So does the end of the input.
         drop(writing.join().unwrap().unwrap());
         assert_eq!(poll(&mut guest, HOUR), [(1, 0, 0)]);
         assert_eq!(guest.read(0, 9), Ok(vec![]));
@@ -299,7 +301,7 @@ mod pipes {
         assert_eq!(guest.u64(OUT), HOUR);
         writer.write_all(b"ab").unwrap();
         assert_eq!(poll(&mut guest, HOUR), [(1, 0, 0)]);
-        // Where there is no clock to wait for, it is the input that is waited for.
+        // Without a clock to wait for, the guest waits for the input.
         guest.read(0, 9).unwrap();
         let writing = std::thread::spawn(move || writer.write_all(b"c").map(|()| writer));
         guest.put(1024, &subscription(1, 1, 0, 0, 0));
@@ -318,7 +320,7 @@ mod pipes {
         guest.vector(9);
         let read = |wasi: &mut Wasi, memory: &mut Memory<'_>| wasi.fd_read(memory, 0, 16, 1, OUT);
         assert_eq!(guest.call_until(soon(), read), Err(Errno::TimedOut));
-        // Whoever shares it may have said that nobody is to wait.
+        // A program that shares the pipe may have made it non-blocking.
         rustix::io::ioctl_fionbio(&reader, true).unwrap();
         assert_eq!(guest.call_until(soon(), read), Err(Errno::TimedOut));
         let writing = std::thread::spawn(move || writer.write_all(b"ab").map(|()| writer));
@@ -330,18 +332,18 @@ mod pipes {
     fn output_is_waited_for_no_longer_than_there_is_time() {
         let (reader, writer) = std::io::pipe().unwrap();
         let shared = writer.try_clone().unwrap();
-        // As long as nobody reads, there is an end to what goes in.
+        // Without a reader, the pipe takes a limited number of bytes.
         let stdout = File::from(OwnedFd::from(writer));
         let mut guest = Guest::new(Wasi::builder().stdout(OutputStream::limited_file(stdout, u64::MAX)));
         guest.memory.resize(64 * PIECE, 0);
         guest.vector(60 * PIECE as u32);
         let print = |wasi: &mut Wasi, memory: &mut Memory<'_>| wasi.fd_write(memory, 1, 16, 1, OUT);
         let soon = || Some(Instant::now() + Duration::from_millis(1));
-        // Some of it is written; whether the guest hears of that does not matter any more.
+        // Some of it is written. Whether the guest gets that result does not matter.
         let _ = guest.call_until(soon(), print);
         assert_eq!(guest.call_until(soon(), print), Err(Errno::TimedOut));
-        // Without an end of its time, the guest waits for who reads, although whoever shares the pipe may have said
-        // that nobody is to wait.
+        // Without a deadline, the guest waits for the reader, even if a program that shares the pipe has made it
+        // non-blocking.
         rustix::io::ioctl_fionbio(&shared, true).unwrap();
         drop(shared);
         let reading = std::thread::spawn(move || std::io::copy(&mut { reader }, &mut std::io::sink()));
@@ -357,7 +359,7 @@ mod pipes {
         writer.write_all(b"one\ntwo\n").unwrap();
         drop(writer);
         assert_eq!(guest.read(0, 4), Ok(b"one\n".to_vec()));
-        // Looking whether there is more takes nothing.
+        // A check for more input takes nothing.
         assert_eq!(poll(&mut guest, HOUR), [(1, 0, 0)]);
         let mut rest = String::new();
         reader.read_to_string(&mut rest).unwrap();
@@ -390,7 +392,7 @@ mod dirs {
             Self::new(Wasi::builder().dir(dir, "/", access).unwrap())
         }
 
-        /// Leaves a path in the memory.
+        /// Writes a path to the memory.
         fn path(&mut self, address: u32, path: impl AsRef<[u8]>) -> (u32, u32) {
             self.put(address as usize, path.as_ref());
             (address, path.as_ref().len() as u32)
@@ -406,7 +408,8 @@ mod dirs {
             self.open_at(3, path, how, rights)
         }
 
-        /// All that changes something at a path, by the functions' names; with `other` as the second path.
+        /// Runs every function that changes something at a path, with `other` as the second path. Returns the results
+        /// by name.
         fn changes(&mut self, path: &str, other: &str) -> Vec<(&'static str, Result<(), Errno>)> {
             let ((a, al), (b, bl)) = (self.path(1024, path), self.path(8192, other));
             let mut results = vec![
@@ -438,7 +441,7 @@ mod dirs {
         }
     }
 
-    /// `in` is to be granted, `out` is not; links lead from one to the other.
+    /// Creates `in`, which is to be granted, and `out`, which is not. Links lead from one to the other.
     fn tree() -> TempDir {
         let root = tempfile::tempdir().unwrap();
         let path = |name: &str| root.path().join(name);
@@ -454,7 +457,7 @@ mod dirs {
         root
     }
 
-    /// Names and contents of what lies below, links by their targets.
+    /// Returns the names and contents of what lies below a directory, and the targets of links.
     fn contents(dir: &Path) -> Vec<String> {
         let mut all = vec![];
         for entry in fs::read_dir(dir).unwrap() {
@@ -628,7 +631,7 @@ mod dirs {
         let times = guest.call(|wasi, memory| wasi.path_filestat_set_times(memory, 3, 1, path, length, 0, 0, 5));
         assert_eq!(times, Err(Errno::NotSup));
         assert_eq!(*denied.lock().unwrap(), ["test: pipe: not granted"; 4]);
-        // That is not why this cannot be done.
+        // This call fails because of its flags, so it is not a denial.
         let flags = guest.call(|wasi, memory| wasi.path_open(memory, 3, 1, path, length, 0, READ, 0, 2, OUT));
         assert_eq!((flags, denied.lock().unwrap().len()), (Err(Errno::NotSup), 4));
     }
@@ -705,7 +708,7 @@ mod dirs {
         let encode = |cookie, buffer: &mut [u8]| listing.encode(&dir, cookie, buffer, &Work::default());
         let inode = |path: &Path| fs::symlink_metadata(path).unwrap().ino().to_le_bytes();
         let mut all = [0xff; 96];
-        // Each has 24 bytes and its name.
+        // Each entry has 24 bytes and its name.
         assert_eq!(encode(0, &mut all), Ok(25 + 26 + 28));
         assert_eq!((&all[..8], &all[8..16]), (&1u64.to_le_bytes()[..], &inode(root.path())[..]));
         assert_eq!(all[16..25], [1, 0, 0, 0, 3, 0, 0, 0, b'.']);
@@ -719,17 +722,17 @@ mod dirs {
         }
         assert_eq!(encode(2, &mut all), Ok(28));
         assert_eq!((encode(3, &mut all), encode(u64::MAX, &mut all)), (Ok(0), Ok(0)));
-        // It is listed as it was, without what only a file that there is can tell.
+        // The removed file is listed as before, without what only an existing file can tell.
         fs::remove_file(root.path().join("name")).unwrap();
         assert_eq!((encode(2, &mut all), &all[8..16], all[20]), (Ok(28), &[0; 8][..], 4));
     }
 
     #[test]
     fn a_list_is_read_again_only_where_that_can_tell_something_new() {
-        // Nobody has put anything there for some time.
+        // Nothing in this directory has changed for some time.
         let dir = crate::files::Dir::grant(Path::new("/"), ReadOnly).unwrap();
         assert!(Listing::read(&dir, 1000, &Work::default()).unwrap().is_current(&dir));
-        // What was changed a moment ago can change again without its showing.
+        // A directory that changed a moment ago can change again without showing it.
         let root = tempfile::tempdir().unwrap();
         let dir = crate::files::Dir::grant(root.path(), ReadOnly).unwrap();
         let mut listing = Listing::read(&dir, 1000, &Work::default()).unwrap();
@@ -740,7 +743,7 @@ mod dirs {
         assert!(!listing.is_current(&dir));
     }
 
-    /// What a function does that has no time left stops after a piece of it.
+    /// A function without time left stops after one piece.
     #[test]
     fn files_and_directories_are_worked_on_in_pieces() {
         let root = tempfile::tempdir().unwrap();
@@ -749,7 +752,7 @@ mod dirs {
         guest.memory.resize(8 * PIECE, 0);
         let (file, new) = (guest.open("file", 0, READ).unwrap(), guest.open("new", CREATE, WRITE).unwrap());
         let mut late = |call: &dyn Fn(&mut Wasi, &mut Memory<'_>) -> Result<(), Errno>, address: usize, length| {
-            // Several buffers, each of which is longer than a piece.
+            // Several buffers, each longer than a piece.
             for buffer in 0..3 {
                 guest.put(16 + 8 * buffer, &((address + buffer * length) as u32).to_le_bytes());
                 guest.put(20 + 8 * buffer, &(length as u32).to_le_bytes());
@@ -771,13 +774,13 @@ mod dirs {
         let list = |wasi: &mut Wasi, memory: &mut Memory<'_>| wasi.fd_readdir(memory, 3, 4096, 1 << 20, 0, OUT);
         assert_eq!(guest.call_until(Some(Instant::now()), list), Err(Errno::TimedOut));
         assert_eq!(guest.call(list), Ok(()));
-        // Going on with the list that there is takes time, too, where much is asked for.
+        // Continuing with the existing list takes time, too, where much is asked for.
         let more =
             |length| move |wasi: &mut Wasi, memory: &mut Memory<'_>| wasi.fd_readdir(memory, 3, 4096, length, 1, OUT);
         assert_eq!(guest.call_until(Some(Instant::now()), more(1 << 20)), Err(Errno::TimedOut));
         assert_eq!(guest.call_until(Some(Instant::now()), more(4096)), Ok(()));
 
-        // Each says how large the file is.
+        // Each subscription asks for the size of the file.
         let many = 10_000;
         guest.put(4096, &subscription(1, 1, file, 0, 0).repeat(many));
         let events = 4096 + 48 * many as u32;
@@ -798,12 +801,12 @@ mod dirs {
         assert_eq!((guest.write(zero, b"abc"), guest.read(zero, 3)), (Ok(3), Ok(vec![0; 3])));
         let numbers = guest.read(random, 32).unwrap();
         assert_ne!((numbers.len(), &numbers), (32, &guest.read(random, 32).unwrap()));
-        // They are no terminals, which cannot be sought in.
+        // They are not terminals, which cannot seek.
         assert_eq!(guest.call(|wasi, memory| wasi.fd_fdstat_get(memory, null, 64)), Ok(()));
         assert_eq!((guest.memory[64], guest.u64(72) & rights::SEEK), (2, rights::SEEK));
         assert_eq!(guest.call(|wasi, memory| wasi.fd_filestat_get(memory, null, 64)), Ok(()));
         assert_eq!(guest.memory[80], 2);
-        // Nor do they have an end.
+        // They have no end, either.
         guest.put(1024, &subscription(1, 1, zero, 0, 0));
         assert_eq!(guest.call(|wasi, memory| wasi.poll_oneoff(memory, 1024, 2048, 1, OUT)), Ok(()));
         assert_eq!((guest.u32(OUT), guest.memory[2048 + 8], guest.memory[2048 + 24]), (1, 0, 0));
@@ -822,7 +825,7 @@ mod dirs {
         let root = tree();
         let mut guest = Guest::granted(&root.path().join("in"), ReadWrite);
         let opened = (0..2000).take_while(|_| guest.open("file", 0, READ).is_ok()).count();
-        // A host that gives its own processes fewer says so in its own way.
+        // A host with a lower limit for its processes reports it in its own way.
         let errno = guest.open("new", CREATE, WRITE);
         assert!(opened == 996 && errno == Err(Errno::Mfile) || opened < 996, "{opened} {errno:?}");
         assert!(!root.path().join("in/new").exists());

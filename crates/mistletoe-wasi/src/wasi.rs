@@ -11,9 +11,9 @@ use crate::stdio::{Input, OutputStream};
 use crate::strings::Strings;
 use crate::table::Table;
 
-/// What one session of a guest's has: its arguments, streams, clock, random numbers and open files.
+/// State of one session of a guest: its arguments, streams, clock, random numbers and open files.
 ///
-/// The default is hermetic: see the table at the head of the crate.
+/// The default is hermetic: see the table in the [crate documentation](crate).
 pub struct Wasi {
     pub(crate) args: Strings,
     pub(crate) env: Strings,
@@ -32,39 +32,39 @@ pub(crate) type OnDenied = Box<dyn FnMut(&Denied) + Send>;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Denied {
-    /// The function that the guest called.
+    /// Function that the guest called.
     pub function: &'static str,
-    /// The path it named, or both of them; relative to the directory it named with them.
+    /// The path or both paths that the guest named, relative to the directories that it named with them.
     pub paths: Vec<String>,
 }
 
 impl Wasi {
-    /// A session to be equipped.
+    /// Returns a builder of a session.
     pub fn builder() -> Builder {
         Builder::default()
     }
 
-    /// What the guest has written to its standard output, where that is captured.
+    /// Returns what the guest has written to its standard output, if that is captured.
     pub fn stdout(&self) -> &[u8] {
         self.stdout.bytes()
     }
 
-    /// What the guest has written to its standard error, where that is captured.
+    /// Returns what the guest has written to its standard error, if that is captured.
     pub fn stderr(&self) -> &[u8] {
         self.stderr.bytes()
     }
 
-    /// The same as [`Wasi::stdout`], taken out: the guest goes on with nothing captured.
+    /// Takes out what [`Wasi::stdout`] returns. The guest continues with nothing captured.
     pub fn take_stdout(&mut self) -> Vec<u8> {
         self.stdout.take()
     }
 
-    /// The same as [`Wasi::stderr`], taken out: the guest goes on with nothing captured.
+    /// Takes out what [`Wasi::stderr`] returns. The guest continues with nothing captured.
     pub fn take_stderr(&mut self) -> Vec<u8> {
         self.stderr.take()
     }
 
-    /// One function on behalf of the guest: the code that it answers with.
+    /// Runs one function on behalf of the guest and returns its error code.
     pub(crate) fn answer(
         &mut self,
         function: &'static str,
@@ -111,7 +111,7 @@ impl fmt::Debug for Wasi {
 
 impl fmt::Display for Denied {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Paths are the guest's text, and no terminal's commands.
+        // Paths are the guest's text. Escaped, they cannot control a terminal.
         let paths: Vec<_> = self.paths.iter().map(|path| path.escape_debug().to_string()).collect();
         write!(f, "{}: {}: not granted", self.function, paths.join(", "))
     }

@@ -1,5 +1,4 @@
-//! How long one call works. What the guest chooses the size of is done in pieces, and the clock is looked at between
-//! them.
+//! How long one call works. Work whose size the guest chooses is done in pieces, and the clock is checked between them.
 
 use std::cell::Cell;
 use std::thread;
@@ -9,54 +8,56 @@ use mistletoe_abi::CancelHandle;
 
 use crate::errno::Errno;
 
-/// How many bytes are read, written or made before the clock is looked at. It takes well below a millisecond, for all
-/// that is the host's own work; what it waits for, the system does in its own time.
+/// Bytes that are read, written or generated before the clock is checked.
+///
+/// The host's own work on a piece takes well below a millisecond. What the host waits for takes the system as long as
+/// it takes.
 pub(crate) const PIECE: usize = 256 << 10;
 
-/// Work that is long enough for one look at the clock not to matter beside it, in bytes as well.
+/// Work that is long enough for the cost of one check of the clock not to matter, in bytes as well.
 pub(crate) const LOOK: u64 = 16 << 10;
 
-/// For so long something waits that a handle cannot wake, which is then asked whether it was cancelled.
+/// Interval at which a wait that a handle cannot wake checks whether it was cancelled.
 const ROUND: Duration = Duration::from_millis(20);
 
-/// What asking the system for something counts as, as if so many bytes had been moved.
+/// Cost of one request to the system, in moved bytes.
 pub(crate) const ASKING: u64 = 256;
 
-/// What a call has done so far.
+/// Work that a call has done so far.
 #[derive(Default)]
 pub(crate) struct Work {
     deadline: Option<Instant>,
     cancel: Option<CancelHandle>,
     done: Cell<u64>,
-    /// How much was done when the clock was last looked at.
+    /// Work that was done when the clock was last checked.
     looked: Cell<u64>,
 }
 
 impl Work {
-    /// Work that has to end then, or when it is cancelled.
+    /// Returns work that has to end at the deadline, or when it is cancelled.
     pub(crate) fn until(deadline: Option<Instant>, cancel: Option<CancelHandle>) -> Self {
         Self { deadline, cancel, ..Self::default() }
     }
 
-    /// Whether it may have to end before it is done.
+    /// Returns whether the work may have to end before it is done.
     pub(crate) fn is_bounded(&self) -> bool {
         self.deadline.is_some() || self.cancel.is_some()
     }
 
-    /// Whether it has to end now.
+    /// Returns whether the work has to end now.
     pub(crate) fn is_over(&self) -> bool {
         self.cancel.as_ref().is_some_and(CancelHandle::is_cancelled)
             || self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
-    /// How long what waits can wait before it has to ask again whether the work is over, if it has to.
+    /// Returns how long a wait can take before it has to check again whether the work is over, if it has to.
     pub(crate) fn patience(&self) -> Option<Duration> {
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let round = self.cancel.as_ref().map(|_| ROUND);
         [left, round].into_iter().flatten().min()
     }
 
-    /// Waits for so long, or until the work is over.
+    /// Waits for `time`, or until the work is over.
     pub(crate) fn wait(&self, time: Duration) {
         let left = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let time = left.map_or(time, |left| left.min(time));
@@ -66,12 +67,12 @@ impl Work {
         }
     }
 
-    /// Something was done that is no longer than a piece.
+    /// Counts work that is no longer than a piece.
     pub(crate) fn count(&self, work: u64) {
         self.done.set(self.done.get().saturating_add(work));
     }
 
-    /// The same, as one step of many: [`Errno::TimedOut`] where it has to end. The guest does not see it.
+    /// Counts one step of many; [`Errno::TimedOut`] if the work has to end. The guest does not see this error.
     pub(crate) fn add(&self, work: u64) -> Result<(), Errno> {
         self.count(work);
         if self.done.get() - self.looked.get() < PIECE as u64 {
@@ -81,7 +82,7 @@ impl Work {
         if self.is_over() { Err(Errno::TimedOut) } else { Ok(()) }
     }
 
-    /// Whether it took long enough for the clock to be looked at before the guest goes on.
+    /// Returns whether the work was long enough for a check of the clock before the guest resumes.
     pub(crate) fn is_long(&self) -> bool {
         self.done.get() >= LOOK
     }

@@ -1,5 +1,6 @@
-//! [tinywasm](https://docs.rs/tinywasm) as a backend, made outside of the project's own crates: what somebody with an
-//! engine of their own would write. `docs/write-a-backend.md` goes through it step by step.
+//! A backend outside of the project's own crates, for the custom engine [tinywasm](https://docs.rs/tinywasm).
+//!
+//! `docs/write-a-backend.md` explains it step by step.
 
 #![forbid(unsafe_code)]
 
@@ -23,30 +24,31 @@ use tinywasm::{Engine, FuncContext, Function, HostFunction, Imports, MemoryBacke
 
 use crate::memory::SharedMemory;
 
-/// How many values a guest's calls may hold at once, of each size. The engine's own limit is too low for an ordinary
-/// recursion.
+/// Maximum number of values of each size that a guest's calls may hold at once.
+///
+/// The engine's own limit is too low for an ordinary recursion.
 const VALUES: StackConfig = StackConfig::dynamic(1024, 4 * 1024 * 1024);
-/// How deep a guest can recurse: deeper than the layer's own limit on the stack lets it.
+/// Maximum call depth of a guest: deeper than the layer's own limit on the stack allows.
 const CALLS: StackConfig = StackConfig::dynamic(64, 270_000);
 
-/// tinywasm, set up for packages.
+/// The tinywasm engine, set up for packages.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tinywasm;
 
 values!(Tinywasm: WasmValue, WasmType::RefExtern, f32, f64);
 
-/// A parsed module and the host functions it is linked with, which the engine wants anew for each store.
+/// A parsed module and the host functions to link it with, which the engine needs anew for each store.
 #[derive(Clone)]
 pub struct TinywasmModule {
     module: Module,
     imports: Arc<[HostFunc]>,
 }
 
-/// A live instance: owned, or seen from inside a call, when the engine is a [`FuncContext`].
+/// An instance: owned, or seen from inside a call, where the engine is a [`FuncContext`].
 pub struct TinywasmInstance<E = Store> {
     engine: E,
     shared: Rc<Shared>,
-    /// What is here while the guest does not run.
+    /// The memory and the data while the guest does not run.
     held: Held,
 }
 
@@ -56,19 +58,19 @@ pub struct TinywasmFunc {
     ty: FuncType,
 }
 
-/// What an instance and its host functions share.
+/// State that an instance and its host functions share.
 #[derive(Default)]
 struct Shared {
-    /// Where the engine looks for the memory.
+    /// The memory while the guest runs, where the engine finds it.
     memory: SharedMemory,
-    /// Where a host function finds the data.
+    /// The data while the guest runs, where a host function finds it.
     data: RefCell<Option<StoreData>>,
-    /// What a host function failed with: the engine's own errors have no room for it.
+    /// The error of a host function: the engine's own errors have no room for it.
     failure: RefCell<Option<Error>>,
     instance: OnceCell<ModuleInstance>,
 }
 
-/// The memory and the data, on whichever side they are needed.
+/// The memory and the data, on the side that currently needs them.
 #[derive(Default)]
 struct Held {
     memory: Vec<u8>,
@@ -76,7 +78,7 @@ struct Held {
 }
 
 impl Shared {
-    /// Hands memory and data to the side that goes on.
+    /// Hands memory and data to the side that continues.
     fn swap(&self, held: &mut Held) {
         mem::swap(&mut *self.memory.lock(), &mut held.memory);
         mem::swap(&mut *self.data.borrow_mut(), &mut held.data);
@@ -120,7 +122,7 @@ impl Backend for Tinywasm {
     }
 }
 
-/// Makes a host function for a store.
+/// Creates a host function for a store.
 fn function(store: &mut Store, shared: &Rc<Shared>, import: &HostFunc) -> Function {
     let (params, results) = (Tinywasm::types(&import.ty().params), Tinywasm::types(&import.ty().results));
     let ty = tinywasm::types::FuncType::new(&params, &results);
@@ -141,7 +143,7 @@ fn function(store: &mut Store, shared: &Rc<Shared>, import: &HostFunc) -> Functi
     })
 }
 
-/// What calls functions: a store, or inside a call its context.
+/// Calls functions: a store, or inside a call its context.
 trait Call {
     fn store(&self) -> &Store;
     fn call(&mut self, func: &Function, params: &[WasmValue]) -> tinywasm::Result<Vec<WasmValue>>;
@@ -213,8 +215,9 @@ impl<E: Call> Instance for TinywasmInstance<E> {
     }
 }
 
-/// Runs the engine, which panics on some hostile modules. What it leaves half done is never looked at again: the layer
-/// calls nothing of an instance that failed.
+/// Runs the engine, which panics on some hostile modules.
+///
+/// The state that a panic leaves half done is never used again: the layer calls nothing of an instance that failed.
 fn guarded<T>(operation: Operation, run: impl FnOnce() -> tinywasm::Result<T>) -> Result<T> {
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(result) => result.map_err(|error| failed(operation, error)),
@@ -222,7 +225,7 @@ fn guarded<T>(operation: Operation, run: impl FnOnce() -> tinywasm::Result<T>) -
     }
 }
 
-/// A trap of the guest's, or else a failure of the engine's.
+/// Converts an engine's error: a trap of the guest, or else a failure of the engine.
 #[cold]
 fn failed(operation: Operation, error: tinywasm::Error) -> Error {
     use tinywasm::Trap as Code;

@@ -1,23 +1,24 @@
-//! A memory that is made outside of the engine.
+//! A memory that is created outside of the engine.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tinywasm::LinearMemory;
 
-/// A memory that the engine and the instance hand to each other. The engine lends no slice of a memory that it owns,
-/// but takes one that somebody else made. So the bytes are the engine's while the guest runs and the instance's
-/// otherwise; handing them over moves a `Vec` and copies none of them.
+/// A memory that the engine and the instance hand to each other.
 ///
-/// The lock is there because the engine may make memories on any thread. Nobody ever waits for it, but it makes loads
-/// and stores slower.
+/// The engine lends no slice of a memory that it owns, but takes a memory from outside. The bytes are the engine's
+/// while the guest runs, and the instance's otherwise. Handing them over moves a `Vec` and copies no bytes.
+///
+/// The lock exists because the engine may create memories on any thread. It is never contended, but it makes loads and
+/// stores slower.
 #[derive(Clone, Default)]
 pub(crate) struct SharedMemory(Arc<Mutex<Vec<u8>>>);
 
 impl SharedMemory {
-    /// Makes a memory of zeros.
+    /// Makes the memory one of `len` zeros.
     pub(crate) fn start(&self, len: usize) -> Result<(), tinywasm::Trap> {
-        // `vec!` takes pages that cost nothing before they are used, but ends the process where there are none to have.
-        // So ask first.
+        // `vec!` takes pages that cost nothing before they are used, but aborts the process if there are none. So this
+        // checks first.
         Vec::<u8>::new().try_reserve_exact(len).map_err(|_| tinywasm::Trap::OutOfMemory)?;
         *self.lock() = vec![0; len];
         Ok(())

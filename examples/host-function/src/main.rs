@@ -1,5 +1,6 @@
-//! A host program that offers a function of its own, `env.lookup`, to a package, on the engine that the command line
-//! names. The package asks for the value of `team`.
+//! A host program that provides its own function, `env.lookup`, to a package.
+//!
+//! The command line names the engine. The package asks for the value of `team`.
 //!
 //! ```sh
 //! cargo run -p host-function -- wasmi team=ops
@@ -13,7 +14,7 @@ use std::error::Error;
 
 use mistletoe::{AnyPackage, Caller, Imports, Limits, backend};
 
-/// The state of a session: what can be looked up, and how often it was.
+/// State of a session: the values, and how often they were looked up.
 struct Values {
     values: BTreeMap<String, String>,
     lookups: u32,
@@ -28,7 +29,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     });
     let state = Values { values: values.collect::<Result<_, _>>()?, lookups: 0 };
 
-    // Writes the value of a key to the package's buffer, if it fits there, and answers with the length that it needs.
+    // Writes the value of a key to the package's buffer, if it fits, and returns the length that it needs.
     let mut imports = Imports::new();
     imports.func("env", "lookup", |caller: &mut Caller<'_, Values>, key: u32, length: u32, buffer: u32, limit: u32| {
         let key = caller.str("key", key, length)?.to_owned();

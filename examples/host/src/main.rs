@@ -1,5 +1,6 @@
-//! A host program: compiles a package once, on the engine that the command line names, and has several threads answer
-//! with it.
+//! A host program that compiles a package once and runs it on several threads.
+//!
+//! The command line names the engine.
 //!
 //! ```sh
 //! cargo run -p host -- examples/packages/namespace.wat wasmi web api db
@@ -23,7 +24,7 @@ fn main() -> Result<(), Failure> {
     let wasm = wat::parse_file(path)?;
     let package = AnyPackage::new(&backend(engine)?, &wasm)?;
 
-    // A package is shared; each thread has a session of its own, with memory of its own.
+    // The threads share the package. Each has its own session, with its own memory.
     let answers: Vec<Result<MistResult, Failure>> = std::thread::scope(|scope| {
         let threads: Vec<_> = names.iter().map(|name| scope.spawn(|| answer(&package, name))).collect();
         threads.into_iter().map(|thread| thread.join().unwrap_or_else(|_| Err("a thread panicked".into()))).collect()
@@ -40,6 +41,6 @@ fn main() -> Result<(), Failure> {
 fn answer(package: &AnyPackage, name: &str) -> Result<MistResult, Failure> {
     let input = MistInput::new(name, Mapping::new()).to_yaml();
     let mut session = package.session()?;
-    // The output is lent where it lies in the guest's memory: no copy of it is made.
+    // The output is borrowed from the guest's memory, without a copy.
     Ok(session.generate_with(&input, MistResult::parse)??)
 }

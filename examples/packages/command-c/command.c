@@ -1,23 +1,23 @@
 // A WASI command in C: a module with a `main`, which the host runs once, with arguments, an environment, standard
-// streams and a folder, `/data`, if it grants one. It prints what it was given and works its way through the functions
-// of WASI (preview 1), with the same output as `command-go`: the results, and of errors the number that WASI has for
-// them.
+// streams and a directory, `/data`, if it grants one. It prints what it was given and calls one function of WASI
+// (preview 1) after the other, with the same output as `command-go`: the results, and for errors WASI's error numbers.
 //
-// `command.expected.txt` is what it writes to standard output when it is run
+// `command.expected.txt` is what it writes to standard output when it runs
 //
 // - with the arguments `command`, `--flag`, `two words` and the empty one,
 // - with the environment `LANG=C`, `EMPTY=`, `GREETING=hello there` and `EXIT=3`, in this order,
 // - with `command.stdin.txt` on standard input,
-// - and with a folder as `/data` that holds `greeting.txt`, which is "Hello from the host.\n", and a folder `notes`
-//   with an empty file `a.txt` in it. In the end all is as it was. Beside the folder lies a file `secret`, out of reach.
+// - and with a directory as `/data` that contains `greeting.txt`, which is "Hello from the host.\n", and a directory
+//   `notes` with an empty file `a.txt` in it. The program leaves it unchanged in the end. A file `secret` lies beside
+//   the directory, out of reach.
 //
-// It exits with the status that EXIT says, or 0.
+// It exits with the status in EXIT, or 0.
 //
-// To build it (Debian: apt-get install clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32), from this folder:
+// Build it from this directory (Debian: apt-get install clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32):
 //
 //     clang-14 --target=wasm32-wasi -O2 -Wl,--strip-all -o ../command-c.wasm command.c
 //
-// or `cargo xtask packages --only command-c` from any folder of the project.
+// or, from any directory of the project, with `cargo xtask packages --only command-c`.
 
 #include <dirent.h>
 #include <errno.h>
@@ -45,21 +45,21 @@ static void copy_input(void) {
     size_t room = 0;
     while (getline(&line, &room, stdin) >= 0) {
         line[strcspn(line, "\n")] = 0;
-        for (char *c = line; *c; c++) // ASCII alone: other letters take more than a byte, and stay
+        for (char *c = line; *c; c++) // only ASCII: other letters take more than a byte, and stay
             if (*c >= 'a' && *c <= 'z') *c -= 'a' - 'A';
         printf("stdin %s\n", line);
     }
     free(line);
 }
 
-// Prints how a step ended, and tells whether it went well.
+// Prints the result of a step, and returns whether it succeeded.
 static bool report(const char *step, bool ok) {
     if (ok) printf("%s: ok\n", step);
     else printf("%s: error %d\n", step, errno);
     return ok;
 }
 
-// Prints how a step ended that has to fail. It does so for several reasons, depending on who notices first.
+// Prints the result of a step that has to fail. The reason depends on what refuses it first.
 static void report_refused(const char *step, bool ok) { printf("%s: %s\n", step, ok ? "NOT REFUSED" : "refused"); }
 
 static void list(const char *folder) {
@@ -101,7 +101,7 @@ static void append(const char *step, const char *path, int flags, const char *te
     close(file);
 }
 
-// Reads and writes in the middle of a file, wherever it is sought to.
+// Reads and writes in the middle of a file, at positions that it seeks to.
 static void seek(const char *path) {
     int file = open(path, O_RDWR);
     if (!report("open to seek", file >= 0)) return;

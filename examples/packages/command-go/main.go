@@ -1,12 +1,13 @@
-// A WASI command in Go: the same program as `command-c`, with the same output. See there for what it does and for what
-// `command.expected.txt` is. Where C's library and Go's use different functions of WASI for a thing, a host is tried on
-// both.
+// A WASI command in Go: the same program as `command-c`, with the same output. `command-c` describes what it does, and
+// `command.expected.txt`. The libraries of C and Go use different functions of WASI for some tasks, so the two programs
+// test a host on both.
 //
-// To build it (Go 1.24 or newer), from this folder:
+// Build it from this directory (Go 1.24 or newer):
 //
 //	GOOS=wasip1 GOARCH=wasm go build -trimpath -ldflags="-s -w" -o command-go.wasm .
 //
-// or `cargo xtask packages --only command-go` from any folder of the project. The module is too large to be committed.
+// or, from any directory of the project, with `cargo xtask packages --only command-go`. The module is too large to be
+// committed.
 package main
 
 import (
@@ -25,7 +26,7 @@ func copyInput() {
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		upper := strings.Map(func(c rune) rune {
-			if 'a' <= c && c <= 'z' { // ASCII alone, as in C
+			if 'a' <= c && c <= 'z' { // only ASCII, as in C
 				return c - 'a' + 'A'
 			}
 			return c
@@ -34,7 +35,7 @@ func copyInput() {
 	}
 }
 
-// Prints how a step ended, and tells whether it went well.
+// Prints the result of a step, and returns whether it succeeded.
 func report(step string, err error) bool {
 	var errno syscall.Errno
 	switch {
@@ -48,7 +49,7 @@ func report(step string, err error) bool {
 	return err == nil
 }
 
-// Prints how a step ended that has to fail. It does so for several reasons, depending on who notices first.
+// Prints the result of a step that has to fail. The reason depends on what refuses it first.
 func reportRefused(step string, err error) {
 	if err == nil {
 		fmt.Println(step + ": NOT REFUSED")
@@ -97,7 +98,7 @@ func appendTo(step, path string, flags int, text string) {
 	}
 }
 
-// Reads and writes in the middle of a file, wherever it is sought to.
+// Reads and writes in the middle of a file, at positions that it seeks to.
 func seek(path string) {
 	file, err := os.OpenFile(path, os.O_RDWR, 0)
 	if !report("open to seek", err) {

@@ -1,14 +1,14 @@
-// A guest of httpwasm's interface in C, with wasi-libc's allocator: `run` takes record after record from the host until
-// there is none left, and greets each with a line. It imports three functions, and nothing from WASI.
+// A plugin in C, with wasi-libc's allocator: `run` takes one record after the other from the host until there are no
+// more, and greets each with a line. It imports three functions of the httpwasm interface, and nothing from WASI.
 //
-// `igets` calls this module's `malloc` for the record, while `run` is still running, and the host frees it afterwards.
-// `live` tells how many blocks it has not freed yet.
+// `igets` calls this module's `malloc` for the record while `run` is still running. The host frees the record
+// afterwards. `live` returns how many blocks the host has not freed yet.
 //
-// To build it (Debian: apt-get install clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32), from this folder:
+// Build it from this directory (Debian: apt-get install clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32):
 //
 //     clang-14 --target=wasm32-wasi -mexec-model=reactor -O2 -Wl,--strip-all -o ../httpwasm-c.wasm hello.c
 //
-// or `cargo xtask packages --only httpwasm-c` from any folder of the project.
+// or, from any directory of the project, with `cargo xtask packages --only httpwasm-c`.
 
 #include <stdint.h>
 #include <stdlib.h>
@@ -24,7 +24,7 @@ IMPORT("eputs") void eputs(const char *text, size_t length);
 static int count = 0;
 
 EXPORT("malloc") void *host_malloc(size_t length) {
-    void *block = malloc(length > 0 ? length : 1); // the null pointer is for "no room" alone
+    void *block = malloc(length > 0 ? length : 1); // the null pointer means "no room"
     if (block) count++;
     return block;
 }

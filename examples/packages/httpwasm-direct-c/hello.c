@@ -1,13 +1,13 @@
-// A guest of httpwasm's interface in C, in the form without `igets`: the host writes the input, which is one record
-// here, to a block that it has from `malloc`, calls `run` with its address and length, and frees it afterwards. The
-// record is greeted with a line. Two functions are imported, and nothing from WASI. `live` tells how many blocks the
-// host has not freed yet.
+// A plugin in C, in the form of the httpwasm interface without `igets`: the host writes the input, which is one record
+// here, to a block from `malloc`, calls `run` with its address and length, and frees it afterwards. The plugin greets
+// the record with a line. It imports two functions, and nothing from WASI. `live` returns how many blocks the host has
+// not freed yet.
 //
-// To build it (Debian: apt-get install clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32), from this folder:
+// Build it from this directory (Debian: apt-get install clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32):
 //
 //     clang-14 --target=wasm32-wasi -mexec-model=reactor -O2 -Wl,--strip-all -o ../httpwasm-direct-c.wasm hello.c
 //
-// or `cargo xtask packages --only httpwasm-direct-c` from any folder of the project.
+// or, from any directory of the project, with `cargo xtask packages --only httpwasm-direct-c`.
 
 #include <stdlib.h>
 #include <string.h>
@@ -21,7 +21,7 @@ IMPORT("eputs") void eputs(const char *text, size_t length);
 static int count = 0;
 
 EXPORT("malloc") void *host_malloc(size_t length) {
-    void *block = malloc(length > 0 ? length : 1); // the null pointer is for "no room" alone
+    void *block = malloc(length > 0 ? length : 1); // the null pointer means "no room"
     if (block) count++;
     return block;
 }

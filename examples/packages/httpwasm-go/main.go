@@ -1,12 +1,12 @@
-// A guest of httpwasm's interface in Go: the same as `httpwasm-c`, with the same output. It shows a module that the
-// host calls into while it waits for the host: `igets` calls `malloc` from within. The host has to call `_initialize`
-// first.
+// A plugin in Go: the same as `httpwasm-c`, with the same output. It shows a module that the host calls while the
+// module waits for the host: `igets` calls `malloc`. The host has to call `_initialize` first.
 //
-// To build it (Go 1.24 or newer), from this folder:
+// Build it from this directory (Go 1.24 or newer):
 //
 //	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -trimpath -ldflags="-s -w" -o httpwasm-go.wasm .
 //
-// or `cargo xtask packages --only httpwasm-go` from any folder of the project. The module is too large to be committed.
+// or, from any directory of the project, with `cargo xtask packages --only httpwasm-go`. The module is too large to be
+// committed.
 package main
 
 import (
@@ -27,7 +27,8 @@ func eputs(text string)
 //go:wasmimport httpwasm igets
 func igets() uint64
 
-// The blocks that the host has not freed yet, by their addresses. They stay as long as they are in here.
+// The blocks that the host has not freed yet, by their addresses. The garbage collector keeps them while they are in
+// here.
 var blocks = map[uint32][]byte{}
 
 //go:wasmexport malloc

@@ -1,20 +1,20 @@
-// The namespace package in C, with nothing but a compiler: it takes `data.name` from its input and answers with one
-// file, `namespace.yaml`, that describes a Kubernetes namespace of that name.
+// The namespace package in C, with only a compiler: it reads `data.name` from its input and returns one file,
+// `namespace.yaml`, which describes a Kubernetes namespace of that name.
 //
-// To build it (Debian: apt-get install clang-14 lld-14), from this folder:
+// Build it from this directory (Debian: apt-get install clang-14 lld-14):
 //
 //     clang-14 --target=wasm32-unknown-unknown -O2 -ffreestanding -mbulk-memory -nostdlib
 //         -Wl,--no-entry -Wl,--strip-all -o ../namespace-c.wasm namespace.c
 //
-// or `cargo xtask packages --only namespace-c` from any folder of the project. There is no C library: -ffreestanding
-// tells the compiler so, and with -mbulk-memory __builtin_memcpy is a single instruction.
+// or, from any directory of the project, with `cargo xtask packages --only namespace-c`. There is no C library:
+// -ffreestanding tells the compiler so. With -mbulk-memory, __builtin_memcpy is a single instruction.
 
 #define EXPORT(name) __attribute__((export_name(name)))
 
 typedef unsigned char byte;
 typedef unsigned long size; // 32 bits here, as pointers are
 
-// How a package hands out a text: the host is given the address of one of these and reads both numbers.
+// How a package returns a text: the host gets the address of this struct and reads both numbers.
 struct text {
     const byte *address;
     size length;
@@ -44,9 +44,10 @@ static const struct text no_room =
 
 EXPORT("__mistletoe_info") const struct text *info(void) { return &description; }
 
-// The allocator. Blocks are cut from the heap one after the other; freeing the last one gives its room back, and once
-// none is left the heap is empty again, as it is after every call. A package that keeps more wants a better one.
-extern byte __heap_base; // the linker puts it behind everything else
+// The allocator. Blocks are cut from the heap one after the other. Freeing the last one gives its room back. Once no
+// block is left, the heap is empty again, as it is after every call. A package that keeps more needs a better
+// allocator.
+extern byte __heap_base; // the linker puts it after everything else
 static size top = 0, live = 0;
 
 static size round_up(size length) { return (length + 7) & ~(size)7; }
@@ -64,13 +65,13 @@ EXPORT("__mistletoe_alloc") byte *alloc(size length) {
 }
 
 EXPORT("__mistletoe_dealloc") void dealloc(byte *block, size length) {
-    // Texts of this file are handed out too, and stay.
+    // Texts of this file are returned too, and are never freed.
     if (length == 0 || (size)block < (size)&__heap_base || live == 0) return;
     live--;
     if ((size)block + round_up(length) == top) top = (size)block;
 }
 
-// Reading the input: not YAML as a whole, but the lines that matter here. Nothing reads at or behind `end`.
+// Reading the input: only the lines that matter here, not all of YAML. Nothing reads at or after `end`.
 static int is_blank(byte c) { return c == ' ' || c == '\t'; }
 
 static int has_key(const byte *line, const byte *end, const char *key) {
@@ -79,7 +80,7 @@ static int has_key(const byte *line, const byte *end, const char *key) {
     return line == end || is_blank(*line);
 }
 
-// The name as it is written, quotes included, without a comment behind it; of length 0 if there is none to use.
+// Returns the name as it is written, quotes included, without a comment after it; of length 0 if there is none to use.
 static struct text read_name(const byte *start, const byte *end) {
     const struct text none = {start, 0};
     while (start < end && is_blank(*start)) start++;
@@ -89,8 +90,8 @@ static struct text read_name(const byte *start, const byte *end) {
     if (quote == '"' || quote == '\'') {
         for (p++;; p++) {
             if (p >= end) return none;
-            if (*p == '\\' && quote == '"') p++; // takes the next byte along
-            else if (*p == quote && quote == '\'' && p + 1 < end && p[1] == quote) p++; // two stand for one
+            if (*p == '\\' && quote == '"') p++; // escapes the next byte
+            else if (*p == quote && quote == '\'' && p + 1 < end && p[1] == quote) p++; // two mean one
             else if (*p == quote) break;
         }
         last = ++p;
@@ -108,19 +109,19 @@ static struct text read_name(const byte *start, const byte *end) {
 }
 
 static struct text find_name(const byte *p, const byte *end) {
-    for (int in_data = 0; p < end; p++) { // each round reads a line, and the step skips its end
+    for (int in_data = 0; p < end; p++) { // each iteration reads a line, and the step skips its end
         const byte *line = p;
         while (p < end && *p != '\n' && *p != '\r') p++;
-        // Two spaces, no more: names deeper in the document are not ours.
+        // Exactly two spaces: names deeper in the document do not count.
         if (in_data && has_key(line, p, "  name:")) return read_name(line + 7, p);
-        // A line that begins at the margin, unless it is a comment, ends what came before it.
+        // A line without indentation, unless it is a comment, ends what came before it.
         if (line < p && !is_blank(*line) && *line != '#') in_data = has_key(line, p, "data:");
     }
     return (struct text){end, 0};
 }
 
 EXPORT("__mistletoe_generate") const struct text *generate(const byte *input, size length) {
-    static struct text answer; // the host frees the text it points to, and not the pair itself
+    static struct text answer; // the host frees the text it points to, not the struct
     struct text name = find_name(input, input + length);
     if (name.length == 0) return &no_name;
     answer.length = answer_start.length + name.length + 1;

@@ -1,13 +1,13 @@
-// The namespace package in Go, with its standard library: it takes `data.name` from its input and answers with one
-// file, `namespace.yaml`, that describes a Kubernetes namespace of that name. It shows a reactor with Go's runtime in
-// it: the garbage collector, goroutines, and the WASI functions that these import. The host has to call `_initialize`
+// The namespace package in Go, with its standard library: it reads `data.name` from its input and returns one file,
+// `namespace.yaml`, which describes a Kubernetes namespace of that name. It shows a reactor with Go's runtime in it:
+// the garbage collector, goroutines, and the WASI functions that these import. The host has to call `_initialize`
 // first.
 //
-// To build it (Go 1.24 or newer), from this folder:
+// Build it from this directory (Go 1.24 or newer):
 //
 //	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -trimpath -ldflags="-s -w" -o namespace-go.wasm .
 //
-// or `cargo xtask packages --only namespace-go` from any folder of the project. The module is too large to be
+// or, from any directory of the project, with `cargo xtask packages --only namespace-go`. The module is too large to be
 // committed.
 package main
 
@@ -46,12 +46,12 @@ data:
   message: 'name the namespace in the input, on one line: "name: my-namespace" under "data:"'
 `
 
-// A name of one line, as it is written: in double quotes, in single quotes, or without. What is not in quotes cannot
+// A name on one line, as it is written: in double quotes, in single quotes, or without quotes. Without quotes it cannot
 // begin with a character that means something else there. A comment may follow.
 var name = regexp.MustCompile(`^[ \t]*("(?:\\.|[^"\\])+"|'(?:''|[^'])+'|` +
 	"[^-?:,[\\]{}#&*!|>@`%~\"' \t]" + `[^ \t]*(?:[ \t]+[^# \t][^ \t]*)*)[ \t]*(?:[ \t]#.*)?$`)
 
-// Answers an input with a result, both YAML.
+// Returns the result for an input, both YAML.
 func generate(input string) string {
 	if name := findName(input); name != "" {
 		return fmt.Sprintf(answer, name)
@@ -59,18 +59,18 @@ func generate(input string) string {
 	return noName
 }
 
-// Gives `data.name`, or "" where there is none to use. This reads the lines that matter here, not YAML as a whole.
+// Returns `data.name`, or "" if there is none to use. This reads only the lines that matter here, not all of YAML.
 func findName(input string) string {
 	inData := false
 	for _, line := range strings.FieldsFunc(input, func(c rune) bool { return c == '\n' || c == '\r' }) {
-		// Two spaces, no more: names deeper in the document are not ours.
+		// Exactly two spaces: names deeper in the document do not count.
 		if value, ok := afterKey(line, "  name:"); ok && inData {
 			if match := name.FindStringSubmatch(value); match != nil && match[1] != "null" {
 				return match[1]
 			}
 			return ""
 		}
-		// A line that begins at the margin, unless it is a comment, ends what came before it.
+		// A line without indentation, unless it is a comment, ends what came before it.
 		if !strings.ContainsAny(line[:1], " \t#") {
 			_, inData = afterKey(line, "data:")
 		}
@@ -78,15 +78,15 @@ func findName(input string) string {
 	return ""
 }
 
-// Gives what follows the key on its line, if the line has that key.
+// Returns what follows the key on its line, if the line has that key.
 func afterKey(line, key string) (string, bool) {
 	rest, ok := strings.CutPrefix(line, key)
 	return rest, ok && (rest == "" || strings.ContainsAny(rest[:1], " \t"))
 }
 
-// What follows is how the host reaches the package. Go's pointers are of 64 bits in memory, the host's of 32.
+// The rest is how the host reaches the package. Go's pointers have 64 bits in memory, the host's have 32.
 
-// How a package hands out a text: the host is given the address of one of these and reads both numbers.
+// How a package returns a text: the host gets the address of this struct and reads both numbers.
 type text struct {
 	_       structs.HostLayout
 	address uint32
@@ -97,8 +97,8 @@ func textOf(bytes *byte, length int) text {
 	return text{address: uint32(uintptr(unsafe.Pointer(bytes))), length: uint32(length)}
 }
 
-// What the host has and will hand back. The garbage collector frees what nobody here points to, so this does. It moves
-// nothing.
+// The blocks that the host has and will hand back. The garbage collector frees what nothing here points to, so this map
+// points to them. It moves no blocks.
 var handedOut = map[*byte]bool{}
 
 //go:wasmexport __mistletoe_alloc

@@ -1,13 +1,13 @@
-// The namespace package in C with a C library, wasi-libc: it takes `data.name` from its input and answers with one
-// file, `namespace.yaml`, that describes a Kubernetes namespace of that name. It shows a reactor: a module without
-// `main`, which the host readies once by its `_initialize` and calls many times. It says on standard error when it has
-// found no name, and imports for that a few functions of WASI, as most of what is built with a C library does.
+// The namespace package in C with a C library, wasi-libc: it reads `data.name` from its input and returns one file,
+// `namespace.yaml`, which describes a Kubernetes namespace of that name. It shows a reactor: a module without `main`,
+// which the host initialises once with its `_initialize` and calls many times. It writes to standard error when it
+// finds no name. For that it imports a few functions of WASI, as most modules with a C library do.
 //
-// To build it (Debian: apt-get install clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32), from this folder:
+// Build it from this directory (Debian: apt-get install clang-14 lld-14 wasi-libc libclang-rt-14-dev-wasm32):
 //
 //     clang-14 --target=wasm32-wasi -mexec-model=reactor -O2 -Wl,--strip-all -o ../namespace-wasi-c.wasm namespace.c
 //
-// or `cargo xtask packages --only namespace-wasi-c` from any folder of the project.
+// or, from any directory of the project, with `cargo xtask packages --only namespace-wasi-c`.
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -17,7 +17,7 @@
 
 #define EXPORT(name) __attribute__((export_name(name)))
 
-// How a package hands out a text: the host is given the address of one of these and reads both numbers.
+// How a package returns a text: the host gets the address of this struct and reads both numbers.
 struct text {
     char *address;
     size_t length;
@@ -45,7 +45,7 @@ static struct text no_room = TEXT(RESULT "Err\n  message: 'no room for the answe
 
 EXPORT("__mistletoe_info") struct text *info(void) { return &description; }
 
-// One byte more than asked for, because `malloc(0)` may answer with the null pointer, which means "no room".
+// One more byte than asked for, because `malloc(0)` may return the null pointer, which means "no room".
 EXPORT("__mistletoe_alloc") void *alloc(size_t length) { return length == SIZE_MAX ? NULL : malloc(length + 1); }
 
 EXPORT("__mistletoe_dealloc") void dealloc(void *block, size_t length) {
@@ -53,8 +53,8 @@ EXPORT("__mistletoe_dealloc") void dealloc(void *block, size_t length) {
     if (block != no_room.address) free(block);
 }
 
-// Reading the input: not YAML as a whole, but the lines that matter here. It is not a string of C's: nothing ends it
-// but its length, and a zero byte in it is a byte like any other.
+// Reading the input: only the lines that matter here, not all of YAML. The input is not a C string: only its length
+// ends it, and a zero byte in it is a byte like any other.
 static bool is_blank(char c) { return c == ' ' || c == '\t'; }
 
 static bool has_key(const char *line, const char *end, const char *key) {
@@ -62,17 +62,17 @@ static bool has_key(const char *line, const char *end, const char *key) {
     return have >= length && memcmp(line, key, length) == 0 && (have == length || is_blank(line[length]));
 }
 
-// The end of the quoted text at the start, behind the closing quote, or null if there is none.
+// Returns the end of the quoted text at the start, after the closing quote, or null if there is none.
 static const char *quoted_end(const char *start, const char *end) {
     for (const char *p = start + 1; p < end; p++) {
-        if (*p == '\\' && *start == '"') p++; // takes the next byte along
-        else if (*p == '\'' && *start == '\'' && p + 1 < end && p[1] == '\'') p++; // two stand for one
+        if (*p == '\\' && *start == '"') p++; // escapes the next byte
+        else if (*p == '\'' && *start == '\'' && p + 1 < end && p[1] == '\'') p++; // two mean one
         else if (*p == *start) return p + 1;
     }
     return NULL;
 }
 
-// The name as it is written, quotes included, without a comment behind it; empty if there is none to use.
+// Returns the name as it is written, quotes included, without a comment after it; empty if there is none to use.
 static struct text read_name(const char *start, const char *end) {
     const struct text none = {NULL, 0};
     while (start < end && is_blank(*start)) start++;
@@ -95,22 +95,22 @@ static struct text read_name(const char *start, const char *end) {
 
 static struct text find_name(const char *p, const char *end) {
     bool in_data = false;
-    for (; p < end; p++) { // each round reads a line, and the step skips its end
+    for (; p < end; p++) { // each iteration reads a line, and the step skips its end
         const char *line = p;
         while (p < end && *p != '\n' && *p != '\r') p++;
-        // Two spaces, no more: names deeper in the document are not ours.
+        // Exactly two spaces: names deeper in the document do not count.
         if (in_data && has_key(line, p, "  name:")) return read_name(line + 7, p);
-        // A line that begins at the margin, unless it is a comment, ends what came before it.
+        // A line without indentation, unless it is a comment, ends what came before it.
         if (line < p && !is_blank(*line) && *line != '#') in_data = has_key(line, p, "data:");
     }
     return (struct text){NULL, 0};
 }
 
 EXPORT("__mistletoe_generate") struct text *generate(const char *input, size_t length) {
-    static struct text answer; // the host frees the text it points to, and not the pair itself
+    static struct text answer; // the host frees the text it points to, not the struct
     answer = (struct text){NULL, 0};
     struct text name = find_name(input, input + length);
-    // A stream that is a block of `malloc`'s, as large as what is written to it.
+    // A stream into a block from `malloc`, as large as what is written to it.
     FILE *out = open_memstream(&answer.address, &answer.length);
     if (!out) return &no_room;
     if (name.length == 0) {

@@ -1,5 +1,5 @@
-// A waPC guest without a C library: `greet` answers with a greeting, `shout` asks the host for it in capitals, `spin`
-// does not end, and anything else is an error.
+// A waPC guest in C, without a C library: `greet` returns a greeting, `shout` asks the host for the payload in
+// capitals, `spin` does not terminate, and any other operation is an error.
 
 typedef unsigned int u32;
 

@@ -1,4 +1,4 @@
-//! Packages in an asynchronous program. Guests run on blocking threads; what the program awaits is a [`Service`].
+//! Packages in an asynchronous program. Guests run on blocking threads; the program awaits a [`Service`].
 
 #![forbid(unsafe_code)]
 
@@ -8,44 +8,46 @@ use mistletoe::{AnyPackage, CancelHandle, Error, Pool, Reused};
 use tokio::task::{JoinError, spawn_blocking};
 use tokio::time::timeout;
 
-/// Answers inputs with a package, of which at most so many sessions are in use at once. Cloning it is cheap.
+/// Runs a package on inputs, with a limited number of concurrent sessions.
 ///
-/// A call is cancelled by dropping its future: the guest ends within some milliseconds, and its session with it. The
-/// package's limits have to be on time or fuel, as the default ones are.
+/// A clone is cheap.
+///
+/// Dropping the future of a call cancels the call: the guest is terminated within some milliseconds, and its session
+/// with it. The package needs a limit on time or fuel, such as the default one.
 #[derive(Clone, Debug)]
 pub struct Service<T: Send + 'static = ()> {
     pool: Pool<AnyPackage<T>, Reused>,
     deadline: Duration,
 }
 
-/// Why there is no answer.
+/// Why a call has no output.
 #[derive(Debug)]
 pub enum Failure {
-    /// The deadline passed, while the call waited for a session or while the guest ran.
+    /// The deadline passed while the call waited for a session, or while the guest ran.
     DeadlineExceeded,
-    /// The guest's, or the pool's.
+    /// An error of the guest or of the pool.
     Guest(Error),
-    /// The host panicked, or the runtime shuts down.
+    /// The host panicked, or the runtime is shutting down.
     Task(JoinError),
 }
 
 impl<T: Send + 'static> Service<T> {
-    /// A service whose answers take as long as the deadline at most.
+    /// Creates a service whose calls take no longer than the deadline.
     pub fn new(pool: Pool<AnyPackage<T>, Reused>, deadline: Duration) -> Self {
         Self { pool, deadline }
     }
 
-    /// Waits in turn for a session, and answers the input with it.
+    /// Waits for a session in FIFO order, and runs the package on the input.
     ///
     /// # Errors
     ///
     /// See [`Failure`].
     pub async fn generate(&self, input: String) -> Result<String, Failure> {
         let handle = CancelHandle::new();
-        // Dropped with this future, whatever the reason.
+        // Dropped with this future for whatever reason, which cancels the guest.
         let _guard = handle.clone().drop_guard();
         let answer = async {
-            // Without a session no thread is taken: so many callers can wait as the program lets in.
+            // A call takes no thread until it has a session. The program itself decides how many callers may wait.
             let permit = self.pool.acquire().await.map_err(Failure::Guest)?;
             let generate = move || permit.session_with_cancel(&handle)?.generate(&input);
             spawn_blocking(generate).await.map_err(Failure::Task)?.map_err(Failure::Guest)
@@ -53,7 +55,7 @@ impl<T: Send + 'static> Service<T> {
         timeout(self.deadline, answer).await.unwrap_or(Err(Failure::DeadlineExceeded))
     }
 
-    /// The sessions it uses.
+    /// Returns the pool of sessions.
     pub fn pool(&self) -> &Pool<AnyPackage<T>, Reused> {
         &self.pool
     }

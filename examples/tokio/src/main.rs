@@ -1,4 +1,4 @@
-//! A server on tokio: each connection sends an input, closes its side, and gets the answer.
+//! A server on tokio: each connection sends an input, closes its side, and receives the output.
 //!
 //! ```sh
 //! cargo run -p tokio-host -- examples/packages/namespace.wat wasmi 127.0.0.1:7070
@@ -18,11 +18,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_host::Service;
 
-/// The longest input, in bytes.
+/// Maximum length of an input, in bytes.
 const MAX_INPUT: u64 = 1 << 20;
-/// How long an answer may take.
+/// Time limit of one output.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// How long a connection may take, with what it sends and receives.
+/// Time limit of one connection, including what it sends and receives.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 fn main() -> Result<()> {
@@ -42,7 +42,7 @@ async fn serve(service: Service, address: &str) -> Result<()> {
     loop {
         let connection = match listener.accept().await {
             Ok((connection, _)) => connection,
-            // Too many open files, say: the next one may do better.
+            // Too many open files, for example: the next connection may succeed.
             Err(error) => {
                 eprintln!("{error}");
                 continue;

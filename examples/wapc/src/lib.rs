@@ -1,5 +1,7 @@
-//! [waPC](https://wapc.io): a host calls operations of a guest's by name, with bytes in and bytes out, and the guest calls
-//! the host's in the same way. The guest brings all memory.
+//! [waPC](https://wapc.io) as a protocol outside of the project's own crates.
+//!
+//! A host calls operations of a guest by name, with bytes in and bytes out, and the guest calls the host's operations
+//! in the same way. The guest provides all memory.
 //!
 //! ```
 //! use mistletoe_abi::{Backend, Imports, Limits, Result};
@@ -19,19 +21,19 @@ use mistletoe_abi::guest::{Func, Guest as Live};
 use mistletoe_abi::protocol::{Check, ExportedFunc, Region};
 use mistletoe_abi::{Caller, ErrorKind, Imports, Instance, Limits, Program, ProgramSession, Protocol, Result};
 
-/// Answers an operation whose name and payload have these lengths: 1 where it went well.
+/// Runs the operation whose name and payload have these lengths; returns 1 on success.
 const CALL: ExportedFunc<(u32, u32), u32> = ExportedFunc::new("__guest_call");
-/// Called once, behind `_start`, where it is exported.
+/// Called once, after `_start`, if it is exported.
 const INIT: ExportedFunc<(), ()> = ExportedFunc::new("wapc_init");
-/// The module that guests import the host's functions from.
+/// Module that guests import the host's functions from.
 const MODULE: &str = "wapc";
 
 /// A waPC guest compiled for one backend.
 pub type Guest<B, T = ()> = Program<Wapc, B, T>;
-/// One live instance of a [`Guest`].
+/// An instance of a [`Guest`].
 pub type Session<B, T = ()> = ProgramSession<Wapc, B, T>;
 
-/// The protocol, with what answers the guest's own calls.
+/// The protocol, with the function that handles the guest's own calls.
 #[derive(Clone)]
 pub struct Wapc {
     host: Host,
@@ -41,43 +43,43 @@ pub struct Wapc {
 type Log = Arc<dyn Fn(&str) + Send + Sync>;
 type Host = Arc<dyn Fn(HostCall<'_>) -> Result<Vec<u8>, String> + Send + Sync>;
 
-/// What a guest is asked.
+/// A call of a guest's operation.
 #[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
     /// The operation's name.
     pub operation: &'a str,
-    /// Its input.
+    /// The operation's input.
     pub payload: &'a [u8],
 }
 
-/// What a guest asks its host.
+/// A call of a host's operation by a guest.
 #[derive(Clone, Copy, Debug)]
 pub struct HostCall<'a> {
-    /// Whom it asks.
+    /// The recipient of the call.
     pub binding: &'a str,
-    /// Where the operation is.
+    /// The namespace of the operation.
     pub namespace: &'a str,
     /// The operation's name.
     pub operation: &'a str,
-    /// Its input.
+    /// The operation's input.
     pub payload: &'a [u8],
 }
 
-/// What a guest answers with.
+/// The response of a guest.
 pub type Answer = Result<Vec<u8>, GuestError>;
 
-/// The guest says that it could not answer, in its own words.
+/// The guest's own message about why it has no response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuestError(pub String);
 
-/// A call under way, and the answer to the guest's latest one.
+/// The call in progress, and the response to the guest's latest call.
 #[derive(Default)]
 pub struct Exchange {
     operation: Vec<u8>,
     payload: Vec<u8>,
     response: Vec<u8>,
     error: Option<String>,
-    /// Longer responses and errors than this are refused.
+    /// Maximum length of responses and errors. Longer ones are refused.
     max_output: u64,
     host: Option<Host>,
     host_response: Vec<u8>,
@@ -85,12 +87,12 @@ pub struct Exchange {
 }
 
 impl Wapc {
-    /// Guests' calls are answered by `host`.
+    /// Creates the protocol. `host` handles the guests' calls.
     pub fn new(host: impl Fn(HostCall<'_>) -> Result<Vec<u8>, String> + Send + Sync + 'static) -> Self {
         Self { host: Arc::new(host), log: None }
     }
 
-    /// `log` hears what guests write to their log, which otherwise goes nowhere.
+    /// Passes what guests write to their log to `log`. Without this, it is discarded.
     #[must_use]
     pub fn on_log(self, log: impl Fn(&str) + Send + Sync + 'static) -> Self {
         Self { log: Some(Arc::new(log)), ..self }
@@ -117,7 +119,7 @@ impl Protocol for Wapc {
                 for (argument, address, bytes) in [("operation", operation, &name), ("payload", payload, &input)] {
                     caller.bytes_mut(argument, address, bytes.len() as u32)?.copy_from_slice(bytes);
                 }
-                // It may ask again.
+                // The guest may ask again.
                 let exchange: &mut Exchange = caller.store_mut();
                 (exchange.operation, exchange.payload) = (name, input);
                 Ok(())
@@ -194,7 +196,7 @@ impl Protocol for Wapc {
     }
 }
 
-/// What the guest gives away, no longer than is allowed.
+/// Returns the bytes that the guest passes to the host, if they are no longer than is allowed.
 fn output<T: 'static>(
     caller: &mut Caller<'_, T>,
     argument: &'static str,
@@ -208,7 +210,7 @@ fn output<T: 'static>(
     Ok(caller.bytes(argument, address, length)?.to_vec())
 }
 
-/// The guest calls an operation of the host's: 1 where it went well.
+/// Calls a host's operation for the guest; returns 1 on success.
 #[allow(clippy::too_many_arguments)]
 fn host_call<T: 'static>(
     caller: &mut Caller<'_, T>,

@@ -1,5 +1,5 @@
-//! The host's directories and what is in them. Paths are resolved by `cap-primitives`, which never leaves the directory
-//! that it starts from.
+//! The host's directories and their contents. `cap-primitives` resolves paths, and never leaves the directory that it
+//! starts from.
 
 use std::fs::FileTimes;
 use std::os::unix::ffi::OsStringExt;
@@ -16,27 +16,27 @@ use crate::errno::Errno;
 use crate::stat::{FileType, Filestat, rights};
 use crate::stdio::uninterrupted;
 
-/// A directory that was granted, or one below it.
+/// A granted directory, or one below it.
 pub(crate) struct Dir {
     dir: fs::File,
     access: Access,
 }
 
-/// A file below a directory that was granted, or a device that is as good as one.
+/// A file below a granted directory, or a device that acts as one.
 pub(crate) struct File {
     file: fs::File,
     filetype: FileType,
 }
 
-/// What a path led to.
+/// The result of opening a path.
 pub(crate) enum Opened {
     File(File),
     Dir(Dir),
-    /// A pipe, a socket, or a device that does more than give or take bytes: it stays closed.
+    /// A pipe, a socket, or a device that does more than give or take bytes. It stays closed.
     Other,
 }
 
-/// How to open a path.
+/// Options for opening a path.
 #[derive(Default)]
 pub(crate) struct How {
     pub(crate) read: bool,
@@ -53,7 +53,7 @@ impl Dir {
         Ok(Self { dir: cap::open_ambient_dir(path, ambient_authority())?, access })
     }
 
-    /// What descriptors below it can have at most.
+    /// Returns the upper bound of the rights of descriptors below it.
     pub(crate) fn rights(&self) -> u64 {
         match self.access {
             Access::ReadOnly => rights::ALL & !rights::CHANGING,
@@ -62,8 +62,8 @@ impl Dir {
     }
 
     pub(crate) fn open(&self, path: &str, how: How) -> Result<Opened, Errno> {
-        // Only to open a pipe or a device may do something. What it is now says what is asked for, not what is opened:
-        // that is looked at below.
+        // Merely opening a pipe or a device may have an effect. This checks what the path leads to now, not what is
+        // opened then: the opened file is checked below.
         if let Ok(metadata) = self.metadata_at(path, how.follow) {
             match filetype(metadata.file_type()) {
                 FileType::RegularFile | FileType::Directory | FileType::SymbolicLink => {}
@@ -72,7 +72,7 @@ impl Dir {
                 _ => return Ok(Opened::Other),
             }
         }
-        // The underscored two are there for cap-fs-ext, which asks for any release of this major version.
+        // The two methods with an underscore exist for cap-fs-ext, which accepts any release of this major version.
         let mut options = OpenOptions::new();
         options
             .read(how.read)
@@ -81,7 +81,7 @@ impl Dir {
             .create_new(how.create && how.exclusive)
             .truncate(how.truncate)
             ._cap_fs_ext_follow(follow(how.follow))
-            // A pipe without a writer would make the host wait.
+            // Without this, the host would wait for the writer of a pipe.
             ._cap_fs_ext_nonblock(true);
         let file = cap::open(&self.dir, path.as_ref(), &options)?;
         let metadata = cap::Metadata::from_file(&file)?;
@@ -110,7 +110,7 @@ impl Dir {
         cap::stat(&self.dir, path.as_ref(), follow(follows))
     }
 
-    /// Hands over each name that it holds, with its kind where the system tells that with the name.
+    /// Passes on the name of each entry, with its type where the system reports that with the name.
     pub(crate) fn list(&self, mut hear: impl FnMut(String, FileType) -> Result<(), Errno>) -> Result<(), Errno> {
         for entry in cap::read_base_dir(&self.dir)? {
             let entry = entry?;
@@ -120,7 +120,7 @@ impl Dir {
         Ok(())
     }
 
-    /// Sets the times of what a path leads to, unless that stays closed.
+    /// Sets the times of what a path leads to. Returns `None` if that stays closed.
     pub(crate) fn set_times(
         &self,
         path: &str,
@@ -134,7 +134,7 @@ impl Dir {
             };
             return Ok(Some(cap::set_times_nofollow(&self.dir, path.as_ref(), spec(accessed), spec(modified))?));
         }
-        // On what was opened here, and not by `cap_primitives`, which would wait for the other end of a pipe.
+        // Sets them on a file opened here: `cap_primitives` would wait for the other end of a pipe.
         let open = |read| self.open(path, How { read, write: !read, follow: true, ..How::default() });
         match open(true).or_else(|error| if error == Errno::Acces { open(false) } else { Err(error) })? {
             Opened::File(File { file, .. }) | Opened::Dir(Self { dir: file, .. }) => {
@@ -160,7 +160,7 @@ impl Dir {
     }
 
     pub(crate) fn remove_dir(&self, path: &str) -> Result<(), Errno> {
-        // A slash at the end says no more than that it is a directory. `cap_primitives` would look for a `.` in it.
+        // A slash at the end only says that the path is a directory. `cap_primitives` would look for a `.` in it.
         let path = match path.trim_end_matches('/') {
             "" => path,
             name => name,
@@ -169,8 +169,8 @@ impl Dir {
     }
 
     pub(crate) fn rename(&self, old: &str, new_dir: &Self, new: &str) -> Result<(), Errno> {
-        // A slash at the end asks for a directory; that of the new path is not looked at otherwise. What there is
-        // always (`.`, `..`) is no name to rename to, whatever it asks for.
+        // A slash at the end asks for a directory; that of the new path is not checked otherwise. What always exists
+        // (`.`, `..`) is not a name to rename to, whatever it asks for.
         let named = !matches!(new.trim_end_matches('/').rsplit('/').next(), Some("" | "." | ".."));
         if new.ends_with('/') && named && self.stat_at(old, false)?.filetype != FileType::Directory {
             let outside = new_dir.stat_at(new, false) == Err(Errno::NotCapable);
@@ -216,7 +216,7 @@ impl File {
         Ok(self.file.set_times(times)?)
     }
 
-    /// Writes out what the system holds back, with the file's attributes or without.
+    /// Writes out what the system holds back, with or without the file's attributes.
     pub(crate) fn sync(&self, attributes: bool) -> Result<(), Errno> {
         Ok(if attributes { self.file.sync_all() } else { self.file.sync_data() }?)
     }
@@ -242,7 +242,7 @@ fn filestat(metadata: &cap::Metadata) -> Filestat {
     }
 }
 
-/// Whether a character device gives or takes bytes and does nothing else, as the system's own at these paths.
+/// Returns whether a character device only gives or takes bytes, as the system's own devices at these paths do.
 fn is_harmless(device: u64) -> bool {
     ["/dev/null", "/dev/zero", "/dev/urandom"].iter().any(|path| {
         let metadata = fs::metadata(path);

@@ -1,4 +1,4 @@
-//! Files and directories of the host, where directories can be granted; types without a value where they cannot.
+//! Files and directories of the host. Where directories cannot be granted, the types have no values.
 
 #[cfg(all(feature = "dirs", unix))]
 mod dirs;

@@ -1,4 +1,4 @@
-//! Where no directory can be granted: types without a value, so that nothing is ever opened.
+//! Types without values, for hosts where no directory can be granted: nothing is ever opened.
 
 use std::io;
 use std::path::Path;

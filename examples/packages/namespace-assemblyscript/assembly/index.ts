@@ -1,13 +1,13 @@
-// The namespace package in AssemblyScript: it takes `data.name` from its input and answers with one file,
-// `namespace.yaml`, that describes a Kubernetes namespace of that name. It shows a package whose strings are UTF-16 and
-// whose memory is garbage collected. It imports nothing.
+// The namespace package in AssemblyScript: it reads `data.name` from its input and returns one file, `namespace.yaml`,
+// which describes a Kubernetes namespace of that name. It shows a package whose strings are UTF-16 and whose memory is
+// garbage collected. It imports nothing.
 //
-// To build it (npm install assemblyscript), from this folder:
+// Build it from this directory (npm install assemblyscript):
 //
 //     asc assembly/index.ts -O2 --runtime incremental --use abort= --outFile ../namespace-assemblyscript.wasm
 //
-// or `cargo xtask packages --only namespace-assemblyscript` from any folder of the project. Without `--use abort=` the
-// module imports `env.abort`, which every host of this layer provides.
+// or, from any directory of the project, with `cargo xtask packages --only namespace-assemblyscript`. Without
+// `--use abort=` the module imports `env.abort`, which every host of this layer provides.
 
 const description = `apiVersion: mistletoe.dev/v1alpha1
 kind: MistPackage
@@ -26,7 +26,7 @@ const noName = `${resultStart}Err
   message: 'name the namespace in the input, on one line: "name: my-namespace" under "data:"'
 `;
 
-/** Answers an input with a result, both YAML. */
+/** Returns the result for an input, both YAML. */
 function generate(input: string): string {
   const name = findName(input);
   if (name == "") return noName;
@@ -40,15 +40,15 @@ function generate(input: string): string {
 `;
 }
 
-/** `data.name`, or "" where there is none to use. This reads the lines that matter here, not YAML as a whole. */
+/** Returns `data.name`, or "" if there is none to use. This reads only the lines that matter here, not all of YAML. */
 function findName(input: string): string {
   let inData = false;
   const lines = input.replaceAll("\r", "\n").split("\n");
   for (let i = 0; i < lines.length; i++) {
     const line = lines[i];
-    // Two spaces, no more: names deeper in the document are not ours.
+    // Exactly two spaces: names deeper in the document do not count.
     if (inData && hasKey(line, "  name:")) return readName(trimBlanks(line.substring(7)));
-    // A line that begins at the margin, unless it is a comment, ends what came before it.
+    // A line without indentation, unless it is a comment, ends what came before it.
     if (line != "" && !" \t#".includes(line.charAt(0))) inData = hasKey(line, "data:");
   }
   return "";
@@ -58,10 +58,10 @@ function hasKey(line: string, key: string): bool {
   return line.startsWith(key) && (line.length == key.length || isBlank(line.charAt(key.length)));
 }
 
-/** The name as it is written, quotes included, without a comment behind it. */
+/** Returns the name as it is written, quotes included, without a comment after it. */
 function readName(text: string): string {
   const quote = text.charAt(0);
-  // These mean something else at the start.
+  // At the start, these mean something else.
   if (text == "" || "-?:,[]{}#&*!|>@`%~".includes(quote)) return "";
   const length = quote == '"' || quote == "'" ? quotedLength(text, quote) : plainLength(text);
   const name = text.substring(0, length);
@@ -71,7 +71,7 @@ function readName(text: string): string {
   return endsHere && name != "null" && name != '""' && name != "''" ? name : "";
 }
 
-/** The length of a text without quotes, up to a `#` that follows a blank. */
+/** Returns the length of a text without quotes, up to a `#` that follows a blank. */
 function plainLength(text: string): i32 {
   let length = 0;
   for (let i = 0; i < text.length && !(text.charAt(i) == "#" && length < i); i++) {
@@ -80,12 +80,12 @@ function plainLength(text: string): i32 {
   return length;
 }
 
-/** The length of the quoted text at the start, both quotes included; 0 if it does not end. */
+/** Returns the length of the quoted text at the start, both quotes included; 0 if it does not end. */
 function quotedLength(text: string, quote: string): i32 {
   for (let i = 1; i < text.length; i++) {
     const c = text.charAt(i);
-    if (c == "\\" && quote == '"') i++; // takes the next character along
-    else if (c == "'" && quote == "'" && text.charAt(i + 1) == "'") i++; // two stand for one
+    if (c == "\\" && quote == '"') i++; // escapes the next character
+    else if (c == "'" && quote == "'" && text.charAt(i + 1) == "'") i++; // two mean one
     else if (c == quote) return i + 1;
   }
   return 0;
@@ -95,7 +95,7 @@ function isBlank(c: string): bool {
   return c == " " || c == "\t";
 }
 
-/** Without blanks at either end. `trim` would take other white space, too. */
+/** Removes blanks at both ends. `trim` would also remove other white space. */
 function trimBlanks(text: string): string {
   let start = 0, end = text.length;
   while (start < end && isBlank(text.charAt(start))) start++;
@@ -103,10 +103,10 @@ function trimBlanks(text: string): string {
   return text.substring(start, end);
 }
 
-// What follows is how the host reaches the package. What it is handed is pinned: the garbage collector, which knows
-// nothing of the host, leaves it alone until it comes back.
+// The rest is how the host reaches the package. What the host gets is pinned: the garbage collector, which knows
+// nothing of the host, leaves it alone until the host hands it back.
 
-/** How a package hands out a text: the host is given the address of one of these and reads both numbers. */
+/** How a package returns a text: the host gets the address of such an object and reads both numbers. */
 @unmanaged
 class Text {
   address: usize;

@@ -1,8 +1,10 @@
-//! The namespace package in Rust, on top of the published crate `mistletoe-bind`: it takes `data.name` from its input
-//! and answers with one file, `namespace.yaml`, that describes a Kubernetes namespace of that name.
+//! The namespace package in Rust, on top of the published crate `mistletoe-bind`.
 //!
-//! The crate's macro writes all that the host calls, as functions for `wasm-bindgen`, whose command line tool has to go
-//! over the compiler's module before it is a package. To build it, from this folder:
+//! It reads `data.name` from its input and returns one file, `namespace.yaml`, which describes a Kubernetes namespace
+//! of that name.
+//!
+//! The crate's macro generates all functions that the host calls, as functions for `wasm-bindgen`. The command line
+//! tool of that name has to process the compiler's module before it is a package. Build it from this directory:
 //!
 //! ```sh
 //! rustup target add wasm32-unknown-unknown
@@ -13,8 +15,8 @@
 //! cp target/pkg/namespace_bind_bg.wasm ../namespace-bind.wasm
 //! ```
 //!
-//! or `cargo xtask packages --only namespace-bind` from any folder of the project. The crate's own guide has
-//! `wasm-pack build --target no-modules` do it, which takes the same steps.
+//! or, from any directory of the project, with `cargo xtask packages --only namespace-bind`. The crate's own guide uses
+//! `wasm-pack build --target no-modules`, which takes the same steps.
 
 // The macro's functions take pointers and are not marked unsafe.
 #![allow(clippy::not_unsafe_ptr_arg_deref)]
@@ -30,7 +32,7 @@ mistletoe_package! {"
       mistletoe.dev/group: examples
 "}
 
-/// What is read under `data:`.
+/// The value of `data:`.
 #[derive(Deserialize)]
 struct Input {
     name: Option<String>,
@@ -49,7 +51,7 @@ struct Metadata {
     name: String,
 }
 
-/// What the macro calls. An error becomes a result `Err` with its text as the message.
+/// The function that the macro calls. An error becomes a result `Err` with its text as the message.
 fn generate(input: Input) -> MistResult {
     let Some(name) = input.name.filter(|name| !name.is_empty()) else {
         anyhow::bail!("name the namespace in the input: \"name: my-namespace\" under \"data:\"");
