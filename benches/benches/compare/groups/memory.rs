@@ -9,9 +9,10 @@ use mistletoe::wasi::{self, Wasi};
 use mistletoe::{Imports, Limits, Pool};
 use serde::{Deserialize, Serialize};
 
-use super::{ENGINES, Package, Run, size};
+use super::{ENGINES, Run};
 use crate::hosts::{Base, Host, hosts};
 use crate::measured::Row;
+use crate::packages::{Package, size};
 
 /// The work of a child process.
 #[derive(Serialize, Deserialize)]

@@ -267,7 +267,7 @@ impl<I: Instance> Steps<'_, I> {
         let mut slots = [0; SLOTS];
         let slots = &mut slots[..count];
         params.into_slots(slots);
-        let scope = trace::export(guest.instance.data().engine, func.name);
+        let scope = trace::export(|| guest.instance.data().engine, func.name);
         scope.ended(match guest.instance.call(&func.func, slots) {
             Ok(()) => Ok(R::from_slots(slots)),
             Err(error) => Err(guest.poisoned(error.in_export(func.name))),

@@ -194,7 +194,7 @@ impl<'a, T: 'static> Caller<'a, T> {
             let mut slots = [0; SLOTS];
             let count = P::TYPES.len().max(R::TYPES.len());
             params.into_slots(&mut slots);
-            let scope = trace::export(data.engine, &func.name);
+            let scope = trace::export(|| data.engine, &func.name);
             let called = catch_unwind(AssertUnwindSafe(|| self.instance.call(&*func.func, &mut slots[..count])));
             let result = called.unwrap_or_else(|payload| match host_panic(self.instance, payload) {
                 Ok(error) => Err(error),

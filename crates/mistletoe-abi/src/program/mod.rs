@@ -342,7 +342,7 @@ impl<P: Protocol, B: Backend, T: 'static> ProgramSession<P, B, T> {
     /// As [`ProgramSession::call`].
     #[inline(always)]
     pub fn call_with<R>(&mut self, request: P::Request<'_>, respond: impl FnOnce(P::Response<'_>) -> R) -> Result<R> {
-        let scope = trace::call(self.guest.data().engine);
+        let scope = trace::call(|| self.guest.data().engine);
         scope.ended(self.guest.begin())?;
         let result = P::call(&self.exports, &mut self.guest, request, respond);
         scope.fuel(|| self.guest.fuel_used());
