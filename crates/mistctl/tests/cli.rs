@@ -305,3 +305,38 @@ fn the_help_names_the_limits_that_are_there_by_default() {
         assert!(about.contains(&default), "{flag}: {default}: {about}");
     }
 }
+
+#[test]
+fn backends_are_listed_as_json_too() {
+    let output = mistctl(&["backends", "-o", "json"]);
+    let list: Value = serde_json::from_slice(&output.stdout).expect("an array");
+    let names: Vec<_> = list.as_array().expect("an array").iter().map(|entry| entry["name"].as_str()).collect();
+    assert_eq!(
+        names,
+        ["wasmi", "wasmi-lazy", "wasmtime", "wasmtime-winch", "wasmtime-pulley", "wasmer"].map(Some),
+        "{list}"
+    );
+    assert_eq!(list[0], json!({ "name": "wasmi", "enabled": true, "default": true, "feature": "wasmi" }));
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn a_misspelt_option_and_an_unknown_variable_are_explained() {
+    let output = mistctl(&["generate", "x", "-p", "p.wasm", "--backnd", "wasmi"]);
+    assert!(text(&output.stderr).contains("a similar argument exists: '--backend'"), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(2));
+    let output = command(&["run", "p.wasm", "--env", "UNSET"]).env_remove("UNSET").output().expect("it starts");
+    assert!(text(&output.stderr).contains("the environment has no such variable"), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(2));
+}
+
+/// Built without the cache, the verb says how to get it.
+#[test]
+#[cfg(not(feature = "cache"))]
+fn a_build_without_the_cache_says_how_to_get_it() {
+    for arguments in [&["cache"][..], &["cache", "list"], &["cache", "clear", "--help"]] {
+        let output = mistctl(arguments);
+        assert!(text(&output.stderr).contains("build with --features cache"), "{}", text(&output.stderr));
+        assert_eq!(output.status.code(), Some(2));
+    }
+}

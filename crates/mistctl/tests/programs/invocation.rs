@@ -28,6 +28,8 @@ fn a_program_has_the_environment_that_it_is_given_and_no_other() {
             (&[][..], ""),
             (&["--env", "LANG=en"], "LANG=en\0"),
             (&["--env", "B=2=3", "--env", "A=", "--env", "C=two words"], "B=2=3\0A=\0C=two words\0"),
+            // A name alone takes the value that mistctl has.
+            (&["--env", "B"], "B=inherited\0"),
         ] {
             let mut command = command(&["run", &module, "--backend", &backend]);
             let output = command.args(arguments).env("B", "inherited").env("SECRET", "inherited").output();
