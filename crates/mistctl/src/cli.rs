@@ -319,7 +319,7 @@ impl Output {
             "yaml" => Ok(Self::Yaml),
             "raw" => Ok(Self::Raw),
             _ => match text.strip_prefix("dir=") {
-                Some("") => Err("`dir=` needs the name of a folder"),
+                Some("") => Err("`dir=` needs the name of a directory"),
                 Some(dir) => Ok(Self::Dir(dir.into())),
                 None => Err("it is `yaml`, `raw` or `dir=DIR`"),
             },
@@ -335,7 +335,7 @@ impl Grant {
         };
         let (host, guest) = paths.split_once("::").unwrap_or((paths, paths));
         if host.is_empty() || guest.is_empty() {
-            return Err("a folder has a name");
+            return Err("the name of a directory is empty");
         }
         // A misspelt `:ro` must not grant more than was intended.
         if paths.contains("::") && guest.contains(':') {

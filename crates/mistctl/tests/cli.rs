@@ -89,7 +89,7 @@ fn a_packages_err_is_status_1_and_nothing_on_stdout() {
     let scratch = Scratch::new();
     for (data, message) in [
         ("  result: Err\n  message: \"no \\e[2J way\"\n", "error: no \\u{1b}[2J way\n"),
-        ("  result: Err\n", "error: the package answered `Err` and did not say why\n"),
+        ("  result: Err\n", "error: the package returned `Err` without a message\n"),
     ] {
         let package = scratch.file("p.wat", answering(&result(data)));
         for output in ["yaml", "dir=out"] {
