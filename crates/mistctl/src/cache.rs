@@ -14,7 +14,7 @@ use crate::print;
 use crate::stderr::{Level, note, printable};
 
 pub(crate) fn run(verb: &CacheVerb) -> Result<(), Failure> {
-    let folder = folder().ok_or_else(|| Failure::usage("there is no home folder; say where in MISTLETOE_CACHE"))?;
+    let folder = folder().ok_or_else(|| Failure::usage("there is no home directory; set MISTLETOE_CACHE"))?;
     if let CacheVerb::Path = verb {
         return print(&format!("{}\n", folder.display()));
     }

@@ -41,7 +41,7 @@ pub(crate) fn run(arguments: &Call) -> Result<(), Failure> {
         let module = arguments.module.display();
         note(
             Level::Warning,
-            &format!("{module}: the answer is good, but freeing what it was given failed: {}", message(&fault)),
+            &format!("{module}: the response is complete, but freeing memory failed: {}", message(&fault)),
         );
     }
     result

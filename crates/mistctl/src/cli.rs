@@ -1,9 +1,11 @@
 //! The arguments on the command line.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::{PossibleValue, StringValueParser, TypedValueParser};
+use clap::{Arg, Args, Command, Parser, Subcommand, ValueEnum};
 use mistletoe::protocol::httpwasm::Delimiter;
 use mistletoe::wasi::Access;
 
@@ -44,7 +46,18 @@ pub(crate) enum Verb {
     /// Run a plugin, a module with the httpwasm interface, on a request.
     Call(Call),
     /// List the engines that packages can run on.
-    Backends,
+    Backends {
+        /// Format of the output.
+        #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = TextFormat::Text)]
+        output: TextFormat,
+    },
+    /// Not compiled in. Exists to say how to get it.
+    #[cfg(not(feature = "cache"))]
+    #[command(hide = true, disable_help_flag = true)]
+    Cache {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        arguments: Vec<String>,
+    },
     /// Show and clear the cache of compiled code.
     #[cfg(feature = "cache")]
     #[command(after_help = "The cache is in the directory that MISTLETOE_CACHE names, or else in `mistletoe` in the\n\
@@ -119,6 +132,7 @@ pub(crate) struct Inspect {
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
+    mistctl run report.wasm --dir data:ro --env LANG in.txt\n  \
     mistctl run report.wasm --dir data:ro --env LANG=en -- --verbose\n  \
     mistctl run tool.wasm --dir /srv/site::/site --stdin request.json\n\n\
     The program has the standard streams, the system's clocks and random numbers, and what the options grant.\n\
@@ -126,8 +140,9 @@ pub(crate) struct Inspect {
 pub(crate) struct Run {
     /// The program: a WebAssembly module in the binary or the text format.
     pub(crate) module: PathBuf,
-    /// A variable for the program's environment; may be repeated.
-    #[arg(long, value_name = "K=V", value_parser = variable)]
+    /// A variable for the program's environment: a name and a value, or the name of a variable of mistctl's own
+    /// environment; may be repeated.
+    #[arg(long, value_name = "K[=V]", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
     /// A directory that the program may use; may be repeated. The program sees it as GUEST, and with `:ro` can only
     /// read it.
@@ -140,8 +155,7 @@ pub(crate) struct Run {
     pub(crate) backend: Backend,
     #[command(flatten)]
     pub(crate) limits: Limits,
-    /// The program's arguments.
-    #[arg(last = true)]
+    /// The program's arguments. `--` precedes those that begin with a hyphen.
     pub(crate) args: Vec<String>,
 }
 
@@ -155,8 +169,9 @@ pub(crate) struct Call {
     /// A file with the request. Without it, and for `-`, standard input.
     #[arg(long, value_name = "FILE")]
     pub(crate) stdin: Option<PathBuf>,
-    /// A variable for the plugin's environment; may be repeated.
-    #[arg(long, value_name = "K=V", value_parser = variable)]
+    /// A variable for the plugin's environment: a name and a value, or the name of a variable of mistctl's own
+    /// environment; may be repeated.
+    #[arg(long, value_name = "K[=V]", value_parser = variable)]
     pub(crate) env: Vec<(String, String)>,
     /// End of the request's records: `newline`, `nul`, `none`, or one character.
     #[arg(long, value_name = "END", default_value = "newline", value_parser = delimiter)]
@@ -230,7 +245,7 @@ const COMPILATION: Duration = Duration::from_secs(60);
 #[derive(Args, Debug)]
 pub(crate) struct Backend {
     /// The engine to run on; `mistctl backends` lists them.
-    #[arg(short, long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME", value_parser = BackendName)]
     backend: Option<String>,
     /// Compile without reading or writing the cache.
     #[cfg(feature = "cache")]
@@ -250,6 +265,29 @@ pub(crate) enum Output {
 pub(crate) enum ListFormat {
     Yaml,
     Json,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub(crate) enum TextFormat {
+    /// For people.
+    Text,
+    Json,
+}
+
+/// A backend's name. Shells complete those that exist; the library reports any other.
+#[derive(Clone)]
+struct BackendName;
+
+impl TypedValueParser for BackendName {
+    type Value = String;
+
+    fn parse_ref(&self, command: &Command, arg: Option<&Arg>, value: &OsStr) -> Result<String, clap::Error> {
+        StringValueParser::new().parse_ref(command, arg, value)
+    }
+
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        Some(Box::new(mistletoe::backends().iter().map(|info| PossibleValue::new(info.name()))))
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -281,7 +319,7 @@ impl Output {
             "yaml" => Ok(Self::Yaml),
             "raw" => Ok(Self::Raw),
             _ => match text.strip_prefix("dir=") {
-                Some("") => Err("`dir=` needs the name of a folder"),
+                Some("") => Err("`dir=` needs the name of a directory"),
                 Some(dir) => Ok(Self::Dir(dir.into())),
                 None => Err("it is `yaml`, `raw` or `dir=DIR`"),
             },
@@ -297,7 +335,7 @@ impl Grant {
         };
         let (host, guest) = paths.split_once("::").unwrap_or((paths, paths));
         if host.is_empty() || guest.is_empty() {
-            return Err("a folder has a name");
+            return Err("the name of a directory is empty");
         }
         // A misspelt `:ro` must not grant more than was intended.
         if paths.contains("::") && guest.contains(':') {
@@ -310,7 +348,12 @@ impl Grant {
 fn variable(text: &str) -> Result<(String, String), &'static str> {
     match text.split_once('=') {
         Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
-        _ => Err("it is NAME=VALUE"),
+        None if !text.is_empty() => match std::env::var(text) {
+            Ok(value) => Ok((text.to_owned(), value)),
+            Err(std::env::VarError::NotPresent) => Err("the environment has no such variable; NAME=VALUE sets one"),
+            Err(std::env::VarError::NotUnicode(_)) => Err("the variable's value is not UTF-8"),
+        },
+        _ => Err("expected NAME=VALUE or NAME"),
     }
 }
 

@@ -158,7 +158,7 @@ impl Failure {
     fn message(&self) -> String {
         match self {
             Self::Package { message: Some(message) } => Excerpt::of(message, MAX_MESSAGE),
-            Self::Package { message: None } => "the package answered `Err` and did not say why".to_owned(),
+            Self::Package { message: None } => "the package returned `Err` without a message".to_owned(),
             Self::Usage { message, .. } => Excerpt::of(message, MAX_MESSAGE),
             Self::File { action, .. } => format!("it cannot be {action}"),
             Self::Refused { problem, .. } => problem.clone(),

@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &Generate) -> Result<(), Failure> {
     let result = deliver(arguments, &answer.map_err(in_package)?);
     if let Some(fault) = fault {
         let (package, why) = (arguments.package.display(), message(&fault));
-        note(Level::Warning, &format!("{package}: the answer could be read, but freeing it failed: {why}"));
+        note(Level::Warning, &format!("{package}: the output is complete, but freeing it failed: {why}"));
     }
     result
 }

@@ -27,8 +27,9 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use mistctl_startup::stdout_is_open;
+use serde_json::json;
 
-use crate::cli::{Cli, ErrorFormat, Verb};
+use crate::cli::{Cli, ErrorFormat, TextFormat, Verb};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
@@ -74,7 +75,13 @@ fn run(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Inspect(arguments) => inspect::run(&arguments),
         Verb::Run(arguments) => return run::run(&arguments),
         Verb::Call(arguments) => call::run(&arguments),
-        Verb::Backends => print(&backends()),
+        Verb::Backends { output: TextFormat::Text } => print(&backends()),
+        Verb::Backends { output: TextFormat::Json } => print(&backends_as_json()),
+        #[cfg(not(feature = "cache"))]
+        Verb::Cache { .. } => Err(Failure::Usage {
+            message: "this build has no cache: build with --features cache, wasmtime or wasmer".to_owned(),
+            help: None,
+        }),
         #[cfg(feature = "cache")]
         Verb::Cache { verb } => cache::run(&verb),
         Verb::Completions { shell } => {
@@ -99,6 +106,16 @@ fn backends() -> String {
         list.push_str(&format!("{:<18} {note}\n", info.name()));
     }
     list
+}
+
+/// Returns the same list as a JSON array.
+fn backends_as_json() -> String {
+    let default = mistletoe::backends().iter().find(|info| info.is_enabled()).map(|info| info.name());
+    let list = mistletoe::backends().iter().map(|info| {
+        let (name, enabled, feature) = (info.name(), info.is_enabled(), info.feature());
+        json!({ "name": name, "enabled": enabled, "default": default == Some(name), "feature": feature })
+    });
+    format!("{}\n", list.collect::<serde_json::Value>())
 }
 
 /// Writes to standard output, which gets nothing but a verb's output.

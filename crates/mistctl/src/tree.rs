@@ -53,7 +53,7 @@ pub(crate) fn write(package: &Path, root: &Path, files: &[(String, String)]) -> 
 /// Returns the files' paths, if they can be written together.
 fn check(files: &[(String, String)]) -> Result<Vec<PathBuf>, String> {
     if files.len() > MAX_FILES {
-        return Err(format!("its answer has {} files, {MAX_FILES} are allowed", files.len()));
+        return Err(format!("its output has {} files; the limit is {MAX_FILES}", files.len()));
     }
     let refused = |name: &str, problem: &str| {
         format!("its file `{}` is refused: {problem}", Excerpt::of(name.escape_debug(), MAX_SHOWN))
@@ -65,7 +65,7 @@ fn check(files: &[(String, String)]) -> Result<Vec<PathBuf>, String> {
         let parents = path.ancestors().skip(1).filter(|parent| !parent.as_os_str().is_empty());
         folders.extend(parents.map(Path::to_owned));
         if folders.len() > MAX_FOLDERS {
-            return Err(format!("its answer has more than {MAX_FOLDERS} folders"));
+            return Err(format!("its output has more than {MAX_FOLDERS} directories"));
         }
         paths.push(path);
     }
@@ -94,9 +94,9 @@ fn relative(name: &str) -> Result<PathBuf, String> {
     let mut path = PathBuf::new();
     for (depth, component) in Path::new(name).components().enumerate() {
         match component {
-            _ if depth > MAX_DEPTH => return Err(format!("it is in more than {MAX_DEPTH} folders")),
+            _ if depth > MAX_DEPTH => return Err(format!("it is in more than {MAX_DEPTH} directories")),
             Component::Normal(part) if part.to_str().is_some_and(is_staging) => {
-                return Err("the name is one that staging folders have".into());
+                return Err("the name is reserved for staging directories".into());
             }
             Component::Normal(part) => path.push(part),
             Component::CurDir => {}

@@ -89,7 +89,7 @@ fn a_packages_err_is_status_1_and_nothing_on_stdout() {
     let scratch = Scratch::new();
     for (data, message) in [
         ("  result: Err\n  message: \"no \\e[2J way\"\n", "error: no \\u{1b}[2J way\n"),
-        ("  result: Err\n", "error: the package answered `Err` and did not say why\n"),
+        ("  result: Err\n", "error: the package returned `Err` without a message\n"),
     ] {
         let package = scratch.file("p.wat", answering(&result(data)));
         for output in ["yaml", "dir=out"] {
@@ -303,5 +303,40 @@ fn the_help_names_the_limits_that_are_there_by_default() {
         let about = about.split("\n      --").next().unwrap_or_default();
         let default = format!("[default: {}]", default.expect("a limit"));
         assert!(about.contains(&default), "{flag}: {default}: {about}");
+    }
+}
+
+#[test]
+fn backends_are_listed_as_json_too() {
+    let output = mistctl(&["backends", "-o", "json"]);
+    let list: Value = serde_json::from_slice(&output.stdout).expect("an array");
+    let names: Vec<_> = list.as_array().expect("an array").iter().map(|entry| entry["name"].as_str()).collect();
+    assert_eq!(
+        names,
+        ["wasmi", "wasmi-lazy", "wasmtime", "wasmtime-winch", "wasmtime-pulley", "wasmer"].map(Some),
+        "{list}"
+    );
+    assert_eq!(list[0], json!({ "name": "wasmi", "enabled": true, "default": true, "feature": "wasmi" }));
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn a_misspelt_option_and_an_unknown_variable_are_explained() {
+    let output = mistctl(&["generate", "x", "-p", "p.wasm", "--backnd", "wasmi"]);
+    assert!(text(&output.stderr).contains("a similar argument exists: '--backend'"), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(2));
+    let output = command(&["run", "p.wasm", "--env", "UNSET"]).env_remove("UNSET").output().expect("it starts");
+    assert!(text(&output.stderr).contains("the environment has no such variable"), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(2));
+}
+
+/// Built without the cache, the verb says how to get it.
+#[test]
+#[cfg(not(feature = "cache"))]
+fn a_build_without_the_cache_says_how_to_get_it() {
+    for arguments in [&["cache"][..], &["cache", "list"], &["cache", "clear", "--help"]] {
+        let output = mistctl(arguments);
+        assert!(text(&output.stderr).contains("build with --features cache"), "{}", text(&output.stderr));
+        assert_eq!(output.status.code(), Some(2));
     }
 }

@@ -73,7 +73,7 @@ fn problems_are_those_of_the_interface_that_a_module_is_nearest_to() {
         let problems = problems(&listing);
         assert_eq!(problems.len(), missing.len(), "{module}: {problems:?}");
         for (problem, name) in problems.iter().zip(missing) {
-            assert!(problem.starts_with(&format!("the export `{name}` is missing")), "{module}: {problem}");
+            assert!(problem.starts_with(&format!("missing export `{name}`")), "{module}: {problem}");
         }
     }
     // An import that nothing offers keeps a module from each.

@@ -29,12 +29,12 @@ fn a_limit_that_is_reached_says_where_how_much_is_allowed_and_which_flag_raises_
             (
                 &ever,
                 ["--max-memory", "1000"],
-                "the module starts with too much memory: 65536 bytes, 0 are allowed (raise it with --max-memory)",
+                "the initial memory is too large: 65,536 bytes exceed the limit of 0 (raise it with --max-memory)",
             ),
             (
                 &scratch.file("good.wat", doing("")),
                 ["--max-output", "10"],
-                "the package's output is too long: 71 bytes, 10 are allowed (raise it with --max-output)",
+                "the output is too long: 71 bytes exceed the limit of 10 (raise it with --max-output)",
             ),
         ] {
             let arguments = ["generate", "x", "-p", module, "--backend", &backend];

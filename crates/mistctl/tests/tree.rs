@@ -169,7 +169,7 @@ fn no_name_of_a_package_is_that_of_the_staging_folder() {
     let name = format!("sub/.MISTCTL-{}.tmp/lock", "0".repeat(32));
     let output = run(&package(&scratch, &[("c.yaml", "c"), (&name, "x")]), &root);
     assert_eq!(output.status.code(), Some(3));
-    assert!(text(&output.stderr).contains("staging folders"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("staging directories"), "{}", text(&output.stderr));
     assert!(!root.join("c.yaml").exists());
 }
 
@@ -279,12 +279,12 @@ fn too_many_files_or_folders_are_an_error_before_anything_is_written() {
     assert_eq!(run(&good, &root).status.code(), Some(0));
     fs::remove_dir_all(&root).expect("removed");
     for (files, problem) in [
-        (vec!["a".to_owned(), format!("{}x", deep(65))], "it is in more than 64 folders"),
-        (numbered(10_001, &|i| format!("f{i}")), "its answer has 10001 files, 10000 are allowed"),
+        (vec!["a".to_owned(), format!("{}x", deep(65))], "it is in more than 64 directories"),
+        (numbered(10_001, &|i| format!("f{i}")), "its output has 10001 files; the limit is 10000"),
         // Few files, very many folders.
-        (numbered(200, &|i| format!("{i}/{}x", deep(60))), "its answer has more than 10000 folders"),
+        (numbered(200, &|i| format!("{i}/{}x", deep(60))), "its output has more than 10000 directories"),
         // A name of two thousand levels, which once took a second.
-        (numbered(50, &|i| format!("{i}/{}x", deep(1_980))), "it is in more than 64 folders"),
+        (numbered(50, &|i| format!("{i}/{}x", deep(1_980))), "it is in more than 64 directories"),
     ] {
         let files: Vec<_> = files.iter().map(|name| (name.as_str(), "x")).collect();
         let output = run(&package(&scratch, &files), &root);

@@ -15,8 +15,11 @@ fn a_program_has_its_file_name_and_what_stands_after_two_dashes_as_arguments() {
         let output = run_on(&backend, &module, &["--", "--env", "A=1", "two words", "", "--", "ü"]);
         assert_eq!(ended(&output), ("tool.wat\0--env\0A=1\0two words\0\0--\0ü\0", "", Some(0)), "{backend}");
     }
-    // Without the dashes, arguments are mistctl's.
-    assert_eq!(mistctl(&["run", &module, "argument"]).status.code(), Some(2));
+    // Those that begin with no hyphen need no dashes in front of them.
+    let output = mistctl(&["run", &module, "one", "--env", "A=1", "two words", "--", "--three"]);
+    assert_eq!(ended(&output), ("tool.wat\0one\0two words\0--three\0", "", Some(0)));
+    // An unknown option is mistctl's.
+    assert_eq!(mistctl(&["run", &module, "--option"]).status.code(), Some(2));
 }
 
 #[test]
@@ -28,6 +31,8 @@ fn a_program_has_the_environment_that_it_is_given_and_no_other() {
             (&[][..], ""),
             (&["--env", "LANG=en"], "LANG=en\0"),
             (&["--env", "B=2=3", "--env", "A=", "--env", "C=two words"], "B=2=3\0A=\0C=two words\0"),
+            // A name alone takes the value that mistctl has.
+            (&["--env", "B"], "B=inherited\0"),
         ] {
             let mut command = command(&["run", &module, "--backend", &backend]);
             let output = command.args(arguments).env("B", "inherited").env("SECRET", "inherited").output();

@@ -130,7 +130,7 @@ fn a_plugins_trap_is_status_3_and_what_it_wrote_before_stays() {
     for backend in backends() {
         let output = call_on(&backend, &module, &[], "");
         assert_eq!((text(&output.stdout), output.status.code()), ("out\n", Some(3)), "{backend}");
-        let expected = format!("err\nerror: {module}: trap in `run`: unreachable code was reached\n");
+        let expected = format!("err\nerror: {module}: trap in `run`: unreachable executed\n");
         assert!(text(&output.stderr).starts_with(&expected), "{backend}: {}", text(&output.stderr));
         let output = call_on(&backend, &quiet, &["--error-format", "json"], "");
         assert_eq!(text(&output.stdout), "out\n", "{backend}");
