@@ -517,7 +517,7 @@ fn the_error_says_what_it_is() {
     let pool = Pool::new(&package::<_, ()>(&Wasmi::new(), PACKAGE), 1).wait(Duration::from_millis(2));
     let _held = pool.session().expect("a session");
     let error = pool.session().expect_err("no other");
-    assert_eq!(error.to_string(), "all of the pool's sessions stayed in use for 2 ms: 1");
+    assert_eq!(error.to_string(), "pool exhausted: all 1 sessions stayed in use for 2 ms");
     let json = serde_json::to_value(error.kind()).expect("JSON");
     assert_eq!(json, serde_json::json!({"kind": "pool-exhausted", "limit": 1, "waited_ms": 2}));
 }
