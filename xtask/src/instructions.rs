@@ -82,12 +82,12 @@ fn build() -> Result<PathBuf> {
     }
     let mut command = Command::new(env!("CARGO"));
     command
-        .args(["bench", "--profile", "dev", "--workspace", "--bench", "compare", "--no-run", "--quiet"])
+        .args(["bench", "--profile", "test", "--workspace", "--bench", "compare", "--no-run", "--quiet"])
         .args(["--message-format", "json"])
         .envs([
-            ("CARGO_PROFILE_DEV_OPT_LEVEL", "3"),
-            ("CARGO_PROFILE_DEV_DEBUG_ASSERTIONS", "false"),
-            ("CARGO_PROFILE_DEV_OVERFLOW_CHECKS", "false"),
+            ("CARGO_PROFILE_TEST_OPT_LEVEL", "3"),
+            ("CARGO_PROFILE_TEST_DEBUG_ASSERTIONS", "false"),
+            ("CARGO_PROFILE_TEST_OVERFLOW_CHECKS", "false"),
             ("CARGO_INCREMENTAL", "0"),
         ])
         .current_dir(crate::root())
