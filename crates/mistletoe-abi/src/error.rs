@@ -13,10 +13,26 @@ use mistletoe_module::interface::{Problem, Problems};
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong: an [`ErrorKind`] that is the same on every engine, and the source it came from, if any.
+/// An error: an [`ErrorKind`], which is the same on every engine, and an optional source.
 ///
-/// The value is one word wide and cheap to clone: a session that was poisoned by a trap hands out the first cause
-/// again.
+/// The value is one word wide and cheap to clone. A poisoned session returns the first cause with each later error.
+///
+/// # Examples
+///
+/// ```
+/// use mistletoe_abi::{AnySession, ErrorKind, Result};
+///
+/// /// The output, or nothing if the package needs more time or fuel than it may have.
+/// fn within_limits(session: &mut AnySession, input: &str) -> Result<Option<String>> {
+///     match session.generate(input) {
+///         Ok(output) => Ok(Some(output)),
+///         Err(error) => match error.kind() {
+///             ErrorKind::TimedOut { .. } | ErrorKind::OutOfFuel { .. } => Ok(None),
+///             _ => Err(error),
+///         },
+///     }
+/// }
+/// ```
 #[derive(Clone)]
 pub struct Error(Arc<Inner>);
 

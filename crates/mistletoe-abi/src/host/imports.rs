@@ -14,6 +14,20 @@ use crate::types::{ExternType, Problem};
 /// Functions that guests can import, for sessions with a state of type `T`.
 ///
 /// The set is cheap to clone.
+///
+/// # Examples
+///
+/// ```
+/// use mistletoe_abi::{Caller, Imports};
+///
+/// let mut imports = Imports::<u32>::new();
+/// imports
+///     .func("env", "add", |_: &mut Caller<'_, u32>, a: u32, b: u32| a.wrapping_add(b))
+///     .func("env", "count", |caller: &mut Caller<'_, u32>| {
+///         *caller.state_mut() += 1;
+///     });
+/// assert!(imports.get("env", "add").is_some());
+/// ```
 pub struct Imports<T = ()> {
     funcs: BTreeMap<Name, HostFunc>,
     /// Functions of any module, by name.

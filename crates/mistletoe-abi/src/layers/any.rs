@@ -24,6 +24,22 @@ use crate::types::FuncType;
 ///
 /// It costs one virtual call for each call into the guest. A `Program<P, AnyBackend>` is a program whose engine is not
 /// known when the host program is built. [`AnyProgram`](crate::AnyProgram) does the same at a lower cost.
+///
+/// # Examples
+///
+/// ```
+/// use mistletoe_abi::{AnyBackend, AnyPackage, Backend, Result};
+///
+/// /// Backends of different types in one list.
+/// fn load<B: Backend<Instance: Send>, C: Backend<Instance: Send>>(
+///     one: B,
+///     other: C,
+///     wasm: &[u8],
+/// ) -> Result<Vec<AnyPackage>> {
+///     let backends = [AnyBackend::new(one), AnyBackend::new(other)];
+///     backends.iter().map(|backend| AnyPackage::new(backend, wasm)).collect()
+/// }
+/// ```
 #[derive(Clone)]
 pub struct AnyBackend {
     pub(crate) backend: Arc<dyn DynBackend>,

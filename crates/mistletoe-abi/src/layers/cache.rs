@@ -63,6 +63,19 @@ struct Inner {
 /// A backend that caches the code it compiles on disk, if its engine supports that.
 ///
 /// An engine without a [`compatibility_key`](Backend::compatibility_key) compiles as without a cache.
+///
+/// # Examples
+///
+/// ```no_run
+/// use mistletoe_abi::cache::{Cache, Cached};
+/// use mistletoe_abi::{Backend, Package, Result};
+///
+/// /// Compiles on the first call. Later calls, also in other processes, load the code.
+/// fn load<B: Backend>(engine: B, wasm: &[u8]) -> Result<Package<Cached<B>>> {
+///     let cache = Cache::open("/home/me/.cache/my-program")?;
+///     Package::new(&Cached::new(engine, cache), wasm)
+/// }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Cached<B> {
     backend: B,

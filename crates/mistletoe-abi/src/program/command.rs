@@ -9,6 +9,24 @@ use crate::protocol::command::WasiCommand;
 /// A WASI command compiled for one backend.
 ///
 /// Its imports decide what it can do. The crate `mistletoe-wasi` provides those of WASI preview 1.
+///
+/// # Examples
+///
+/// ```
+/// use mistletoe_abi::{Backend, Command, Imports, Limits, Result};
+///
+/// /// Runs a program with the functions of `imports`, and returns its exit code and its state.
+/// fn run<B: Backend, T: Send + 'static>(
+///     backend: &B,
+///     wasm: &[u8],
+///     imports: &Imports<T>,
+///     state: T,
+/// ) -> Result<(u32, T)> {
+///     let command = Command::with_imports(backend, wasm, imports, Limits::default())?;
+///     let (code, state) = command.session_with(state)?.run();
+///     Ok((code?, state))
+/// }
+/// ```
 pub type Command<B, T = ()> = Program<WasiCommand, B, T>;
 /// An instance of a [`Command`].
 pub type CommandSession<B, T = ()> = ProgramSession<WasiCommand, B, T>;

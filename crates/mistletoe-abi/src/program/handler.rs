@@ -9,6 +9,19 @@ use crate::program::{Program, ProgramSession};
 use crate::protocol::httpwasm::{Delimiter, HttpWasm, Output};
 
 /// A plugin of the httpwasm interface, compiled for one backend.
+///
+/// # Examples
+///
+/// ```
+/// use mistletoe_abi::protocol::httpwasm::Delimiter;
+/// use mistletoe_abi::{Backend, Handler, Result};
+///
+/// /// The response to a request whose records end with a zero byte.
+/// fn respond<B: Backend>(backend: &B, wasm: &[u8], request: &[u8]) -> Result<Vec<u8>> {
+///     let handler = Handler::new(backend, wasm)?.delimiter(Delimiter::Nul);
+///     Ok(handler.run(request)?.stdout)
+/// }
+/// ```
 pub type Handler<B, T = ()> = Program<HttpWasm, B, T>;
 /// An instance of a [`Handler`].
 pub type HandlerSession<B, T = ()> = ProgramSession<HttpWasm, B, T>;

@@ -34,6 +34,22 @@ pub(crate) mod package;
 ///
 /// Threads can share it, and cloning it is cheap. Each session has a state of type `T`, which the linked host functions
 /// work on. [`Package`](crate::Package), [`Handler`](crate::Handler) and [`Command`](crate::Command) are programs.
+///
+/// # Examples
+///
+/// ```
+/// use mistletoe_abi::{Backend, Imports, Limits, Program, Protocol, Result};
+///
+/// /// Sends one request to a module that implements any protocol.
+/// fn ask<P: Protocol + Default, B: Backend>(
+///     backend: &B,
+///     wasm: &[u8],
+///     request: P::Request<'_>,
+/// ) -> Result<P::Output> {
+///     let program = Program::<P, B>::with_imports(backend, wasm, &Imports::new(), Limits::default())?;
+///     program.session()?.call(request)
+/// }
+/// ```
 pub struct Program<P: Protocol, B: Backend, T = ()> {
     protocol: P,
     backend: B,

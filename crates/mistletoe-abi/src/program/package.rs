@@ -8,8 +8,32 @@ use crate::program::{Program, ProgramSession};
 use crate::protocol::package::{PackageInterface, Request};
 
 /// A package compiled for one backend.
+///
+/// # Examples
+///
+/// ```
+/// use mistletoe_abi::{Backend, Package, Result};
+///
+/// /// Compiles once, and generates each output on a fresh instance.
+/// fn outputs<B: Backend>(backend: &B, wasm: &[u8], inputs: &[&str]) -> Result<Vec<String>> {
+///     let package = Package::new(backend, wasm)?;
+///     inputs.iter().map(|input| package.generate(input)).collect()
+/// }
+/// ```
 pub type Package<B, T = ()> = Program<PackageInterface, B, T>;
 /// An instance of a [`Package`].
+///
+/// # Examples
+///
+/// ```
+/// use mistletoe_abi::{Backend, Package, Result};
+///
+/// /// Generates all outputs on one instance, which keeps its memory between calls.
+/// fn lengths<B: Backend>(package: &Package<B>, inputs: &[&str]) -> Result<Vec<usize>> {
+///     let mut session = package.session()?;
+///     inputs.iter().map(|input| session.generate_with(input, |output| output.len())).collect()
+/// }
+/// ```
 pub type Session<B, T = ()> = ProgramSession<PackageInterface, B, T>;
 /// A [`Package`] on any backend.
 pub type AnyPackage<T = ()> = AnyProgram<PackageInterface, T>;
