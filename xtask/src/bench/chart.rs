@@ -29,11 +29,11 @@ const STYLE: &str = "
     .base { stroke: currentColor; stroke-opacity: 0.65; stroke-dasharray: 3 3; }
     .spread { stroke: currentColor; stroke-opacity: 0.75; stroke-width: 1.5; }
     .c0 { fill: #2a78d6; } .c1 { fill: #e8743b; } .c2 { fill: #1a9e77; } .c3 { fill: #8a8f98; }
-    .c4 { fill: #9a5fd0; } .c5 { fill: #c2a318; }
+    .c4 { fill: #9a5fd0; } .c5 { fill: #c2a318; } .c6 { fill: #d0427f; }
     @media (prefers-color-scheme: dark) {
         svg { color: #e6edf3; }
         .c0 { fill: #4a95ee; } .c1 { fill: #e0703c; } .c2 { fill: #24b087; } .c3 { fill: #878d96; }
-        .c4 { fill: #a873dc; } .c5 { fill: #b89a1c; }
+        .c4 { fill: #a873dc; } .c5 { fill: #b89a1c; } .c6 { fill: #de5f95; }
     }
 ";
 
@@ -65,7 +65,7 @@ pub(super) fn chart(group: &Group) -> String {
             bases.push(&base.host);
         }
     }
-    let clipped = if ratios.clone().any(|ratio| ratio > LONGEST) { "; bars end at 5" } else { "" };
+    let clipped = if ratios.clone().any(|ratio| ratio > LONGEST) { "; bars with an arrow go beyond 5" } else { "" };
     let column = if group.column == "host" { String::new() } else { format!("with {}: ", group.column) };
     let explained = match group.chart {
         Chart::Value => "shorter is better; each part has a scale of its own".to_owned(),
@@ -128,12 +128,17 @@ pub(super) fn chart(group: &Group) -> String {
                 };
                 let at = hosts.iter().position(|host| *host == row.host).unwrap_or_default();
                 let (bar, line) = (y + (STEP - BAR) / 2.0, y + STEP / 2.0);
+                // A bar that goes beyond the end has a gap there, and an arrow after it.
+                let (color, is_clipped) = (color(&row.host, at), value > longest);
+                let length = scale(value) - LEFT - if is_clipped { 10.0 } else { 0.0 };
                 let _ = writeln!(
                     bars,
-                    "<rect class=\"c{}\" x=\"{LEFT}\" y=\"{bar}\" width=\"{:.1}\" height=\"{BAR}\" rx=\"2\"/>",
-                    color(&row.host, at),
-                    scale(value) - LEFT,
+                    "<rect class=\"c{color}\" x=\"{LEFT}\" y=\"{bar}\" width=\"{length:.1}\" height=\"{BAR}\" rx=\"2\"/>",
                 );
+                if is_clipped {
+                    let (x, half) = (scale(value) - 7.0, BAR / 2.0);
+                    let _ = writeln!(bars, "<path class=\"c{color}\" d=\"M{x:.1} {bar}l7 {half}l-7 {half}z\"/>");
+                }
                 let _ = writeln!(bars, "<path class=\"spread\" d=\"M{:.1} {line}H{:.1}\"/>", scale(low), scale(high),);
                 let label = match group.chart {
                     Chart::Ratio => format!("{:.2} · {}", row.ratio, group.unit.show(row.value)),
@@ -184,10 +189,11 @@ fn color(host: &str, at: usize) -> usize {
         "static" | "default" => 0,
         "erased" | "with fuel" => 1,
         "by hand" | "by hand, no pool" | "wasmi alone" | "wasmtime alone" => 3,
-        "tiered" | "wasm_runtime_layer" => 2,
+        "tiered" => 2,
+        "wasm_runtime_layer" => 6,
         "static, from the cache" | "waPC" => 4,
         "by hand, from a file" | "Extism" => 5,
-        _ => [2, 4, 5][at % 3],
+        _ => [2, 4, 5, 6][at % 4],
     }
 }
 
@@ -266,6 +272,27 @@ mod tests {
                 assert!(!line.contains("\"value\"") || right + 130.0 <= WIDTH, "{line}");
             }
         }
+    }
+
+    #[test]
+    fn a_bar_that_goes_beyond_the_end_has_an_arrow() {
+        let mut group = of(Chart::Ratio);
+        for row in &mut group.rows {
+            (row.ratio, row.ratio_quartiles) = (row.ratio.min(2.0), row.ratio_quartiles.map(|ratio| ratio.min(2.0)));
+        }
+        assert!(!chart(&group).contains("l-7"), "none is longer than the chart");
+        let row = group.rows.iter_mut().find(|row| row.host != "by hand").expect("a bar");
+        (row.ratio, row.ratio_quartiles) = (25.0, [24.0, 26.0]);
+        let svg = chart(&group);
+        assert_eq!(svg.matches("l-7").count(), 1, "{svg}");
+        assert!(svg.contains("bars with an arrow go beyond 5"), "{svg}");
+    }
+
+    #[test]
+    fn hosts_that_share_a_chart_have_colours_of_their_own() {
+        let hosts = ["static", "erased", "tiered", "wasm_runtime_layer", "waPC", "Extism", "by hand"];
+        let colors: std::collections::BTreeSet<_> = hosts.iter().map(|host| color(host, 0)).collect();
+        assert_eq!(colors.len(), hosts.len());
     }
 
     #[test]
