@@ -122,12 +122,12 @@ fn markdown(report: &Report) -> Result<String, Error> {
     let date = date.split('T').next().unwrap_or_default();
     Ok(format!(
         "# Conformance\n\n\
-         Every case of the conformance suite on every backend. `yes` says that the backend did what the case says;\n\
-         the rules are those of the document that each links to; cases without one hold against WASI preview 1 itself.\n\
-         `cargo xtask conformance --format markdown --report docs/conformance.md` renews this file.\n\n\
-         Below them are the files of [WebAssembly's own test suite](https://github.com/WebAssembly/testsuite): how many of\n\
-         each file's steps did what the suite says, without limits, with the default ones and with fuel besides, and the\n\
-         same on every backend: results, traps, what is printed, the memory in the end, and the fuel.\n\n\
+         Every case of the conformance suite on every backend. `yes` means that the backend passes the case. The rules\n\
+         are those of the linked document. Cases without a rule follow WASI preview 1.\n\
+         `cargo xtask conformance --format markdown --report docs/conformance.md` updates this file.\n\n\
+         The second table has the files of [WebAssembly's own test suite](https://github.com/WebAssembly/testsuite): the\n\
+         number of steps in each file with the result that the suite expects, without limits, with the default limits\n\
+         and with fuel. All backends must agree on results, traps, output, the final memory and fuel.\n\n\
          {RUN}{date} with {}.\n\n{}",
         versions()?.join(", "),
         report.markdown()
