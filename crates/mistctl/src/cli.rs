@@ -140,6 +140,8 @@ pub(crate) struct Inspect {
 pub(crate) struct Run {
     /// The program: a WebAssembly module in the binary or the text format.
     pub(crate) module: PathBuf,
+    /// The program's arguments. `--` precedes those that begin with a hyphen.
+    pub(crate) args: Vec<String>,
     /// A variable for the program's environment: a name and a value, or the name of a variable of mistctl's own
     /// environment; may be repeated.
     #[arg(long, value_name = "K[=V]", value_parser = variable)]
@@ -155,8 +157,6 @@ pub(crate) struct Run {
     pub(crate) backend: Backend,
     #[command(flatten)]
     pub(crate) limits: Limits,
-    /// The program's arguments. `--` precedes those that begin with a hyphen.
-    pub(crate) args: Vec<String>,
 }
 
 #[derive(Args, Debug)]
