@@ -33,7 +33,7 @@ const PACKAGES: &[(&str, Test)] = &[
 /// Packages that a backend cannot run, and the expected error.
 const KNOWN: &[(&str, &str, &str)] = &[
     // Winch does not compile `externref`, and wasm-bindgen adds a table of it to every module.
-    ("namespace-bind", "wasmtime-winch", "which `wasmtime-winch` lacks"),
+    ("namespace-bind", "wasmtime-winch", "`wasmtime-winch` does not support"),
 ];
 
 fn main() -> Result<ExitCode> {
@@ -119,7 +119,7 @@ fn namespace_bind(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
     let input = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistInput\ndata:\n  name: web\n";
     expect(&session.generate(input)?, &answer("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: web"))?;
     let again = session.generate(input).err().ok_or("the session did not end")?;
-    expect(&again.to_string(), "an earlier failure poisoned this session; open a new one")
+    expect(&again.to_string(), "an earlier failure poisoned the session; open a new one")
 }
 
 /// Checks what the header of `command-c/command.c` states.
