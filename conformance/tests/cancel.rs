@@ -442,3 +442,22 @@ fn no_host_function_is_called_after_a_cancel() {
         }
     }
 }
+
+#[test]
+fn a_plugin_that_is_refused_a_request_has_no_output_of_an_earlier_one() {
+    let text = r#"(module
+        (import "httpwasm" "oputs" (func $oputs (param i32 i32)))
+        (memory (export "memory") 1)
+        (func (export "malloc") (param i32) (result i32) (i32.const 1024))
+        (func (export "free") (param i32))
+        (func (export "run") (call $oputs (i32.const 0) (i32.const 3)) (unreachable)))"#;
+    let wasm = wat::parse_str(text).expect("it assembles");
+    for backend in backends() {
+        let handler = AnyHandler::with_imports(&backend, &wasm, &imports(), limits().with_max_input(1));
+        let mut session = handler.expect("a plugin").session_with(state().0).expect("a session");
+        assert!(session.run(b"x").expect_err("a trap").as_trap().is_some());
+        let error = session.run(b"too long").expect_err("it is refused");
+        assert!(matches!(error.kind(), ErrorKind::TooLong { .. }), "{error}");
+        assert_eq!(session.unfinished(), Default::default(), "{}", backend.name());
+    }
+}

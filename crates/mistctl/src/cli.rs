@@ -321,7 +321,7 @@ impl Output {
             _ => match text.strip_prefix("dir=") {
                 Some("") => Err("`dir=` needs the name of a directory"),
                 Some(dir) => Ok(Self::Dir(dir.into())),
-                None => Err("it is `yaml`, `raw` or `dir=DIR`"),
+                None => Err("expected `yaml`, `raw` or `dir=DIR`"),
             },
         }
     }
@@ -363,7 +363,7 @@ fn delimiter(text: &str) -> Result<Delimiter, &'static str> {
         ("nul", _) => Ok(Delimiter::Nul),
         ("none", _) => Ok(Delimiter::None),
         (_, [byte]) => Ok(Delimiter::Byte(*byte)),
-        _ => Err("it is `newline`, `nul`, `none`, or one ASCII character"),
+        _ => Err("expected `newline`, `nul`, `none`, or one ASCII character"),
     }
 }
 

@@ -18,25 +18,25 @@ pub(crate) fn size(text: &str) -> Result<Limit<u64>, &'static str> {
         ("B", 1),
         ("", 1),
     ];
-    limit(text, UNITS, "it is a number of bytes, or one with KiB, MiB, GiB, kB, MB or GB, or `unlimited`")
+    limit(text, UNITS, "expected a number of bytes, with KiB, MiB, GiB, kB, MB or GB or without, or `unlimited`")
 }
 
 /// Parses `200ms`, `2s`, `1m`.
 pub(crate) fn time(text: &str) -> Result<Limit<Duration>, &'static str> {
     const UNITS: &[(&str, u64)] = &[("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
-    let Limit(milliseconds) = limit(text, UNITS, "it is a number with ms, s, m or h, or `unlimited`")?;
+    let Limit(milliseconds) = limit(text, UNITS, "expected a number with ms, s, m or h, or `unlimited`")?;
     Ok(Limit(milliseconds.map(Duration::from_millis)))
 }
 
 /// Parses `50M`, `1000`.
 pub(crate) fn fuel(text: &str) -> Result<Limit<u64>, &'static str> {
     const UNITS: &[(&str, u64)] = &[("k", 1_000), ("M", 1_000_000), ("G", 1_000_000_000), ("", 1)];
-    limit(text, UNITS, "it is a number, or one with k, M or G, or `unlimited`")
+    limit(text, UNITS, "expected a number, with k, M or G or without, or `unlimited`")
 }
 
 /// Parses `10000`.
 pub(crate) fn stack(text: &str) -> Result<Limit<u32>, &'static str> {
-    const ERROR: &str = "it is a number below 4,294,967,296, or `unlimited`";
+    const ERROR: &str = "expected a number below 4,294,967,296, or `unlimited`";
     match limit(text, &[("", 1)], ERROR)? {
         Limit(None) => Ok(Limit(None)),
         Limit(Some(height)) => u32::try_from(height).map(|height| Limit(Some(height))).map_err(|_| ERROR),

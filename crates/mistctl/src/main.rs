@@ -57,7 +57,7 @@ fn usage(error: &clap::Error) -> Result<ExitCode, Failure> {
     }
     let message = match error.kind() {
         clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            "there is no verb; --help lists them".to_owned()
+            "missing verb; --help lists the verbs".to_owned()
         }
         // The rest is the usage.
         _ => {

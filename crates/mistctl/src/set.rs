@@ -18,7 +18,7 @@ pub(crate) fn apply(data: &mut Mapping, text: &str) -> Result<(), Failure> {
         }
         _ if is_flow(text) => {
             let value = yaml::parse(&format!("{{{text}\n}}")).map_err(|error| usage(error.problem))?;
-            let Value::Mapping(mapping) = value else { return Err(usage("it is no mapping".to_owned())) };
+            let Value::Mapping(mapping) = value else { return Err(usage("it is not a mapping".to_owned())) };
             for (key, value) in mapping.iter() {
                 match key {
                     Value::String(key) => drop(data.insert(key.clone(), value.clone())),
@@ -26,7 +26,7 @@ pub(crate) fn apply(data: &mut Mapping, text: &str) -> Result<(), Failure> {
                 }
             }
         }
-        _ => return Err(usage("it is neither K=V nor a list like 'a: 1, b: 2'".to_owned())),
+        _ => return Err(usage("expected K=V or a list like 'a: 1, b: 2'".to_owned())),
     }
     Ok(())
 }

@@ -191,7 +191,7 @@ impl Plan {
                 Some(found) if found.is_symlink() => {
                     return Err(refused(path, "the name goes through a symbolic link"));
                 }
-                Some(found) if !found.is_file() => return Err(refused(path, "what is there is no file")),
+                Some(found) if !found.is_file() => return Err(refused(path, "the path exists and is not a file")),
                 _ => {}
             }
             let stage = stages.get(parent).cloned().unwrap_or_default();

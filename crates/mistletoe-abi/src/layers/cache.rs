@@ -325,7 +325,7 @@ fn make(folder: &Path) -> io::Result<()> {
 fn private(metadata: &fs::Metadata) -> io::Result<()> {
     use std::os::unix::fs::MetadataExt as _;
     if metadata.uid() != rustix::process::geteuid().as_raw() {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is another user's"));
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user"));
     }
     if metadata.mode() & 0o022 != 0 {
         return Err(io::Error::new(io::ErrorKind::PermissionDenied, "other users can write to it"));
@@ -342,7 +342,7 @@ fn private(_: &fs::Metadata) -> io::Result<()> {
 fn open(path: &Path) -> io::Result<File> {
     // Before the file is opened, since opening a pipe blocks.
     if !path.symlink_metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is no regular file"));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file"));
     }
     let file = File::open(path)?;
     private(&file.metadata()?)?;

@@ -22,7 +22,7 @@ mod semaphore;
 /// A pool of sessions of one program, of which at most `limit` are in use at once.
 ///
 /// Cloning it is cheap; clones are the same pool. The program may be for any protocol and backend:
-/// `Pool<Package<Wasmi>>`, `Pool<AnyHandler>`.
+/// `Pool<Package<B>>`, `Pool<AnyHandler>`.
 ///
 /// The mode `M` decides what happens to a session after use:
 ///

@@ -221,9 +221,11 @@ impl Protocol for HttpWasm {
 }
 
 fn run<I: Instance>(exports: &Exports<I::Func>, guest: &mut Guest<I>, input: &[u8]) -> Result<()> {
-    guest.check_input(input.len())?;
+    // First, so that a request that is refused leaves nothing of an earlier one to `unfinished`.
     let exchange = guest.store_mut::<Exchange>();
     (exchange.output, exchange.given) = Default::default();
+    guest.check_input(input.len())?;
+    let exchange = guest.store_mut::<Exchange>();
     match &exports.run {
         Run::Asks(run) => {
             (exchange.input, exchange.read) = (input.to_vec(), 0);

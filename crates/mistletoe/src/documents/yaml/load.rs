@@ -226,7 +226,7 @@ impl Loader {
                     let duplicate = suspect && entries.iter().any(|(key, _)| Key::of(key).as_ref() == Some(&new));
                     *key = Some(value);
                     if duplicate {
-                        return Err(self.error(Some(line), "the key is there twice"));
+                        return Err(self.error(Some(line), "duplicate key"));
                     }
                 }
             },
@@ -238,7 +238,7 @@ impl Loader {
         self.nodes += nodes;
         self.text += text;
         if self.nodes > MAX_NODES {
-            let problem = format!("there are more than {MAX_NODES} nodes, copies by anchors and aliases included");
+            let problem = format!("more than {MAX_NODES} nodes, including copies by anchors and aliases");
             return Err(self.error(Some(line), problem));
         }
         if self.text > MAX_TEXT {
@@ -251,7 +251,7 @@ impl Loader {
 
     #[cold]
     fn too_deep(&self, line: usize) -> Error {
-        self.error(Some(line), format!("there are more than {MAX_DEPTH} collections inside each other"))
+        self.error(Some(line), format!("more than {MAX_DEPTH} nested collections"))
     }
 
     /// Returns an error at the next node.
