@@ -1,5 +1,5 @@
-//! The Rust in the README and in `docs/hosts.md`: each block stands in here as it is in the document, is compiled, and
-//! runs.
+//! The code in the README and in `docs`. Each block of Rust is in here as it is in the document, is compiled, and runs.
+//! `examples/fourth-engine` has those of `docs/write-a-backend.md`.
 
 #![allow(unused_variables, unused_assignments, unused_imports, unused_mut)]
 
@@ -97,6 +97,110 @@ fn host_functions() -> Result {
     Ok(())
 }
 
+#[test]
+fn wasi() -> Result {
+    let scratch = tempfile::tempdir()?;
+    fs::create_dir(scratch.path().join("site"))?;
+    std::env::set_current_dir(scratch.path())?;
+    let wasm = wasm();
+    use mistletoe::wasi::{self, Access, Wasi};
+    use mistletoe::{Limits, Package, Wasmi};
+
+    let package = Package::with_imports(&Wasmi::new(), &wasm, &wasi::imports::<Wasi>(), Limits::default())?;
+    let wasi = Wasi::builder().env([("LANG", "en")]).dir("site", "/site", Access::ReadOnly)?.build();
+    let mut session = package.session_with(wasi)?;
+    let answer = session.generate("")?;
+    let log = session.state_mut().take_stderr();
+    assert_eq!((answer.as_str(), log.as_slice()), ("", &b""[..]));
+    Ok(())
+}
+
+/// The blocks of a document in one language.
+fn blocks(document: &str, language: &str) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let text = fs::read_to_string(root.join(document)).expect("a document");
+    let begin = format!("```{language}\n");
+    let ends = |block: &str| block.split_once("```").expect("the end of a block").0.to_owned();
+    text.split(begin.as_str()).skip(1).map(ends).collect()
+}
+
+#[test]
+fn the_documents_of_packages() {
+    use mistletoe::documents::{MistInput, MistPackage, MistResult};
+
+    let blocks = blocks("docs/documents.md", "yaml");
+    let mut kinds = Vec::new();
+    for block in &blocks {
+        let parsed = match () {
+            () if block.contains("kind: MistPackage") => MistPackage::parse(block).map(|package| package.to_yaml()),
+            () if block.contains("kind: MistInput") => MistInput::parse(block).map(|input| input.to_yaml()),
+            () => MistResult::parse(block).map(|result| result.to_yaml()),
+        };
+        kinds.push(parsed.unwrap_or_else(|error| panic!("{error}:\n{block}")) == *block);
+    }
+    // What the library writes is what the document shows.
+    assert!(kinds.len() >= 4 && kinds.iter().all(|same| *same), "{kinds:?}");
+}
+
+#[test]
+fn the_worked_example_of_metering() -> Result {
+    let [func] = blocks("docs/metering.md", "wat").try_into().expect("one block");
+    let wasm = wat::parse_str(format!(
+        r#"(module (memory (export "memory") 1)
+            {func}
+            (func (export "__mistletoe_info") (result i32) (i32.const 8))
+            (func (export "__mistletoe_alloc") (param i32) (result i32) (i32.const 1024))
+            (func (export "__mistletoe_dealloc") (param i32 i32))
+            (func (export "__mistletoe_generate") (param i32 i32) (result i32)
+                (drop (call 0 (i32.const 10)))
+                (i32.const 8)))"#
+    ))?;
+    let limits = mistletoe::Limits::default().with_fuel(1_000);
+    let imports = mistletoe::Imports::new();
+    let package = mistletoe::Package::<_>::with_imports(&mistletoe::Wasmi::new(), &wasm, &imports, limits)?;
+    let mut session = package.session()?;
+    session.generate("")?;
+    let with = session.fuel_used()?.expect("fuel is counted");
+    // Without the loop's 92 units: a constant, the call, `drop` and the result, and the functions around it.
+    let empty = wat::parse_str(wat_without_call())?;
+    let package = mistletoe::Package::<_>::with_imports(&mistletoe::Wasmi::new(), &empty, &imports, limits)?;
+    let mut session = package.session()?;
+    session.generate("")?;
+    let without = session.fuel_used()?.expect("fuel is counted");
+    assert_eq!(with - without, 92 + 3, "`sum(10)`, and a constant, the call and the `drop`");
+    Ok(())
+}
+
+/// The module of the worked example, without the call.
+fn wat_without_call() -> &'static str {
+    r#"(module (memory (export "memory") 1)
+        (func (export "__mistletoe_info") (result i32) (i32.const 8))
+        (func (export "__mistletoe_alloc") (param i32) (result i32) (i32.const 1024))
+        (func (export "__mistletoe_dealloc") (param i32 i32))
+        (func (export "__mistletoe_generate") (param i32 i32) (result i32)
+            (i32.const 8)))"#
+}
+
+#[test]
+fn the_errors_of_limits() {
+    use mistletoe::{Error, ErrorKind};
+    use std::time::Duration;
+
+    let [shown] = blocks("docs/mistctl.md", "text").try_into().expect("one block");
+    let export = Some("__mistletoe_generate".into());
+    let error = Error::from(ErrorKind::TimedOut { limit: Duration::from_secs(10), export });
+    assert!(shown.contains(&format!("error: p.wasm: {error} (raise it with --timeout)\n")), "{error}");
+}
+
+#[test]
+fn json_in_the_documents_is_json() {
+    for document in ["docs/mistctl.md", "docs/errors.md"] {
+        for line in blocks(document, "json").iter().flat_map(|block| block.lines()) {
+            serde_json::from_str::<serde_json::Value>(line).expect(line);
+        }
+    }
+}
+
 /// Without comments and white space.
 fn bare(code: &str) -> String {
     code.lines().filter_map(|line| line.split("//").next()).flat_map(str::split_whitespace).collect()
@@ -106,14 +210,17 @@ fn bare(code: &str) -> String {
 fn every_block_of_the_documents_is_in_this_file() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let here = bare(&fs::read_to_string(root.join("tests/docs.rs")).expect("this file"));
-    let mut blocks = 0;
-    for document in ["../README.md", "../docs/hosts.md"] {
-        let text = fs::read_to_string(root.join(document)).expect("a document");
-        for block in text.split("```rust\n").skip(1) {
-            let (code, _) = block.split_once("```").expect("the end of a block");
-            assert!(here.contains(&bare(code)), "{document} has code that is not tested:\n{code}");
-            blocks += 1;
+    let mut found = 0;
+    for entry in fs::read_dir(root.join("../docs")).expect("docs").chain(fs::read_dir(root.join("..")).expect("root")) {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !name.ends_with(".md") || name == "write-a-backend.md" {
+            continue;
+        }
+        for code in blocks(&path.display().to_string(), "rust") {
+            assert!(here.contains(&bare(&code)), "{name} has code that is not tested:\n{code}");
+            found += 1;
         }
     }
-    assert!(blocks >= 6, "{blocks} blocks were found");
+    assert!(found >= 7, "{found} blocks were found");
 }

@@ -27,7 +27,8 @@ pub(crate) fn run(arguments: &Generate) -> Result<(), Failure> {
     // Dropping the session also drops the log, which then is complete.
     drop(session);
     let result = deliver(arguments, &answer.map_err(in_package)?);
-    if let Some(fault) = fault {
+    // A panic is reported by the output itself.
+    if let Some(fault) = fault.filter(|_| !matches!(result, Err(Failure::Package { .. }))) {
         let (package, why) = (arguments.package.display(), message(&fault));
         note(Level::Warning, &format!("{package}: the output is complete, but freeing it failed: {why}"));
     }

@@ -30,12 +30,23 @@ pub struct Interface {
     pub imports: Vec<Import>,
     /// What the module provides.
     pub exports: Vec<Export>,
+    /// Exported constants: the position in `exports`, and the value.
+    pub(crate) constants: Vec<(usize, u32)>,
 }
 
 impl Interface {
     /// Returns the type of the export with this name.
     pub fn export(&self, name: &str) -> Option<&ExternType> {
         self.exports.iter().find(|export| export.name == name).map(|export| &export.ty)
+    }
+
+    /// Returns the value of an exported constant: an immutable global of the type `i32` that starts with an
+    /// `i32.const`.
+    ///
+    /// Linkers export the address of a variable in this way.
+    pub fn constant(&self, name: &str) -> Option<u32> {
+        let position = self.exports.iter().position(|export| export.name == name)?;
+        self.constants.iter().find(|(export, _)| *export == position).map(|(_, value)| *value)
     }
 
     /// Returns whether `_start` initialises the module where it does not run as a command.

@@ -26,6 +26,8 @@ pub(crate) struct Listing {
     pub(crate) tables: Vec<TableType>,
     pub(crate) memories: Vec<MemoryType>,
     pub(crate) globals: Vec<GlobalType>,
+    /// Index and value of each immutable global that starts with an `i32.const`.
+    constants: Vec<(u32, u32)>,
     /// Index of the start function.
     pub(crate) start: Option<u32>,
     /// The sections in order: the id, where the section begins, and the range of its content.
@@ -115,6 +117,9 @@ impl Listing {
             Payload::GlobalSection(section) => {
                 for global in section.clone() {
                     let global = global?;
+                    if let Some(value) = constant(&global) {
+                        self.constants.push((self.globals.len() as u32, value));
+                    }
                     self.globals.push(global_type(&global.ty));
                     self.mentioned(&global.init_expr)?;
                 }
@@ -149,7 +154,13 @@ impl Listing {
                         }
                         ExternalKind::Table => ExternType::Table(self.tables.get(index).cloned()),
                         ExternalKind::Memory => ExternType::Memory(self.memories.get(index).cloned()),
-                        ExternalKind::Global => ExternType::Global(self.globals.get(index).cloned()),
+                        ExternalKind::Global => {
+                            let at = self.constants.binary_search_by_key(&export.index, |(index, _)| *index);
+                            if let Some((_, value)) = at.ok().and_then(|at| self.constants.get(at)) {
+                                self.interface.constants.push((self.interface.exports.len(), *value));
+                            }
+                            ExternType::Global(self.globals.get(index).cloned())
+                        }
                         ExternalKind::Tag => ExternType::Tag,
                     };
                     if self.interface.exports.len() == MAX_EXPORTS {
@@ -184,7 +195,7 @@ impl Listing {
         if self.imported_memory.is_none() {
             return;
         }
-        let Interface { imports, exports } = &mut self.interface;
+        let Interface { imports, exports, .. } = &mut self.interface;
         imports.retain(|import| !matches!(import.ty, ExternType::Memory(_)));
         if !exports.iter().any(|export| export.name == MEMORY) {
             let ty = ExternType::Memory(self.memories.first().cloned());
@@ -268,6 +279,15 @@ fn table_type(ty: &wasmparser::TableType) -> TableType {
 
 fn global_type(ty: &wasmparser::GlobalType) -> GlobalType {
     GlobalType { content: val_type(&ty.content_type), mutable: ty.mutable }
+}
+
+/// Returns the value of an immutable global that starts with an `i32.const`.
+fn constant(global: &wasmparser::Global<'_>) -> Option<u32> {
+    let mut operators = global.init_expr.get_operators_reader();
+    match (global.ty.mutable, operators.read(), operators.read()) {
+        (false, Ok(Operator::I32Const { value }), Ok(Operator::End)) => Some(value.cast_unsigned()),
+        _ => None,
+    }
 }
 
 /// Where the injected items are in the index spaces.

@@ -127,6 +127,28 @@ pub(super) static FAULTS: &[Fault] = &[
         },
         ..SOUND
     },
+    // Outputs that a panic leaves.
+    Fault {
+        name: "reports-the-trap-of-a-panic",
+        ask: |session, input| {
+            let output = session.ask(input)?;
+            session.poison().filter(in_generate).map_or(Ok(output), Err)
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "takes-every-trap-for-a-panic",
+        ask: |session, input| match session.ask(input) {
+            Err(error) if in_generate(&error) => Ok(String::new()),
+            result => result,
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "uses-a-session-after-a-panic",
+        fault: |session| session.poison().filter(|fault| !in_generate(fault)),
+        ..SOUND
+    },
     // Effects of a trap on a session.
     Fault {
         name: "swallows-a-trap-in-dealloc",
@@ -291,6 +313,10 @@ pub(super) static FAULTS: &[Fault] = &[
         ..SOUND
     },
 ];
+
+fn in_generate(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Trap { export: Some(export), .. } if export == Step::Generate.export())
+}
 
 fn renamed(error: ErrorKind, name: fn(Trap) -> Trap) -> ErrorKind {
     match error {

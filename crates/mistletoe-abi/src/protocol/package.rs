@@ -1,7 +1,7 @@
 //! The package interface: a string in, a string out. Rule numbers refer to `docs/abi.md`.
 
 use crate::backend::instance::Instance;
-use crate::error::{Region, Result};
+use crate::error::{Error, ErrorKind, Region, Result};
 use crate::guest::export::ExportedFunc;
 use crate::guest::span::{Span, text};
 use crate::guest::{Func, Guest};
@@ -17,6 +17,8 @@ const ALLOC: ExportedFunc<(u32,), u32> = ExportedFunc::new("__mistletoe_alloc");
 const DEALLOC: ExportedFunc<(u32, u32), ()> = ExportedFunc::new("__mistletoe_dealloc");
 /// Takes address and length of the input, returns the address of a fat pointer to the output.
 const GENERATE: ExportedFunc<(u32, u32), u32> = ExportedFunc::new("__mistletoe_generate");
+/// The address of a fat pointer to the output of a package that panicked: a constant, not a function.
+const PANIC: &str = "__mistletoe_panic";
 
 /// The protocol of packages.
 #[derive(Clone, Copy, Debug, Default)]
@@ -94,11 +96,15 @@ fn generate<I: Instance, R>(
     respond: impl FnOnce(&str) -> R,
 ) -> Result<R> {
     // Rule 3.
-    let (given, address) = guest.steps(|steps| {
+    let generated = guest.steps(|steps| {
         let given = steps.hand_over(&exports.alloc, input.as_bytes())?;
         let address = steps.call(&exports.generate, (given.address, given.length))?;
         Ok((given, address))
-    })?;
+    });
+    let (given, address) = match generated {
+        Ok(generated) => generated,
+        Err(error) => return panicked(guest, &error).map(respond).ok_or(error),
+    };
     let memory = guest.memory();
     let output = Span::behind(memory, address).and_then(|span| Ok((span, span.of(memory, &Region::Output)?)));
     // Rule 5: whether a range can be freed does not depend on its content.
@@ -113,4 +119,14 @@ fn generate<I: Instance, R>(
         freed.map_or(Ok(()), free)
     });
     answer
+}
+
+/// Rule 19: reads the output of a package that panicked. `None` if `error` is anything else.
+#[cold]
+fn panicked<'a, I: Instance>(guest: &'a Guest<I>, error: &Error) -> Option<&'a str> {
+    let ErrorKind::Trap { export: Some(export), .. } = error.kind() else { return None };
+    let address = guest.interface().constant(PANIC).filter(|_| export == GENERATE.name)?;
+    let memory = guest.memory();
+    let span = Span::behind(memory, address).ok().filter(|span| span.address != 0)?;
+    text(span.get(memory)?, &Region::Output, guest.limits().max_output()).ok()
 }
