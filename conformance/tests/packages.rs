@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use libtest_mimic::{Arguments, Failed, Trial};
+use mistletoe::documents::yaml::{self, Mapping};
+use mistletoe::documents::{MistInput, MistPackage, MistResult};
 use mistletoe::wasi::{Access, Wasi, imports};
 use mistletoe::{AnyBackend, AnyPackage, Command, Handler, Limits};
 
@@ -21,13 +23,20 @@ const PACKAGES: &[(&str, Test)] = &[
     ("namespace-rust", namespace),
     ("namespace-bind", namespace_bind),
     ("namespace-go", namespace),
-    ("namespace-zig", namespace),
-    ("namespace-assemblyscript", namespace),
+    ("namespace-zig", |backend, wasm| sdk(backend, wasm, "namespace-zig", None)),
+    ("namespace-assemblyscript", |backend, wasm| {
+        sdk(backend, wasm, "namespace-assemblyscript", Some(("assembly/index.ts", "throw new Error")))
+    }),
+    ("namespace-sdk-c", |backend, wasm| {
+        sdk(backend, wasm, "namespace-sdk-c", Some(("namespace.c", "mistletoe_panic(")))
+    }),
+    ("namespace-sdk-go", |backend, wasm| sdk(backend, wasm, "namespace-sdk-go", Some(("main.go", "panic(")))),
     ("command-c", command),
     ("command-go", command),
     ("httpwasm-c", httpwasm),
     ("httpwasm-direct-c", httpwasm_direct),
     ("httpwasm-go", httpwasm),
+    ("httpwasm-sdk-go", httpwasm_direct),
 ];
 
 /// Packages that a backend cannot run, and the expected error.
@@ -106,6 +115,125 @@ fn namespace(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
     match session.fault() {
         Some(fault) => Err(format!("the session ended: {fault}").into()),
         None => Ok(()),
+    }
+}
+
+/// Strings that YAML's readers and writers have got wrong.
+const STRINGS: &[&str] = &[
+    "web",
+    "it's",
+    "\"quoted\"",
+    "yes",
+    "Null",
+    "~",
+    "true",
+    "1.10",
+    "1e3",
+    "0o17",
+    "2001-01-01",
+    "12:30",
+    "=",
+    "-",
+    "- a",
+    "a: b",
+    "a #b",
+    "#",
+    "a:",
+    "|",
+    ">-",
+    "%a",
+    "@a",
+    "&a",
+    "*a",
+    "!a",
+    "[a]",
+    "{a}",
+    "a, b",
+    "\\",
+    " a ",
+    "\t",
+    "a\nb",
+    "a\nb\n",
+    "a\n\n\nb\n\n\n",
+    "\na",
+    "  a\nb",
+    "a\n  b\n",
+    "\n",
+    "a\r\nb",
+    "\r",
+    "\0",
+    "\u{7f}\u{80}\u{85}\u{9f}",
+    "\u{2028}\u{2029}",
+    "\u{feff}a",
+    "\u{e9}\u{1f384}\u{fffd}",
+];
+
+/// Calls a package that reads its values and writes its files with an SDK.
+///
+/// The source of its panic, if a panic has a line, is a file of the package and a text in its line.
+fn sdk(backend: &AnyBackend, wasm: &[u8], name: &str, source: Option<(&str, &str)>) -> Result<()> {
+    let package = AnyPackage::with_imports(backend, wasm, &imports::<Wasi>(), Limits::default())?;
+    let mut session = package.session_with(Wasi::default())?;
+    let info = MistPackage::parse(&session.info()?)?;
+    expect(&info.name, name)?;
+    if info.labels != [("mistletoe.dev/group".into(), "examples".into())] {
+        return Err(format!("the labels are {:?}", info.labels).into());
+    }
+
+    let input = "data:\n  name: web\n";
+    let expected = answer("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: web");
+    for _ in 0..2 {
+        expect(&session.generate(input)?, &expected)?;
+    }
+    for string in STRINGS {
+        let input = MistInput::new(string, Mapping::new()).to_yaml();
+        let output = session.generate(&input)?;
+        let file = match MistResult::parse(&output)? {
+            MistResult::Ok { files, .. } => files.into_iter().next().ok_or("no files")?,
+            MistResult::Err { message } => return Err(format!("{input}: {message:?}").into()),
+        };
+        expect(&file.0, "namespace.yaml")?;
+        let found = yaml::parse(&file.1)?;
+        let metadata = found.as_mapping().and_then(|file| file.get("metadata")?.as_mapping());
+        if metadata.and_then(|metadata| metadata.get("name")?.as_str()) != Some(string) {
+            return Err(format!("{string:?} became {found:?} in\n{output}").into());
+        }
+    }
+
+    for (input, part) in [
+        ("data:\n  name: ''\n", "the name is empty"),
+        ("data:\n  size: 1\n", "the name is empty"),
+        ("data:\n  name: [web]\n", "data.name: expected a"),
+        ("metadata:\n  name: web\n", "`data`"),
+        ("", "`data`"),
+    ] {
+        let message = failure(&session.generate(input)?)?;
+        if !message.contains(part) {
+            return Err(format!("to {input:?} it answers {message}").into());
+        }
+    }
+    if let Some(fault) = session.fault() {
+        return Err(format!("the session ended: {fault}").into());
+    }
+
+    let message = failure(&session.generate("data:\n  name: web\n  panic: on purpose\n")?)?;
+    match source {
+        None => expect(&message, "panic: on purpose"),
+        Some((file, text)) => {
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/packages").join(name).join(file);
+            let source = fs::read_to_string(path)?;
+            let line = 1 + source.lines().position(|line| line.contains(text)).ok_or("the panic is gone")?;
+            let file = file.rsplit('/').next().unwrap_or(file);
+            expect(&message, &format!("panic at {file}:{line}: on purpose"))
+        }
+    }
+}
+
+/// Returns the message of a `MistResult` that is an error.
+fn failure(output: &str) -> Result<String> {
+    match MistResult::parse(output)? {
+        MistResult::Err { message } => Ok(message.ok_or("no message")?),
+        MistResult::Ok { .. } => Err(format!("no error:\n{output}").into()),
     }
 }
 

@@ -44,11 +44,14 @@ const PACKAGES: &[Package] = &[
     namespace("namespace-go", GO_REACTOR),
     namespace("namespace-zig", ZIG),
     namespace("namespace-assemblyscript", ASSEMBLYSCRIPT),
+    package("namespace-sdk-c", CLANG),
+    package("namespace-sdk-go", GO_REACTOR),
     package("command-c", WASI_C_COMMAND),
     package("command-go", GO_COMMAND),
     package("httpwasm-c", WASI_C_REACTOR),
     package("httpwasm-direct-c", WASI_C_REACTOR),
     package("httpwasm-go", GO_REACTOR),
+    package("httpwasm-sdk-go", GO_REACTOR),
     package("wapc-c", CLANG),
 ];
 

@@ -95,7 +95,7 @@ fn find_clang(flags: &'static [&'static str], trial: &[&str]) -> Result<Option<B
                 let mut compile = Command::new(&clang);
                 // Some flags are for the linker.
                 compile.args(flags).args(["-O2", "-Wall", "-Wextra", "-Wno-unused-command-line-argument", "-c", "-o"]);
-                compile.arg(&object).arg(file);
+                compile.arg(&object).arg("-I").arg(crate::root().join("guest/c")).arg(file);
                 status(&mut compile)?;
                 objects.push(object);
             }
@@ -240,15 +240,15 @@ fn find_go(mode: &'static str) -> Option<Build> {
     })
 }
 
-/// Returns a `go` command that builds for WASI with what is installed.
+/// Returns a `go` command that builds for WASI with the toolchain that is installed.
 ///
-/// It ignores the user's settings, and downloads nothing.
+/// It ignores the user's settings. It downloads the modules that a package's `go.sum` names, and no toolchain.
 fn go() -> Command {
     let mut command = Command::new("go");
     for setting in ["GOFLAGS", "GOEXPERIMENT", "GOWASM"] {
         command.env_remove(setting);
     }
-    command.envs([("GOOS", "wasip1"), ("GOARCH", "wasm"), ("GOPROXY", "off"), ("GOTOOLCHAIN", "local")]);
+    command.envs([("GOOS", "wasip1"), ("GOARCH", "wasm"), ("GOTOOLCHAIN", "local")]);
     command.envs([("GOENV", "off"), ("GOWORK", "off")]);
     command
 }
