@@ -272,8 +272,12 @@ fn find_zig() -> Option<Build> {
             run: Box::new(move |source, work| {
                 let module = work.join("module.wasm");
                 let mut command = zig(name);
-                command.arg("build-exe").args(files(source, "zig")?);
-                command.args(["-target", "wasm32-freestanding", "-O", "ReleaseSmall", "-fno-entry", "-rdynamic"]);
+                command.args(["build-exe", "-target", "wasm32-freestanding", "-O", "ReleaseSafe", "-fstrip"]);
+                command.args(["-fno-entry", "-rdynamic", "--dep", "mistletoe"]);
+                for file in files(source, "zig")? {
+                    command.arg(format!("-Mroot={}", file.display()));
+                }
+                command.arg(format!("-Mmistletoe={}", crate::root().join("guest/zig/mistletoe.zig").display()));
                 // The caches also stay inside the project.
                 command.arg("--cache-dir").arg(work.join("cache"));
                 command.arg("--global-cache-dir").arg(work.join("global-cache"));
@@ -293,8 +297,9 @@ fn find_asc() -> Option<Build> {
         run: Box::new(|source, work| {
             let module = work.join("module.wasm");
             let mut command = Command::new("asc");
-            command.args(["assembly/index.ts", "-O2", "--runtime", "incremental", "--use", "abort=", "--outFile"]);
-            status(command.arg(&module).current_dir(source))?;
+            command.args(["assembly/index.ts", "-O2", "--runtime", "incremental", "--lib"]);
+            command.arg(crate::root().join("guest/assemblyscript")).args(["--use", "abort=~lib/mistletoe/abort"]);
+            status(command.arg("--outFile").arg(&module).current_dir(source))?;
             Ok(module)
         }),
     })
