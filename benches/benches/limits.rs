@@ -128,7 +128,7 @@ fn module((_, functions, body): (&str, &str, &str)) -> Vec<u8> {
 /// Returns the packages that were built. `cargo xtask packages` builds the large ones.
 fn packages() -> impl Iterator<Item = (String, Vec<u8>)> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let names = ["namespace-c", "namespace-zig", "namespace-rust", "namespace-go"];
+    let names = ["namespace-c", "namespace-rust", "namespace-go"];
     names.into_iter().filter_map(move |name| {
         let folders = [root.join("examples/packages"), root.join("target/packages")];
         let wasm = folders.iter().find_map(|folder| std::fs::read(folder.join(format!("{name}.wasm"))).ok())?;

@@ -36,9 +36,9 @@ export class Input {
   /**
    * Returns a value of the mapping `data`, without its quotes and escapes, or null if it is missing or null.
    *
-   * This reads what hosts write, not all of YAML: `data` in block style, and below it scalars that are plain or quoted on
-   * one line, or literal blocks (`|`). If the value is anything else, such as a list, the package fails with a message
-   * that names it.
+   * This reads what hosts write, not all of YAML: `data` in block style, and below it scalars that are plain or quoted
+   * on one line, or literal blocks (`|`). If the value is anything else, such as a list, the package fails with a
+   * message that names it.
    */
   get(key: string): string | null {
     const lines = this.text.replace("\uFEFF", "").replaceAll("\r\n", "\n").replaceAll("\r", "\n").split("\n");
@@ -79,7 +79,7 @@ export class Files {
     this.files.set(name, content);
   }
 
-  /** Makes the call fail with this message. The function that generates should return soon. The first failure counts. */
+  /** Makes the call fail with this message. The function should return soon. The first failure counts. */
   fail(message: string): void {
     if (this.failure === null) this.failure = message;
   }
@@ -209,8 +209,8 @@ function isLetter(c: i32): bool {
 }
 
 /**
- * Whether YAML can hold the UTF-16 unit as it is. Line and paragraph separators and a byte order mark are left out, since
- * readers differ in what they make of them.
+ * Whether YAML can hold the UTF-16 unit as it is. Line and paragraph separators and a byte order mark are left out,
+ * since readers differ in what they make of them.
  */
 function isPrintable(c: i32): bool {
   return (c >= 0x20 && c < 0x7f) || c == 0x09 || (c >= 0xa0 && c != 0x2028 && c != 0x2029 && c != 0xfeff && c < 0xfffe);

@@ -1,7 +1,7 @@
 // Package mistletoe makes a Mistletoe package of a function.
 //
-// The function takes the values that a user sets, decoded like JSON into a type of the author's, and returns files or an
-// error:
+// The function takes the values that a user sets, decoded like JSON into a type of the author's, and returns files or
+// an error:
 //
 //	type Input struct {
 //		Name string `json:"name"`

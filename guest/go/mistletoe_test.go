@@ -130,7 +130,7 @@ func TestUnfitInputsAreErrors(t *testing.T) {
 		{"- data: {}", "the input has no mapping `data`"},
 		{"data: {replicas: two}", "data.replicas: expected an integer, found a string"},
 		{"data: {replicas: 1.5}", "data.replicas: expected an integer, found the number 1.5"},
-		{"data: {replicas: 99999999999999999999}", "data.replicas: expected an integer, found the number 99999999999999999999"},
+		{"data: {replicas: 9999999999999999999}", "data.replicas: expected an integer, found the number 9999999999999999999"},
 		{"data: {image: {tag: 1.10}}", "data.image.tag: expected a string, found a number"},
 		{"data: {image: x}", "data.image: expected a mapping, found a string"},
 		{"data: {labels: {a: b}}", "data.labels: expected a sequence, found a mapping"},
@@ -157,28 +157,35 @@ func TestErrorsAndPanicsAreResults(t *testing.T) {
 	for _, test := range []struct {
 		generate func(input) (*Files, error)
 		message  string
+		code     string // what is in the line that panics
 	}{
-		{func(input) (*Files, error) { return new(Files).Text("a", ""), errors.New("no: way") }, "no: way"},
-		{func(input) (*Files, error) { return new(Files).Text("a", "").Text("a", ""), nil }, `"a" is generated twice`},
-		{func(input) (*Files, error) { return new(Files).Text("a", "\xff"), nil }, `"a" is not UTF-8`},
-		{func(input) (*Files, error) { return new(Files).YAML("a", func() {}), nil }, "a: json: unsupported type: func()"},
-		{func(input) (*Files, error) { panic("on purpose") }, "panic at mistletoe_test.go:LINE: on purpose"},
-		{func(input) (*Files, error) { panic(errors.New("as well")) }, "panic at mistletoe_test.go:LINE: as well"},
+		{func(input) (*Files, error) { return new(Files).Text("a", ""), errors.New("no: way") }, "no: way", ""},
+		{func(input) (*Files, error) { return new(Files).Text("a", "").Text("a", ""), nil }, `"a" is generated twice`, ""},
+		{func(input) (*Files, error) { return new(Files).Text("a", "\xff"), nil }, `"a" is not UTF-8`, ""},
+		{
+			func(input) (*Files, error) { return new(Files).YAML("a", func() {}), nil },
+			"a: json: unsupported type: func()", "",
+		},
+		{
+			func(input) (*Files, error) { panic("on purpose") },
+			"panic at mistletoe_test.go:LINE: on purpose", `panic("on`,
+		},
+		{
+			func(input) (*Files, error) { panic(errors.New("as well")) },
+			"panic at mistletoe_test.go:LINE: as well", `panic(errors`,
+		},
 		{
 			func(in input) (*Files, error) { return nil, fmt.Errorf("%d", values[in.Replicas]) },
-			"panic at mistletoe_test.go:LINE: runtime error: index out of range [1] with length 1",
+			"panic at mistletoe_test.go:LINE: runtime error: index out of range [1] with length 1", `values[in.`,
 		},
 		{
 			func(in input) (*Files, error) { return nil, errors.New(in.Image.Tag) },
-			"panic at mistletoe_test.go:LINE: runtime error: invalid memory address or nil pointer dereference",
+			"panic at mistletoe_test.go:LINE: runtime error: invalid memory address or nil pointer dereference", `in.Image`,
 		},
 	} {
-		line := lineOf(t, test.message[strings.LastIndex(test.message, ": ")+1:])
 		result := call(t, test.generate, "data: {replicas: 1}")
-		expected := strings.ReplaceAll(test.message, "LINE", fmt.Sprint(line))
-		// The line of the function is where its message is, or the line before.
-		before := strings.ReplaceAll(test.message, "LINE", fmt.Sprint(line-1))
-		if result.Result != "Err" || result.Message != expected && result.Message != before || result.Files != nil {
+		expected := strings.ReplaceAll(test.message, "LINE", fmt.Sprint(lineOf(t, test.code)))
+		if result.Result != "Err" || result.Message != expected || result.Files != nil {
 			t.Errorf("expected %s, found %q", expected, result)
 		}
 	}
@@ -219,9 +226,17 @@ inputSchema: {"type": "object", "required": ["name"]}
 		t.Errorf("found\n%s", document)
 	}
 	info = Info{Defaults: []byte("a: b # c\n")}
-	const defaults = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistPackage\nmetadata:\n  name: go\ndefaults:\n  a: b # c\n"
+	const defaults = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistPackage\n" +
+		"metadata:\n  name: go\ndefaults:\n  a: b # c\n"
 	if document := info.document(); document != defaults {
 		t.Errorf("found\n%s", document)
+	}
+}
+
+func TestRawPassesStrings(t *testing.T) {
+	Raw("anything", strings.ToUpper)
+	if describe() != "anything" || respond("text") != "TEXT" {
+		t.Error("the strings are not the function's")
 	}
 }
 
@@ -230,8 +245,8 @@ func TestStringsSurvive(t *testing.T) {
 	texts := []string{
 		"", " ", "\n", "\n\n", "a\n\n\n", "\na", " a\nb", "a\n b", "a\n\tb", "\ta\nb", "a: b", "a #b", "#", "- a", "null",
 		"~", "Yes", "n", "0777", "1_000", "12:30", "1e3", ".5", "=", "<<", "2001-01-01", "'", "\"", "\\", "|", ">", "a\r\nb",
-		"a\rb", "\u0085", "a\u2028b\nc", "\ufeff", "\x00", "\x7f", "é\nü", "🎄", "---\na", "...", "a\n---\nb\n", "a ", "a \nb ",
-		"a\n ", "a\n  \n", "%", "@a", "&a", "*a", "!a", "{a", "]", ",", "?", "a:", "a:\n",
+		"a\rb", "\u0085", "a\u2028b\nc", "\ufeff", "\x00", "\x7f", "é\nü", "🎄", "---\na", "...", "a\n---\nb\n", "a ",
+		"a \nb ", "a\n ", "a\n  \n", "%", "@a", "&a", "*a", "!a", "{a", "]", ",", "?", "a:", "a:\n",
 	}
 	const alphabet = "ab:#-'\"\\ \n\n\t\r|>%@&*!{}[],?~=0.1é\u2028\u00a0"
 	random := rand.New(rand.NewPCG(1, 2))

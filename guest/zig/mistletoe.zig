@@ -9,11 +9,11 @@
 //!         mistletoe.package(.{ .name = "example" }, generate);
 //!     }
 //!
-//!     const Input = struct { name: []const u8 = "", replicas: u32 = 1 };
+//!     const Input = struct { name: []const u8 = "" };
 //!
 //!     fn generate(input: Input, files: *mistletoe.Files) !void {
 //!         if (input.name.len == 0) return files.fail("the name is empty", .{});
-//!         try files.print("values.yaml", "name: {f}\nreplicas: {d}\n", .{ mistletoe.scalar(input.name), input.replicas });
+//!         try files.print("values.yaml", "name: {f}\n", .{mistletoe.scalar(input.name)});
 //!     }
 //!
 //! Build it with this file as a module:
@@ -43,11 +43,11 @@ pub const Info = struct {
 /// Exports a package that calls `generate(input: Input, files: *Files) !void` for each input.
 ///
 /// `Input` is a struct whose fields are strings, booleans, numbers or optionals of them. Each is read from the value of
-/// its name in the mapping `data`. Where that is missing or null, the field is its default; without one, the call fails.
-/// A string takes any scalar as it is written. The strings live until the call ends.
+/// its name in the mapping `data`. Where that is missing or null, the field is its default; without one, the call
+/// fails. A string takes any scalar as it is written. The strings live until the call ends.
 ///
-/// This reads what hosts write, not all of YAML: `data` in block style, and below it scalars that are plain or quoted on
-/// one line, or literal blocks (`|`). Lists and mappings are in `Files.input`, for packages that parse it.
+/// This reads what hosts write, not all of YAML: `data` in block style, and below it scalars that are plain or quoted
+/// on one line, or literal blocks (`|`). Lists and mappings are in `Files.input`, for packages that parse it.
 pub fn package(comptime info: Info, comptime generate: anytype) void {
     const Input = @typeInfo(@TypeOf(generate)).@"fn".param_types[0].?;
     const exports = struct {
@@ -258,8 +258,8 @@ fn character(text: []const u8) struct { u21, usize } {
     return .{ std.unicode.utf8Decode(text[0..length]) catch return invalid, length };
 }
 
-/// Whether YAML can hold the character as it is. Line and paragraph separators and a byte order mark are left out, since
-/// readers differ in what they make of them.
+/// Whether YAML can hold the character as it is. Line and paragraph separators and a byte order mark are left out,
+/// since readers differ in what they make of them.
 fn isPrintable(c: u21) bool {
     return switch (c) {
         '\t', 0x20...0x7e => true,
