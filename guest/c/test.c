@@ -84,11 +84,14 @@ int main(void) {
         {"data:\n  k:\n  l: v\n", VALUE("\"(none)\"\n")},
         {"data:\n  k:", VALUE("\"(none)\"\n")},
         {"data:\n  l: v\nk: w\n", VALUE("\"(none)\"\n")},
+        {"data:\nk: w\n", VALUE("\"(none)\"\n")},
         {"data:\n  k: |\n    a\n\n     b\n  l: v\n", VALUE("|\n      a\n\n       b\n")},
         {"data:\n  k: |-\n    a\n    b\n\n", VALUE("|-\n      a\n      b\n")},
         {"data:\n  k: |+ # c\n    a\n\n\n", VALUE("|+\n      a\n\n\n")},
         {"data:\n  k: |2\n      a\n    b\n", VALUE("\"  a\\nb\\n\"\n")},
         {"data:\n  k: |\n  l: v\n", VALUE("\"\"\n")},
+        {"data:\n  k: |4\n   a", VALUE("\"\"\n")},
+        {"data:\n  k:v\n  k: w\n", VALUE("w\n")},
         {"data:\n  k: >\n    a\n", UNFIT},
         {"data:\n  k: |x\n    a\n", UNFIT},
         {"data:\n  k:\n    l: v\n", UNFIT},
@@ -117,6 +120,19 @@ int main(void) {
             free((void *)output->address);
             free(own);
         }
+    }
+
+    // Characters that end early, without a byte after them.
+    static const char *const parts[] = {"\xc3", "\xe2\x82", "\xf0\x9f\x8e"};
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        size_t length = strlen(parts[i]);
+        char *own = malloc(length);
+        memcpy(own, parts[i], length);
+        if (mistletoe__utf8((struct mistletoe_text){own, length})) {
+            failures++;
+            puts("a part of a character is UTF-8");
+        }
+        free(own);
     }
 
     test("everything", everything, "",
