@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::Path;
 
-type Result = std::result::Result<(), Box<dyn std::error::Error>>;
+type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
 
 /// Echoes its input.
 const ECHO: &str = r#"(module
@@ -113,6 +113,46 @@ fn wasi() -> Result {
     let log = session.state_mut().take_stderr();
     assert_eq!((answer.as_str(), log.as_slice()), ("", &b""[..]));
     Ok(())
+}
+
+#[test]
+fn a_package() {
+    use mistletoe_guest::{Error, Files, package};
+    use serde_json::json;
+
+    #[derive(serde::Deserialize)]
+    struct Input {
+        name: String,
+    }
+
+    package!(generate, labels: [("mistletoe.dev/group", "examples")]);
+
+    fn generate(Input { name }: Input) -> Result<Files, Error> {
+        assert!(name.len() <= 63, "the name is longer than 63 bytes");
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+        Files::new().yaml("namespace.yaml", &namespace)
+    }
+
+    let text = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: web\n";
+    assert_eq!(generate(Input { name: "web".to_owned() }), Files::new().text("namespace.yaml", text));
+
+    // The document shows the example as it is.
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let example = fs::read_to_string(root.join("examples/packages/namespace-sdk/src/lib.rs")).expect("the example");
+    assert!(example.ends_with(&blocks("docs/guest-rust.md", "rust")[0]), "{example}");
+}
+
+#[test]
+fn a_plugin() {
+    use mistletoe_guest::plugin;
+
+    plugin!(handle);
+
+    fn handle(body: &[u8]) -> Result<String, std::str::Utf8Error> {
+        Ok(format!("hello, {}\n", str::from_utf8(body)?))
+    }
+
+    assert_eq!(handle(b"ann").as_deref(), Ok("hello, ann\n"));
 }
 
 /// The blocks of a document in one language.

@@ -12,7 +12,7 @@ use libtest_mimic::{Arguments, Failed, Trial};
 use mistletoe::documents::yaml::{self, Mapping};
 use mistletoe::documents::{MistInput, MistPackage, MistResult};
 use mistletoe::wasi::{Access, Wasi, imports};
-use mistletoe::{AnyBackend, AnyPackage, Command, Handler, Limits};
+use mistletoe::{AnyBackend, AnyHandler, AnyPackage, Command, Handler, Imports, Limits};
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 type Test = fn(&AnyBackend, &[u8]) -> Result<()>;
@@ -21,6 +21,7 @@ const PACKAGES: &[(&str, Test)] = &[
     ("namespace-c", namespace),
     ("namespace-wasi-c", namespace),
     ("namespace-rust", namespace),
+    ("namespace-sdk", namespace_sdk),
     ("namespace-bind", namespace_bind),
     ("namespace-go", namespace),
     ("namespace-zig", |backend, wasm| sdk(backend, wasm, "namespace-zig", None)),
@@ -37,6 +38,10 @@ const PACKAGES: &[(&str, Test)] = &[
     ("httpwasm-direct-c", httpwasm_direct),
     ("httpwasm-go", httpwasm),
     ("httpwasm-sdk-go", httpwasm_direct),
+    ("httpwasm-sdk", httpwasm),
+    ("httpwasm-direct-sdk", httpwasm_direct_sdk),
+    ("echo-rust", echo),
+    ("echo-sdk", echo_sdk),
 ];
 
 /// Packages that a backend cannot run, and the expected error.
@@ -237,6 +242,43 @@ fn failure(output: &str) -> Result<String> {
     }
 }
 
+/// Built with `mistletoe-guest`, which reads and writes YAML, while the other packages copy a line.
+fn namespace_sdk(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
+    // The interface lets a package have no imports, and this one does not log.
+    let package = AnyPackage::new(backend, wasm)?;
+    let mut session = package.session()?;
+    expect(
+        &session.info()?,
+        "apiVersion: mistletoe.dev/v1alpha1\nkind: MistPackage\nmetadata:\n  name: namespace-sdk\n  labels:\n    \
+         mistletoe.dev/group: examples\n",
+    )?;
+    for (input, name) in [("web", "web"), ("'it''s'", "\"it's\""), ("\"1\"", "\"1\""), ("|\n    web\n", "|\n    web")] {
+        let expected = answer(&format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}"));
+        for _ in 0..2 {
+            expect(&session.generate(&format!("data:\n  name: {input}\n"))?, &expected)?;
+        }
+    }
+    let refused = |message: &str| {
+        format!("apiVersion: mistletoe.dev/v1alpha1\nkind: MistResult\ndata:\n  result: Err\n  message: {message}\n")
+    };
+    expect(&session.generate("data: {}")?, &refused("\"`data`: missing field `name`\""))?;
+    let wrong = "\"`data.name`: invalid type: integer `1`, expected a string\"";
+    expect(&session.generate("data: {name: 1}")?, &refused(wrong))?;
+
+    // A panic is an error with its message and its line, and the last output of the session.
+    let line = 1 + include_str!("../../examples/packages/namespace-sdk/src/lib.rs")
+        .lines()
+        .position(|line| line.contains("assert!"))
+        .ok_or("the source does not panic")?;
+    let output = session.generate(&format!("data: {{name: {}}}", "x".repeat(64)))?;
+    let message = format!("panicked at src/lib.rs:{line}:5: the name is longer than 63 bytes");
+    expect(&output, &refused(&format!("\"{message}\"")))?;
+    match session.fault() {
+        Some(_) => Ok(()),
+        None => Err("the panic did not end the session".into()),
+    }
+}
+
 /// Built with the published `mistletoe-bind`. Freeing an output traps, but the output stays valid.
 fn namespace_bind(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
     let package = AnyPackage::with_imports(backend, wasm, &imports::<Wasi>(), Limits::default())?;
@@ -301,5 +343,56 @@ fn httpwasm_direct(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
     match session.run(b"")?.stderr.is_empty() {
         true => Err("an empty input is no complaint".into()),
         false => Ok(()),
+    }
+}
+
+/// Tests the second form through `mistletoe-guest`, with an error and a panic.
+fn httpwasm_direct_sdk(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
+    httpwasm_direct(backend, wasm)?;
+    let handler = AnyHandler::new(backend, wasm)?;
+    let mut session = handler.session()?;
+    let output = session.run(b"\xff")?;
+    expect(&String::from_utf8_lossy(&output.stdout), "")?;
+    expect(&String::from_utf8_lossy(&output.stderr), "the record is not text\n")?;
+    if session.run(b"\n").is_ok() {
+        return Err("a panic is no response".into());
+    }
+    let unfinished = session.unfinished();
+    let stderr = String::from_utf8_lossy(&unfinished.stderr);
+    match stderr.strip_prefix("panicked at src/lib.rs:") {
+        Some(rest) if rest.ends_with(": a record has a name\n") => Ok(()),
+        _ => Err(format!("the panic is reported as {stderr:?}").into()),
+    }
+}
+
+/// Sends inputs of several lengths, and returns the fuel of one of 4 KiB that is not the first.
+fn echo_fuel(backend: &AnyBackend, wasm: &[u8]) -> Result<u64> {
+    let limits = Limits::default().with_fuel(1 << 30);
+    let package = AnyPackage::<()>::with_imports(backend, wasm, &Imports::new(), limits)?;
+    let mut session = package.session()?;
+    session.info()?;
+    let text = "0123456789abcdef".repeat(256);
+    let mut fuel = 0;
+    for input in ["", "x", &text, &text[1..], "", &text, "ü"] {
+        expect(&session.generate(input)?, input)?;
+        if input.len() == 4096 {
+            fuel = session.fuel_used()?.ok_or("no fuel is counted")?;
+        }
+    }
+    Ok(fuel)
+}
+
+fn echo(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
+    echo_fuel(backend, wasm)?;
+    Ok(())
+}
+
+/// The library costs an output of 4 KiB at most a tenth more than the same package by hand.
+fn echo_sdk(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
+    let by_hand = fs::read(find("echo-rust").ok_or("echo-rust was not built: run `cargo xtask packages`")?)?;
+    let (fuel, expected) = (echo_fuel(backend, wasm)?, echo_fuel(backend, &by_hand)?);
+    match fuel * 10 <= expected * 11 {
+        true => Ok(()),
+        false => Err(format!("it takes {fuel} fuel, and {expected} by hand").into()),
     }
 }

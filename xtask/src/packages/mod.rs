@@ -40,6 +40,7 @@ const PACKAGES: &[Package] = &[
     package("namespace-c", CLANG),
     namespace("namespace-wasi-c", WASI_C_REACTOR),
     namespace("namespace-rust", RUST),
+    package("namespace-sdk", RUST),
     package("namespace-bind", BINDGEN),
     namespace("namespace-go", GO_REACTOR),
     package("namespace-zig", ZIG),
@@ -52,6 +53,10 @@ const PACKAGES: &[Package] = &[
     package("httpwasm-direct-c", WASI_C_REACTOR),
     package("httpwasm-go", GO_REACTOR),
     package("httpwasm-sdk-go", GO_REACTOR),
+    package("httpwasm-sdk", RUST),
+    package("httpwasm-direct-sdk", RUST),
+    package("echo-rust", RUST),
+    package("echo-sdk", RUST),
     package("wapc-c", CLANG),
 ];
 

@@ -143,7 +143,8 @@ fn find_rust() -> Result<Option<Build>> {
         tool: "Debian's rustc-web".to_owned(),
         run: Box::new(move |source, work| {
             // Otherwise, a standard library built here would contain the paths of its source.
-            cargo_build(&cargo, source, work, &["-Zlocation-detail=none"], |command| {
+            let library = format!("--remap-path-prefix={}=rust", debian.join("lib/rustlib/src/rust").display());
+            cargo_build(&cargo, source, work, &[&library], |command| {
                 command
                     .env("RUSTC", DEBIAN)
                     // Allows a compiler that is not a nightly one to build the standard library.
@@ -171,7 +172,9 @@ fn cargo_build(
     // Otherwise, paths of dependencies in the module would contain this machine's directory.
     let home = env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(env::home_dir()?.join(".cargo")));
     let remap = home.map(|home| format!("--remap-path-prefix={}=cargo", home.display()));
-    let flags: Vec<_> = remap.as_deref().into_iter().chain(flags.iter().copied()).collect();
+    // So does the source of `mistletoe-guest`.
+    let root = format!("--remap-path-prefix={}=mistletoe", crate::root().display());
+    let flags: Vec<_> = remap.as_deref().into_iter().chain([&*root]).chain(flags.iter().copied()).collect();
 
     let mut command = Command::new(cargo);
     clean(&mut command).current_dir(source).args(["build", "--quiet", "--release", "--target", WASM, "--target-dir"]);

@@ -1,0 +1,42 @@
+//! What the macros use.
+
+pub use alloc::string::String;
+
+pub use crate::info::Info;
+pub use crate::memory::{Text, allocate, allocate_sized, bytes, free, free_sized, info, input, output};
+pub use crate::output::Output;
+#[cfg(target_family = "wasm")]
+pub use crate::panic::trap;
+pub use crate::panic::{panicked, start};
+
+/// Calls the function of a package that takes a string.
+#[inline]
+pub fn identity<'a, O: Output>(generate: impl FnOnce(&'a str) -> O, input: &'a str) -> String {
+    generate(input).into_output()
+}
+
+/// Calls the function of a package that takes a value.
+#[cfg(feature = "serde")]
+#[inline]
+pub fn typed<'a, I: serde::Deserialize<'a>, O: Output>(generate: impl FnOnce(I) -> O, input: &'a str) -> String {
+    match crate::yaml::de::input(input) {
+        Ok(input) => generate(input).into_output(),
+        Err(error) => Err::<crate::Files, _>(error).into_output(),
+    }
+}
+
+/// Returns the output of a package whose function panicked.
+pub fn from_panic<I, O: Output>(_generate: impl FnOnce(I) -> O, message: &str) -> Option<String> {
+    O::from_panic(message)
+}
+
+/// Reports a panic of a plugin.
+pub fn report(message: &str) {
+    crate::plugin::eprint(alloc::format!("{message}\n"));
+}
+
+/// Returns the schema of what the function of a package takes.
+#[cfg(feature = "schema")]
+pub fn schema_of<I: schemars::JsonSchema, O>(_generate: impl FnOnce(I) -> O) -> schemars::Schema {
+    schemars::schema_for!(I)
+}
