@@ -39,6 +39,8 @@ pub(crate) struct Cli {
 pub(crate) enum Verb {
     /// Run a package on an input, and print the files of its output.
     Generate(Generate),
+    /// Create the directory of a new package.
+    New(crate::new::New),
     /// Show the interfaces that a module implements, its description, imports and exports, and what is wrong with it.
     Inspect(Inspect),
     /// Run a program: a WASI command.

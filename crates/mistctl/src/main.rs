@@ -17,6 +17,7 @@ mod inspect;
 mod limit;
 mod log;
 mod manifests;
+mod new;
 mod run;
 mod set;
 mod stderr;
@@ -73,6 +74,7 @@ fn run(verb: Verb) -> Result<ExitCode, Failure> {
     match verb {
         Verb::Generate(arguments) => generate::run(&arguments),
         Verb::Inspect(arguments) => inspect::run(&arguments),
+        Verb::New(arguments) => new::run(&arguments),
         Verb::Run(arguments) => return run::run(&arguments),
         Verb::Call(arguments) => call::run(&arguments),
         Verb::Backends { output: TextFormat::Text } => print(&backends()),

@@ -1,0 +1,1 @@
+../../../../../guest/assemblyscript/mistletoe.ts

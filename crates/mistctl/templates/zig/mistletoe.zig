@@ -1,0 +1,1 @@
+../../../../guest/zig/mistletoe.zig
