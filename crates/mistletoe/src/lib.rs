@@ -246,6 +246,7 @@
 //! | `wasmi-portable` | wasmi without tail calls: works in every build profile, but is slower; includes `wasmi` |
 //! | `documents` | the module `documents`: the YAML documents that packages usually exchange |
 //! | `wasi` | the module `wasi`: WASI preview 1 for guests, and directories of the host to grant |
+//! | `yoke` | the module `yoke`: the host functions of yoke's packages, without access to a cluster |
 //! | `cache` | the module `cache`: compiled code on disk, for the engines that compile |
 //! | `serde` | `Serialize` for error kinds and interface listings |
 //! | `async` | `Pool::acquire` and `PoolPermit`: pools that can be awaited, on any runtime |
@@ -262,6 +263,8 @@
 mod backends;
 #[cfg(feature = "documents")]
 pub mod documents;
+#[cfg(feature = "yoke")]
+pub mod yoke;
 
 pub use backends::{BackendInfo, backend, backends};
 #[cfg(feature = "async")]

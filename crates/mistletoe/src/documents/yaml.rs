@@ -254,7 +254,36 @@ impl IntoIterator for Mapping {
 ///
 /// An [`Error`] if the text is not YAML, holds more than one document, is not supported or exceeds a limit.
 pub fn parse(text: &str) -> Result<Value, Error> {
-    load::document(text)
+    load::document(text, &mut Budget::default())
+}
+
+/// The limits [`MAX_NODES`] and [`MAX_TEXT`] for several texts together.
+///
+/// # Examples
+///
+/// ```
+/// use mistletoe::documents::yaml::Budget;
+///
+/// let mut budget = Budget::default();
+/// let values = ["a: 1", "b: 2"].map(|text| budget.parse(text));
+/// assert!(values.iter().all(Result::is_ok));
+/// ```
+#[derive(Debug, Default)]
+pub struct Budget {
+    nodes: usize,
+    text: usize,
+}
+
+impl Budget {
+    /// Parses a text as [`parse`] does. The text itself counts as one more node, so that empty ones are limited, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`].
+    pub fn parse(&mut self, text: &str) -> Result<Value, Error> {
+        self.nodes += 1;
+        load::document(text, self)
+    }
 }
 
 /// Parses one plain scalar by the core schema: `5` is an integer, `yes` is a string, an empty text is null.

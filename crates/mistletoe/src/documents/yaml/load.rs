@@ -8,8 +8,8 @@ use std::hash::{BuildHasher, RandomState};
 use granit_parser::{Event, Parser, ScalarStyle, Tag};
 
 use super::{
-    Error, MAX_DEPTH, MAX_INPUT, MAX_NODES, MAX_SCALAR, MAX_TEXT, Mapping, SHOWN_CHARS, Value, all, push_key, quoted,
-    shown,
+    Budget, Error, MAX_DEPTH, MAX_INPUT, MAX_NODES, MAX_SCALAR, MAX_TEXT, Mapping, SHOWN_CHARS, Value, all, push_key,
+    quoted, shown,
 };
 
 /// A mapping's keys are compared one by one below this number of entries, and hashed from it on.
@@ -18,9 +18,10 @@ const FEW_KEYS: usize = 16;
 /// Number of steps of a path that an error shows at its start and at its end.
 const SHOWN_FRAMES: usize = 8;
 
-/// See [`parse`](super::parse).
-pub(super) fn document(text: &str) -> Result<Value, Error> {
-    let mut loader = Loader::default();
+/// See [`Budget::parse`].
+pub(super) fn document(text: &str, budget: &mut Budget) -> Result<Value, Error> {
+    let mut loader = Loader::new(budget);
+    loader.charge(0, 0, 1)?;
     if text.len() > MAX_INPUT {
         return Err(loader.error(None, format!("the text is longer than {MAX_INPUT} bytes")));
     }
@@ -92,15 +93,13 @@ impl<'a> Key<'a> {
 
 /// Builds the tree from events without recursion: a deep text grows `stack`, which is limited, and not the thread's
 /// stack.
-#[derive(Default)]
-struct Loader {
+struct Loader<'a> {
     stack: Vec<Frame>,
     root: Option<Value>,
     documents: usize,
     /// By the parser's number for the anchor; `None` while the anchored collection is not complete.
     anchors: Vec<Option<Value>>,
-    nodes: usize,
-    text: usize,
+    budget: &'a mut Budget,
     /// Randomly seeded, so that a text cannot choose keys that collide.
     hasher: RandomState,
 }
@@ -121,7 +120,12 @@ enum Frame {
     },
 }
 
-impl Loader {
+impl<'a> Loader<'a> {
+    fn new(budget: &'a mut Budget) -> Self {
+        let (stack, anchors) = Default::default();
+        Self { stack, root: None, documents: 0, anchors, budget, hasher: RandomState::new() }
+    }
+
     fn event(&mut self, event: Event<'_>, line: usize) -> Result<(), Error> {
         match event {
             Event::DocumentStart(..) => {
@@ -235,13 +239,13 @@ impl Loader {
     }
 
     fn charge(&mut self, nodes: usize, text: usize, line: usize) -> Result<(), Error> {
-        self.nodes += nodes;
-        self.text += text;
-        if self.nodes > MAX_NODES {
+        self.budget.nodes += nodes;
+        self.budget.text += text;
+        if self.budget.nodes > MAX_NODES {
             let problem = format!("more than {MAX_NODES} nodes, including copies by anchors and aliases");
             return Err(self.error(Some(line), problem));
         }
-        if self.text > MAX_TEXT {
+        if self.budget.text > MAX_TEXT {
             let problem =
                 format!("the scalars have more than {MAX_TEXT} bytes, copies by anchors and aliases included");
             return Err(self.error(Some(line), problem));
