@@ -9,6 +9,7 @@ use clap::{Arg, Args, Command, Parser, Subcommand, ValueEnum};
 use mistletoe::protocol::httpwasm::Delimiter;
 use mistletoe::wasi::Access;
 
+use crate::function::Function;
 use crate::limit::{self, Limit};
 use crate::stderr::{Level, note};
 
@@ -41,6 +42,8 @@ pub(crate) enum Verb {
     Generate(Generate),
     /// Create the directory of a new package.
     New(crate::new::New),
+    /// Run a package or program as a KRM function, which changes a list of resources.
+    Fn(Function),
     /// Show the interfaces that a module implements, its description, imports and exports, and what is wrong with it.
     Inspect(Inspect),
     /// Run a program: a WASI command.
@@ -92,13 +95,14 @@ pub(crate) enum CacheVerb {
 #[command(after_help = "Examples:\n  \
     mistctl generate web -p namespace.wasm | kubectl apply -f -\n  \
     mistctl generate web -p app.wasm -f values.yaml --set image.tag=1.2 --set 'replicas: 2, debug: true'\n  \
-    mistctl generate web -p app.wasm -o dir=manifests\n\n\
+    mistctl generate web -p app.wasm -o dir=manifests\n  \
+    mistctl generate web -p flight.wasm -f values.yaml --namespace shop -- --replicas 2\n\n\
     A value after `--set K=` is a YAML scalar: 1 is a number, '\"1\"' a string.\n\
     Dots in K lead into mappings; `\\.` is a dot in a key.")]
 pub(crate) struct Generate {
     /// Name of the installation; the package gets it as `name`.
     pub(crate) name: String,
-    /// The package: a WebAssembly module in the binary or the text format.
+    /// The package: a WebAssembly module in the binary or the text format. A program (a WASI command) is one, too.
     #[arg(short, long, value_name = "PKG")]
     pub(crate) package: PathBuf,
     /// The input: a YAML file with a mapping. `-` is standard input.
@@ -110,6 +114,12 @@ pub(crate) struct Generate {
     /// `yaml`: the files as one stream; `raw`: the package's output unchanged; `dir=DIR`: the files below DIR.
     #[arg(short, long, value_name = "yaml|raw|dir=DIR", default_value = "yaml", value_parser = Output::parse)]
     pub(crate) output: Output,
+    /// Namespace of the installation [default: default]. A program gets it in its environment, a package does not.
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// Arguments for a program, after `--`.
+    #[arg(last = true, value_name = "ARG")]
+    pub(crate) args: Vec<String>,
     #[command(flatten)]
     pub(crate) backend: Backend,
     #[command(flatten)]

@@ -6,6 +6,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
+use mistletoe::documents::yaml;
 use mistletoe::protocol::Region;
 use mistletoe::{Error, ErrorKind, module};
 use serde::Serialize;
@@ -94,6 +95,12 @@ impl Failure {
 
     pub(crate) fn library(file: &Path, source: Error) -> Self {
         Self::Library { file: Some(shown(file)), source }
+    }
+
+    /// The output of a package holds something else than resources.
+    pub(crate) fn output(package: &Path, error: yaml::Error) -> Self {
+        let yaml::Error { path, line, problem } = error;
+        Self::library(package, ErrorKind::Document { document: "output", path, line, problem }.into())
     }
 
     pub(crate) fn status(&self) -> u8 {

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::cli::{Inspect, ListFormat};
 use crate::failure::{Failure, in_one_line};
+use crate::guest::program_imports;
 use crate::stderr::Excerpt;
 use crate::{deadline, files, log, print};
 
@@ -92,7 +93,7 @@ fn spoken(interface: &Interface, offered: &Imports<Wasi>) -> (Vec<&'static str>,
     let interfaces = [
         (PACKAGE, named("__mistletoe_"), AnyPackage::problems(interface, offered)),
         ("plugin", imports_from("httpwasm") || exports("run"), AnyHandler::problems(interface, offered)),
-        ("command", exports("_start"), AnyCommand::problems(interface, offered)),
+        ("command", exports("_start"), AnyCommand::problems(interface, &program_imports())),
     ];
     let spoken: Vec<_> = interfaces.iter().filter(|(_, _, problems)| problems.is_empty()).collect();
     if !spoken.is_empty() {

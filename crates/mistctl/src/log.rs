@@ -1,5 +1,7 @@
 //! The log of a package or plugin: what it writes beside its output or response.
 
+use std::io::{self, Write};
+
 use mistletoe::wasi::{Builder, OutputStream, Wasi};
 
 use crate::stderr::{Level, Lines};
@@ -11,6 +13,28 @@ const MAX: u64 = 1 << 20;
 ///
 /// What it writes to its standard output and standard error is shown as it comes, each line as the guest's own.
 pub(crate) fn wasi() -> Builder {
-    let log = || OutputStream::limited_stream(Lines::new(Level::Log), MAX);
+    let log = || stream(io::sink());
     Wasi::builder().stdout(log()).stderr(log())
+}
+
+/// Returns a stream whose lines are shown, and which is also written to `copy`.
+pub(crate) fn stream(copy: impl Write + Send + 'static) -> OutputStream {
+    OutputStream::limited_stream(Log { lines: Lines::new(Level::Log), copy }, MAX)
+}
+
+struct Log<W> {
+    lines: Lines,
+    copy: W,
+}
+
+impl<W: Write> Write for Log<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.lines.write(bytes)?;
+        self.copy.write_all(bytes.get(..written).unwrap_or(bytes))?;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }

@@ -12,12 +12,15 @@ mod deadline;
 mod denials;
 mod failure;
 mod files;
+mod function;
 mod generate;
+mod guest;
 mod inspect;
 mod limit;
 mod log;
 mod manifests;
 mod new;
+mod program;
 mod run;
 mod set;
 mod stderr;
@@ -73,6 +76,7 @@ fn usage(error: &clap::Error) -> Result<ExitCode, Failure> {
 fn run(verb: Verb) -> Result<ExitCode, Failure> {
     match verb {
         Verb::Generate(arguments) => generate::run(&arguments),
+        Verb::Fn(arguments) => function::run(&arguments),
         Verb::Inspect(arguments) => inspect::run(&arguments),
         Verb::New(arguments) => new::run(&arguments),
         Verb::Run(arguments) => return run::run(&arguments),

@@ -1,4 +1,217 @@
-//! The files of a package's output as one YAML stream, the form that `kubectl apply -f -` reads.
+//! Kubernetes resources in the texts that packages and programs return, and files as one YAML stream, the form that
+//! `kubectl apply -f -` reads.
+
+use std::collections::{HashMap, HashSet};
+
+use mistletoe::documents::yaml::{self, Budget, Mapping, Value};
+use serde::de::IgnoredAny;
+
+/// Lists that a resource may be nested in: the stages of a program's output, and the list of one stage.
+const LISTS: usize = 2;
+/// Maximum number of documents that a text is split into. One more is always beyond the limit on nodes.
+const MAX_DOCUMENTS: usize = yaml::MAX_NODES + 1;
+/// Maximum number of characters of a file's name, without its number and extension.
+const MAX_NAME: usize = 200;
+
+/// A Kubernetes resource.
+#[derive(Debug)]
+pub(crate) struct Resource {
+    pub(crate) fields: Mapping,
+    /// The resource as one YAML document without a marker, where possible as its author wrote it.
+    pub(crate) text: String,
+}
+
+impl From<Mapping> for Resource {
+    fn from(fields: Mapping) -> Self {
+        let value = Value::Mapping(fields);
+        let text = value.to_text();
+        let Value::Mapping(fields) = value else { return Self { fields: Mapping::new(), text } };
+        Self { fields, text }
+    }
+}
+
+/// Reads the resources in a text: YAML documents or JSON values, one after the other.
+///
+/// Each of them is a resource, a `List`, a list of resources, or a list of such lists.
+pub(crate) fn resources(text: &str, budget: &mut Budget) -> Result<Vec<Resource>, yaml::Error> {
+    let mut resources = Vec::new();
+    for Document { text, line } in documents(text) {
+        // Where the parser knows no line, the document's first.
+        let first = text.len() - text.trim_start().len();
+        let first = 1 + text.get(..first).unwrap_or_default().matches('\n').count() as u64;
+        let in_text = |error: yaml::Error| yaml::Error { line: Some(error.line.unwrap_or(first) + line), ..error };
+        let value = budget.parse(text).map_err(in_text)?;
+        let is_resource = matches!(&value, Value::Mapping(fields) if listed(fields).is_none());
+        let mut found = Vec::new();
+        flatten(value, LISTS, "", &mut found).map_err(in_text)?;
+        let authored = if is_resource { authored(text) } else { None };
+        match (authored, <[Mapping; 1]>::try_from(found)) {
+            (Some(text), Ok([fields])) => resources.push(Resource { fields, text }),
+            (None, Ok([fields])) => resources.push(fields.into()),
+            (_, Err(found)) => resources.extend(found.into_iter().map(Resource::from)),
+        }
+    }
+    Ok(resources)
+}
+
+/// Returns the resources as files, which are named after their kinds and names: `deployment-web.yaml`.
+pub(crate) fn named(resources: Vec<Resource>) -> Vec<(String, String)> {
+    let (mut taken, mut numbers) = (HashSet::new(), HashMap::<String, usize>::new());
+    let name = |resource: &Resource| {
+        let metadata = resource.fields.get("metadata").and_then(Value::as_mapping);
+        let name = metadata.and_then(|metadata| metadata.get("name").or_else(|| metadata.get("generateName")));
+        let parts = [resource.fields.get("kind"), name].map(|part| part.and_then(Value::as_str).unwrap_or_default());
+        let name: String = parts.join("-").chars().take(MAX_NAME).map(in_file_name).collect();
+        let name = name.trim_end_matches('-');
+        // Names that differ in what is left out of them, or in their namespaces, are numbered.
+        let number = numbers.entry(name.to_owned()).or_default();
+        loop {
+            *number += 1;
+            let file = if *number == 1 { format!("{name}.yaml") } else { format!("{name}-{number}.yaml") };
+            if taken.insert(file.clone()) {
+                return file;
+            }
+        }
+    };
+    let names: Vec<String> = resources.iter().map(name).collect();
+    names.into_iter().zip(resources).map(|(name, resource)| (name, resource.text)).collect()
+}
+
+/// Returns a character that every file system distinguishes from the others.
+fn in_file_name(c: char) -> char {
+    match c.to_ascii_lowercase() {
+        c @ ('a'..='z' | '0'..='9' | '-' | '.') => c,
+        _ => '-',
+    }
+}
+
+/// Collects the resources of a value in order.
+fn flatten(value: Value, lists: usize, path: &str, resources: &mut Vec<Mapping>) -> Result<(), yaml::Error> {
+    let error = |problem: String| Err(yaml::Error { path: path.to_owned(), line: None, problem });
+    match value {
+        Value::Null => Ok(()),
+        Value::Sequence(items) if lists > 0 => {
+            let items = items.into_iter().enumerate();
+            items
+                .map(|(i, item)| (format!("{path}[{i}]"), item))
+                .try_for_each(|(path, item)| flatten(item, lists - 1, &path, resources))
+        }
+        Value::Mapping(mut fields) => match listed(&fields) {
+            Some(_) if lists > 0 => {
+                let items = fields.remove("items").unwrap_or(Value::Null);
+                let dot = if path.is_empty() { "" } else { "." };
+                flatten(items, lists.min(1), &format!("{path}{dot}items"), resources)
+            }
+            _ => {
+                let lacks = |field: &&str| fields.get(field).and_then(Value::as_str).is_none_or(str::is_empty);
+                match ["apiVersion", "kind"].into_iter().find(lacks) {
+                    Some(field) => error(format!("expected a resource, but it has no `{field}`")),
+                    None => {
+                        resources.push(fields);
+                        Ok(())
+                    }
+                }
+            }
+        },
+        other => error(format!("expected a resource, found {}", other.describe())),
+    }
+}
+
+/// Returns the items of a `List`.
+fn listed(fields: &Mapping) -> Option<&Value> {
+    let is_list = fields.get("apiVersion").and_then(Value::as_str) == Some("v1")
+        && fields.get("kind").and_then(Value::as_str) == Some("List");
+    fields.get("items").filter(|_| is_list)
+}
+
+/// A part of a text, and the number of lines before it.
+#[derive(Debug, PartialEq)]
+struct Document<'a> {
+    text: &'a str,
+    line: u64,
+}
+
+/// Splits a stream into its documents.
+fn documents(text: &str) -> Vec<Document<'_>> {
+    let text = text.trim_start_matches('\u{feff}');
+    let ends = json_ends(text).unwrap_or_else(|| yaml_ends(text));
+    let (mut start, mut line) = (0, 0);
+    let mut documents = Vec::with_capacity(ends.len());
+    for end in ends {
+        let part = text.get(start..end).unwrap_or_default();
+        documents.push(Document { text: part, line });
+        line += part.matches('\n').count() as u64;
+        start = end;
+    }
+    documents
+}
+
+/// Returns where each of several JSON values ends, if the text consists of them.
+fn json_ends(text: &str) -> Option<Vec<usize>> {
+    // Programs write one value after the other, which is not YAML.
+    if !text.trim_start().starts_with(['{', '[']) {
+        return None;
+    }
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    let mut ends = Vec::new();
+    while ends.len() < MAX_DOCUMENTS
+        && let Some(value) = values.next()
+    {
+        value.ok()?;
+        ends.push(values.byte_offset());
+    }
+    Some(ends)
+}
+
+/// Returns where each YAML document ends. A line that begins with `---` or `...` is a marker wherever it stands.
+fn yaml_ends(text: &str) -> Vec<usize> {
+    let (mut ends, mut at, mut has_begun) = (Vec::new(), 0, false);
+    for line in text.split_inclusive('\n') {
+        if ends.len() == MAX_DOCUMENTS {
+            return ends;
+        }
+        let is_end = is_marker(line, "...");
+        if is_marker(line, "---") {
+            if has_begun {
+                ends.push(at);
+            }
+            has_begun = true;
+        } else if !is_end && !is_before_document(line) {
+            has_begun = true;
+        }
+        at += line.len();
+        if is_end && has_begun {
+            ends.push(at);
+            has_begun = false;
+        }
+    }
+    if has_begun {
+        ends.push(at);
+    }
+    ends
+}
+
+/// Returns the text of a document in block style without its markers.
+fn authored(document: &str) -> Option<String> {
+    let mut text = String::with_capacity(document.len() + 1);
+    let mut has_begun = false;
+    for line in document.split_inclusive('\n') {
+        if is_marker(line, "---") {
+            if !line.get(3..).is_some_and(is_before_document) {
+                return None;
+            }
+        } else if line.starts_with('%') || (!has_begun && line.trim_start().starts_with('{')) {
+            return None;
+        } else if !is_marker(line, "...") {
+            has_begun |= !is_before_document(line);
+            text.push_str(line);
+        }
+    }
+    if !text.ends_with('\n') {
+        text.push('\n');
+    }
+    Some(text)
+}
 
 /// Joins the files' texts into one stream.
 ///
@@ -21,21 +234,123 @@ pub(crate) fn stream(files: &[(String, String)]) -> String {
 /// Returns whether a document marker comes before anything else but comments and directives.
 fn starts_document(text: &str) -> bool {
     let mut lines = text.trim_start_matches('\u{feff}').lines();
-    lines.find(|line| !line.trim().is_empty() && !line.starts_with(['#', '%'])).is_some_and(is_marker)
+    lines
+        .find(|line| !line.trim().is_empty() && !line.starts_with(['#', '%']))
+        .is_some_and(|line| is_marker(line, "---"))
 }
 
 fn ends_with_marker(text: &str) -> bool {
-    text.lines().next_back().is_some_and(|line| is_marker(line) && line.trim_end() == "---")
+    text.lines().next_back().is_some_and(|line| is_marker(line, "---") && line.trim_end() == "---")
 }
 
-/// Returns whether a line is `---`, alone or before white space.
-fn is_marker(line: &str) -> bool {
-    line.strip_prefix("---").is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r']))
+/// Returns whether a line is a marker, alone or before white space.
+fn is_marker(line: &str, marker: &str) -> bool {
+    line.strip_prefix(marker).is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+}
+
+/// Returns whether a line is empty, a comment or a directive.
+fn is_before_document(line: &str) -> bool {
+    line.trim_start().is_empty() || line.trim_start().starts_with('#') || line.starts_with('%')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn read(text: &str) -> Result<Vec<(String, String)>, String> {
+        let resources = resources(text, &mut Budget::default()).map_err(|error| error.to_string())?;
+        let name = |resource: &Resource| resource.fields.get("kind").and_then(Value::as_str).map(str::to_owned);
+        Ok(resources.into_iter().map(|resource| (name(&resource).unwrap_or_default(), resource.text)).collect())
+    }
+
+    fn kinds(text: &str) -> Result<String, String> {
+        Ok(read(text)?.into_iter().map(|(kind, _)| kind).collect::<Vec<_>>().join(" "))
+    }
+
+    #[test]
+    fn resources_are_read_from_streams_and_lists_in_yaml_and_json() {
+        let [a, b, c] = ["A", "B", "C"].map(|kind| format!(r#"{{"apiVersion": "v1", "kind": "{kind}"}}"#));
+        for (text, expected) in [
+            (String::new(), ""),
+            ("---\n---\n# nothing\n".to_owned(), ""),
+            (format!("{a}\n{b}{c}"), "A B C"),
+            (format!("[{a},\n{b}] {c}"), "A B C"),
+            (format!("{a}\n---\n{b}\n"), "A B"),
+            (format!("[[{a}, {b}], [{c}], [], null]"), "A B C"),
+            (format!("- - {a}\n  - {b}\n- - {c}\n"), "A B C"),
+            (format!("apiVersion: v1\nkind: List\nitems:\n- {a}\n- {b}\n---\n{c}"), "A B C"),
+            ("apiVersion: v1\nkind: A\n...\n# note\n---\napiVersion: v1\nkind: B\n".to_owned(), "A B"),
+            ("\u{feff}%YAML 1.2\n---\napiVersion: v1\nkind: A\n".to_owned(), "A"),
+            ("apiVersion: v1\nkind: A\ntext: |\n  ---\n".to_owned(), "A"),
+        ] {
+            assert_eq!(kinds(&text).as_deref(), Ok(expected), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_resource_is_named_with_its_place() {
+        let a = r#"{"apiVersion": "v1", "kind": "A"}"#;
+        for (text, expected) in [
+            ("hello".to_owned(), "line 1, expected a resource, found the string \"hello\""),
+            (format!("{a}\n{{\"kind\": \"B\"}}"), "line 2, expected a resource, but it has no `apiVersion`"),
+            ("---\napiVersion: v1\n".to_owned(), "line 1, expected a resource, but it has no `kind`"),
+            (format!("[[{a}, 1]]"), "line 1, `[0][1]`: expected a resource, found the integer 1"),
+            (format!("[[[{a}]]]"), "line 1, `[0][0]`: expected a resource, found a sequence"),
+            (format!("{a}\n---\na: [\n"), "line 3, "),
+        ] {
+            let error = kinds(&text).expect_err(&text);
+            assert!(error.starts_with(expected), "{text}: {error}");
+        }
+    }
+
+    #[test]
+    fn many_documents_share_one_budget() {
+        let error = kinds(&"---\n".repeat(yaml::MAX_NODES + 1)).expect_err("more than the limit");
+        assert!(error.contains("nodes"), "{error}");
+        let document = format!("---\napiVersion: v1\nkind: A\na: [{}]\n", "0,".repeat(400_000));
+        assert!(kinds(&document).is_ok());
+        assert!(kinds(&document.repeat(3)).expect_err("more than the limit").contains("nodes"));
+    }
+
+    #[test]
+    fn a_document_in_block_style_stays_as_it_is() {
+        let first = "# before\n--- # first\napiVersion: v1 # one\nkind: A\nmode: 0644\n\n";
+        let text = format!("{first}---\n{{apiVersion: v1, kind: B}}\n--- {{apiVersion: v1, kind: C}}\n");
+        let texts: Vec<_> = read(&text).expect("resources").into_iter().map(|(_, text)| text).collect();
+        assert_eq!(
+            texts,
+            [
+                "# before\napiVersion: v1 # one\nkind: A\nmode: 0644\n\n",
+                "apiVersion: v1\nkind: B\n",
+                "apiVersion: v1\nkind: C\n"
+            ]
+        );
+    }
+
+    #[test]
+    fn files_have_names_of_their_own_that_every_file_system_takes() {
+        let long = "x".repeat(300);
+        let names = ["web", "web", "WEB", "../../etc", "a/b:c", "web-2", "", &long, "\0\u{1f600}"];
+        let texts = names.map(|name| {
+            let name = serde_json::json!(name);
+            format!(r#"{{"apiVersion": "v1", "kind": "Pod", "metadata": {{"name": {name}}}}}"#)
+        });
+        let resources = resources(&texts.concat(), &mut Budget::default()).expect("resources");
+        let files: Vec<_> = named(resources).into_iter().map(|(name, _)| name).collect();
+        let long = format!("pod-{}.yaml", "x".repeat(196));
+        let expected = [
+            "pod-web.yaml",
+            "pod-web-2.yaml",
+            "pod-web-3.yaml",
+            "pod-..-..-etc.yaml",
+            "pod-a-b-c.yaml",
+            "pod-web-2-2.yaml",
+            "pod.yaml",
+            &long,
+            "pod-2.yaml",
+        ];
+        assert_eq!(files, expected);
+    }
 
     #[test]
     fn documents_are_parted_by_one_marker_each() {

@@ -5,11 +5,12 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mistletoe::AnyCommand;
-use mistletoe::wasi::{self, Clock, Errno, OutputStream, Random, Wasi};
+use mistletoe::wasi::{Clock, Errno, OutputStream, Random, Wasi};
 
 use crate::cli::{Grant, Run};
 use crate::denials::Denials;
 use crate::failure::Failure;
+use crate::guest::program_imports;
 use crate::stderr::Level;
 use crate::{deadline, files, stderr};
 
@@ -19,8 +20,7 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
     let limits = arguments.limits.get();
     let command = deadline::compiling(&arguments.module, &arguments.limits, || {
         let wasm = files::assembled(&arguments.module, file)?;
-        AnyCommand::with_imports(&arguments.backend.start()?, &wasm, &wasi::imports::<Wasi>(), limits)
-            .map_err(in_module)
+        AnyCommand::with_imports(&arguments.backend.start()?, &wasm, &program_imports(), limits).map_err(in_module)
     })?;
     let lost = Lost::default();
     let session = command.session_with(grants(arguments, limits.max_output(), &lost)?);

@@ -1,0 +1,402 @@
+//! `mistctl fn`: a KRM function, which changes a list of resources.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use mistletoe::documents::yaml::{self, Budget, Mapping, Value};
+use mistletoe::documents::{MistInput, MistResult};
+
+use crate::cli::{Backend, Limits};
+use crate::failure::Failure;
+use crate::guest::Guest;
+use crate::manifests::{self, Resource};
+use crate::program::{self, Ended, Release};
+use crate::stderr::{Excerpt, Level, MAX_MESSAGE, note};
+use crate::{files, generate, log, print};
+
+/// Annotations by which orchestrators find an item again.
+const ORCHESTRATORS: [&str; 5] = [
+    "internal.config.kubernetes.io/",
+    "config.kubernetes.io/path",
+    "config.kubernetes.io/index",
+    "config.k8s.io/id",
+    "kustomize.config.k8s.io/id",
+];
+
+/// Maximum number of lines of a list that is changed in place. Most of them can only be empty.
+const MAX_LINES: usize = 4 * yaml::MAX_NODES;
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    mistctl fn namespace.wasm < resource-list.yaml\n  \
+    mistctl fn labels.wasm --input resources < resource-list.yaml\n  \
+    mistctl fn namespace.wasm --config web.yaml < resource-list.yaml\n\n\
+    Reads a ResourceList on standard input and writes it to standard output. The values are the `spec` of its\n\
+    functionConfig, or else the `data`; the name is its `metadata.name`.\n\
+    Exits with status 1 if there are results with the severity `error`; the list is written in that case, too.")]
+pub(crate) struct Function {
+    /// The package or program: a WebAssembly module in the binary or the text format.
+    package: PathBuf,
+    /// What the module gets [default: values for a package, resources for a program].
+    #[arg(long, value_enum, value_name = "INPUT")]
+    input: Option<Input>,
+    /// A file with the functionConfig, instead of the list's own.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    backend: Backend,
+    #[command(flatten)]
+    limits: Limits,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Input {
+    /// The values, as for `generate`; the resources that it returns are added to the list or replaced in it.
+    Values,
+    /// The list itself; it returns the new one.
+    Resources,
+}
+
+pub(crate) fn run(arguments: &Function) -> Result<(), Failure> {
+    let path = arguments.package.as_path();
+    let stdin = |problem: String| Failure::read(Path::new("standard input"), &*problem);
+    let text = files::input(Path::new("-"))?;
+    let mut list = List::parse(text).map_err(stdin)?;
+    if let Some(file) = &arguments.config {
+        list.configure(file)?;
+    }
+    let guest = Guest::load(path, &arguments.backend, &arguments.limits)?;
+    let limits = arguments.limits.get();
+    let input = arguments.input.unwrap_or(match guest {
+        Guest::Package(_) => Input::Values,
+        Guest::Program(_) => Input::Resources,
+    });
+    match (input, guest) {
+        (Input::Values, guest) => {
+            let (name, namespace, values) = list.installation().map_err(stdin)?;
+            let result = match guest {
+                Guest::Package(package) => {
+                    let output = generate::call(&package, path, &MistInput::new(&name, values).to_yaml())?;
+                    MistResult::parse(&output).map_err(|error| Failure::library(path, error))?
+                }
+                Guest::Program(program) => {
+                    let release = Release { name: &name, namespace: namespace.as_deref(), args: &[] };
+                    program::generate(&program, path, &limits, &release, values)?.1
+                }
+            };
+            deliver(path, list, result)
+        }
+        (Input::Resources, Guest::Package(package)) => {
+            pass(path, 0, &generate::call(&package, path, &list.text)?, None)
+        }
+        (Input::Resources, Guest::Program(program)) => {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let ended = program::run(&program, path, &limits, log::wasi().args([&*name]).stdin(list.text))?;
+            let message = ended.message();
+            let Ended { code, stdout, .. } = ended;
+            pass(path, code, &stdout, Some(message))
+        }
+    }
+}
+
+/// Writes a list with the resources of a result.
+fn deliver(path: &Path, list: List, result: MistResult) -> Result<(), Failure> {
+    let mut merger = Merger::new(list);
+    match result {
+        MistResult::Err { message } => {
+            let text = message.clone().unwrap_or_else(|| "the package returned `Err` without a message".to_owned());
+            merger.result("error", &text);
+            print(&merger.finish())?;
+            Err(Failure::Package { message })
+        }
+        MistResult::Ok { message, files } => {
+            let mut budget = Budget::default();
+            for (name, text) in files {
+                let resources = manifests::resources(&text, &mut budget).map_err(|error| {
+                    let name = Excerpt::of(name.escape_debug(), 200);
+                    Failure::output(path, yaml::Error { problem: format!("file `{name}`: {}", error.problem), ..error })
+                })?;
+                resources.into_iter().for_each(|resource| merger.merge(resource));
+            }
+            if let Some(message) = &message {
+                merger.result("info", message);
+            }
+            print(&merger.finish())?;
+            if let Some(message) = message {
+                note(Level::Package, &Excerpt::of(message, MAX_MESSAGE));
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Writes a list that a module returned, if it is one. `message` explains an exit code that is not 0.
+fn pass(path: &Path, code: u32, output: &str, message: Option<String>) -> Result<(), Failure> {
+    match (List::parse(output.to_owned()), code) {
+        (Ok(list), _) => {
+            print(output)?;
+            match (code, list.first_error()) {
+                (0, None) => Ok(()),
+                (0, Some(error)) => Err(Failure::Package { message: Some(error) }),
+                (_, error) => Err(Failure::Package { message: message.or(error) }),
+            }
+        }
+        (Err(problem), 0) => Err(Failure::refused(path, format!("its output is no list of resources: {problem}"))),
+        (Err(_), _) => Err(Failure::Package { message }),
+    }
+}
+
+/// A `ResourceList`, or another list of resources.
+struct List {
+    text: String,
+    fields: Mapping,
+}
+
+impl List {
+    fn parse(text: String) -> Result<Self, String> {
+        let fields = match yaml::parse(&text).map_err(|error| error.to_string())? {
+            Value::Mapping(fields) => fields,
+            other => return Err(format!("expected a ResourceList, found {}", other.describe())),
+        };
+        match fields.get("kind") {
+            Some(Value::String(kind)) if kind.ends_with("List") => {}
+            Some(other) => return Err(format!("`kind`: expected `ResourceList`, found {}", other.describe())),
+            None => return Err("expected a ResourceList, but it has no `kind`".to_owned()),
+        }
+        match fields.get("items") {
+            None | Some(Value::Null | Value::Sequence(_)) => Ok(Self { text, fields }),
+            Some(other) => Err(format!("`items`: expected a sequence, found {}", other.describe())),
+        }
+    }
+
+    /// Replaces the functionConfig by the one in a file.
+    fn configure(&mut self, path: &Path) -> Result<(), Failure> {
+        let config = yaml::parse(&files::input(path)?).map_err(|error| Failure::read(path, &*error.to_string()))?;
+        self.fields.insert("functionConfig", config);
+        self.text = Value::Mapping(self.fields.clone()).to_text();
+        Ok(())
+    }
+
+    /// Returns the name, the namespace and the values in the functionConfig.
+    fn installation(&self) -> Result<(String, Option<String>, Mapping), String> {
+        let config = match self.fields.get("functionConfig") {
+            Some(Value::Mapping(config)) => config,
+            Some(other) => return Err(format!("`functionConfig`: expected a mapping, found {}", other.describe())),
+            None => return Err("the list has no `functionConfig`; `--config FILE` sets one".to_owned()),
+        };
+        let metadata = config.get("metadata").and_then(Value::as_mapping);
+        let string = |field| metadata.and_then(|metadata| metadata.get(field)).and_then(Value::as_str);
+        let name = string("name").ok_or("`functionConfig.metadata.name` is missing, or is not a string")?;
+        let values = match ["spec", "data"].iter().find_map(|field| Some((field, config.get(field)?))) {
+            None | Some((_, Value::Null)) => Mapping::new(),
+            Some((_, Value::Mapping(values))) => values.clone(),
+            Some((field, other)) => {
+                return Err(format!("`functionConfig.{field}`: expected a mapping, found {}", other.describe()));
+            }
+        };
+        Ok((name.to_owned(), string("namespace").map(str::to_owned), values))
+    }
+
+    fn items(&self) -> &[Value] {
+        if let Some(Value::Sequence(items)) = self.fields.get("items") { items } else { &[] }
+    }
+
+    /// Returns the message of the first result with the severity `error`.
+    fn first_error(&self) -> Option<String> {
+        let Some(Value::Sequence(results)) = self.fields.get("results") else { return None };
+        let mut results = results.iter().filter_map(Value::as_mapping);
+        let error = results.find(|result| result.get("severity").and_then(Value::as_str) == Some("error"))?;
+        Some(error.get("message").and_then(Value::as_str).unwrap_or("a result has the severity `error`").to_owned())
+    }
+}
+
+/// What identifies a resource: apiVersion, kind, namespace and name.
+type Id = [String; 4];
+
+fn id(fields: &Mapping) -> Option<Id> {
+    let metadata = fields.get("metadata").and_then(Value::as_mapping);
+    let string =
+        |fields: Option<&Mapping>, field| fields.and_then(|fields| fields.get(field)?.as_str().map(str::to_owned));
+    let namespace = string(metadata, "namespace").unwrap_or_default();
+    Some([string(Some(fields), "apiVersion")?, string(Some(fields), "kind")?, namespace, string(metadata, "name")?])
+}
+
+/// Changes a list. What does not change stays as its author wrote it, with its comments, where that is possible.
+struct Merger {
+    list: List,
+    /// The places of the items that can still be replaced.
+    places: HashMap<Id, usize>,
+    replaced: HashMap<usize, Resource>,
+    added: Vec<Resource>,
+    results: Vec<Value>,
+}
+
+impl Merger {
+    fn new(list: List) -> Self {
+        let mut places = HashMap::new();
+        for (place, item) in list.items().iter().enumerate() {
+            if let Some(id) = item.as_mapping().and_then(id) {
+                places.entry(id).or_insert(place);
+            }
+        }
+        Self { list, places, replaced: HashMap::new(), added: Vec::new(), results: Vec::new() }
+    }
+
+    /// Replaces the item with the resource's identity, or adds the resource.
+    fn merge(&mut self, mut resource: Resource) {
+        match id(&resource.fields).and_then(|id| self.places.remove(&id)) {
+            Some(place) => {
+                if let Some(Value::Mapping(item)) = self.list.items().get(place) {
+                    keep_annotations(item, &mut resource);
+                }
+                self.replaced.insert(place, resource);
+            }
+            None => self.added.push(resource),
+        }
+    }
+
+    fn result(&mut self, severity: &str, message: &str) {
+        let entries = [("message", message), ("severity", severity)];
+        self.results
+            .push(entries.map(|(key, value)| (key.to_owned(), value.into())).into_iter().collect::<Mapping>().into());
+    }
+
+    /// Returns the list's new text.
+    fn finish(self) -> String {
+        let mut fields = self.list.fields.clone();
+        let mut items = match fields.get_mut("items").map(|items| std::mem::replace(items, Value::Null)) {
+            Some(Value::Sequence(items)) => items,
+            _ => Vec::new(),
+        };
+        for (place, resource) in &self.replaced {
+            if let Some(item) = items.get_mut(*place) {
+                *item = Value::Mapping(resource.fields.clone());
+            }
+        }
+        items.extend(self.added.iter().map(|resource| Value::Mapping(resource.fields.clone())));
+        fields.insert("items", items);
+        // A list of another kind has no results.
+        let mut results = None;
+        if !self.results.is_empty() && fields.get("kind").and_then(Value::as_str) == Some("ResourceList") {
+            let mut all = match fields.remove("results") {
+                Some(Value::Sequence(results)) => results,
+                _ => Vec::new(),
+            };
+            all.extend(self.results.iter().cloned());
+            fields.insert("results", all.clone());
+            results = Some(Value::Sequence(all));
+        }
+        let changed = Value::Mapping(fields);
+        // Whatever the text is like: an edit counts only if it says the same.
+        let edited = self.edited(results).filter(|text| yaml::parse(text).as_ref() == Ok(&changed));
+        edited.unwrap_or_else(|| changed.to_text())
+    }
+
+    /// Returns the list's text with the changes made in place, if it is in block style.
+    fn edited(&self, results: Option<Value>) -> Option<String> {
+        let mut lines: Vec<&str> = self.list.text.split_inclusive('\n').take(MAX_LINES + 1).collect();
+        if lines.len() > MAX_LINES {
+            return None;
+        }
+        if let (Some(_), Some((heading, end))) = (&results, section(&lines, "results")) {
+            lines.drain(heading..end);
+        }
+        let (heading, end) = section(&lines, "items")?;
+        let is_empty = lines.get(heading)?.trim_end() == "items: []";
+        if !is_empty && lines.get(heading)?.trim_end() != "items:" {
+            return None;
+        }
+        let inner = lines.get(heading + 1..end)?;
+        let indent = inner.iter().find(|line| is_content(line)).map_or(0, |line| indentation(line));
+        let starts: Vec<usize> = (heading + 1..end)
+            .filter(|at| lines.get(*at).is_some_and(|line| indentation(line) == indent && is_item(line)))
+            .collect();
+        if starts.len() != self.list.items().len() {
+            return None;
+        }
+        let mut text = String::with_capacity(self.list.text.len());
+        let add = |text: &mut String, lines: &[&str]| lines.iter().for_each(|line| text.push_str(line));
+        add(&mut text, lines.get(..heading)?);
+        // Without items, `items:` alone would be null.
+        let is_unchanged = starts.is_empty() && self.added.is_empty();
+        text.push_str(if is_unchanged { lines.get(heading)? } else { "items:\n" });
+        add(&mut text, lines.get(heading + 1..*starts.first().unwrap_or(&end))?);
+        for (place, start) in starts.iter().enumerate() {
+            let next = *starts.get(place + 1).unwrap_or(&end);
+            match self.replaced.get(&place) {
+                Some(resource) => push_item(&mut text, &resource.text, indent),
+                None => add(&mut text, lines.get(*start..next)?),
+            }
+            if !text.ends_with('\n') {
+                text.push('\n');
+            }
+        }
+        self.added.iter().for_each(|resource| push_item(&mut text, &resource.text, indent));
+        add(&mut text, lines.get(end..)?);
+        if let Some(results) = results {
+            if !text.ends_with('\n') {
+                text.push('\n');
+            }
+            text.push_str(&Value::Mapping([("results".to_owned(), results)].into_iter().collect()).to_text());
+        }
+        Some(text)
+    }
+}
+
+/// Keeps the annotations of an item by which the orchestrator finds it again.
+fn keep_annotations(item: &Mapping, resource: &mut Resource) {
+    let annotations = item.get("metadata").and_then(|metadata| metadata.as_mapping()?.get("annotations")?.as_mapping());
+    let is_orchestrators = |key: &str| ORCHESTRATORS.iter().any(|prefix| key.starts_with(prefix));
+    let kept = annotations.into_iter().flat_map(Mapping::iter);
+    let kept: Vec<_> =
+        kept.filter_map(|(key, value)| Some((key.as_str().filter(|key| is_orchestrators(key))?, value))).collect();
+    if kept.is_empty() {
+        return;
+    }
+    let empty = || Value::Mapping(Mapping::new());
+    let Some(metadata) = resource.fields.get_or_insert_with("metadata", empty).as_mapping_mut() else { return };
+    let annotations = metadata.get_or_insert_with("annotations", empty);
+    if *annotations == Value::Null {
+        *annotations = empty();
+    }
+    let Some(annotations) = annotations.as_mapping_mut() else { return };
+    for (key, value) in kept {
+        annotations.get_or_insert_with(key, || value.clone());
+    }
+    *resource = std::mem::take(&mut resource.fields).into();
+}
+
+/// Returns the line of a key of the outermost mapping, and the line after its value.
+fn section(lines: &[&str], key: &str) -> Option<(usize, usize)> {
+    let is_key = |line: &&str| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':'));
+    let heading = lines.iter().position(is_key)?;
+    let is_outer = |line: &&str| !line.starts_with([' ', '\t', '-', '#', '\r', '\n']);
+    let length = lines.get(heading + 1..)?.iter().position(is_outer);
+    Some((heading, length.map_or(lines.len(), |length| heading + 1 + length)))
+}
+
+fn indentation(line: &str) -> usize {
+    line.len() - line.trim_start_matches(' ').len()
+}
+
+fn is_content(line: &str) -> bool {
+    !line.trim_start().is_empty() && !line.trim_start().starts_with('#')
+}
+
+fn is_item(line: &str) -> bool {
+    line.trim_start().strip_prefix('-').is_some_and(|rest| rest.starts_with([' ', '\n', '\r']))
+}
+
+/// Appends a document as an item of a sequence.
+fn push_item(text: &mut String, document: &str, indent: usize) {
+    let (marker, space) = (format!("{:indent$}- ", ""), format!("{:indent$}  ", ""));
+    let mut prefix = &marker;
+    for line in document.trim_start_matches(['\n', '\r']).split_inclusive('\n') {
+        if !line.trim_end_matches(['\n', '\r']).is_empty() {
+            text.push_str(prefix);
+            prefix = &space;
+        }
+        text.push_str(line);
+    }
+}

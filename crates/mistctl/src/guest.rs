@@ -1,0 +1,55 @@
+//! The modules that `generate` and `fn` run: packages with the package interface, and programs.
+
+use std::path::Path;
+
+use mistletoe::types::Problem;
+use mistletoe::wasi::{self, Wasi};
+use mistletoe::{AnyCommand, AnyPackage, Error, ErrorKind, Imports, yoke};
+
+use crate::cli::{Backend, Limits};
+use crate::failure::Failure;
+use crate::{deadline, files};
+
+/// A compiled module, told by its exports.
+pub(crate) enum Guest {
+    /// It exports `__mistletoe_generate`.
+    Package(AnyPackage<Wasi>),
+    /// It does not, and exports `_start`.
+    Program(AnyCommand<Wasi>),
+}
+
+impl Guest {
+    /// Reads and compiles a module.
+    pub(crate) fn load(path: &Path, backend: &Backend, limits: &Limits) -> Result<Self, Failure> {
+        let file = files::module(path)?;
+        let in_module = |error| Failure::library(path, error);
+        deadline::compiling(path, limits, || {
+            let wasm = files::assembled(path, file)?;
+            let (backend, limits) = (backend.start()?, limits.get());
+            // Exports and imports are checked before anything is compiled.
+            let guest = match AnyPackage::with_imports(&backend, &wasm, &wasi::imports(), limits) {
+                Err(error) if lacks(&error, "__mistletoe_generate") => {
+                    match AnyCommand::with_imports(&backend, &wasm, &program_imports(), limits) {
+                        // The module is neither, and packages are what these verbs are for.
+                        Err(other) if lacks(&other, "_start") => Err(error),
+                        program => program.map(Self::Program),
+                    }
+                }
+                package => package.map(Self::Package),
+            };
+            guest.map_err(in_module)
+        })
+    }
+}
+
+/// Returns the functions that programs can import: WASI's and yoke's.
+pub(crate) fn program_imports() -> Imports<Wasi> {
+    let mut imports = wasi::imports();
+    yoke::add_to(&mut imports);
+    imports
+}
+
+fn lacks(error: &Error, name: &str) -> bool {
+    let is_missing = |problem: &Problem| matches!(problem, Problem::MissingExport { export, .. } if export == name);
+    matches!(error.kind(), ErrorKind::Interface { problems } if problems.iter().any(is_missing))
+}
