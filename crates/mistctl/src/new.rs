@@ -181,7 +181,10 @@ fn is_name(name: &str) -> bool {
 fn checkout(path: &Path) -> Result<String, Failure> {
     let found = path.canonicalize().map_err(|error| Failure::read(path, error))?;
     let has_libraries = ["crates/mistletoe-guest", "guest/go"].iter().all(|library| found.join(library).is_dir());
-    match found.to_str().filter(|path| !path.contains(|c: char| c.is_control() || c.is_whitespace() || "\"\\".contains(c))) {
+    match found
+        .to_str()
+        .filter(|path| !path.contains(|c: char| c.is_control() || c.is_whitespace() || "\"\\".contains(c)))
+    {
         Some(text) if has_libraries => Ok(text.to_owned()),
         Some(_) => Err(Failure::read(path, "it has no `crates/mistletoe-guest` and `guest/go`")),
         None => Err(Failure::read(path, "manifests cannot hold its path: it has quotes, backslashes or white space")),
