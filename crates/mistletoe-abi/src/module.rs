@@ -3,8 +3,8 @@
 use std::sync::{Arc, OnceLock};
 
 pub use mistletoe_module::{
-    CompileCost, Config, DeclaredItem, Error, ErrorKind, FEATURES, Feature, Inspection, Instrumented, Interface,
-    InternalExports, NotWasm, declared, inspect, instrument,
+    Analysis, CompileCost, Config, DeclaredItem, Error, ErrorKind, FEATURES, Feature, Inspection, Instrumented,
+    Interface, InternalExports, NotWasm, Section, analyse, declared, inspect, instrument,
 };
 
 use crate::error::Result;

@@ -17,16 +17,28 @@ pub const FEATURES: [&str; 8] = [
     "extended-const",
 ];
 
+/// The validator's flag of each of [`FEATURES`], in the same order.
+pub(crate) const FLAGS: [WasmFeatures; 8] = [
+    WasmFeatures::MUTABLE_GLOBAL,
+    WasmFeatures::SATURATING_FLOAT_TO_INT,
+    WasmFeatures::SIGN_EXTENSION,
+    WasmFeatures::MULTI_VALUE,
+    WasmFeatures::BULK_MEMORY,
+    WasmFeatures::REFERENCE_TYPES,
+    WasmFeatures::SIMD,
+    WasmFeatures::EXTENDED_CONST,
+];
+
 /// [`FEATURES`] as the validator's flags.
-pub(crate) const ALLOWED: WasmFeatures = WasmFeatures::MVP
-    .union(WasmFeatures::MUTABLE_GLOBAL)
-    .union(WasmFeatures::SATURATING_FLOAT_TO_INT)
-    .union(WasmFeatures::SIGN_EXTENSION)
-    .union(WasmFeatures::MULTI_VALUE)
-    .union(WasmFeatures::BULK_MEMORY)
-    .union(WasmFeatures::REFERENCE_TYPES)
-    .union(WasmFeatures::SIMD)
-    .union(WasmFeatures::EXTENDED_CONST);
+pub(crate) const ALLOWED: WasmFeatures = {
+    let mut all = WasmFeatures::MVP;
+    let mut i = 0;
+    while i < FLAGS.len() {
+        all = all.union(FLAGS[i]);
+        i += 1;
+    }
+    all
+};
 
 /// A part of [`FEATURES`] that an engine may lack: see [`without`](crate::without).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -4,7 +4,8 @@
 //! [features](FEATURES), and bounded in what they declare and in what compiling them can cost. The limits of a
 //! [`Config`] are instrumented into the code: fuel, a deadline check, the stack depth, the size of memory and tables.
 //! So every engine limits a guest in the same way, and a guest uses the same amount of fuel on every engine.
-//! [`inspect`] lists what a module imports and exports, even if the module is broken.
+//! [`inspect`] lists what a module imports and exports, even if the module is broken. [`analyse`] says what a valid
+//! module is made of.
 //!
 //! ```text
 //!  bytes ──► read ──────────────────────────────► rewrite ──► bytes for an engine
@@ -33,6 +34,7 @@
 #![forbid(unsafe_code)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod analysis;
 mod binary;
 mod check;
 mod config;
@@ -49,6 +51,7 @@ mod read;
 mod rewrite;
 pub mod types;
 
+pub use analysis::{Analysis, Section, analyse};
 pub use check::{Inspection, inspect, without};
 pub use config::Config;
 pub use error::{CompileCost, DeclaredItem, Error, ErrorKind, NotWasm, Result};
