@@ -44,6 +44,8 @@ pub(crate) struct Budget {
     before: u64,
     /// The number of host functions that may be called before the next check of the clock.
     calls: u32,
+    /// The number of host functions that may ever have been called. `calls` of them have not been called yet.
+    allowed: u64,
     /// The number of calls that the latest check allowed.
     between: u32,
     /// When the latest check was.
@@ -63,6 +65,7 @@ impl Budget {
             granted: 0,
             before: 0,
             calls: 0,
+            allowed: 0,
             between: 0,
             looked: None,
             cancel,
@@ -78,6 +81,7 @@ impl Budget {
     pub(crate) fn begin(&mut self, left: i64) -> Result<()> {
         self.before = self.spent(left);
         self.clock = Clock::Unread;
+        self.allowed -= u64::from(self.calls);
         (self.calls, self.between) = (0, 0);
         self.cancelled()
     }
@@ -120,7 +124,7 @@ impl Budget {
     fn look(&mut self) -> Result<()> {
         if matches!(self.clock, Clock::Unread) {
             self.leave();
-            self.calls = self.between;
+            self.allow();
             return Ok(());
         }
         let quick = match (self.timeout, self.looked) {
@@ -132,8 +136,22 @@ impl Budget {
             _ => true,
         };
         self.between = if quick { (self.between * 2).clamp(1, CALLS) } else { 0 };
+        self.in_time()?;
+        self.allow();
+        Ok(())
+    }
+
+    /// Allows the current call of a host function, and those that follow without a check.
+    ///
+    /// Counting here makes the count free: a call that needs no check counts down only.
+    fn allow(&mut self) {
         self.calls = self.between;
-        self.in_time()
+        self.allowed += 1 + u64::from(self.between);
+    }
+
+    /// Returns how many host functions were called.
+    pub(crate) fn host_calls(&self) -> u64 {
+        self.allowed - u64::from(self.calls)
     }
 
     /// Returns all fuel that was ever used, if `left` is left of what was granted.

@@ -177,6 +177,20 @@ impl<P: Protocol, T: 'static> AnyProgramSession<P, T> {
         self.session.fuel_used()
     }
 
+    /// Returns the size of the guest's memory, in bytes.
+    ///
+    /// See [`ProgramSession::memory_size`](crate::ProgramSession::memory_size).
+    pub fn memory_size(&self) -> u64 {
+        self.session.memory_size()
+    }
+
+    /// Returns how many host functions the guest has called.
+    ///
+    /// See [`ProgramSession::host_calls`](crate::ProgramSession::host_calls).
+    pub fn host_calls(&self) -> u64 {
+        self.session.data().budget.host_calls()
+    }
+
     /// Returns a handle that cancels this session's calls from another thread.
     ///
     /// See [`ProgramSession::cancel_handle`](crate::ProgramSession::cancel_handle).

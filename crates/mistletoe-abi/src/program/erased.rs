@@ -25,6 +25,7 @@ pub(crate) trait DynSession<P: Protocol>: Send {
     fn call_with(&mut self, request: P::Request<'_>, respond: &mut dyn FnMut(P::Response<'_>)) -> Result<()>;
     fn fault(&self) -> Option<&Error>;
     fn fuel_used(&mut self) -> Result<Option<u64>>;
+    fn memory_size(&self) -> u64;
     fn cancel_handle(&mut self) -> CancelHandle;
     fn set_cancel_handle(&mut self, handle: Option<CancelHandle>);
     fn data(&self) -> &StoreData;
@@ -60,6 +61,10 @@ impl<P: Protocol, B: Backend<Instance: Send>> DynSession<P> for ProgramSession<P
 
     fn fuel_used(&mut self) -> Result<Option<u64>> {
         self.fuel_used()
+    }
+
+    fn memory_size(&self) -> u64 {
+        self.memory_size()
     }
 
     fn cancel_handle(&mut self) -> CancelHandle {

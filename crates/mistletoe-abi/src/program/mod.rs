@@ -376,6 +376,21 @@ impl<P: Protocol, B: Backend, T: 'static> ProgramSession<P, B, T> {
         self.guest.fuel_used()
     }
 
+    /// Returns the size of the guest's memory, in bytes.
+    ///
+    /// It is also the most that the session ever had, since a memory never shrinks.
+    pub fn memory_size(&self) -> u64 {
+        self.guest.memory().len() as u64
+    }
+
+    /// Returns the number of host functions that the guest has called, including those while the session was opened.
+    ///
+    /// Counted are the functions of [`Imports`], of the protocol, and of the layer for toolchains; not counted are calls
+    /// that a limit or a [`CancelHandle`] prevented.
+    pub fn host_calls(&self) -> u64 {
+        self.guest.data().budget.host_calls()
+    }
+
     /// Returns the error that poisoned this session, if any.
     ///
     /// A fault after a successful call happened while freeing: the response is valid, but the session takes no more
