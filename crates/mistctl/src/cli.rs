@@ -9,6 +9,7 @@ use clap::{Arg, Args, Command, Parser, Subcommand, ValueEnum};
 use mistletoe::protocol::httpwasm::Delimiter;
 use mistletoe::wasi::Access;
 
+use crate::failure::in_one_line;
 use crate::function::Function;
 use crate::limit::{self, Limit};
 use crate::stderr::{Level, note};
@@ -20,7 +21,7 @@ use crate::stderr::{Level, note};
     about,
     after_help = "Exit status:\n  \
         0  success\n  \
-        1  the package returned `Err`\n  \
+        1  the package returned `Err`, a check found something, or a test failed\n  \
         2  wrong usage\n  \
         3  any other failure: a file, the package, the engine\n\
         `run` exits with the program's own status."
@@ -44,6 +45,10 @@ pub(crate) enum Verb {
     New(crate::new::New),
     /// Run a package or program as a KRM function, which changes a list of resources.
     Fn(Function),
+    /// Check a package: what it declares, and how it behaves when it runs.
+    Check(crate::check::Check),
+    /// Run a package's tests.
+    Test(crate::test::Test),
     /// Show the interfaces that a module implements, its description, imports and exports, and what is wrong with it.
     Inspect(Inspect),
     /// Run a program: a WASI command.
@@ -120,6 +125,12 @@ pub(crate) struct Generate {
     /// Arguments for a program, after `--`.
     #[arg(last = true, value_name = "ARG")]
     pub(crate) args: Vec<String>,
+    /// Run the package on every engine that is compiled in, and fail unless outputs and fuel are the same.
+    #[arg(long)]
+    pub(crate) cross_check: bool,
+    /// Print fuel, times, memory and calls of host functions to standard error. Counts fuel, which takes some time.
+    #[arg(long)]
+    pub(crate) stats: bool,
     #[command(flatten)]
     pub(crate) backend: Backend,
     #[command(flatten)]
@@ -229,6 +240,12 @@ impl Limits {
         self.timeout.map_or(Some(COMPILATION), |Limit(timeout)| timeout)
     }
 
+    /// Returns the library's limits as [`get`](Self::get) does, with fuel counted even if it is not limited.
+    pub(crate) fn with_fuel_counted(&self) -> mistletoe::Limits {
+        let limits = self.get();
+        if limits.fuel().is_some() { limits } else { limits.with_fuel(u64::MAX) }
+    }
+
     /// Returns the library's limits, with those of the command line in place of them.
     pub(crate) fn get(&self) -> mistletoe::Limits {
         let mut limits = mistletoe::Limits::default();
@@ -313,9 +330,34 @@ pub(crate) enum ErrorFormat {
 impl Backend {
     /// Returns the named backend, or the default one, with the user's cache.
     pub(crate) fn start(&self) -> mistletoe::Result<mistletoe::AnyBackend> {
+        self.start_named(self.name())
+    }
+
+    /// Returns every backend that is compiled in, the named or default one first.
+    ///
+    /// One that does not run on this machine is left out with a warning, unless it is the first.
+    pub(crate) fn start_all(&self) -> mistletoe::Result<Vec<mistletoe::AnyBackend>> {
+        let first = self.start()?;
+        let others = mistletoe::backends().iter().filter(|info| info.is_enabled() && info.name() != first.name());
+        let others = others.filter_map(|info| match self.start_named(info.name()) {
+            Ok(backend) => Some(backend),
+            Err(error) => {
+                note(Level::Warning, &format!("{} is left out: {}", info.name(), in_one_line(&error)));
+                None
+            }
+        });
+        let others: Vec<_> = others.collect();
+        Ok([first].into_iter().chain(others).collect())
+    }
+
+    fn name(&self) -> &str {
         let default = || mistletoe::backends().iter().find(|info| info.is_enabled()).map(|info| info.name());
         // If no engine is compiled in, the error about the first one says which feature adds it.
-        let backend = mistletoe::backend(self.backend.as_deref().or_else(default).unwrap_or("wasmi"))?;
+        self.backend.as_deref().or_else(default).unwrap_or("wasmi")
+    }
+
+    fn start_named(&self, name: &str) -> mistletoe::Result<mistletoe::AnyBackend> {
+        let backend = mistletoe::backend(name)?;
         if let Some(warning) = backend.warning() {
             note(Level::Warning, &warning);
         }

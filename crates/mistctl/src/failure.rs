@@ -23,6 +23,12 @@ const MAX_CAUSES: usize = 20;
 pub(crate) enum Failure {
     /// The package returned `Err`, perhaps with a message.
     Package { message: Option<String> },
+    /// A check of a package found something: the ids of what it found.
+    Findings { package: String, ids: Vec<&'static str> },
+    /// So many tests of a package failed.
+    Tests { failed: usize, total: usize },
+    /// Engines differ in what they make of a package.
+    Engines { package: String, difference: String },
     /// The command line is wrong. `message` is one line, `help` is several.
     Usage { message: String, help: Option<String> },
     /// A file or stream cannot be used.
@@ -93,6 +99,14 @@ impl Failure {
         Self::Refused { package: shown(package), problem: problem.into() }
     }
 
+    pub(crate) fn findings(package: &Path, ids: Vec<&'static str>) -> Self {
+        Self::Findings { package: shown(package), ids }
+    }
+
+    pub(crate) fn engines(package: &Path, difference: String) -> Self {
+        Self::Engines { package: shown(package), difference }
+    }
+
     pub(crate) fn library(file: &Path, source: Error) -> Self {
         Self::Library { file: Some(shown(file)), source }
     }
@@ -105,7 +119,7 @@ impl Failure {
 
     pub(crate) fn status(&self) -> u8 {
         match self {
-            Self::Package { .. } => 1,
+            Self::Package { .. } | Self::Findings { .. } | Self::Tests { .. } => 1,
             Self::Usage { .. } => 2,
             _ => 3,
         }
@@ -139,6 +153,9 @@ impl Failure {
     fn kind(&self) -> Kind<'_> {
         match self {
             Self::Package { .. } => Kind::Own { kind: "package" },
+            Self::Findings { .. } => Kind::Own { kind: "findings" },
+            Self::Tests { .. } => Kind::Own { kind: "tests" },
+            Self::Engines { .. } => Kind::Own { kind: "engines" },
             Self::Usage { .. } => Kind::Own { kind: "usage" },
             Self::File { .. } | Self::Refused { .. } => Kind::Own { kind: "file" },
             Self::Assembly { .. } => Kind::Own { kind: "assembly" },
@@ -154,10 +171,12 @@ impl Failure {
         match self {
             Self::File { file, .. }
             | Self::Refused { package: file, .. }
+            | Self::Findings { package: file, .. }
+            | Self::Engines { package: file, .. }
             | Self::Assembly { file, .. }
             | Self::Compilation { file, .. } => Some(file),
             Self::Library { file, .. } => file.as_deref(),
-            Self::Package { .. } | Self::Usage { .. } => None,
+            Self::Package { .. } | Self::Tests { .. } | Self::Usage { .. } => None,
         }
     }
 
@@ -166,6 +185,9 @@ impl Failure {
         match self {
             Self::Package { message: Some(message) } => Excerpt::of(message, MAX_MESSAGE),
             Self::Package { message: None } => "the package returned `Err` without a message".to_owned(),
+            Self::Findings { ids, .. } => format!("the check found: {}", ids.join(", ")),
+            Self::Tests { failed, total } => format!("{failed} of {total} tests failed"),
+            Self::Engines { difference, .. } => difference.clone(),
             Self::Usage { message, .. } => Excerpt::of(message, MAX_MESSAGE),
             Self::File { action, .. } => format!("it cannot be {action}"),
             Self::Refused { problem, .. } => problem.clone(),

@@ -90,7 +90,7 @@ fn values(arguments: &Generate) -> Result<Mapping, Failure> {
             Err(error) => return Err(Failure::read(path, &*error.to_string())),
         },
     };
-    for text in &arguments.set {
+    for text in set {
         set::apply(&mut data, text)?;
     }
     Ok(data)

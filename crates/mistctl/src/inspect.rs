@@ -19,7 +19,7 @@ use crate::{deadline, files, log, print};
 /// Maximum number of imports, exports, problems, and entries of a package's description that are listed.
 const MAX_LISTED: usize = 1_000;
 /// Maximum number of bytes of a name that are shown.
-const MAX_NAME: usize = 200;
+pub(crate) const MAX_NAME: usize = 200;
 /// Maximum number of bytes of a string in a package's description that are shown.
 const MAX_STRING: usize = 2_000;
 
@@ -80,12 +80,12 @@ pub(crate) fn run(arguments: &Inspect) -> Result<(), Failure> {
     }
 }
 
-const PACKAGE: &str = "package";
+pub(crate) const PACKAGE: &str = "package";
 
 /// Returns the interfaces that a module implements with the given imports.
 ///
 /// If there are none, returns the problems with the interface that it is nearest to.
-fn spoken(interface: &Interface, offered: &Imports<Wasi>) -> (Vec<&'static str>, Vec<Problem>) {
+pub(crate) fn spoken(interface: &Interface, offered: &Imports<Wasi>) -> (Vec<&'static str>, Vec<Problem>) {
     let exports = |name: &str| interface.export(name).is_some();
     let named = |prefix: &str| interface.exports.iter().any(|export| export.name.starts_with(prefix));
     let imports_from = |module: &str| interface.imports.iter().any(|import| import.module == module);
@@ -161,7 +161,7 @@ fn more(number: usize) -> String {
 }
 
 /// Returns texts as a list of limited length.
-fn listed(mut texts: Vec<String>) -> Value {
+pub(crate) fn listed(mut texts: Vec<String>) -> Value {
     let number = texts.len();
     if number > MAX_LISTED {
         texts.truncate(MAX_LISTED);
@@ -251,7 +251,7 @@ fn key_text(key: &Value) -> String {
     key.as_str().map_or_else(|| key.to_text().trim_end().to_owned(), str::to_owned)
 }
 
-fn to_json(value: &Value) -> serde_json::Value {
+pub(crate) fn to_json(value: &Value) -> serde_json::Value {
     match value {
         Value::Null => serde_json::Value::Null,
         Value::Bool(value) => json!(value),

@@ -7,7 +7,7 @@ use mistletoe::wasi::{Builder, OutputStream, Wasi};
 use crate::stderr::{Level, Lines};
 
 /// Maximum number of bytes of each stream.
-const MAX: u64 = 1 << 20;
+pub(crate) const MAX: u64 = 1 << 20;
 
 /// Returns WASI for a package or plugin.
 ///
@@ -37,4 +37,12 @@ impl<W: Write> Write for Log<W> {
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
+}
+
+/// Returns WASI for a package that is called once more, whose log need not be shown again.
+///
+/// Each stream takes `limit` bytes, as the guest can see. With [`MAX`], nothing differs from [`wasi`] for the guest.
+pub(crate) fn discarded(limit: u64) -> Builder {
+    let none = || OutputStream::limited_stream(io::sink(), limit);
+    Wasi::builder().stdout(none()).stderr(none())
 }

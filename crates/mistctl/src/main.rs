@@ -7,9 +7,11 @@
 #[cfg(feature = "cache")]
 mod cache;
 mod call;
+mod check;
 mod cli;
 mod deadline;
 mod denials;
+mod engines;
 mod failure;
 mod files;
 mod function;
@@ -23,7 +25,9 @@ mod new;
 mod program;
 mod run;
 mod set;
+mod stats;
 mod stderr;
+mod test;
 mod tree;
 
 use std::io::{self, Write};
@@ -77,6 +81,8 @@ fn run(verb: Verb) -> Result<ExitCode, Failure> {
     match verb {
         Verb::Generate(arguments) => generate::run(&arguments),
         Verb::Fn(arguments) => function::run(&arguments),
+        Verb::Check(arguments) => check::run(&arguments),
+        Verb::Test(arguments) => test::run(&arguments),
         Verb::Inspect(arguments) => inspect::run(&arguments),
         Verb::New(arguments) => new::run(&arguments),
         Verb::Run(arguments) => return run::run(&arguments),

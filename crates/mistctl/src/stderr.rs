@@ -50,6 +50,8 @@ pub(crate) enum Level {
     Denied,
     /// What a program or plugin wrote to its standard error. Only in JSON is it a line of its own.
     Stderr,
+    /// What a call used.
+    Stats,
 }
 
 /// A line in JSON that is not an error.
@@ -101,6 +103,7 @@ fn label(level: Level) -> (&'static str, Style) {
         Level::Log => ("log:", AnsiColor::Cyan),
         Level::Denied => ("denied:", AnsiColor::Yellow),
         Level::Stderr => ("stderr:", AnsiColor::Cyan),
+        Level::Stats => ("stats:", AnsiColor::Cyan),
     };
     (label, if is_colored() { Style::new().bold().fg_color(Some(color.into())) } else { Style::new() })
 }
