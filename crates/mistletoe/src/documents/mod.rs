@@ -9,6 +9,11 @@
 //!   name: example-nginx
 //!   labels:
 //!     mistletoe.dev/group: web
+//! inputSchema:
+//!   properties:
+//!     replicas: {type: integer, minimum: 1}
+//! defaults:
+//!   replicas: 1
 //! ```
 //!
 //! Its input is a [`MistInput`]. `data.name` is the installation's name; the package defines the other values:
@@ -62,18 +67,23 @@ mod tests;
 
 use mistletoe_abi::{Error, ErrorKind, Result};
 
-use yaml::{Emit, Mapping, Value};
+use yaml::{Emit, Mapping, Nulls, Value};
 
 /// The `apiVersion` of all documents.
 pub const API_VERSION: &str = "mistletoe.dev/v1alpha1";
 
 /// A package's description of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct MistPackage {
     /// The package's name.
     pub name: String,
     /// Names and values of the labels, in the order of the document. The names are distinct.
     pub labels: Vec<(String, String)>,
+    /// A JSON Schema of the mapping `data` of the package's [`MistInput`], including its `name`: a mapping or a boolean,
+    /// whose keys at every level are strings. That it is a valid schema is not checked.
+    pub input_schema: Option<Value>,
+    /// The values of an input that gives no others. The keys at every level are strings.
+    pub defaults: Option<Mapping>,
 }
 
 /// A package's input.
@@ -116,7 +126,33 @@ impl MistPackage {
         let mut metadata = Self::KIND.mapping(&mut document, "metadata")?;
         let name = Self::KIND.string(&mut metadata, &["metadata"], "name")?;
         let labels = Self::KIND.texts(&mut metadata, &["metadata"], "labels", "label")?;
-        Ok(Self { name, labels })
+        let input_schema = match document.remove("inputSchema") {
+            None | Some(Value::Null) => None,
+            Some(schema @ (Value::Mapping(_) | Value::Bool(_))) => Some(schema),
+            Some(other) => return Err(Self::KIND.unexpected(&["inputSchema"], "a mapping or a boolean", &other)),
+        };
+        let defaults = match document.remove("defaults") {
+            None | Some(Value::Null) => None,
+            Some(Value::Mapping(defaults)) => Some(defaults),
+            Some(other) => return Err(Self::KIND.unexpected(&["defaults"], "a mapping", &other)),
+        };
+        if let Some(schema) = &input_schema {
+            Self::KIND.string_keys(schema, &mut "inputSchema".to_owned())?;
+        }
+        if let Some(defaults) = &defaults {
+            Self::KIND.string_keys_of(defaults, &mut "defaults".to_owned())?;
+        }
+        Ok(Self { name, labels, input_schema, defaults })
+    }
+
+    /// Returns these values over the package's defaults.
+    ///
+    /// A mapping is merged with the default's mapping, any other value replaces the default, and null removes it. A
+    /// default that is null has no effect.
+    pub fn with_defaults(&self, values: Mapping) -> Mapping {
+        let Some(mut data) = self.defaults.clone() else { return values };
+        data.merge_with(values, Nulls::Remove);
+        data
     }
 
     /// Returns the document's text.
@@ -125,7 +161,10 @@ impl MistPackage {
         if !self.labels.is_empty() {
             metadata.push(("labels", Emit::Texts(&self.labels)));
         }
-        Self::KIND.write("metadata", Emit::Fields(&metadata))
+        let mut fields = vec![("metadata", Emit::Fields(&metadata))];
+        fields.extend(self.input_schema.as_ref().map(|schema| ("inputSchema", Emit::Value(schema))));
+        fields.extend(self.defaults.as_ref().map(|defaults| ("defaults", Emit::Mapping(defaults))));
+        Self::KIND.write(&fields)
     }
 }
 
@@ -154,7 +193,7 @@ impl MistInput {
 
     /// Returns the document's text.
     pub fn to_yaml(&self) -> String {
-        Self::KIND.write("data", Emit::Mapping(&self.data))
+        Self::KIND.write(&[("data", Emit::Mapping(&self.data))])
     }
 }
 
@@ -198,7 +237,7 @@ impl MistResult {
         if !files.is_empty() {
             data.push(("files", Emit::Texts(files)));
         }
-        Self::KIND.write("data", Emit::Fields(&data))
+        Self::KIND.write(&[("data", Emit::Fields(&data))])
     }
 }
 
@@ -223,10 +262,41 @@ impl Kind {
         Ok(document)
     }
 
-    /// Returns the text of a document with this third field.
-    fn write(&self, field: &str, value: Emit<'_>) -> String {
-        let fields = [("apiVersion", Emit::Text(API_VERSION)), ("kind", Emit::Text(self.0)), (field, value)];
-        Emit::Fields(&fields).to_text()
+    /// Returns the text of a document with these fields after the first two.
+    fn write(&self, fields: &[(&str, Emit<'_>)]) -> String {
+        let first = [("apiVersion", Emit::Text(API_VERSION)), ("kind", Emit::Text(self.0))];
+        Emit::Fields(&[&first, fields].concat()).to_text()
+    }
+
+    /// Checks that all keys within a value are strings, as JSON has them.
+    fn string_keys(&self, value: &Value, path: &mut String) -> Result<()> {
+        match value {
+            Value::Mapping(mapping) => self.string_keys_of(mapping, path),
+            Value::Sequence(items) => {
+                let end = path.len();
+                for (i, item) in items.iter().enumerate() {
+                    path.push_str(&format!("[{i}]"));
+                    self.string_keys(item, path)?;
+                    path.truncate(end);
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn string_keys_of(&self, mapping: &Mapping, path: &mut String) -> Result<()> {
+        let end = path.len();
+        for (key, value) in mapping.iter() {
+            yaml::push_key(path, key);
+            if key.as_str().is_none() {
+                let problem = format!("expected a key that is a string, found {}", key.describe());
+                return Err(self.error_at(path.clone(), problem));
+            }
+            self.string_keys(value, path)?;
+            path.truncate(end);
+        }
+        Ok(())
     }
 
     fn required(&self, fields: &mut Mapping, parents: &[&str], field: &str) -> Result<Value> {

@@ -566,7 +566,7 @@ fn packages_are_read_and_written() {
         ["metadata: {name: n}", "metadata: {name: n, labels: }", "metadata: {name: n, more: [1]}\nspec: {a: b}"]
     {
         let package = MistPackage::parse(&format!("\u{feff}{head}{plain}\n")).expect(plain);
-        assert_eq!(package, MistPackage { name: "n".into(), labels: vec![] });
+        assert_eq!(package, MistPackage { name: "n".into(), ..MistPackage::default() });
         assert_eq!(MistPackage::parse(&package.to_yaml()).expect("its own text"), package);
     }
     for (text, path, problem) in [
@@ -582,6 +582,145 @@ fn packages_are_read_and_written() {
         assert_eq!(found.0, path);
         assert!(found.1.contains(problem), "{}", found.1);
     }
+}
+
+#[test]
+fn packages_have_a_schema_and_defaults() {
+    let head = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistPackage\nmetadata:\n  name: n\n";
+    let text = format!(
+        "{head}inputSchema:\n  properties:\n    a:\n      type: string\n  required:\n  - a\ndefaults:\n  a: \"1\"\n  b: {{}}\n"
+    );
+    let package = MistPackage::parse(&text).expect("a package");
+    assert_eq!(package.defaults, Some(mapping("a: '1'\nb: {}\n")));
+    let schema = package.input_schema.as_ref().and_then(Value::as_mapping).expect("a schema");
+    assert_eq!(schema.get("required"), Some(&vec![Value::from("a")].into()));
+    assert_eq!(package.to_yaml(), text);
+    for (text, schema, defaults) in [
+        ("inputSchema: null\ndefaults: null\n", None, None),
+        ("inputSchema: false\ndefaults: {}\n", Some(Value::Bool(false)), Some(Mapping::new())),
+    ] {
+        let package = MistPackage::parse(&format!("{head}{text}")).expect(text);
+        assert_eq!((&package.input_schema, &package.defaults), (&schema, &defaults));
+        assert_eq!(MistPackage::parse(&package.to_yaml()).expect("its own text"), package);
+    }
+    for (text, path, problem) in [
+        ("inputSchema: []", "inputSchema", "expected a mapping or a boolean, found a sequence"),
+        ("inputSchema: {properties: {a: {enum: [1, {2: 3}]}}}", "inputSchema.properties.a.enum[1][2]", "integer 2"),
+        ("defaults: x", "defaults", "expected a mapping, found the string \"x\""),
+        (
+            "defaults: {a: [{true: 1}]}",
+            "defaults.a[0][true]",
+            "expected a key that is a string, found the boolean true",
+        ),
+        ("defaults: {a: 1, a: 2}", "defaults.a", "duplicate key"),
+    ] {
+        let found = schema_error(&format!("{head}{text}\n"));
+        assert_eq!(found.0, path);
+        assert!(found.1.contains(problem), "{}", found.1);
+    }
+}
+
+#[track_caller]
+fn schema_error(text: &str) -> (String, String) {
+    schema(MistPackage::parse(text))
+}
+
+#[test]
+fn values_are_merged_over_defaults() {
+    for (defaults, values, expected) in [
+        ("a: 1\nb: 2", "{}", "a: 1\nb: 2"),
+        ("a: 1\nb: 2", "c: 3\nb: 4", "a: 1\nb: 4\nc: 3"),
+        ("a: {x: 1, y: [1, 2]}", "a: {y: [3], z: 4}", "a: {x: 1, y: [3], z: 4}"),
+        ("a: {x: 1}", "a: 5", "a: 5"),
+        ("a: 5", "a: {x: 1}", "a: {x: 1}"),
+        ("a: {x: 1, y: 2}\nb: 1", "a: {x: null}\nb: null", "a: {y: 2}"),
+        ("{}", "a: null\nb: {c: null}", "a: null\nb: {c: null}"),
+        ("a: null\nb: {c: null, d: [null]}", "{}", "b: {d: [null]}"),
+        ("a: null", "a: null", "{}"),
+        ("a: {x: 1}", "a: {y: {z: null}}", "a: {x: 1, y: {z: null}}"),
+    ] {
+        let package = MistPackage { defaults: Some(mapping(defaults)), ..MistPackage::default() };
+        assert_eq!(package.with_defaults(mapping(values)), mapping(expected), "{values} over {defaults}");
+    }
+    assert_eq!(MistPackage::default().with_defaults(mapping("a: null")), mapping("a: null"));
+}
+
+#[test]
+fn mappings_are_merged() {
+    for (base, over, expected) in [
+        ("a: 1\nb: 2", "c: 3\na: 4", "a: 4\nb: 2\nc: 3"),
+        ("a: {x: 1, y: {z: 2}}", "a: {y: {w: 3}}", "a: {x: 1, y: {z: 2, w: 3}}"),
+        ("a: [1, 2]", "a: [3]", "a: [3]"),
+        ("a: {x: 1}", "a: null", "a: null"),
+        ("a: {x: 1}", "a: {x: null}", "a: {x: null}"),
+        ("1: a\n'1': b", "1: c", "1: c\n'1': b"),
+        ("{}", "a: {b: 1}", "a: {b: 1}"),
+    ] {
+        let mut merged = mapping(base);
+        merged.merge(mapping(over));
+        assert_eq!(merged, mapping(expected), "{over} over {base}");
+    }
+    // In proportion to the number of entries, not to its square, which would be 10 to the power of 10.
+    let large = |from: usize| (from..from + 100_000).map(|i| (format!("k{i}"), Value::Null)).collect::<Mapping>();
+    let mut merged = large(0);
+    merged.merge(large(50_000));
+    assert_eq!(merged.len(), 150_000);
+}
+
+#[test]
+fn merge_keys_are_resolved_where_it_is_asked_for() {
+    let resolved = |text: &str| {
+        let mut value = yaml::parse(text).expect(text);
+        value.apply_merge().map(|()| value)
+    };
+    for (text, expected) in [
+        ("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}", "a: {x: 1, y: 2}\nb: {y: 3, x: 1}"),
+        ("b: {y: 3, <<: [{x: 1}, {x: 2, z: 4}]}", "b: {y: 3, x: 1, z: 4}"),
+        ("b: {<<: {<<: {x: 1, y: 1}, x: 2}}", "b: {x: 2, y: 1}"),
+        ("- {<<: {x: {y: 1}}, x: {z: 2}}", "- {x: {z: 2}}"),
+        ("<<: []\na: 1", "a: 1"),
+        ("a: <<", "a: <<"),
+    ] {
+        assert_eq!(resolved(text), Ok(yaml::parse(expected).expect(expected)), "{text}");
+    }
+    for (text, path, found) in [
+        ("a: [{<<: 1}]", "a[0][\"<<\"]", "found the integer 1"),
+        ("<<: [{}, 2]", "[\"<<\"]", "found the integer 2"),
+        ("<<: ", "[\"<<\"]", "found null"),
+    ] {
+        let error = resolved(text).expect_err(text);
+        assert_eq!((error.path.as_str(), error.line), (path, None));
+        assert!(error.problem.contains(found), "{error}");
+    }
+    let many: String = (0..50_000).map(|i| format!("k{i}: 1, ")).collect();
+    let value = resolved(&format!("a: &a {{{many}}}\nb: {{<<: [*a, *a], {many}}}")).expect("within the limits");
+    assert_eq!(value.as_mapping().and_then(|map| map.get("b")?.as_mapping()).map(Mapping::len), Some(50_000));
+}
+
+#[test]
+fn streams_are_checked_without_being_read() {
+    let deep = |n: usize| format!("{}{}", "[".repeat(n), "]".repeat(n));
+    let (most, more, far) = (deep(128), deep(129), "[".repeat(1_000_000));
+    for text in ["", "# c\n", "a: 1", "---\n---\na: 1\n...\n---\n- b\n", "%YAML 1.2\n---\na: !x 1\na: 2\n", "{}", &most]
+    {
+        assert_eq!(yaml::check_stream(text), Ok(()), "{text:.60}");
+    }
+    for (text, line, problem) in [
+        ("text\nmore\n", Some(1), "expected a mapping or a sequence, found the text \"text more\""),
+        ("a: 1\n---\n''\n", Some(3), "found the text \"\""),
+        ("a: 1\nb: [", Some(2), ""),
+        ("a: *b", Some(1), ""),
+        ("a:\n  b: {{ x }}", Some(2), "a collection cannot be a key"),
+        ("a: 1\n---\ntrue", Some(3), "found the text \"true\""),
+        ("%TAG ! x\n---\na: 1", Some(1), ""),
+        (&more, Some(1), "more than 128 nested collections"),
+        (&far, Some(1), "more than 128 nested collections"),
+    ] {
+        let error = yaml::check_stream(text).expect_err(text);
+        assert_eq!(error.line, line, "{text:.60}: {error}");
+        assert!(error.problem.contains(problem), "{error}");
+    }
+    assert!(yaml::check_stream(&" ".repeat(yaml::MAX_INPUT + 1)).is_err());
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! An order-preserving tree of YAML values, its parser and its writer.
 //!
 //! Plain scalars follow the core schema of YAML 1.2 exactly: `yes`, `on`, `1_000`, `0b1`, `2024-01-01`, `=` and `<<`
-//! are strings. Anchors and aliases are supported. Merge keys, custom tags and directives are not, except for `%YAML
-//! 1.2` or `%YAML 1.1` as the first line, which has no effect.
+//! are strings. Anchors and aliases are supported. Custom tags and directives are not, except for `%YAML 1.2` or `%YAML
+//! 1.1` as the first line, which has no effect. [`Value::apply_merge`] resolves merge keys (`<<`) where they are wanted.
 //!
 //! Text is treated as hostile. [`parse`] takes time and memory at most in proportion to its limits. Every copy that an
 //! anchor or an alias makes counts as if it were written out:
@@ -17,8 +17,10 @@
 
 mod load;
 
+use std::collections::{HashMap, HashSet};
 use std::fmt::{self, Write as _};
 
+use load::Key;
 use serde::ser::{Serialize, Serializer};
 
 /// Maximum length of a text in bytes: 64 MiB, the default limit of a package's output.
@@ -114,6 +116,58 @@ impl Value {
     /// limited. Writing a value takes stack in proportion to its nesting, as dropping it does.
     pub fn to_text(&self) -> String {
         Emit::Value(self).to_text()
+    }
+
+    /// Resolves merge keys at every level: the entries of the mapping below `<<`, or of each mapping in a sequence there,
+    /// become entries of the mapping around it.
+    ///
+    /// An entry that the mapping has itself takes precedence, and so does one of an earlier mapping in the sequence. The
+    /// time is in proportion to the number of nodes.
+    ///
+    /// # Errors
+    ///
+    /// An [`Error`] if the value of a merge key is anything else. The value is then left as far as it was resolved.
+    pub fn apply_merge(&mut self) -> Result<(), Error> {
+        self.merge_below(&mut String::new())
+    }
+
+    fn merge_below(&mut self, path: &mut String) -> Result<(), Error> {
+        let end = path.len();
+        match self {
+            Self::Sequence(items) => {
+                for (i, item) in items.iter_mut().enumerate() {
+                    let _ = write!(path, "[{i}]");
+                    item.merge_below(path)?;
+                    path.truncate(end);
+                }
+            }
+            Self::Mapping(mapping) => {
+                for (key, value) in &mut mapping.0 {
+                    push_key(path, key);
+                    value.merge_below(path)?;
+                    path.truncate(end);
+                }
+                if let Some(sources) = mapping.remove(MERGE_KEY) {
+                    mapping.append_missing(sources).map_err(|found| {
+                        push_key(path, &MERGE_KEY.into());
+                        let problem =
+                            format!("expected a mapping or a sequence of mappings, found {}", found.describe());
+                        Error { path: path.clone(), line: None, problem }
+                    })?;
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Removes the entries that are null from a mapping, and from mappings within it. Returns whether the value is not
+    /// null itself.
+    fn remove_nulls(&mut self) -> bool {
+        if let Self::Mapping(mapping) = self {
+            mapping.0.retain_mut(|(_, value)| value.remove_nulls());
+        }
+        *self != Self::Null
     }
 
     /// Counts the nodes, the bytes of text and the levels of collections.
@@ -225,9 +279,77 @@ impl Mapping {
         self.position(key).map(|at| self.0.remove(at).1)
     }
 
+    /// Merges another mapping into this one. A mapping is merged with a mapping; any other value replaces the one that
+    /// is there, as null does. Keys that are new come last.
+    ///
+    /// The time is in proportion to the number of entries of both. Two mappings that were parsed are merged with little
+    /// stack; the nesting of others is not limited.
+    pub fn merge(&mut self, over: Self) {
+        self.merge_with(over, Nulls::Kept);
+    }
+
+    /// As [`merge`](Self::merge), with nulls as `nulls` says.
+    pub(super) fn merge_with(&mut self, over: Self, nulls: Nulls) {
+        let (keys, mut values): (Vec<Value>, Vec<Option<Value>>) =
+            over.0.into_iter().map(|(key, value)| (key, Some(value))).unzip();
+        let places: HashMap<Key<'_>, usize> =
+            keys.iter().enumerate().filter_map(|(at, key)| Some((Key::of(key)?, at))).collect();
+        self.0.retain_mut(|(key, base)| {
+            let place = Key::of(key).and_then(|key| places.get(&key));
+            match (base, place.and_then(|at| values.get_mut(*at)).and_then(Option::take)) {
+                (base, None) => nulls == Nulls::Kept || base.remove_nulls(),
+                (_, Some(Value::Null)) if nulls == Nulls::Remove => false,
+                (Value::Mapping(base), Some(Value::Mapping(over))) => {
+                    base.merge_with(over, nulls);
+                    true
+                }
+                (base, Some(value)) => {
+                    *base = value;
+                    true
+                }
+            }
+        });
+        drop(places);
+        self.0.extend(keys.into_iter().zip(values).filter_map(|(key, value)| Some((key, value?))));
+    }
+
+    /// Appends the entries of a mapping, or of each mapping in a sequence, whose keys are not there yet.
+    ///
+    /// # Errors
+    ///
+    /// The value that is neither.
+    fn append_missing(&mut self, sources: Value) -> Result<(), Value> {
+        let sources = if let Value::Sequence(items) = sources { items } else { vec![sources] };
+        for source in sources {
+            match source {
+                Value::Mapping(source) => self.0.extend(source.0),
+                other => return Err(other),
+            }
+        }
+        let mut seen = HashSet::with_capacity(self.0.len());
+        let is_first: Vec<bool> =
+            self.0.iter().map(|(key, _)| Key::of(key).is_none_or(|key| seen.insert(key))).collect();
+        drop(seen);
+        let mut is_first = is_first.into_iter();
+        self.0.retain(|_| is_first.next().unwrap_or(true));
+        Ok(())
+    }
+
     fn position(&self, key: &str) -> Option<usize> {
         self.0.iter().position(|(k, _)| k.as_str() == Some(key))
     }
+}
+
+/// The key whose value [`Value::apply_merge`] resolves.
+const MERGE_KEY: &str = "<<";
+
+/// What becomes of nulls when mappings are merged.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Nulls {
+    /// They are values like any other.
+    Kept,
+    /// One that is merged over an entry removes the entry, and entries that were null before are removed.
+    Remove,
 }
 
 /// Collects entries in order, without a check for duplicate keys: the caller must ensure that there are none.
@@ -296,6 +418,18 @@ pub fn parse_scalar(text: &str) -> Result<Value, Error> {
         Ok(value) => Ok(value.unwrap_or_else(|| text.into())),
         Err(problem) => Err(Error { path: String::new(), line: None, problem }),
     }
+}
+
+/// Checks that a text is a stream of documents that are mappings, sequences or null, without keeping them. Takes time in
+/// proportion to the length of the text.
+///
+/// Tags, duplicate keys and values beyond the range of [`Value`] are not checked.
+///
+/// # Errors
+///
+/// An [`Error`] if the text is not YAML, has a document that is another scalar, or exceeds [`MAX_INPUT`] or [`MAX_DEPTH`].
+pub fn check_stream(text: &str) -> Result<(), Error> {
+    load::check_stream(text)
 }
 
 /// The size of a value, as the limits count it.

@@ -22,8 +22,66 @@ const SHOWN_FRAMES: usize = 8;
 pub(super) fn document(text: &str, budget: &mut Budget) -> Result<Value, Error> {
     let mut loader = Loader::new(budget);
     loader.charge(0, 0, 1)?;
+    // Up to the end of the stream: the text after the document must be well-formed, and not another document.
+    events(text, |event| {
+        let (event, line) = event.map_err(|(line, problem)| loader.error(line, problem))?;
+        loader.event(event, line)
+    })?;
+    Ok(loader.root.unwrap_or(Value::Null))
+}
+
+/// See [`check_stream`](super::check_stream).
+pub(super) fn check_stream(text: &str) -> Result<(), Error> {
+    let error = |line: Option<usize>, problem: String| Error {
+        path: String::new(),
+        line: line.and_then(|line| u64::try_from(line).ok()),
+        problem,
+    };
+    // For each open collection, whether a key comes next; `None` in a sequence.
+    let mut stack: Vec<Option<bool>> = Vec::new();
+    events(text, |event| {
+        let (event, line) = event.map_err(|(line, problem)| error(line, problem))?;
+        let fails = |problem: String| Err(error(Some(line), problem));
+        let opened = match event {
+            Event::Scalar(text, style, ..) if stack.is_empty() => {
+                let is_null = style == ScalarStyle::Plain && plain(&text) == Ok(Some(Value::Null));
+                if !is_null {
+                    return fails(format!("expected a mapping or a sequence, found the text {}", quoted(&text)));
+                }
+                None
+            }
+            Event::SequenceStart(..) => Some(None),
+            Event::MappingStart(..) => Some(Some(true)),
+            Event::SequenceEnd | Event::MappingEnd => {
+                stack.pop();
+                return Ok(());
+            }
+            Event::Scalar(..) | Event::Alias(..) => None,
+            _ => return Ok(()),
+        };
+        // The node is a key, or the value after one.
+        if let Some(Some(is_key)) = stack.last_mut() {
+            if *is_key && opened.is_some() {
+                return fails("a collection cannot be a key".to_owned());
+            }
+            *is_key = !*is_key;
+        }
+        stack.extend(opened);
+        if stack.len() > MAX_DEPTH { fails(too_deep()) } else { Ok(()) }
+    })
+}
+
+fn too_deep() -> String {
+    format!("more than {MAX_DEPTH} nested collections")
+}
+
+/// Calls `on_event` with each event of the text and its line, or with the problem that ends the text.
+fn events<'a>(
+    text: &'a str,
+    mut on_event: impl FnMut(Result<(Event<'a>, usize), (Option<usize>, String)>) -> Result<(), Error>,
+) -> Result<(), Error> {
     if text.len() > MAX_INPUT {
-        return Err(loader.error(None, format!("the text is longer than {MAX_INPUT} bytes")));
+        return on_event(Err((None, format!("the text is longer than {MAX_INPUT} bytes"))));
     }
     // The one directive without effect is skipped here and all others are refused: a parser takes long to keep millions
     // of them.
@@ -31,7 +89,8 @@ pub(super) fn document(text: &str, budget: &mut Budget) -> Result<Value, Error> 
     let (body, skipped) = match body.split_once('\n') {
         Some((first, rest)) if matches!(first.trim_ascii_end(), "%YAML 1.2" | "%YAML 1.1") => {
             if !begins(rest) {
-                return Err(loader.error(Some(1), "a directive comes before a document that begins with `---`"));
+                let problem = "a directive comes before a document that begins with `---`";
+                return on_event(Err((Some(1), problem.to_owned())));
             }
             (rest, 1)
         }
@@ -44,17 +103,16 @@ pub(super) fn document(text: &str, budget: &mut Budget) -> Result<Value, Error> 
         flow_nesting_limit: 16 * MAX_DEPTH,
         block_nesting_limit: 16 * MAX_DEPTH,
     };
-    // Up to the end of the stream: the text after the document must be well-formed, and not another document.
     for event in Parser::new_from_str_with_options(body, options) {
-        match event {
-            Ok((event, span)) => loader.event(event, skipped + span.start.line())?,
+        on_event(match event {
+            Ok((event, span)) => Ok((event, skipped + span.start.line())),
             Err(error) => {
                 let line = skipped + error.marker().line();
-                return Err(loader.error(Some(line), shown(&error.info(), 4 * SHOWN_CHARS)));
+                Err((Some(line), shown(&error.info(), 4 * SHOWN_CHARS)))
             }
-        }
+        })?;
     }
-    Ok(loader.root.unwrap_or(Value::Null))
+    Ok(())
 }
 
 /// Returns whether a document begins with `---`, after only empty lines and comments.
@@ -66,8 +124,8 @@ fn begins(text: &str) -> bool {
 }
 
 /// The identity of a key: a mapping may not have two equal keys.
-#[derive(Hash, PartialEq)]
-enum Key<'a> {
+#[derive(Eq, Hash, PartialEq)]
+pub(super) enum Key<'a> {
     Null,
     Bool(bool),
     Int(i128),
@@ -77,7 +135,7 @@ enum Key<'a> {
 
 impl<'a> Key<'a> {
     /// Returns the identity of a key, or `None` for a collection, which cannot be a key.
-    fn of(value: &'a Value) -> Option<Self> {
+    pub(super) fn of(value: &'a Value) -> Option<Self> {
         Some(match value {
             Value::Null => Self::Null,
             Value::Bool(value) => Self::Bool(*value),
@@ -255,7 +313,7 @@ impl<'a> Loader<'a> {
 
     #[cold]
     fn too_deep(&self, line: usize) -> Error {
-        self.error(Some(line), format!("more than {MAX_DEPTH} nested collections"))
+        self.error(Some(line), too_deep())
     }
 
     /// Returns an error at the next node.
