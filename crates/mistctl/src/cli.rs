@@ -11,8 +11,10 @@ use mistletoe::wasi::Access;
 
 use crate::failure::in_one_line;
 use crate::function::Function;
+use crate::generate::Generate;
 use crate::limit::{self, Limit};
 use crate::stderr::{Level, note};
+use crate::values::ValuesOf;
 
 /// Runs WebAssembly packages (modules that take a YAML string and return one), plugins, and programs.
 #[derive(Debug, Parser)]
@@ -49,6 +51,8 @@ pub(crate) enum Verb {
     Check(crate::check::Check),
     /// Run a package's tests.
     Test(crate::test::Test),
+    /// Print a package's default values with the descriptions of its schema, in a form for `generate -f`.
+    Values(ValuesOf),
     /// Show the interfaces that a module implements, its description, imports and exports, and what is wrong with it.
     Inspect(Inspect),
     /// Run a program: a WASI command.
@@ -94,47 +98,6 @@ pub(crate) enum CacheVerb {
     Clear,
     /// Print the directory of the cache.
     Path,
-}
-
-#[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  \
-    mistctl generate web -p namespace.wasm | kubectl apply -f -\n  \
-    mistctl generate web -p app.wasm -f values.yaml --set image.tag=1.2 --set 'replicas: 2, debug: true'\n  \
-    mistctl generate web -p app.wasm -o dir=manifests\n  \
-    mistctl generate web -p flight.wasm -f values.yaml --namespace shop -- --replicas 2\n\n\
-    A value after `--set K=` is a YAML scalar: 1 is a number, '\"1\"' a string.\n\
-    Dots in K lead into mappings; `\\.` is a dot in a key.")]
-pub(crate) struct Generate {
-    /// Name of the installation; the package gets it as `name`.
-    pub(crate) name: String,
-    /// The package: a WebAssembly module in the binary or the text format. A program (a WASI command) is one, too.
-    #[arg(short, long, value_name = "PKG")]
-    pub(crate) package: PathBuf,
-    /// The input: a YAML file with a mapping. `-` is standard input.
-    #[arg(short = 'f', long = "file", value_name = "FILE")]
-    pub(crate) input: Option<PathBuf>,
-    /// Set a part of the input, overriding the file; may be repeated.
-    #[arg(short, long, value_name = "K=V", allow_hyphen_values = true)]
-    pub(crate) set: Vec<String>,
-    /// `yaml`: the files as one stream; `raw`: the package's output unchanged; `dir=DIR`: the files below DIR.
-    #[arg(short, long, value_name = "yaml|raw|dir=DIR", default_value = "yaml", value_parser = Output::parse)]
-    pub(crate) output: Output,
-    /// Namespace of the installation [default: default]. A program gets it in its environment, a package does not.
-    #[arg(short, long, value_name = "NAMESPACE")]
-    pub(crate) namespace: Option<String>,
-    /// Arguments for a program, after `--`.
-    #[arg(last = true, value_name = "ARG")]
-    pub(crate) args: Vec<String>,
-    /// Run the package on every engine that is compiled in, and fail unless outputs and fuel are the same.
-    #[arg(long)]
-    pub(crate) cross_check: bool,
-    /// Print fuel, times, memory and calls of host functions to standard error. Counts fuel, which takes some time.
-    #[arg(long)]
-    pub(crate) stats: bool,
-    #[command(flatten)]
-    pub(crate) backend: Backend,
-    #[command(flatten)]
-    pub(crate) limits: Limits,
 }
 
 #[derive(Args, Debug)]
@@ -213,7 +176,13 @@ pub(crate) struct Grant {
     pub(crate) access: Access,
 }
 
-/// Limits of a guest. Sizes are in bytes, or as `64MiB` or `64MB`; times as `200ms` or `2s`; fuel as `50M`.
+/// Whether values are checked, in the help.
+pub(crate) const SCHEMA: &str = match cfg!(feature = "schema") {
+    true => "Values that do not fit the package's schema are an error, with status 3.",
+    false => "This build does not check values against a package's schema: build with --features schema.",
+};
+
+/// Limits of a guest. Sizes are in bytes, or as `64Mi`, `64MiB` or `64MB`; times as `200ms` or `2s`; fuel as `50M`.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Limits (`unlimited` for none)")]
 pub(crate) struct Limits {
@@ -368,7 +337,7 @@ impl Backend {
 }
 
 impl Output {
-    fn parse(text: &str) -> Result<Self, &'static str> {
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
         match text {
             "yaml" => Ok(Self::Yaml),
             "raw" => Ok(Self::Raw),

@@ -1,4 +1,4 @@
-//! The time limit of what cannot be interrupted: a compilation.
+//! The time limit of what cannot be interrupted: a compilation, and a check of values.
 
 use std::path::Path;
 use std::process;
@@ -12,19 +12,29 @@ use crate::failure::Failure;
 ///
 /// When the time is over, reports the error and exits the process, because no engine can be told to stop.
 pub(crate) fn compiling<R>(module: &Path, limits: &Limits, compile: impl FnOnce() -> R) -> R {
-    let Some(limit) = limits.compilation() else { return compile() };
-    let (compiled, waiting) = mpsc::channel::<()>();
-    let late = Failure::Compilation { file: module.display().to_string(), limit };
+    within(module, limits, "compiling", compile)
+}
+
+/// Runs the check of values within the time limit of a compilation, in the same way.
+#[cfg(feature = "schema")]
+pub(crate) fn checking<R>(package: &Path, limits: &Limits, check: impl FnOnce() -> R) -> R {
+    within(package, limits, "checking the values", check)
+}
+
+fn within<R>(module: &Path, limits: &Limits, activity: &'static str, run: impl FnOnce() -> R) -> R {
+    let Some(limit) = limits.compilation() else { return run() };
+    let (ended, waiting) = mpsc::channel::<()>();
+    let late = Failure::Late { file: module.display().to_string(), activity, limit };
     let watch = move || {
         if waiting.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
             late.report();
             process::exit(late.status().into());
         }
     };
-    // The compilation stays on the main thread, which has the larger stack. Without a second thread there is no limit.
+    // The work stays on the main thread, which has the larger stack. Without a second thread there is no limit.
     let watch = thread::Builder::new().spawn(watch).ok();
-    let result = compile();
-    drop(compiled);
+    let result = run();
+    drop(ended);
     // If the time is already over, this does not return.
     let _ = watch.map(thread::JoinHandle::join);
     result

@@ -37,8 +37,14 @@ pub(crate) enum Failure {
     Refused { package: String, problem: String },
     /// A package in the text format cannot be assembled.
     Assembly { file: String, source: wat::Error },
-    /// A module was not ready to run within its time limit.
-    Compilation { file: String, limit: Duration },
+    /// A module was not ready to run, or values were not checked, within the time limit.
+    Late { file: String, activity: &'static str, limit: Duration },
+    /// The values do not fit the package's schema.
+    #[cfg(feature = "schema")]
+    Values { package: String, problems: Vec<String> },
+    /// A package's schema cannot be used.
+    #[cfg(feature = "schema")]
+    Schema { package: String, problem: String },
     /// An error of the library.
     Library { file: Option<String>, source: Error },
 }
@@ -107,6 +113,16 @@ impl Failure {
         Self::Engines { package: shown(package), difference }
     }
 
+    #[cfg(feature = "schema")]
+    pub(crate) fn values(package: &Path, problems: Vec<String>) -> Self {
+        Self::Values { package: shown(package), problems }
+    }
+
+    #[cfg(feature = "schema")]
+    pub(crate) fn schema(package: &Path, problem: String) -> Self {
+        Self::Schema { package: shown(package), problem }
+    }
+
     pub(crate) fn library(file: &Path, source: Error) -> Self {
         Self::Library { file: Some(shown(file)), source }
     }
@@ -115,6 +131,12 @@ impl Failure {
     pub(crate) fn output(package: &Path, error: yaml::Error) -> Self {
         let yaml::Error { path, line, problem } = error;
         Self::library(package, ErrorKind::Document { document: "output", path, line, problem }.into())
+    }
+
+    /// Returns the failure and its causes in one line.
+    pub(crate) fn in_one_line(&self) -> String {
+        let reasons = self.reasons().into_iter().filter(|reason| !reason.is_engines).map(|reason| reason.text);
+        std::iter::once(self.to_string()).chain(reasons).collect::<Vec<_>>().join(": ")
     }
 
     pub(crate) fn status(&self) -> u8 {
@@ -159,7 +181,11 @@ impl Failure {
             Self::Usage { .. } => Kind::Own { kind: "usage" },
             Self::File { .. } | Self::Refused { .. } => Kind::Own { kind: "file" },
             Self::Assembly { .. } => Kind::Own { kind: "assembly" },
-            Self::Compilation { limit, .. } => {
+            #[cfg(feature = "schema")]
+            Self::Values { .. } => Kind::Own { kind: "values" },
+            #[cfg(feature = "schema")]
+            Self::Schema { .. } => Kind::Own { kind: "schema" },
+            Self::Late { limit, .. } => {
                 let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
                 Kind::Late { kind: "timed-out", limit_ms, export: None }
             }
@@ -174,7 +200,9 @@ impl Failure {
             | Self::Findings { package: file, .. }
             | Self::Engines { package: file, .. }
             | Self::Assembly { file, .. }
-            | Self::Compilation { file, .. } => Some(file),
+            | Self::Late { file, .. } => Some(file),
+            #[cfg(feature = "schema")]
+            Self::Values { package: file, .. } | Self::Schema { package: file, .. } => Some(file),
             Self::Library { file, .. } => file.as_deref(),
             Self::Package { .. } | Self::Tests { .. } | Self::Usage { .. } => None,
         }
@@ -192,12 +220,16 @@ impl Failure {
             Self::File { action, .. } => format!("it cannot be {action}"),
             Self::Refused { problem, .. } => problem.clone(),
             Self::Assembly { .. } => "the text is no WebAssembly module".to_owned(),
-            Self::Compilation { limit, .. } => {
+            #[cfg(feature = "schema")]
+            Self::Values { .. } => "the values do not fit the package's schema".to_owned(),
+            #[cfg(feature = "schema")]
+            Self::Schema { .. } => "the package's schema cannot be used".to_owned(),
+            Self::Late { activity, limit, .. } => {
                 let limit = match limit.subsec_millis() {
                     0 => format!("{} s", limit.as_secs()),
                     _ => format!("{} ms", limit.as_millis()),
                 };
-                format!("timed out after {limit} while compiling{}", raised_with("--timeout"))
+                format!("timed out after {limit} while {activity}{}", raised_with("--timeout"))
             }
             Self::Library { source, .. } => message(source),
         }
@@ -209,6 +241,12 @@ impl Failure {
             Self::File { source: Cause::Io(source), .. } => own(source.to_string()),
             Self::File { source: Cause::Other(source), .. } => own(Excerpt::of(source, MAX_CAUSE)),
             Self::Assembly { source, .. } => own(Excerpt::of(source, MAX_CAUSE)),
+            #[cfg(feature = "schema")]
+            Self::Values { problems, .. } => {
+                problems.iter().map(|text| Reason { text: text.clone(), is_engines: false }).collect()
+            }
+            #[cfg(feature = "schema")]
+            Self::Schema { problem, .. } => own(problem.clone()),
             Self::Library { source, .. } => reasons(source),
             _ => Vec::new(),
         }

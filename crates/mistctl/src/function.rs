@@ -4,16 +4,18 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use mistletoe::documents::MistResult;
 use mistletoe::documents::yaml::{self, Budget, Mapping, Value};
-use mistletoe::documents::{MistInput, MistResult};
 
 use crate::cli::{Backend, Limits};
 use crate::failure::Failure;
 use crate::guest::Guest;
 use crate::manifests::{self, Resource};
+use crate::package::Session;
 use crate::program::{self, Ended, Release};
+use crate::stats::Stats;
 use crate::stderr::{Excerpt, Level, MAX_MESSAGE, note};
-use crate::{files, generate, log, print};
+use crate::{files, log, print};
 
 /// Annotations by which orchestrators find an item again.
 const ORCHESTRATORS: [&str; 5] = [
@@ -66,8 +68,8 @@ pub(crate) fn run(arguments: &Function) -> Result<(), Failure> {
     if let Some(file) = &arguments.config {
         list.configure(file)?;
     }
-    let guest = Guest::load(path, &arguments.backend, &arguments.limits)?;
     let limits = arguments.limits.get();
+    let guest = Guest::load(path, &arguments.backend, &arguments.limits, limits)?.guest;
     let input = arguments.input.unwrap_or(match guest {
         Guest::Package(_) => Input::Values,
         Guest::Program(_) => Input::Resources,
@@ -77,7 +79,9 @@ pub(crate) fn run(arguments: &Function) -> Result<(), Failure> {
             let (name, namespace, values) = list.installation().map_err(stdin)?;
             let result = match guest {
                 Guest::Package(package) => {
-                    let output = generate::call(&package, path, &MistInput::new(&name, values).to_yaml())?;
+                    let session = Session::open(&package, path, &mut Stats::default())?;
+                    let input = session.input(&arguments.limits, &name, values)?.to_yaml();
+                    let output = session.generate(&input, &mut Stats::default())?;
                     MistResult::parse(&output).map_err(|error| Failure::library(path, error))?
                 }
                 Guest::Program(program) => {
@@ -88,7 +92,8 @@ pub(crate) fn run(arguments: &Function) -> Result<(), Failure> {
             deliver(path, list, result)
         }
         (Input::Resources, Guest::Package(package)) => {
-            pass(path, 0, &generate::call(&package, path, &list.text)?, None)
+            let session = Session::open(&package, path, &mut Stats::default())?;
+            pass(path, 0, &session.generate(&list.text, &mut Stats::default())?, None)
         }
         (Input::Resources, Guest::Program(program)) => {
             let name = path.file_name().unwrap_or_default().to_string_lossy();

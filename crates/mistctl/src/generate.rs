@@ -1,65 +1,116 @@
 //! `mistctl generate`.
 
-use std::path::Path;
+use std::path::PathBuf;
+use std::time::Instant;
 
-use mistletoe::documents::yaml::{self, Mapping, Value};
-use mistletoe::documents::{MistInput, MistResult};
-use mistletoe::wasi::Wasi;
-use mistletoe::{AnyPackage, Error, ErrorKind};
+use clap::Args;
+use mistletoe::documents::MistResult;
 
-use crate::cli::{Generate, Output};
-use crate::failure::{Failure, message};
-use crate::guest::Guest;
+use crate::cli::{Backend, Limits, Output, SCHEMA};
+use crate::failure::Failure;
+use crate::guest::{Guest, Loaded};
+use crate::input::{ValueArgs, warn_of_name};
+use crate::package::Session;
 use crate::program::{self, Release};
+use crate::stats::Stats;
 use crate::stderr::{Excerpt, Level, MAX_MESSAGE, note};
-use crate::{files, log, manifests, print, set, tree};
+use crate::{engines, manifests, print, tree};
+
+#[derive(Args, Debug)]
+#[command(after_help = format!("Examples:\n  \
+    mistctl generate web -p namespace.wasm | kubectl apply -f -\n  \
+    mistctl generate web -p app.wasm -f values.yaml --set image.tag=1.10,replicas=2\n  \
+    mistctl generate web -p app.wasm -f base.yaml -f production.yaml --set 'hosts={{a.example,b.example}}'\n  \
+    mistctl generate web -p app.wasm --set 'ports[0].name=http' --set-file config=app.conf\n  \
+    mistctl generate web -p app.wasm -o dir=manifests\n  \
+    mistctl generate web -p flight.wasm -f values.yaml --namespace shop -- --replicas 2\n\n\
+    The values are merged over the package's defaults, which `mistctl values` prints; null removes a default.\n\
+    Flags have Helm's syntax and precedence: files, then --set-json, --set, --set-string, --set-file.\n\
+    With --set, true, false, null and integers have their type, and anything else is a string. A backslash makes the\n\
+    next character part of a key or string: `a\\.b=x\\,y`. A YAML list works, too: 'replicas: 2, debug: true'.\n\
+    {SCHEMA}"))]
+pub(crate) struct Generate {
+    /// Name of the installation; the package gets it as `name`.
+    pub(crate) name: String,
+    /// The package: a WebAssembly module in the binary or the text format. A program (a WASI command) is one, too.
+    #[arg(short, long, value_name = "PKG")]
+    pub(crate) package: PathBuf,
+    #[command(flatten)]
+    pub(crate) values: ValueArgs,
+    /// `yaml`: the files as one stream; `raw`: the package's output unchanged; `dir=DIR`: the files below DIR.
+    #[arg(short, long, value_name = "yaml|raw|dir=DIR", default_value = "yaml", value_parser = Output::parse)]
+    pub(crate) output: Output,
+    /// Begin each file of the stream with a comment: `# Source: PACKAGE/FILE`.
+    #[arg(long)]
+    pub(crate) source: bool,
+    /// Namespace of the installation [default: default]. A program gets it in its environment, a package does not.
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub(crate) namespace: Option<String>,
+    /// Arguments for a program, after `--`.
+    #[arg(last = true, value_name = "ARG")]
+    pub(crate) args: Vec<String>,
+    /// Run the package on every engine that is compiled in, and fail unless outputs and fuel are the same.
+    #[arg(long)]
+    pub(crate) cross_check: bool,
+    /// Print fuel, times, memory and calls of host functions to standard error. Counts fuel, which takes some time.
+    #[arg(long)]
+    pub(crate) stats: bool,
+    #[command(flatten)]
+    pub(crate) backend: Backend,
+    #[command(flatten)]
+    pub(crate) limits: Limits,
+}
 
 pub(crate) fn run(arguments: &Generate) -> Result<(), Failure> {
     let path = arguments.package.as_path();
-    let values = values(arguments)?;
-    match Guest::load(path, &arguments.backend, &arguments.limits)? {
+    let values = arguments.values.read()?;
+    warn_of_name(&values, &arguments.name);
+    let limits = if arguments.stats { arguments.limits.with_fuel_counted() } else { arguments.limits.get() };
+    let begin = Instant::now();
+    let Loaded { wasm, guest } = Guest::load(path, &arguments.backend, &arguments.limits, limits)?;
+    let mut stats = Stats::default();
+    stats.compiled(begin);
+    match guest {
         Guest::Package(package) => {
             if !arguments.args.is_empty() {
                 let package = path.display();
                 let problem = format!("{package} is no program, which alone takes arguments; --set sets values");
                 return Err(Failure::usage(problem));
             }
-            let output = call(&package, path, &MistInput::new(&arguments.name, values).to_yaml())?;
+            let session = Session::open(&package, path, &mut stats)?;
+            let input = session.input(&arguments.limits, &arguments.name, values)?.to_yaml();
+            if arguments.cross_check {
+                engines::cross_check(path, &wasm, &arguments.backend, &arguments.limits, &input)?;
+            }
+            let name = session.description().map(|description| description.name.clone());
+            let output = session.generate(&input, &mut stats);
+            if arguments.stats {
+                stats.print();
+            }
+            let output = output?;
             let result = MistResult::parse(&output).map_err(|error| Failure::library(path, error));
-            deliver(arguments, &output, result)
+            deliver(arguments, name.as_deref(), &output, result)
         }
         Guest::Program(program) => {
+            if arguments.cross_check || arguments.stats {
+                let problem = format!("{} is a program; --cross-check and --stats are for packages", path.display());
+                return Err(Failure::usage(problem));
+            }
             let (name, namespace) = (&arguments.name, arguments.namespace.as_deref());
             let release = Release { name, namespace, args: &arguments.args };
-            let (output, result) = program::generate(&program, path, &arguments.limits.get(), &release, values)?;
-            deliver(arguments, &output, Ok(result))
+            let (output, result) = program::generate(&program, path, &limits, &release, values)?;
+            deliver(arguments, None, &output, Ok(result))
         }
     }
 }
 
-/// Calls a package once, in a session of its own. What it logs is shown.
-pub(crate) fn call(package: &AnyPackage<Wasi>, path: &Path, input: &str) -> Result<String, Failure> {
-    let in_package = |error| Failure::library(path, error);
-    let mut session = package.session_with(log::wasi().build()).map_err(in_package)?;
-    let output = session.generate(input);
-    let fault = session.fault().cloned();
-    // Dropping the session also drops the log, which then is complete.
-    drop(session);
-    let output = output.map_err(in_package)?;
-    // A panic is reported by the output itself.
-    let is_panic = |fault: &Error| {
-        let ErrorKind::Trap { export, .. } = fault.kind() else { return false };
-        export.as_deref() == Some("__mistletoe_generate")
-    };
-    if let Some(fault) = fault.filter(|fault| !is_panic(fault)) {
-        let (package, why) = (path.display(), message(&fault));
-        note(Level::Warning, &format!("{package}: the output is complete, but freeing it failed: {why}"));
-    }
-    Ok(output)
-}
-
-/// Delivers the output in the form that was asked for.
-fn deliver(arguments: &Generate, output: &str, result: Result<MistResult, Failure>) -> Result<(), Failure> {
+/// Delivers the output in the form that was asked for. `name` is the package's, if it describes itself.
+fn deliver(
+    arguments: &Generate,
+    name: Option<&str>,
+    output: &str,
+    result: Result<MistResult, Failure>,
+) -> Result<(), Failure> {
     if let Output::Raw = arguments.output {
         print(output)?;
     }
@@ -67,7 +118,12 @@ fn deliver(arguments: &Generate, output: &str, result: Result<MistResult, Failur
         MistResult::Err { message } => Err(Failure::Package { message }),
         MistResult::Ok { message, files } => {
             match &arguments.output {
-                Output::Yaml => print(&manifests::stream(&files))?,
+                Output::Yaml => {
+                    let stem = arguments.package.file_stem().unwrap_or_default().to_string_lossy();
+                    let source = arguments.source.then_some(name.unwrap_or(&stem));
+                    let stream = manifests::stream(&files, source);
+                    print(&stream.map_err(|problem| Failure::refused(&arguments.package, problem))?)?;
+                }
                 Output::Raw => {}
                 Output::Dir(root) => tree::write(&arguments.package, root, &files)?,
             }
@@ -77,21 +133,4 @@ fn deliver(arguments: &Generate, output: &str, result: Result<MistResult, Failur
             Ok(())
         }
     }
-}
-
-/// Returns the values: the file's mapping, overridden by `--set`.
-fn values(arguments: &Generate) -> Result<Mapping, Failure> {
-    let mut data = match &arguments.input {
-        None => Mapping::new(),
-        Some(path) => match yaml::parse(&files::input(path)?) {
-            Ok(Value::Mapping(data)) => data,
-            Ok(Value::Null) => Mapping::new(),
-            Ok(other) => return Err(Failure::read(path, &*format!("it holds {}, not a mapping", other.describe()))),
-            Err(error) => return Err(Failure::read(path, &*error.to_string())),
-        },
-    };
-    for text in set {
-        set::apply(&mut data, text)?;
-    }
-    Ok(data)
 }

@@ -18,14 +18,26 @@ pub(crate) enum Guest {
     Program(AnyCommand<Wasi>),
 }
 
+/// A compiled module with its bytes.
+pub(crate) struct Loaded {
+    pub(crate) wasm: Vec<u8>,
+    pub(crate) guest: Guest,
+}
+
 impl Guest {
-    /// Reads and compiles a module.
-    pub(crate) fn load(path: &Path, backend: &Backend, limits: &Limits) -> Result<Self, Failure> {
+    /// Reads and compiles a module, with `limits` for its guests, which are those of the command line or derived from
+    /// them.
+    pub(crate) fn load(
+        path: &Path,
+        backend: &Backend,
+        arguments: &Limits,
+        limits: mistletoe::Limits,
+    ) -> Result<Loaded, Failure> {
         let file = files::module(path)?;
         let in_module = |error| Failure::library(path, error);
-        deadline::compiling(path, limits, || {
+        deadline::compiling(path, arguments, || {
             let wasm = files::assembled(path, file)?;
-            let (backend, limits) = (backend.start()?, limits.get());
+            let backend = backend.start()?;
             // Exports and imports are checked before anything is compiled.
             let guest = match AnyPackage::with_imports(&backend, &wasm, &wasi::imports(), limits) {
                 Err(error) if lacks(&error, "__mistletoe_generate") => {
@@ -37,7 +49,7 @@ impl Guest {
                 }
                 package => package.map(Self::Package),
             };
-            guest.map_err(in_module)
+            Ok(Loaded { guest: guest.map_err(in_module)?, wasm })
         })
     }
 }

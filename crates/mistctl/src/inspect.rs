@@ -8,11 +8,11 @@ use mistletoe::module::{self, Inspection, Interface};
 use mistletoe::types::{ExternType, Import, Problem};
 use mistletoe::wasi::{self, Wasi};
 use mistletoe::{AnyCommand, AnyHandler, AnyPackage, Error, ErrorKind, Imports};
-use serde_json::json;
 
 use crate::cli::{Inspect, ListFormat};
 use crate::failure::{Failure, in_one_line};
 use crate::guest::program_imports;
+use crate::json::{from_json, key_text, to_json};
 use crate::stderr::Excerpt;
 use crate::{deadline, files, log, print};
 
@@ -231,42 +231,5 @@ fn described(ty: &ExternType, format: ListFormat) -> Value {
             Value::from(text.strip_prefix(ty.kind()).unwrap_or(&text).trim_start())
         }
         ListFormat::Json => serde_json::to_value(ty).map_or(Value::Null, from_json),
-    }
-}
-
-fn from_json(value: serde_json::Value) -> Value {
-    match value {
-        serde_json::Value::Null => Value::Null,
-        serde_json::Value::Bool(value) => Value::Bool(value),
-        serde_json::Value::Number(number) => number.as_i128().map_or(Value::Null, Value::Int),
-        serde_json::Value::String(text) => Value::String(text),
-        serde_json::Value::Array(items) => Value::Sequence(items.into_iter().map(from_json).collect()),
-        serde_json::Value::Object(fields) => {
-            Value::Mapping(fields.into_iter().map(|(name, value)| (name, from_json(value))).collect())
-        }
-    }
-}
-
-fn key_text(key: &Value) -> String {
-    key.as_str().map_or_else(|| key.to_text().trim_end().to_owned(), str::to_owned)
-}
-
-pub(crate) fn to_json(value: &Value) -> serde_json::Value {
-    match value {
-        Value::Null => serde_json::Value::Null,
-        Value::Bool(value) => json!(value),
-        // JSON's numbers have no bounds, those of the crate do. An integer beyond them stays readable as a string.
-        Value::Int(value) => i64::try_from(*value)
-            .map(Into::into)
-            .or_else(|_| u64::try_from(*value).map(Into::into))
-            .unwrap_or_else(|_| json!(value.to_string())),
-        // JSON has no infinity and no NaN; they become null.
-        Value::Float(value) => json!(value),
-        Value::String(text) => json!(text),
-        Value::Sequence(items) => items.iter().map(to_json).collect(),
-        Value::Mapping(mapping) => {
-            let fields = mapping.iter().map(|(name, value)| (key_text(name), to_json(value)));
-            fields.collect::<serde_json::Map<_, _>>().into()
-        }
     }
 }

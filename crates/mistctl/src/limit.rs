@@ -6,9 +6,12 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Limit<T>(pub(crate) Option<T>);
 
-/// Parses `262144`, `64MiB`, `64MB`.
+/// Parses `262144`, `64Mi`, `64MiB`, `64MB`.
 pub(crate) fn size(text: &str) -> Result<Limit<u64>, &'static str> {
     const UNITS: &[(&str, u64)] = &[
+        ("Ki", 1 << 10),
+        ("Mi", 1 << 20),
+        ("Gi", 1 << 30),
         ("KiB", 1 << 10),
         ("MiB", 1 << 20),
         ("GiB", 1 << 30),
@@ -18,7 +21,11 @@ pub(crate) fn size(text: &str) -> Result<Limit<u64>, &'static str> {
         ("B", 1),
         ("", 1),
     ];
-    limit(text, UNITS, "expected a number of bytes, with KiB, MiB, GiB, kB, MB or GB or without, or `unlimited`")
+    limit(
+        text,
+        UNITS,
+        "expected a number of bytes, with Ki, Mi, Gi, KiB, MiB, GiB, kB, MB or GB or without, or `unlimited`",
+    )
 }
 
 /// Parses `200ms`, `2s`, `1m`.
@@ -64,12 +71,25 @@ mod tests {
         assert_eq!(size("262144"), Ok(Limit(Some(262_144))));
         assert_eq!(size("64MiB"), Ok(Limit(Some(67_108_864))));
         assert_eq!(size("64MB"), Ok(Limit(Some(64_000_000))));
+        assert_eq!(["2Ki", "64Mi", "1Gi"].map(size), [2_048, 67_108_864, 1_073_741_824].map(|n| Ok(Limit(Some(n)))));
         assert_eq!(size("unlimited"), Ok(Limit(None)));
         assert_eq!(time("200ms"), Ok(Limit(Some(Duration::from_millis(200)))));
         assert_eq!(time("2s"), Ok(Limit(Some(Duration::from_secs(2)))));
         assert_eq!(fuel("50M"), Ok(Limit(Some(50_000_000))));
         assert_eq!(stack("4294967295"), Ok(Limit(Some(u32::MAX))));
-        for text in ["", "MiB", "64 MiB", "64mib", "-1", "1.5MiB", "0x10", "18446744073709551616", "17179869184GiB"] {
+        for text in [
+            "",
+            "MiB",
+            "64 MiB",
+            "64mib",
+            "64mi",
+            "64M",
+            "-1",
+            "1.5MiB",
+            "0x10",
+            "18446744073709551616",
+            "17179869184GiB",
+        ] {
             assert!(size(text).is_err(), "{text}");
         }
         for text in ["2", "2 s", "2sec", "1e3s"] {

@@ -17,18 +17,23 @@ mod files;
 mod function;
 mod generate;
 mod guest;
+mod input;
 mod inspect;
+mod json;
 mod limit;
 mod log;
 mod manifests;
 mod new;
+mod package;
 mod program;
 mod run;
+mod schema;
 mod set;
 mod stats;
 mod stderr;
 mod test;
 mod tree;
+mod values;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -83,6 +88,7 @@ fn run(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Fn(arguments) => function::run(&arguments),
         Verb::Check(arguments) => check::run(&arguments),
         Verb::Test(arguments) => test::run(&arguments),
+        Verb::Values(arguments) => values::run(&arguments),
         Verb::Inspect(arguments) => inspect::run(&arguments),
         Verb::New(arguments) => new::run(&arguments),
         Verb::Run(arguments) => return run::run(&arguments),

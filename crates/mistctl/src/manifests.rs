@@ -216,11 +216,27 @@ fn authored(document: &str) -> Option<String> {
 /// Joins the files' texts into one stream.
 ///
 /// Puts `---` between them, but none before the first, and no second one where a file has its own. Each text ends with
-/// a line end. The texts are passed on, not parsed.
-pub(crate) fn stream(files: &[(String, String)]) -> String {
+/// a line end.
+///
+/// With the name of a package as `source`, `---` and a comment with the names of the package and the file come before
+/// each text.
+///
+/// # Errors
+///
+/// A message that names the first file that is not a YAML stream of mappings and sequences.
+pub(crate) fn stream(files: &[(String, String)], source: Option<&str>) -> Result<String, String> {
     let mut stream = String::new();
-    for (_, text) in files {
-        if !stream.is_empty() && !starts_document(text) && !ends_with_marker(&stream) {
+    for (name, text) in files {
+        if let Err(error) = yaml::check_stream(text) {
+            let name = name.escape_debug();
+            return Err(format!("the file \"{name}\" is not a YAML manifest ({error}); -o dir=DIR writes any file"));
+        }
+        let mut text = text.as_str();
+        if let Some(package) = source {
+            stream.push_str(&format!("---\n# Source: {}/{}\n", commented(package), commented(name)));
+            // Otherwise, the comment would be a document of its own.
+            text = text.strip_prefix("---\n").unwrap_or(text);
+        } else if !stream.is_empty() && !starts_document(text) && !ends_with_marker(&stream) {
             stream.push_str("---\n");
         }
         stream.push_str(text);
@@ -228,7 +244,22 @@ pub(crate) fn stream(files: &[(String, String)]) -> String {
             stream.push('\n');
         }
     }
-    stream
+    Ok(stream)
+}
+
+/// Returns a text for a line of a comment: characters that could end the line, or that YAML does not allow, are escaped.
+pub(crate) fn commented(text: &str) -> String {
+    let mut comment = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\t' => comment.push(c),
+            c if c.is_control() => comment.extend(c.escape_default()),
+            // Line ends of YAML 1.1, and what YAML does not allow in a text.
+            '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => comment.extend(c.escape_default()),
+            c => comment.push(c),
+        }
+    }
+    comment
 }
 
 /// Returns whether a document marker comes before anything else but comments and directives.
@@ -352,21 +383,51 @@ mod tests {
         assert_eq!(files, expected);
     }
 
+    fn files(texts: &[&str]) -> Vec<(String, String)> {
+        texts.iter().enumerate().map(|(i, text)| (format!("{i}.yaml"), text.to_string())).collect()
+    }
+
     #[test]
     fn documents_are_parted_by_one_marker_each() {
         for (texts, expected) in [
-            (vec![], ""),
-            (vec!["a: 1\n"], "a: 1\n"),
-            (vec!["a: 1", "b: 2"], "a: 1\n---\nb: 2\n"),
-            (vec!["---\na: 1\n", "---\nb: 2\n"], "---\na: 1\n---\nb: 2\n"),
-            (vec!["a: 1\n", "# note\n\n--- # doc\nb: 2\n"], "a: 1\n# note\n\n--- # doc\nb: 2\n"),
-            (vec!["a: 1\n---\n", "b: 2\n"], "a: 1\n---\nb: 2\n"),
-            (vec!["a: 1\n", "----\n"], "a: 1\n---\n----\n"),
-            (vec!["", "b: 2\n"], "\n---\nb: 2\n"),
-            (vec!["a: 1\n", "b: |\n  ---\n"], "a: 1\n---\nb: |\n  ---\n"),
+            (&[][..], ""),
+            (&["a: 1\n"], "a: 1\n"),
+            (&["a: 1", "b: 2"], "a: 1\n---\nb: 2\n"),
+            (&["---\na: 1\n", "---\nb: 2\n"], "---\na: 1\n---\nb: 2\n"),
+            (&["a: 1\n", "# note\n\n--- # doc\nb: 2\n"], "a: 1\n# note\n\n--- # doc\nb: 2\n"),
+            (&["a: 1\n---\n", "b: 2\n"], "a: 1\n---\nb: 2\n"),
+            (&["a: 1\n", "----: 2\n"], "a: 1\n---\n----: 2\n"),
+            (&["", "b: 2\n"], "\n---\nb: 2\n"),
+            (&["a: 1\n", "b: |\n  ---\n"], "a: 1\n---\nb: |\n  ---\n"),
         ] {
-            let files: Vec<_> = texts.iter().map(|text| (String::new(), text.to_string())).collect();
-            assert_eq!(stream(&files), expected, "{texts:?}");
+            assert_eq!(stream(&files(texts), None).as_deref(), Ok(expected), "{texts:?}");
+        }
+    }
+
+    #[test]
+    fn a_source_is_a_comment_on_one_line() {
+        let mut files = files(&["a: 1", "---\nb: 2\n", "# note\n---\nc: 3\n"]);
+        files[1].0 = "x\nkind: Pod\u{2028}\u{85}y".to_owned();
+        let expected = "---\n# Source: p/0.yaml\na: 1\n\
+                        ---\n# Source: p/x\\nkind: Pod\\u{2028}\\u{85}y\nb: 2\n\
+                        ---\n# Source: p/2.yaml\n# note\n---\nc: 3\n";
+        assert_eq!(stream(&files, Some("p")).as_deref(), Ok(expected));
+        let documents = expected.split("---\n").filter_map(|text| yaml::parse(text).ok()).map(|value| value.to_text());
+        assert_eq!(documents.collect::<String>(), "null\na: 1\nb: 2\nnull\nc: 3\n");
+    }
+
+    #[test]
+    fn what_is_not_a_manifest_is_named() {
+        for text in
+            ["Thank you for installing.\n", "a: [", "{{ if x }}", "a: 1\n---\ntext\n", "'x'", "\u{0}", "a: 1\nb"]
+        {
+            let error = stream(&files(&["a: 1\n", text]), None).expect_err(text);
+            assert!(error.starts_with("the file \"1.yaml\" is not a YAML manifest ("), "{error}");
+        }
+        for text in
+            ["", "# nothing\n", "---\n---\n", "- a: 1\n", "a: !x 1\nb: !!binary aGk=\n", "a: &a 1\nb: *a\n", "[]"]
+        {
+            assert!(stream(&files(&[text]), None).is_ok(), "{text}");
         }
     }
 }

@@ -21,10 +21,12 @@ use mistletoe::{AnyBackend, AnyPackage, AnyProgram, Error, ErrorKind};
 use crate::cli::{self, ListFormat};
 use crate::engines::{self, Compiled, Outcome};
 use crate::failure::{Failure, in_one_line};
-use crate::inspect::{self, MAX_NAME};
+use crate::input::ValueArgs;
+use crate::inspect::MAX_NAME;
+use crate::json::to_json;
 use crate::limit::{self, Limit};
 use crate::stderr::Excerpt;
-use crate::{deadline, files, generate, log, print};
+use crate::{deadline, files, log, package, print};
 use declared::{Declared, declared};
 use finding::Findings;
 use probe::{Output, Probe, Request};
@@ -42,12 +44,8 @@ pub(crate) struct Check {
     /// Name of the installation; the package gets it as `name`.
     #[arg(long, value_name = "NAME", default_value = "check")]
     name: String,
-    /// The input: a YAML file with a mapping. `-` is standard input.
-    #[arg(short = 'f', long = "file", value_name = "FILE")]
-    input: Option<PathBuf>,
-    /// Set a part of the input, overriding the file; may be repeated.
-    #[arg(short, long, value_name = "K=V", allow_hyphen_values = true)]
-    set: Vec<String>,
+    #[command(flatten)]
+    values: ValueArgs,
     /// Time for repeated calls. A call that has begun is finished, within its own limits.
     #[arg(long, value_name = "TIME", value_parser = limit::time, default_value = "20s")]
     budget: Limit<Duration>,
@@ -61,7 +59,7 @@ pub(crate) struct Check {
 }
 
 pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
-    let input = generate::input(&arguments.name, arguments.input.as_ref(), &arguments.set)?.to_yaml();
+    let values = arguments.values.read()?;
     let file = files::module(&arguments.package)?;
     let mut report = Report::default();
     let read = deadline::compiling(&arguments.package, &arguments.limits, || {
@@ -69,13 +67,13 @@ pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
         Ok::<_, Failure>((declared(&wasm, &mut report), wasm))
     })?;
     if let (Some(declared), wasm) = read {
-        behaviour(arguments, &wasm, &declared, &input, &mut report)?;
+        behaviour(arguments, &wasm, &declared, values, &mut report)?;
     }
     let ids = report.findings.ids();
     let listing = report.into_value();
     match arguments.output {
         ListFormat::Yaml => print(&listing.to_text())?,
-        ListFormat::Json => print(&format!("{:#}\n", inspect::to_json(&listing)))?,
+        ListFormat::Json => print(&format!("{:#}\n", to_json(&listing)))?,
     }
     if ids.is_empty() { Ok(()) } else { Err(Failure::findings(&arguments.package, ids)) }
 }
@@ -107,7 +105,7 @@ fn behaviour(
     arguments: &Check,
     wasm: &[u8],
     declared: &Declared,
-    input: &str,
+    values: Mapping,
     report: &mut Report,
 ) -> Result<(), Failure> {
     let limits = arguments.limits.with_fuel_counted();
@@ -117,7 +115,10 @@ fn behaviour(
     refusals(&compiled, report);
     let mut usable = compiled.iter().filter_map(|Compiled { engine, package }| Some((*engine, package.as_ref().ok()?)));
     let Some((engine, package)) = usable.next() else { return Ok(()) };
-    info(package, report);
+    let description = info(package, report);
+    let input =
+        package::input(&arguments.package, description.as_ref(), &arguments.limits, &arguments.name, values)?.to_yaml();
+    let input = input.as_str();
     let expected = fresh(engine, package, usable, input, report);
     let Ok(output) = &expected.result else { return Ok(()) };
     let (opening, fuel) = (expected.fuel.0.unwrap_or_default(), expected.fuel.1.unwrap_or_default());
@@ -262,13 +263,17 @@ fn later(call: usize, error: &Error, report: &mut Report) {
 }
 
 /// Checks a package's description of itself.
-fn info(package: &AnyPackage<Wasi>, report: &mut Report) {
+fn info(package: &AnyPackage<Wasi>, report: &mut Report) -> Option<MistPackage> {
     let text = package.session_with(log::discarded(log::MAX).build()).and_then(|mut session| session.info());
     match text.and_then(|text| MistPackage::parse(&text)) {
-        Ok(package) => report.insert("package", Excerpt::of(package.name, MAX_NAME)),
+        Ok(package) => {
+            report.insert("package", Excerpt::of(&package.name, MAX_NAME));
+            Some(package)
+        }
         Err(error) => {
             let advice = "return a MistPackage from `__mistletoe_info` (docs/documents.md)";
             report.findings.error("info", in_one_line(&error), advice);
+            None
         }
     }
 }

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
+use mistletoe::documents::MistResult;
 use mistletoe::documents::yaml::{self, Mapping, Value};
-use mistletoe::documents::{MistInput, MistResult};
 
 use crate::stderr::Excerpt;
 use crate::test::diff;
@@ -17,8 +17,8 @@ const MAX_FILES: usize = 20;
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Case {
     /// Name of the installation.
-    name: String,
-    values: Mapping,
+    pub(crate) name: String,
+    pub(crate) values: Mapping,
     expected: Option<Expected>,
 }
 
@@ -64,10 +64,6 @@ impl Case {
             }
         }
         Ok(case)
-    }
-
-    pub(crate) fn input(&self) -> String {
-        MistInput::new(&self.name, self.values.clone()).to_yaml()
     }
 
     /// Compares a result with the expected one. Returns in one line what is wrong, and the details.

@@ -11,13 +11,15 @@ use std::time::{Duration, Instant, SystemTime};
 
 use clap::Args;
 use mistletoe::AnyPackage;
-use mistletoe::documents::MistResult;
+use mistletoe::documents::{MistPackage, MistResult};
 use mistletoe::wasi::{self, Wasi};
 
 use crate::cli;
 use crate::failure::{Failure, in_one_line};
+use crate::package::Session;
+use crate::stats::Stats;
 use crate::stderr::printable;
-use crate::{deadline, engines, files, log, print};
+use crate::{deadline, engines, files, log, package, print};
 use case::{Case, Expected};
 
 /// Maximum number of tests of a package.
@@ -86,7 +88,7 @@ pub(crate) fn run(arguments: &Test) -> Result<(), Failure> {
 
 /// The files that the result depends on: their length and time.
 fn state(arguments: &Test) -> Vec<(PathBuf, Option<(u64, SystemTime)>)> {
-    let package = arguments.package.clone().map(Ok).unwrap_or_else(|| package(&arguments.directory));
+    let package = arguments.package.clone().map(Ok).unwrap_or_else(|| module(&arguments.directory));
     let tests = tests(&arguments.directory).unwrap_or_default();
     let of = |path: PathBuf| {
         let metadata = fs::metadata(&path).ok();
@@ -114,7 +116,7 @@ enum Outcome {
 fn once(arguments: &Test) -> Result<(), Failure> {
     let path = match &arguments.package {
         Some(path) => path.clone(),
-        None => package(&arguments.directory)?,
+        None => module(&arguments.directory)?,
     };
     let mut tests = tests(&arguments.directory)?;
     if let Some(filter) = &arguments.filter {
@@ -135,10 +137,12 @@ fn once(arguments: &Test) -> Result<(), Failure> {
             .map_err(|error| Failure::library(&path, error))
     })?;
 
+    let description = Session::open(&package, &path, &mut Stats::default())?.into_description();
+    let tested = Tested { path: &path, package: &package, description: description.as_ref() };
     let mut runs = Vec::new();
     for test in &tests {
         let begin = Instant::now();
-        let outcome = test_one(arguments, &package, test)?;
+        let outcome = tested.run(arguments, test)?;
         let run = Run { name: case::name(test), time: begin.elapsed(), outcome };
         print(&printable(&run.to_text()))?;
         runs.push(run);
@@ -156,34 +160,48 @@ fn once(arguments: &Test) -> Result<(), Failure> {
     if failed > 0 { Err(Failure::Tests { failed, total: runs.len() }) } else { Ok(()) }
 }
 
-/// Runs one test. What is wrong with the test or the package is its outcome; the error is about files.
-fn test_one(arguments: &Test, package: &AnyPackage<Wasi>, path: &Path) -> Result<Outcome, Failure> {
-    let name = case::name(path);
-    let text = files::input(path)?;
-    let failed = |summary: String| Ok(Outcome::Failed(summary, String::new()));
-    let case = match Case::parse(&text, &name) {
-        Ok(case) => case,
-        Err(problem) => return failed(format!("{}: {problem}", path.display())),
-    };
-    let session = package.session_with(log::wasi().build());
-    let result = session.and_then(|mut session| {
-        let output = session.generate(&case.input())?;
-        Ok((MistResult::parse(&output)?, session.fault().cloned()))
-    });
-    let result = match result {
-        Ok((_, Some(fault))) if !engines::is_panic(&fault) => {
-            return failed(format!("the output is complete, but freeing it failed: {}", in_one_line(&fault)));
+/// The package whose tests run.
+struct Tested<'a> {
+    path: &'a Path,
+    package: &'a AnyPackage<Wasi>,
+    description: Option<&'a MistPackage>,
+}
+
+impl Tested<'_> {
+    /// Runs one test. What is wrong with the test or the package is its outcome; the error is about files.
+    fn run(&self, arguments: &Test, path: &Path) -> Result<Outcome, Failure> {
+        let name = case::name(path);
+        let text = files::input(path)?;
+        let failed = |summary: String| Ok(Outcome::Failed(summary, String::new()));
+        let case = match Case::parse(&text, &name) {
+            Ok(case) => case,
+            Err(problem) => return failed(format!("{}: {problem}", path.display())),
+        };
+        let input =
+            match package::input(self.path, self.description, &arguments.limits, &case.name, case.values.clone()) {
+                Ok(input) => input.to_yaml(),
+                Err(failure) => return failed(failure.in_one_line()),
+            };
+        let session = self.package.session_with(log::wasi().build());
+        let result = session.and_then(|mut session| {
+            let output = session.generate(&input)?;
+            Ok((MistResult::parse(&output)?, session.fault().cloned()))
+        });
+        let result = match result {
+            Ok((_, Some(fault))) if !engines::is_panic(&fault) => {
+                return failed(format!("the output is complete, but freeing it failed: {}", in_one_line(&fault)));
+            }
+            Ok((result, _)) => Expected::of(result),
+            Err(error) => return failed(in_one_line(&error)),
+        };
+        match case.compare(&result) {
+            Ok(()) => Ok(Outcome::Passed),
+            Err(_) if arguments.update => {
+                fs::write(path, case.updated(&text, &name, &result)).map_err(|error| Failure::write(path, error))?;
+                Ok(Outcome::Updated)
+            }
+            Err((summary, details)) => Ok(Outcome::Failed(summary, details)),
         }
-        Ok((result, _)) => Expected::of(result),
-        Err(error) => return failed(in_one_line(&error)),
-    };
-    match case.compare(&result) {
-        Ok(()) => Ok(Outcome::Passed),
-        Err(_) if arguments.update => {
-            fs::write(path, case.updated(&text, &name, &result)).map_err(|error| Failure::write(path, error))?;
-            Ok(Outcome::Updated)
-        }
-        Err((summary, details)) => Ok(Outcome::Failed(summary, details)),
     }
 }
 
@@ -207,7 +225,7 @@ impl Run {
 }
 
 /// Returns the package in a directory: the only `.wasm` file, or else the only `.wat` file.
-fn package(directory: &Path) -> Result<PathBuf, Failure> {
+fn module(directory: &Path) -> Result<PathBuf, Failure> {
     let found = list(directory)?;
     for extension in ["wasm", "wat"] {
         let mut modules = found.iter().filter(|path| path.extension().is_some_and(|found| found == extension));

@@ -1,0 +1,100 @@
+//! Packages as the verbs call them: a session with the package's description, and inputs made of values.
+
+use std::path::Path;
+use std::time::Instant;
+
+use mistletoe::documents::yaml::Mapping;
+use mistletoe::documents::{MistInput, MistPackage};
+use mistletoe::wasi::Wasi;
+use mistletoe::{AnyPackage, AnySession, ErrorKind};
+
+use crate::cli::Limits;
+use crate::engines::is_panic;
+use crate::failure::{Failure, message};
+use crate::log;
+use crate::stats::Stats;
+use crate::stderr::{Level, note};
+
+/// A session of a package, whose log is shown.
+pub(crate) struct Session<'a> {
+    path: &'a Path,
+    session: AnySession<Wasi>,
+    description: Option<MistPackage>,
+}
+
+impl<'a> Session<'a> {
+    /// Opens a session and reads the description.
+    pub(crate) fn open(package: &AnyPackage<Wasi>, path: &'a Path, stats: &mut Stats) -> Result<Self, Failure> {
+        let begin = Instant::now();
+        let session = package.session_with(log::wasi().build());
+        let mut session = session.map_err(|error| Failure::library(path, error))?;
+        stats.opened(begin, &mut session);
+        let description = description(path, &mut session)?;
+        Ok(Self { path, session, description })
+    }
+
+    /// Returns the package's description of itself, or nothing if it has one of another kind.
+    pub(crate) fn description(&self) -> Option<&MistPackage> {
+        self.description.as_ref()
+    }
+
+    /// Ends the session.
+    pub(crate) fn into_description(self) -> Option<MistPackage> {
+        self.description
+    }
+
+    /// Returns the input for an installation: the values, merged over the package's defaults, and checked.
+    pub(crate) fn input(&self, limits: &Limits, name: &str, values: Mapping) -> Result<MistInput, Failure> {
+        input(self.path, self.description(), limits, name, values)
+    }
+
+    /// Calls the package, and ends the session.
+    pub(crate) fn generate(mut self, input: &str, stats: &mut Stats) -> Result<String, Failure> {
+        let begin = Instant::now();
+        let output = self.session.generate(input);
+        stats.called(begin, &mut self.session);
+        let fault = self.session.fault().cloned();
+        // Dropping the session also drops the log, which then is complete.
+        drop(self.session);
+        let output = output.map_err(|error| Failure::library(self.path, error))?;
+        // A panic is reported by the output itself.
+        if let Some(fault) = fault.filter(|fault| !is_panic(fault)) {
+            let (package, why) = (self.path.display(), message(&fault));
+            note(Level::Warning, &format!("{package}: the output is complete, but freeing it failed: {why}"));
+        }
+        Ok(output)
+    }
+}
+
+/// Returns the input for an installation: the values, merged over the defaults of `description`, and checked against
+/// its schema.
+pub(crate) fn input(
+    path: &Path,
+    description: Option<&MistPackage>,
+    limits: &Limits,
+    name: &str,
+    values: Mapping,
+) -> Result<MistInput, Failure> {
+    let Some(package) = description else { return Ok(MistInput::new(name, values)) };
+    let input = MistInput::new(name, package.with_defaults(values));
+    #[cfg(feature = "schema")]
+    if let Some(schema) = &package.input_schema {
+        crate::schema::check(path, limits, schema, &input.data)?;
+    }
+    let _ = (path, limits);
+    Ok(input)
+}
+
+/// Reads a package's description of itself. Returns nothing if it has one of another kind.
+///
+/// A `MistPackage` that is not valid is an error: its defaults and its schema must not be passed over.
+pub(crate) fn description(path: &Path, session: &mut AnySession<Wasi>) -> Result<Option<MistPackage>, Failure> {
+    let text = session.info().map_err(|error| Failure::library(path, error))?;
+    match MistPackage::parse(&text) {
+        Ok(package) => Ok(Some(package)),
+        Err(error) => match error.kind() {
+            ErrorKind::Document { path, .. } if matches!(path.as_str(), "" | "apiVersion" | "kind") => Ok(None),
+            _ => Err(Failure::library(path, error)),
+        },
+    }
+}
