@@ -132,7 +132,8 @@ impl<'a> Listing<'a> {
         }
         for name in properties {
             // The argument NAME gives the name.
-            if !seen.contains(name) && !(level == 0 && name == "name") && level < MAX_LEVELS {
+            let is_given = level == 0 && name == "name";
+            if level < MAX_LEVELS && !is_given && !seen.contains(name) {
                 self.entry(name, None, schemas.get(name).copied(), required.contains(name), &lines, level);
             }
         }

@@ -586,7 +586,7 @@ fn packages_are_read_and_written() {
 
 #[test]
 fn packages_have_a_schema_and_defaults() {
-    let head = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistPackage\nmetadata:\n  name: n\n";
+    let head = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistPackage\nmetadata:\n  name: nginx\n";
     let text = format!(
         "{head}inputSchema:\n  properties:\n    a:\n      type: string\n  required:\n  - a\ndefaults:\n  a: \"1\"\n  b: {{}}\n"
     );
