@@ -247,7 +247,10 @@ mod tests {
         for lang in Language::value_variants() {
             for sdk in [None, Some("/checkout")] {
                 for (path, text) in files("my-package", *lang, sdk) {
-                    assert!(!text.contains("{{"), "{lang:?}: {path}:\n{text}");
+                    let open = text.match_indices("{{").map(|(at, _)| &text[at + 2..]);
+                    let mut names = open.filter_map(|rest| rest.split_once("}}")).map(|(name, _)| name);
+                    let is_name = |name: &&str| name.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+                    assert_eq!(names.find(is_name), None, "{lang:?}: {path}:\n{text}");
                 }
             }
         }
