@@ -223,13 +223,13 @@ fn sdk(backend: &AnyBackend, wasm: &[u8], name: &str, source: Option<(&str, &str
 
     let message = failure(&session.generate("data:\n  name: web\n  panic: on purpose\n")?)?;
     match source {
-        None => expect(&message, "panic: on purpose"),
+        None => expect(&message, "panicked: on purpose"),
         Some((file, text)) => {
             let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/packages").join(name).join(file);
             let source = fs::read_to_string(path)?;
             let line = 1 + source.lines().position(|line| line.contains(text)).ok_or("the panic is gone")?;
             let file = file.rsplit('/').next().unwrap_or(file);
-            expect(&message, &format!("panic at {file}:{line}: on purpose"))
+            expect(&message, &format!("panicked at {file}:{line}: on purpose"))
         }
     }
 }

@@ -180,7 +180,7 @@ export function __mistletoe_generate(address: usize, length: usize): usize {
 export function abort(message: string | null, file: string | null, line: i32, _column: i32): void {
   const text = message === null ? "failed" : message;
   const place = file === null ? "" : ` at ${file.substring(file.lastIndexOf("/") + 1)}:${line}`;
-  share(__mistletoe_panic, errStart() + quote(`panic${place}: ${text}`) + "\n");
+  share(__mistletoe_panic, errStart() + quote(`panicked${place}: ${text}`) + "\n");
   unreachable();
 }
 

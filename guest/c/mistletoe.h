@@ -493,7 +493,7 @@ MISTLETOE__WEAK __attribute__((noreturn)) void mistletoe__panic(const char *file
     // There may be no memory.
     static char document[1024], text[512];
     struct mistletoe__buffer out = {text, 0, sizeof text, true};
-    mistletoe__puts(&out, "panic");
+    mistletoe__puts(&out, "panicked");
     if (file) {
         mistletoe__puts(&out, " at ");
         mistletoe__puts(&out, file);

@@ -75,7 +75,7 @@ func Package[In any](info Info, generate func(In) (*Files, error)) {
 	respond = func(input string) (output string) {
 		defer func() {
 			if value := recover(); value != nil {
-				output = failure(fmt.Sprintf("panic at %s: %v", panicked(), value))
+				output = failure(fmt.Sprintf("panicked at %s: %v", panicked(), value))
 			}
 		}()
 		var in In

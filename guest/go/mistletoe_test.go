@@ -168,19 +168,19 @@ func TestErrorsAndPanicsAreResults(t *testing.T) {
 		},
 		{
 			func(input) (*Files, error) { panic("on purpose") },
-			"panic at mistletoe_test.go:LINE: on purpose", `panic("on`,
+			"panicked at mistletoe_test.go:LINE: on purpose", `panic("on`,
 		},
 		{
 			func(input) (*Files, error) { panic(errors.New("as well")) },
-			"panic at mistletoe_test.go:LINE: as well", `panic(errors`,
+			"panicked at mistletoe_test.go:LINE: as well", `panic(errors`,
 		},
 		{
 			func(in input) (*Files, error) { return nil, fmt.Errorf("%d", values[in.Replicas]) },
-			"panic at mistletoe_test.go:LINE: runtime error: index out of range [1] with length 1", `values[in.`,
+			"panicked at mistletoe_test.go:LINE: runtime error: index out of range [1] with length 1", `values[in.`,
 		},
 		{
 			func(in input) (*Files, error) { return nil, errors.New(in.Image.Tag) },
-			"panic at mistletoe_test.go:LINE: runtime error: invalid memory address or nil pointer dereference", `in.Image`,
+			"panicked at mistletoe_test.go:LINE: runtime error: invalid memory address or nil pointer dereference", `in.Image`,
 		},
 	} {
 		result := call(t, test.generate, "data: {replicas: 1}")

@@ -208,7 +208,7 @@ pub const panic = std.debug.FullPanic(struct {
         // There may be no memory. A long message is truncated.
         var shown: [128]u8 = undefined;
         var text: Writer = .fixed(&shown);
-        text.print("panic: {s}", .{message}) catch {};
+        text.print("panicked: {s}", .{message}) catch {};
         var document: Writer = .fixed(&buffer);
         document.print("{s}{f}\n", .{ err_start, scalar(text.buffered()) }) catch {};
         last_words = .of(document.buffered());
