@@ -38,7 +38,7 @@ const PACKAGES: &[(&str, Test)] = &[
     ("httpwasm-direct-c", httpwasm_direct),
     ("httpwasm-go", httpwasm),
     ("httpwasm-sdk-go", httpwasm_direct),
-    ("httpwasm-sdk", httpwasm),
+    ("httpwasm-sdk", httpwasm_sdk),
     ("httpwasm-direct-sdk", httpwasm_direct_sdk),
     ("echo-rust", echo),
     ("echo-sdk", echo_sdk),
@@ -344,6 +344,21 @@ fn httpwasm_direct(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
         true => Err("an empty input is no complaint".into()),
         false => Ok(()),
     }
+}
+
+/// Built with `mistletoe-guest`, with the functions of WASI that it calls by itself.
+fn httpwasm_sdk(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
+    httpwasm(backend, wasm)?;
+    let handler = Handler::with_imports(backend, wasm, &imports::<Wasi>(), Limits::default())?;
+    let wasi = Wasi::builder().env([("GREET", "no"), ("GREETING", "good=morning"), ("GREETINGS", "no")]).build();
+    let mut session = handler.session_with(wasi)?;
+    for _ in 0..2 {
+        let output = session.run(b"ann\nbob")?;
+        expect(&String::from_utf8_lossy(&output.stdout), "good=morning, ann\ngood=morning, bob\n")?;
+        let log = session.state_mut().take_stderr();
+        expect(&String::from_utf8_lossy(&log), "INFO httpwasm_sdk: 2 records\n")?;
+    }
+    Ok(())
 }
 
 /// Tests the second form through `mistletoe-guest`, with an error and a panic.
