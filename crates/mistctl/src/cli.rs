@@ -198,7 +198,7 @@ pub(crate) struct Limits {
     /// Stack depth that the guest may reach, in units of one value [default: 2097152].
     #[arg(long, value_name = "UNITS", value_parser = limit::stack)]
     max_stack: Option<Limit<u32>>,
-    /// Length of an output or response, and of each output stream of a program [default: 64MiB].
+    /// Length of an output, description or response, and of each output stream of a program [default: 64MiB].
     #[arg(long, value_name = "SIZE", value_parser = limit::size)]
     max_output: Option<Limit<u64>>,
 }

@@ -34,7 +34,12 @@ fn a_limit_that_is_reached_says_where_how_much_is_allowed_and_which_flag_raises_
             (
                 &scratch.file("good.wat", doing("")),
                 ["--max-output", "10"],
-                "the output is too long: 71 bytes exceed the limit of 10 (raise it with --max-output)",
+                "the package's info is too long: 73 bytes exceed the limit of 10 (raise it with --max-output)",
+            ),
+            (
+                &scratch.file("long.wat", answering(&result("  result: Ok\n  message: longer than the description\n"))),
+                ["--max-output", "75"],
+                "the output is too long: 110 bytes exceed the limit of 75 (raise it with --max-output)",
             ),
         ] {
             let arguments = ["generate", "x", "-p", module, "--backend", &backend];
