@@ -46,3 +46,11 @@ pub(crate) fn discarded(limit: u64) -> Builder {
     let none = || OutputStream::limited_stream(io::sink(), limit);
     Wasi::builder().stdout(none()).stderr(none())
 }
+
+/// Shows logs that were kept.
+pub(crate) fn show(logs: &[Vec<u8>]) {
+    for log in logs {
+        // Standard error that cannot be written is not a failure.
+        let _ = Lines::new(Level::Log).write_all(log);
+    }
+}

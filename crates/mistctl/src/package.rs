@@ -1,5 +1,6 @@
 //! Packages as the verbs call them: a session with the package's description, and inputs made of values.
 
+use std::mem;
 use std::path::Path;
 use std::time::Instant;
 
@@ -88,8 +89,17 @@ pub(crate) fn input(
 /// Reads a package's description of itself. Returns nothing if it has one of another kind.
 ///
 /// A `MistPackage` that is not valid is an error: its defaults and its schema must not be passed over.
+///
+/// What the package logs meanwhile is shown only if the call fails: nobody asked for this call. The state of WASI is
+/// as before.
 pub(crate) fn description(path: &Path, session: &mut AnySession<Wasi>) -> Result<Option<MistPackage>, Failure> {
-    let text = session.info().map_err(|error| Failure::library(path, error))?;
+    let state = mem::replace(session.state_mut(), Wasi::builder().build());
+    let text = session.info();
+    let mut state = mem::replace(session.state_mut(), state);
+    if text.is_err() {
+        log::show(&[state.take_stdout(), state.take_stderr()]);
+    }
+    let text = text.map_err(|error| Failure::library(path, error))?;
     match MistPackage::parse(&text) {
         Ok(package) => Ok(Some(package)),
         Err(error) => match error.kind() {
