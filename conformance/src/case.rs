@@ -55,6 +55,9 @@ pub struct Header {
     pub max_output: Option<u64>,
     /// The other limits. A limit left out is off.
     pub limits: Option<CaseLimits>,
+    /// Whether the guest's stack is recorded. An error then has a field `trace` with the lines of its backtrace.
+    #[serde(default)]
+    pub backtrace: bool,
     /// The expected error of loading the module: its kind and the fields to compare.
     pub load: Option<Map<String, Value>>,
     /// The expected error of opening a session.
@@ -243,7 +246,9 @@ impl Case {
 impl Header {
     /// Returns what the module is loaded with.
     pub(crate) fn setup(&self) -> Setup {
-        let mut limits = Limits::unlimited().with_max_output(self.max_output.unwrap_or(Limits::default().max_output()));
+        let mut limits = Limits::unlimited()
+            .with_max_output(self.max_output.unwrap_or(Limits::default().max_output()))
+            .with_backtrace(self.backtrace);
         if let Some(CaseLimits { memory, timeout_ms, fuel, stack, table_elements, max_module, max_input }) = self.limits
         {
             let timeout = timeout_ms.map(Duration::from_millis);

@@ -269,8 +269,8 @@ fn agreed(first: Result<Observation, Failure>, second: Result<Observation, Failu
 
 /// Returns an error's kind with its fields, as a tool prints them.
 ///
-/// Differs from that output in three fields: `problems` holds all problems, with their types as text. `own` holds the
-/// code of the host's own error, and `message` the message of a host function.
+/// Differs from that output in four fields: `problems` holds all problems, with their types as text. `own` holds the
+/// code of the host's own error, `message` the message of a host function, and `trace` the lines of the backtrace.
 fn fields(error: &Error) -> Value {
     let mut fields = serde_json::to_value::<&ErrorKind>(error.kind()).unwrap_or_default();
     if let (Value::Object(fields), ErrorKind::Interface { problems }) = (&mut fields, error.kind()) {
@@ -281,6 +281,9 @@ fn fields(error: &Error) -> Value {
             Some(own) => fields.insert("own".to_owned(), own.code.into()),
             None => fields.insert("message".to_owned(), error.source().map(ToString::to_string).into()),
         };
+    }
+    if let (Value::Object(fields), Some(backtrace)) = (&mut fields, error.backtrace()) {
+        fields.insert("trace".to_owned(), backtrace.to_string().lines().collect());
     }
     fields
 }

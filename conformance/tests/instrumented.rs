@@ -41,12 +41,13 @@ impl Host for Instrumenting {
 }
 
 fn configs() -> impl Iterator<Item = Config> {
-    (1..8).map(|bits| {
+    (1..16).map(|bits| {
         Config::default()
             .memory_pages(65_536)
             .fuel(bits & 1 != 0)
             .deadline(bits & 2 != 0)
             .stack((bits & 4 != 0).then_some(1_000))
+            .backtrace(bits & 8 != 0)
     })
 }
 

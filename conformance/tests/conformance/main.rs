@@ -56,6 +56,7 @@ fn tests() -> Result<ExitCode, Error> {
     }));
     trials.push(Trial::test("limits::change_nothing", || limited::change_nothing(Some(u64::MAX))));
     trials.push(Trial::test("limits::change_nothing-without-fuel", || limited::change_nothing(None)));
+    trials.push(Trial::test("backtrace::changes_nothing", limited::recording_changes_nothing));
     trials.extend(suite::trials(&backends()?));
     trials.push(Trial::test("rules::tested", rules_are_tested));
     trials.extend(selftest::trials(mistletoe_conformance::cases()?));

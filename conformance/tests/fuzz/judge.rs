@@ -142,6 +142,23 @@ fn compare(fuzzed: &mut Fuzzed, backends: &[AnyBackend], tally: &mut Tally) -> R
         }
     }
 
+    // To record the stack changes nothing else, not even the fuel.
+    if let Some(backend) = backends.first() {
+        let mut recording = case.clone();
+        recording.header.backtrace = true;
+        let mut recorded = recording.observe(backend).map_err(|failure| differs(most, failure.to_string()))?;
+        for error in errors_mut(&mut recorded) {
+            if let Value::Object(fields) = error {
+                fields.remove("trace");
+            }
+        }
+        // Engines take functions up to a length, and this one may be too long with what records.
+        if recorded.load.as_ref().is_none_or(|error| error["item"] != "function-bytes") && recorded != *most {
+            let difference = difference(most, &recorded);
+            return Err(differs(most, format!("{} does something else when recorded: {difference}", backend.name())));
+        }
+    }
+
     if errors(most).any(|error| LIMITS.iter().any(|limit| error["kind"] == *limit)) {
         return Ok(());
     }

@@ -4,11 +4,13 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use mistletoe_module::display::{Count, Shown};
 use mistletoe_module::interface::{Problem, Problems};
+
+use crate::backtrace::Backtrace;
 
 /// `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -39,6 +41,7 @@ pub struct Error(Arc<Inner>);
 struct Inner {
     kind: ErrorKind,
     source: Option<Box<dyn StdError + Send + Sync>>,
+    backtrace: OnceLock<Box<Backtrace>>,
 }
 
 /// The kinds of errors. The kind never depends on an engine's message.
@@ -305,13 +308,13 @@ impl Error {
     /// Creates an error without a source.
     #[cold]
     pub fn new(kind: ErrorKind) -> Self {
-        Self(Arc::new(Inner { kind, source: None }))
+        Self(Arc::new(Inner { kind, source: None, backtrace: OnceLock::new() }))
     }
 
     /// Creates an error with a source.
     #[cold]
     pub fn with_source(kind: ErrorKind, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self(Arc::new(Inner { kind, source: Some(source.into()) }))
+        Self(Arc::new(Inner { kind, source: Some(source.into()), backtrace: OnceLock::new() }))
     }
 
     /// For backends: creates a trap from the engine's error. The layer adds the export.
@@ -350,6 +353,19 @@ impl Error {
     /// Returns the source as an `E`, if it is one. This finds the error that a host function returned.
     pub fn downcast_ref<E: StdError + 'static>(&self) -> Option<&E> {
         self.0.source.as_ref()?.downcast_ref()
+    }
+
+    /// Returns the guest's stack where the call failed.
+    ///
+    /// `None` unless it was [recorded](crate::Limits::with_backtrace), and for an error that no function of the guest
+    /// had a part in.
+    pub fn backtrace(&self) -> Option<&Backtrace> {
+        self.0.backtrace.get().map(|backtrace| &**backtrace)
+    }
+
+    /// Adds the guest's stack, unless there is one already.
+    pub(crate) fn set_backtrace(&self, backtrace: Backtrace) {
+        let _ = self.0.backtrace.set(Box::new(backtrace));
     }
 
     /// The error of later calls on a session that `cause` poisoned.

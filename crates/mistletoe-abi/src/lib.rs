@@ -22,7 +22,7 @@
 //! - [`pool`]: a capped number of concurrent sessions, for hosts that handle many calls.
 //! - [`Limits`]: the resources that a guest may use. After the check, the layer instruments the module with the limits
 //!   on its code, so engines need no support for them. [`CancelHandle`]: cancels a call from another thread.
-//! - [`error`]: one error type, whose kinds are the same on every engine.
+//! - [`error`]: one error type, whose kinds are the same on every engine. [`Backtrace`]: the guest's stack in an error.
 //!
 //! The files of this crate have no cyclic dependencies. Public paths are re-exports; inside the crate each item is
 //! imported from the file that defines it.
@@ -41,6 +41,7 @@
 #![forbid(unsafe_code)]
 
 pub mod backend;
+mod backtrace;
 mod cancel;
 pub mod error;
 pub mod guest;
@@ -55,6 +56,7 @@ mod trace;
 pub mod types;
 
 pub use backend::{Artifact, Backend, Instance};
+pub use backtrace::{Backtrace, Frame};
 pub use cancel::{CancelHandle, DropGuard};
 pub use error::{Error, ErrorKind, Operation, Result, Trap};
 pub use host::{Caller, Imports};

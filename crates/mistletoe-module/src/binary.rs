@@ -31,6 +31,7 @@ pub(crate) mod op {
     pub(crate) const I64_CONST: u8 = 0x42;
     pub(crate) const I32_NE: u8 = 0x47;
     pub(crate) const I64_LT_S: u8 = 0x53;
+    pub(crate) const I32_ADD: u8 = 0x6a;
     pub(crate) const I32_MUL: u8 = 0x6c;
     pub(crate) const I64_ADD: u8 = 0x7c;
     pub(crate) const I64_SUB: u8 = 0x7d;

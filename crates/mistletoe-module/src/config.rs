@@ -22,6 +22,11 @@ pub struct Config {
     pub deadline: bool,
     /// Maximum stack depth, in units.
     pub stack: Option<u32>,
+    /// Whether the guest's stack is recorded: the functions that have begun and not returned, and where each of them is.
+    ///
+    /// The host gets it through [`ENTER`](crate::ENTER) and [`InternalExports::position`](crate::InternalExports).
+    /// What is counted stays the same.
+    pub backtrace: bool,
     /// Maximum size of the memory, in pages of 64 KiB. Values above 65,536 count as 65,536.
     pub memory_pages: Option<u64>,
     /// Maximum number of elements of a table.
@@ -38,6 +43,7 @@ impl Default for Config {
             fuel: false,
             deadline: false,
             stack: None,
+            backtrace: false,
             memory_pages: None,
             table_elements: MAX_TABLE_ELEMENTS,
             max_length: u64::MAX,
@@ -67,6 +73,13 @@ impl Config {
         self
     }
 
+    /// Sets whether the guest's stack is recorded.
+    #[must_use]
+    pub fn backtrace(mut self, record: bool) -> Self {
+        self.backtrace = record;
+        self
+    }
+
     /// Sets the maximum size of the memory, in pages of 64 KiB.
     #[must_use]
     pub fn memory_pages(mut self, pages: impl Into<Option<u64>>) -> Self {
@@ -90,7 +103,8 @@ impl Config {
 
     /// Returns whether functions are instrumented.
     ///
-    /// Their code then calls [`TICK`](crate::TICK) and [`OVERFLOW`](crate::OVERFLOW).
+    /// The module then imports [`TICK`](crate::TICK) and [`OVERFLOW`](crate::OVERFLOW), and [`ENTER`](crate::ENTER) if
+    /// the stack is recorded.
     pub fn is_metered(&self) -> bool {
         self.metering().is_anything()
     }
@@ -105,7 +119,12 @@ impl Config {
     }
 
     pub(crate) fn metering(&self) -> Metering {
-        Metering { fuel: self.fuel, ticks: self.fuel || self.deadline, height: self.stack.is_some() }
+        Metering {
+            fuel: self.fuel,
+            ticks: self.fuel || self.deadline,
+            height: self.stack.is_some(),
+            backtrace: self.backtrace,
+        }
     }
 
     /// Returns the stack depth that is available at the start.
@@ -114,20 +133,22 @@ impl Config {
     }
 }
 
-/// What is counted.
+/// What functions are instrumented with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Metering {
     /// Every instruction. Without it, loops and calls are counted for the deadline only.
     pub(crate) fuel: bool,
     /// Whether something terminates a guest that does not end by itself: `fuel`, or a deadline.
     pub(crate) ticks: bool,
-    /// The stack depth.
+    /// The stack depth is counted.
     pub(crate) height: bool,
+    /// The stack is recorded.
+    pub(crate) backtrace: bool,
 }
 
 impl Metering {
-    /// Returns whether anything is counted.
+    /// Returns whether functions are instrumented.
     pub(crate) fn is_anything(self) -> bool {
-        self.ticks || self.height
+        self.ticks || self.height || self.backtrace
     }
 }

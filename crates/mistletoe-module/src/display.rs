@@ -46,9 +46,13 @@ pub(crate) fn first<T>(list: &[T], most: usize) -> (&[T], usize) {
     (shown, list.len() - shown.len())
 }
 
-/// Serialises a name that a module chose, no more than its beginning.
+/// Serialises a name that a module chose, cut after 100 characters.
+///
+/// # Errors
+///
+/// Those of the serialiser.
 #[cfg(feature = "serde")]
-pub(crate) fn beginning<S: Serializer>(name: impl AsRef<str>, serializer: S) -> Result<S::Ok, S::Error> {
+pub fn beginning<S: Serializer>(name: impl AsRef<str>, serializer: S) -> Result<S::Ok, S::Error> {
     let name = name.as_ref();
     let beginning = cut(name);
     if beginning.len() < name.len() {

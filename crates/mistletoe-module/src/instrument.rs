@@ -29,13 +29,16 @@ pub struct Instrumented<'a> {
 /// guest cannot reach.
 ///
 /// The host instantiates [`bytes`](Instrumented::bytes) with the module's own imports and, if the configuration
-/// [meters](Config::is_metered), with two functions of the module [`MODULE`](crate::MODULE):
+/// [meters](Config::is_metered), with functions of the module [`MODULE`](crate::MODULE):
 ///
 /// - [`TICK`](crate::TICK), `[i64] -> [i64]`: the fuel counter is spent. It counts fuel, or turns of code for a
 ///   deadline. The parameter is the counter, below 0. The function returns the new value of the counter, or traps. The
 ///   counter starts at 0, so that the guest ticks at its first check.
 /// - [`OVERFLOW`](crate::OVERFLOW), `[i64] -> []`: the stack is too deep. The parameter is the remaining stack depth,
 ///   below 0. The function traps.
+/// - [`ENTER`](crate::ENTER), `[i32 i32 i32] -> []`, if the stack is [recorded](Config::backtrace): a function begins.
+///   The parameters are its index in the original module, the offset in the original module at which its caller is, and
+///   the number of functions that have begun before and not returned. The offset means nothing if that number is 0.
 ///
 /// Then the host calls [`InternalExports::start`], if there is one.
 ///
@@ -145,9 +148,10 @@ mod tests {
 
     /// Every combination of what can be counted.
     fn configs() -> impl Iterator<Item = Config> {
-        (1..8).map(|bits: u32| {
+        (1..16).map(|bits: u32| {
             let stack = (bits & 4 != 0).then_some(1000);
-            Config::default().fuel(bits & 1 != 0).deadline(bits & 2 != 0).stack(stack).memory_pages(65536)
+            let counting = Config::default().fuel(bits & 1 != 0).deadline(bits & 2 != 0).stack(stack);
+            counting.backtrace(bits & 8 != 0).memory_pages(65536)
         })
     }
 
@@ -202,7 +206,7 @@ mod tests {
             wasm.extend(section(10, functions, &[&[32, 0][..], &[0x01; 30], &[0x0b]].concat()));
             wasm
         };
-        let all = Config::default().fuel(true).deadline(true).stack(1);
+        let all = Config::default().fuel(true).deadline(true).stack(1).backtrace(true);
         let wasm = module(MAX_TYPES, MAX_FUNCTIONS, MAX_GLOBALS);
         let full = instrument(&wasm, &all).expect("as many as are allowed");
         wasmparser::Validator::new_with_features(ALLOWED).validate_all(full.bytes()).expect("still valid");

@@ -41,6 +41,8 @@ mod config;
 mod cost;
 pub mod declared;
 pub mod display;
+#[cfg(feature = "debug-info")]
+mod dwarf;
 mod error;
 mod features;
 mod instrument;
@@ -49,6 +51,7 @@ mod listing;
 mod meter;
 mod read;
 mod rewrite;
+pub mod symbols;
 pub mod types;
 
 pub use analysis::{Analysis, Section, analyse};
@@ -59,7 +62,7 @@ pub use features::{FEATURES, Feature};
 pub use instrument::{Instrumented, instrument, skim};
 pub use interface::Interface;
 pub use meter::TURNS;
-pub use rewrite::{InternalExports, MODULE, OVERFLOW, TICK};
+pub use rewrite::{ENTER, InternalExports, MODULE, OVERFLOW, TICK};
 
 /// Identifies the exact version of this crate's source.
 ///

@@ -13,9 +13,6 @@ use crate::error::DeclaredItem;
 use crate::interface::{Interface, MEMORY};
 use crate::types::{Export, ExternType, FuncType, GlobalType, Import, MemoryType, TableType, ValType};
 
-/// How many functions are injected after those that a module imports.
-const INJECTED_IMPORTS: u32 = 2;
-
 /// Gathers the [`Interface`] from the sections as they are read. Trusts none of them: an index may point nowhere.
 #[derive(Default)]
 pub(crate) struct Listing {
@@ -205,7 +202,9 @@ impl Listing {
     }
 
     /// Returns where the injected items will be in the index spaces.
-    pub(crate) fn indices(&self) -> Indices {
+    ///
+    /// `backtrace` says whether the stack is recorded.
+    pub(crate) fn indices(&self, backtrace: bool) -> Indices {
         let (mut imported, mut globals) = (0, 0);
         for import in &self.interface.imports {
             imported += u32::from(matches!(import.ty, ExternType::Func(_)));
@@ -217,6 +216,7 @@ impl Listing {
             functions: self.functions.len() as u32,
             globals: all,
             own_globals: all.saturating_sub(globals),
+            backtrace,
         }
     }
 
@@ -293,16 +293,22 @@ fn constant(global: &wasmparser::Global<'_>) -> Option<u32> {
 /// Where the injected items are in the index spaces.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Indices {
-    /// Number of functions that the module imports itself. `tick` comes next, then `overflow`.
+    /// Number of functions that the module imports itself. `tick` comes next, then `overflow`, then `enter` if the stack
+    /// is recorded.
     pub(crate) imported: u32,
     /// Number of functions, imported ones included.
     ///
-    /// The function that is called when something is spent comes after them.
+    /// The function that is called when something is spent comes after them, then the one that is called where a
+    /// function begins, if the stack is recorded.
     pub(crate) functions: u32,
     /// Number of globals, imported ones included. The fuel counter comes next, then the remaining stack depth.
+    ///
+    /// If the stack is recorded, the position and the number of frames follow.
     pub(crate) globals: u32,
     /// Number of globals that are not imported.
     pub(crate) own_globals: u32,
+    /// Whether the stack is recorded.
+    pub(crate) backtrace: bool,
 }
 
 impl Indices {
@@ -314,8 +320,21 @@ impl Indices {
         self.imported + 1
     }
 
+    pub(crate) fn enter(self) -> u32 {
+        self.imported + 2
+    }
+
     pub(crate) fn slow(self) -> u32 {
         self.func(self.functions)
+    }
+
+    pub(crate) fn entered(self) -> u32 {
+        self.slow() + 1
+    }
+
+    /// Returns the index of the first wrapper.
+    pub(crate) fn wrappers(self) -> u32 {
+        self.slow() + 1 + u32::from(self.backtrace)
     }
 
     pub(crate) fn fuel(self) -> u32 {
@@ -326,8 +345,18 @@ impl Indices {
         self.globals + 1
     }
 
+    /// Returns the global with the offset in the original module of the instruction that runs.
+    pub(crate) fn position(self) -> u32 {
+        self.globals + 2
+    }
+
+    /// Returns the global with the number of functions that have begun and not returned.
+    pub(crate) fn frames(self) -> u32 {
+        self.globals + 3
+    }
+
     /// Returns the new index of a function of the module.
     pub(crate) fn func(self, index: u32) -> u32 {
-        if index < self.imported { index } else { index.saturating_add(INJECTED_IMPORTS) }
+        if index < self.imported { index } else { index.saturating_add(2 + u32::from(self.backtrace)) }
     }
 }

@@ -144,7 +144,7 @@ impl Reading<'_> {
         let metered = match &self.listing {
             Some(listing) if self.metering.is_anything() => {
                 // Nothing after the first function's body affects this.
-                let at = *self.at.get_or_insert_with(|| listing.indices());
+                let at = *self.at.get_or_insert_with(|| listing.indices(self.metering.backtrace));
                 scratch.begin(self.metering, at, reader.original_position(), declared);
                 Some(&**listing)
             }
@@ -176,7 +176,8 @@ impl Reading<'_> {
             if let Some(listing) = &mut self.listing {
                 listing.refers |= scratch.refers;
             }
-            let (length, height) = scratch.finish(bytes, body.range(), locals, operands, &mut self.code);
+            let index = function.index();
+            let (length, height) = scratch.finish(index, bytes, body.range(), locals, operands, &mut self.code);
             (self.body, self.height) = (self.body.max(length), self.height.max(height));
         }
         Ok(())

@@ -33,6 +33,8 @@ pub const MODULE: &str = "mistletoe limits";
 pub const TICK: &str = "tick";
 /// Called when the stack is too deep.
 pub const OVERFLOW: &str = "overflow";
+/// Called where a function begins, if the stack is recorded.
+pub const ENTER: &str = "enter";
 
 /// Exports that the layer adds for itself, under names that the module does not use.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -43,6 +45,9 @@ pub struct InternalExports {
     pub fuel: Option<String>,
     /// Restores the whole stack depth. For a guest whose `_start` exits, which leaves its functions before their ends.
     pub unwind: Option<String>,
+    /// Returns where the guest is, if the stack is recorded: the offset in the original module of the instruction that
+    /// runs or has failed, in the lower half, and the number of functions that have begun and not returned, in the upper.
+    pub position: Option<String>,
 }
 
 impl InternalExports {
@@ -50,9 +55,16 @@ impl InternalExports {
         Self {
             start: listing.start.map(|_| listing.unused_export("start function")),
             fuel: config.fuel.then(|| listing.unused_export("fuel")),
-            unwind: (config.stack.is_some() && listing.interface.is_initialised_by_start())
+            unwind: ((config.stack.is_some() || config.backtrace) && listing.interface.is_initialised_by_start())
                 .then(|| listing.unused_export("unwind")),
+            position: config.backtrace.then(|| listing.unused_export("position")),
         }
+    }
+
+    /// Returns the functions added after the wrappers, in their order: the name, and the type among the injected ones.
+    fn after_wrappers(&self) -> impl Iterator<Item = (&String, u64)> {
+        let added = [(&self.fuel, 2), (&self.unwind, 3), (&self.position, 2)];
+        added.into_iter().filter_map(|(name, ty)| Some((name.as_ref()?, ty)))
     }
 }
 
@@ -66,7 +78,7 @@ pub(crate) fn rewrite<'a>(
     code: Vec<u8>,
 ) -> (Cow<'a, [u8]>, InternalExports) {
     let internal = InternalExports::new(listing, config);
-    let module = Module { bytes, listing, config, at: listing.indices(), metered: config.is_metered() };
+    let module = Module { bytes, listing, config, at: listing.indices(config.backtrace), metered: config.is_metered() };
     let mut changed = BTreeMap::new();
     let mut change =
         |id, content: Option<Vec<u8>>| changed.extend(content.map(|content| (position(id), (id, content))));
@@ -189,7 +201,7 @@ impl Module<'_> {
     ///
     /// The host calls the wrapper in place of the function.
     fn wrapped(&self) -> Vec<u32> {
-        if self.config.stack.is_none() && !self.config.fuel {
+        if self.config.stack.is_none() && !self.config.fuel && !self.config.backtrace {
             return Vec::new();
         }
         let mut wrapped: Vec<u32> = self.exports_of_functions().map(|at| self.index(at).0).collect();
@@ -216,7 +228,7 @@ impl Module<'_> {
     /// Returns the new index of an exported function: that of its wrapper, if it has one.
     fn exported(&self, wrapped: &[u32], index: u32) -> u32 {
         match wrapped.binary_search(&index) {
-            Ok(i) => self.at.slow() + 1 + i as u32,
+            Ok(i) => self.at.wrappers() + i as u32,
             Err(_) if self.metered => self.at.func(index),
             Err(_) => index,
         }
@@ -225,10 +237,15 @@ impl Module<'_> {
     /// Returns the type section, with the types of the injected functions after the module's own.
     fn types(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        leb128(&mut out, self.listing.types.len() as u64 + 4);
+        let recorded = if self.config.backtrace { 2 } else { 0 };
+        leb128(&mut out, self.listing.types.len() as u64 + 4 + recorded);
         out.extend_from_slice(self.items(TYPE));
         // `[i64] -> [i64]`, `[i64] -> []`, `[] -> [i64]`, `[] -> []`.
         out.extend([0x60, 1, 0x7e, 1, 0x7e, 0x60, 1, 0x7e, 0, 0x60, 0, 1, 0x7e, 0x60, 0, 0]);
+        if self.config.backtrace {
+            // `[i32 i32 i32] -> []`, `[i32 i32] -> [i32]`.
+            out.extend([0x60, 3, 0x7f, 0x7f, 0x7f, 0, 0x60, 2, 0x7f, 0x7f, 1, 0x7f]);
+        }
         out
     }
 
@@ -238,7 +255,11 @@ impl Module<'_> {
 
     /// Returns the import section without the memory, and with the injected functions.
     fn imports(&self) -> Vec<u8> {
-        let injected: &[_] = if self.metered { &[(TICK, 0), (OVERFLOW, 1)] } else { &[] };
+        let injected: &[_] = match (self.metered, self.config.backtrace) {
+            (false, _) => &[],
+            (true, false) => &[(TICK, 0), (OVERFLOW, 1)],
+            (true, true) => &[(TICK, 0), (OVERFLOW, 1), (ENTER, 4)],
+        };
         let mut out = Vec::new();
         leb128(&mut out, (self.listing.interface.imports.len() + injected.len()) as u64);
         match (self.content(IMPORT), &self.listing.imported_memory) {
@@ -263,14 +284,14 @@ impl Module<'_> {
         leb128(&mut out, self.number(wrapped, internal) as u64);
         out.extend_from_slice(self.items(FUNCTION));
         leb128(&mut out, self.ty(1));
+        if self.config.backtrace {
+            leb128(&mut out, self.ty(5));
+        }
         for index in wrapped {
             leb128(&mut out, self.listing.functions.get(*index as usize).copied().unwrap_or_default().into());
         }
-        if internal.fuel.is_some() {
-            leb128(&mut out, self.ty(2));
-        }
-        if internal.unwind.is_some() {
-            leb128(&mut out, self.ty(3));
+        for (_, ty) in internal.after_wrappers() {
+            leb128(&mut out, self.ty(ty));
         }
         out
     }
@@ -315,7 +336,8 @@ impl Module<'_> {
 
     fn globals(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        leb128(&mut out, u64::from(self.at.own_globals) + 2);
+        let recorded = if self.config.backtrace { 2 } else { 0 };
+        leb128(&mut out, u64::from(self.at.own_globals) + 2 + recorded);
         if let Some(content) = self.content(GLOBAL) {
             let begin = content.start + self.index(content.start).1;
             self.items_moved(begin..content.end, &mut out);
@@ -325,13 +347,14 @@ impl Module<'_> {
         out.extend([0x7e, 1, 0x42]);
         signed(&mut out, self.config.height().into());
         out.push(0x0b);
+        (0..recorded).for_each(|_| out.extend([0x7f, 1, 0x41, 0, 0x0b]));
         out
     }
 
     fn exports(&self, wrapped: &[u32], internal: &InternalExports) -> Vec<u8> {
         // Core 2.0, section 5.5.10: a vector of exports, each its name, its kind (0: function, 2: memory) and its
         // index.
-        let added = [&internal.start, &internal.fuel, &internal.unwind].into_iter().flatten().count();
+        let added = internal.start.iter().count() + internal.after_wrappers().count();
         let mut out = Vec::new();
         leb128(&mut out, (self.listing.interface.exports.len() + added) as u64);
         if let Some(content) = self.content(EXPORT) {
@@ -353,8 +376,8 @@ impl Module<'_> {
             out.push(0);
             leb128(&mut out, self.exported(wrapped, index).into());
         }
-        let behind = u64::from(self.at.slow()) + 1 + wrapped.len() as u64;
-        for (index, added) in (behind..).zip([&internal.fuel, &internal.unwind].into_iter().flatten()) {
+        let behind = u64::from(self.at.wrappers()) + wrapped.len() as u64;
+        for (index, (added, _)) in (behind..).zip(internal.after_wrappers()) {
             name(&mut out, added);
             out.push(0);
             leb128(&mut out, index);
@@ -365,7 +388,7 @@ impl Module<'_> {
     /// Returns how many functions are not imported, injected ones included.
     fn number(&self, wrapped: &[u32], internal: &InternalExports) -> usize {
         let own = self.listing.functions.len() - self.at.imported as usize;
-        own + 1 + wrapped.len() + [&internal.fuel, &internal.unwind].into_iter().flatten().count()
+        own + 1 + usize::from(self.config.backtrace) + wrapped.len() + internal.after_wrappers().count()
     }
 
     /// Returns the code section, with the bodies of the injected functions after the module's own.
@@ -375,6 +398,9 @@ impl Module<'_> {
         }
         fill(&mut out, self.number(wrapped, internal));
         body(&mut out, &emit::slow(self.at));
+        if self.config.backtrace {
+            body(&mut out, &emit::entered(self.at));
+        }
         for index in wrapped {
             let ty = self.listing.functions.get(*index as usize).and_then(|ty| self.listing.func_type(*ty));
             let params = ty.map_or(0, |ty| ty.params.len() as u32);
@@ -384,7 +410,10 @@ impl Module<'_> {
             body(&mut out, &emit::fuel(self.at));
         }
         if internal.unwind.is_some() {
-            body(&mut out, &emit::unwind(self.at, self.config.height()));
+            body(&mut out, &emit::unwind(self.config.metering(), self.at, self.config.height()));
+        }
+        if internal.position.is_some() {
+            body(&mut out, &emit::position(self.at));
         }
         out
     }

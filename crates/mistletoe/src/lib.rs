@@ -248,6 +248,7 @@
 //! | `wasi` | the module `wasi`: WASI preview 1 for guests, and directories of the host to grant |
 //! | `yoke` | the module `yoke`: the host functions of yoke's packages, without access to a cluster |
 //! | `cache` | the module `cache`: compiled code on disk, for the engines that compile |
+//! | `debug-info` | in backtraces: files and lines from debug information, inlined functions, demangled names |
 //! | `serde` | `Serialize` for error kinds and interface listings |
 //! | `async` | `Pool::acquire` and `PoolPermit`: pools that can be awaited, on any runtime |
 //! | `tracing` | the spans of [tracing](#tracing) |
@@ -273,8 +274,8 @@ pub use mistletoe_abi::PoolPermit;
 pub use mistletoe_abi::cache;
 pub use mistletoe_abi::{
     AnyBackend, AnyCommand, AnyCommandSession, AnyHandler, AnyHandlerSession, AnyPackage, AnyProgram,
-    AnyProgramSession, AnySession, Backend, Caller, CancelHandle, Command, CommandSession, DropGuard, Error, ErrorKind,
-    FEATURES, Feature, Fresh, Handler, HandlerSession, Imports, Limits, Operation, Package, Pool, PooledSession,
+    AnyProgramSession, AnySession, Backend, Backtrace, Caller, CancelHandle, Command, CommandSession, DropGuard, Error, ErrorKind,
+    FEATURES, Feature, Frame, Fresh, Handler, HandlerSession, Imports, Limits, Operation, Package, Pool, PooledSession,
     Program, ProgramSession, Protocol, Result, Reused, Session, Tiered, Trap,
 };
 pub use mistletoe_abi::{backend, error, guest, host, layers, module, pool, program, protocol, types};

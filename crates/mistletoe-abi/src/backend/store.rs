@@ -6,6 +6,7 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::backtrace::Recorder;
 use crate::host::name::Name;
 use crate::limits::budget::Budget;
 use crate::module::Interface;
@@ -28,6 +29,8 @@ pub struct StoreData {
     pub(crate) budget: Budget,
     /// The host function that has panicked, while its panic unwinds.
     pub(crate) panicked: Option<Name>,
+    /// What the guest's code records of its stack.
+    pub(crate) recorder: Option<Recorder>,
 }
 
 impl StoreData {
@@ -40,7 +43,7 @@ impl StoreData {
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { id, engine, interface, state, protocol, depth: 0, budget, panicked: None }
+        Self { id, engine, interface, state, protocol, depth: 0, budget, panicked: None, recorder: None }
     }
 
     pub(crate) fn state<T: 'static>(&self) -> &T {

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind, Operation, Region, Result};
 use crate::guest::export::{ExportedFunc, START};
 use crate::host::numbers::{WasmParams, WasmResults};
 use crate::limits::Limits;
-use crate::module::Interface;
+use crate::module::{Interface, InternalExports};
 use crate::trace;
 use crate::types::{FuncType, ValType};
 
@@ -31,6 +31,8 @@ pub struct Guest<I: Instance> {
     fault: Option<Error>,
     /// Returns the fuel left, if fuel is counted.
     fuel: Option<I::Func>,
+    /// Returns where the guest is, if its stack is recorded.
+    position: Option<I::Func>,
     /// Whether there is a budget to enforce.
     limited: bool,
 }
@@ -52,11 +54,15 @@ pub struct Func<F, P, R> {
 const SLOTS: usize = 4;
 
 impl<I: Instance> Guest<I> {
-    /// Wraps an instance. `fuel` is the export that returns the fuel left, if fuel is counted.
-    pub(crate) fn new(mut instance: I, limits: Limits, fuel: Option<&str>) -> Result<Self> {
-        let fuel = fuel.map(|name| instance.get_func(name, &FuncType::new(&[], &[ValType::I64]))).transpose()?;
+    /// Wraps an instance of a module with these internal exports.
+    pub(crate) fn new(mut instance: I, limits: Limits, internal: &InternalExports) -> Result<Self> {
+        let mut number = |name: &Option<String>| {
+            let func = name.as_ref().map(|name| instance.get_func(name, &FuncType::new(&[], &[ValType::I64])));
+            func.transpose()
+        };
+        let (fuel, position) = (number(&internal.fuel)?, number(&internal.position)?);
         let limited = fuel.is_some() || instance.data().budget.is_limited();
-        Ok(Self { instance, limits, fault: None, fuel, limited })
+        Ok(Self { instance, limits, fault: None, fuel, position, limited })
     }
 
     /// Begins a call. The limits on time and fuel apply to it as a whole.
@@ -120,7 +126,25 @@ impl<I: Instance> Guest<I> {
     /// A trap in it names no export.
     pub(crate) fn start(&mut self, name: &str) -> Result<()> {
         let func = self.instance.get_func(name, &FuncType::new(&[], &[]))?;
-        self.steps(|steps| Instance::call(&mut steps.0.instance, &func, &mut []))
+        self.steps(|steps| {
+            let called = Instance::call(&mut steps.0.instance, &func, &mut []);
+            called.map_err(|error| steps.0.with_backtrace(error))
+        })
+    }
+
+    /// Adds the guest's stack to the error of a call, if it is recorded.
+    #[cold]
+    fn with_backtrace(&mut self, error: Error) -> Error {
+        let mut position = [0];
+        // An exit is how a program ends. For any other error, a backtrace is not worth another error.
+        if let Some(func) = self.position.as_ref().filter(|_| error.exit_code().is_none())
+            && self.instance.call(func, &mut position).is_ok()
+            && let Some(recorder) = &self.instance.data().recorder
+            && let Some(backtrace) = recorder.backtrace(position[0])
+        {
+            error.set_backtrace(backtrace);
+        }
+        error
     }
 
     /// Calls `_start` to initialise the guest.
@@ -226,7 +250,10 @@ impl<I: Instance> Guest<I> {
     #[cold]
     fn panicked(&mut self, payload: Panic) -> Error {
         match host_panic(&mut self.instance, payload) {
-            Ok(error) => self.poisoned(error),
+            Ok(error) => {
+                let error = self.with_backtrace(error);
+                self.poisoned(error)
+            }
             Err(payload) => {
                 self.poisoned(Error::engine(Operation::Call, "the engine panicked"));
                 resume_unwind(payload)
@@ -270,7 +297,10 @@ impl<I: Instance> Steps<'_, I> {
         let scope = trace::export(|| guest.instance.data().engine, func.name);
         scope.ended(match guest.instance.call(&func.func, slots) {
             Ok(()) => Ok(R::from_slots(slots)),
-            Err(error) => Err(guest.poisoned(error.in_export(func.name))),
+            Err(error) => {
+                let error = guest.with_backtrace(error.in_export(func.name));
+                Err(guest.poisoned(error))
+            }
         })
     }
 

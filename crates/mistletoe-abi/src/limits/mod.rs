@@ -41,6 +41,7 @@ pub struct Limits {
     timeout: Option<Duration>,
     fuel: Option<u64>,
     stack: Option<u32>,
+    backtrace: bool,
     table_elements: u64,
     max_module: u64,
     max_input: u64,
@@ -57,6 +58,7 @@ impl Limits {
             timeout: None,
             fuel: None,
             stack: None,
+            backtrace: false,
             table_elements: MAX_TABLE_ELEMENTS,
             max_module: u64::MAX,
             max_input: u32::MAX.into(),
@@ -101,6 +103,39 @@ impl Limits {
     #[must_use]
     pub fn with_stack(self, height: impl Into<Option<u32>>) -> Self {
         Self { stack: height.into(), ..self }
+    }
+
+    /// Sets whether the guest's stack is recorded, so that errors have a [backtrace](crate::Error::backtrace); by default,
+    /// it is not.
+    ///
+    /// Other limits are reached at the same instructions. Code that records is up to five times as long, and takes
+    /// several times as long to run. A module with a function that becomes too long by this is refused with
+    /// [`TooMany`](crate::module::ErrorKind::TooMany). The backtrace takes up to 8 MiB while the guest runs, and the
+    /// program keeps up to 64 MiB of the module for it.
+    ///
+    /// A package can be called again with its input, so it need not record before a call has failed:
+    ///
+    /// ```
+    /// use mistletoe_abi::{AnyBackend, AnyPackage, Imports, Limits, Result};
+    ///
+    /// fn generate(backend: &AnyBackend, wasm: &[u8], input: &str) -> Result<String> {
+    ///     let (imports, limits) = (Imports::<()>::new(), Limits::default());
+    ///     let package = AnyPackage::with_imports(backend, wasm, &imports, limits)?;
+    ///     package.generate(input).inspect_err(|error| {
+    ///         let records = AnyPackage::with_imports(backend, wasm, &imports, limits.with_backtrace(true));
+    ///         let again = records.and_then(|package| package.generate(input));
+    ///         if let Err(again) = again
+    ///             && again.kind() == error.kind()
+    ///             && let Some(backtrace) = again.backtrace()
+    ///         {
+    ///             eprintln!("{error}\n{backtrace}");
+    ///         }
+    ///     })
+    /// }
+    /// ```
+    #[must_use]
+    pub fn with_backtrace(self, record: bool) -> Self {
+        Self { backtrace: record, ..self }
     }
 
     /// Sets the limit on the elements of a table; 1,000,000 by default and at most.
@@ -156,6 +191,11 @@ impl Limits {
         self.stack
     }
 
+    /// Returns whether the guest's stack is recorded.
+    pub fn backtrace(&self) -> bool {
+        self.backtrace
+    }
+
     /// Returns the limit on the elements of a table.
     pub fn table_elements(&self) -> u64 {
         self.table_elements
@@ -183,6 +223,7 @@ impl Limits {
             ("timeout", self.timeout.is_none() || compiled.timeout.is_some() || compiled.fuel.is_some()),
             ("fuel", self.fuel.is_none() || compiled.fuel.is_some()),
             ("stack", self.stack == compiled.stack),
+            ("backtrace", self.backtrace == compiled.backtrace),
             ("table_elements", self.table_elements == compiled.table_elements),
             ("max_module", self.max_module == compiled.max_module),
         ];
@@ -205,6 +246,7 @@ impl Limits {
             .fuel(self.fuel.is_some())
             .deadline(self.timeout.is_some())
             .stack(self.stack)
+            .backtrace(self.backtrace)
             .memory_pages(self.memory.map(|bytes| (bytes / PAGE).min(MAX_PAGES)))
             .table_elements(self.table_elements)
             .max_length(self.max_module)
@@ -218,6 +260,7 @@ impl Default for Limits {
             timeout: Some(Duration::from_secs(10)),
             fuel: None,
             stack: Some(STACK),
+            backtrace: false,
             table_elements: MAX_TABLE_ELEMENTS,
             max_module: 256 << 20,
             max_input: 64 << 20,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::backend::Backend;
 use crate::backend::instance::Instance;
 use crate::backend::store::StoreData;
+use crate::backtrace::Recorder;
 use crate::cancel::CancelHandle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guest::Guest;
@@ -23,6 +24,7 @@ use crate::protocol::check::Check;
 use crate::protocol::traits::Protocol;
 use crate::trace;
 use crate::types::Problem;
+use mistletoe_module::symbols::Symbols;
 
 pub(crate) mod any;
 pub(crate) mod command;
@@ -56,6 +58,8 @@ pub struct Program<P: Protocol, B: Backend, T = ()> {
     module: B::Module,
     interface: Arc<Interface>,
     internal: InternalExports,
+    /// The names for backtraces, if the stack is recorded.
+    symbols: Option<Arc<Symbols>>,
     /// The limits that the code is instrumented with.
     compiled: Limits,
     limits: Limits,
@@ -104,9 +108,7 @@ impl<'a, P: Protocol> Checked<'a, P> {
             return Err(ErrorKind::Interface { problems }.into());
         }
         let mut imports = imports.used(interface);
-        if source.config().is_metered() {
-            imports.extend(metering::functions());
-        }
+        imports.extend(metering::functions(source.config()));
         Ok(Self { protocol, source, imports, limits })
     }
 }
@@ -207,8 +209,9 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
         let module = backend.compile(&source, &imports)?;
         let (interface, internal) = source.outline()?;
         let (interface, internal) = (Arc::new(interface.clone()), internal.clone());
+        let symbols = limits.backtrace().then(|| Arc::new(Symbols::new(source.wasm())));
         let (backend, state) = (backend.clone(), PhantomData);
-        Ok(Self { protocol, backend, module, interface, internal, compiled: limits, limits, state })
+        Ok(Self { protocol, backend, module, interface, internal, symbols, compiled: limits, limits, state })
     }
 
     /// Returns the module's imports and exports.
@@ -304,9 +307,10 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
         let budget = Budget::new(&self.limits, cancel.cloned());
         // Instantiating copies segments, which can take long.
         budget.in_time()?;
-        let data = StoreData::new(self.backend.name(), self.interface.clone(), state, store, budget);
+        let mut data = StoreData::new(self.backend.name(), self.interface.clone(), state, store, budget);
+        data.recorder = self.symbols.clone().map(Recorder::new);
         let instance = self.backend.instantiate(&self.module, data)?;
-        let mut guest = Guest::new(instance, self.limits, self.internal.fuel.as_deref())?;
+        let mut guest = Guest::new(instance, self.limits, &self.internal)?;
         guest.begin()?;
         if let Some(start) = &self.internal.start {
             guest.start(start)?;
@@ -452,6 +456,7 @@ impl<P: Protocol, B: Backend, T> Clone for Program<P, B, T> {
             module: self.module.clone(),
             interface: self.interface.clone(),
             internal: self.internal.clone(),
+            symbols: self.symbols.clone(),
             compiled: self.compiled,
             limits: self.limits,
             state: PhantomData,

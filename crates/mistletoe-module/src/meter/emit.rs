@@ -37,6 +37,37 @@ pub(super) struct Height {
     pub(super) frame: u64,
 }
 
+/// The record of the stack, in a function.
+#[derive(Clone, Copy)]
+pub(super) struct Record {
+    pub(super) at: Indices,
+    /// Holds the number of frames, this function's own included.
+    pub(super) local: u32,
+}
+
+impl Record {
+    /// Begins the function with the index `function`, whose first instruction is at `position`.
+    pub(super) fn enter(self, out: &mut Vec<u8>, function: u32, position: u32) {
+        u32_const(out, function);
+        u32_const(out, position);
+        get(out, op::CALL, self.at.entered());
+        get(out, op::LOCAL_SET, self.local);
+    }
+
+    /// Says that the instruction at `position` runs next.
+    pub(super) fn position(self, out: &mut Vec<u8>, position: u32) {
+        u32_const(out, position);
+        get(out, op::GLOBAL_SET, self.at.position());
+    }
+
+    /// Ends what was recorded during the call at `position`. Functions themselves record nothing where they return.
+    pub(super) fn returned(self, out: &mut Vec<u8>, position: u32) {
+        self.position(out, position);
+        get(out, op::LOCAL_GET, self.local);
+        get(out, op::GLOBAL_SET, self.at.frames());
+    }
+}
+
 impl Counter {
     /// Pushes the counter onto the stack.
     fn get(self, out: &mut Vec<u8>) {
@@ -242,10 +273,15 @@ pub(crate) fn slow(at: Indices) -> Vec<u8> {
 
 /// Returns the body of a wrapper of a function, with the same parameters and results. The host calls it instead.
 ///
-/// The wrapper leaves the stack depth as it was, whatever the function does, and ticks if more fuel was used than there
-/// was.
+/// The wrapper leaves the stack depth and the record of the stack as they were, whatever the function does, and ticks if
+/// more fuel was used than there was.
 pub(crate) fn wrapper(metering: Metering, at: Indices, index: u32, params: u32) -> Vec<u8> {
-    let mut out = vec![1, 1, op::I64];
+    let recorded = [at.position(), at.frames()].into_iter().zip(params + 1..).filter(|_| metering.backtrace);
+    let mut out = if metering.backtrace { vec![2, 1, op::I64, 2, op::I32] } else { vec![1, 1, op::I64] };
+    for (global, local) in recorded.clone() {
+        get(&mut out, op::GLOBAL_GET, global);
+        get(&mut out, op::LOCAL_SET, local);
+    }
     let height = Height { at, local: params, frame: 0 };
     if metering.height {
         height.enter(&mut out);
@@ -263,7 +299,46 @@ pub(crate) fn wrapper(metering: Metering, at: Indices, index: u32, params: u32) 
     if metering.height {
         height.flush(&mut out);
     }
+    for (global, local) in recorded {
+        get(&mut out, op::LOCAL_GET, local);
+        get(&mut out, op::GLOBAL_SET, global);
+    }
     out.push(op::END);
+    out
+}
+
+/// Returns the body of a function that is called where a function begins, if the stack is recorded.
+///
+/// Its parameters are the index of the function that begins, and its position. The result is the number of frames with
+/// the new one. The position so far is that of the caller.
+pub(crate) fn entered(at: Indices) -> Vec<u8> {
+    let mut out = vec![0];
+    get(&mut out, op::LOCAL_GET, 0);
+    get(&mut out, op::GLOBAL_GET, at.position());
+    get(&mut out, op::GLOBAL_GET, at.frames());
+    get(&mut out, op::CALL, at.enter());
+    // Nothing is changed before the host knows the frame: the call itself may exhaust the engine's stack.
+    get(&mut out, op::LOCAL_GET, 1);
+    get(&mut out, op::GLOBAL_SET, at.position());
+    get(&mut out, op::GLOBAL_GET, at.frames());
+    i32_const(&mut out, 1);
+    out.push(op::I32_ADD);
+    get(&mut out, op::LOCAL_TEE, 0);
+    get(&mut out, op::GLOBAL_SET, at.frames());
+    get(&mut out, op::LOCAL_GET, 0);
+    out.push(op::END);
+    out
+}
+
+/// Returns the body of a function that returns the position in the lower half and the number of frames in the upper.
+pub(crate) fn position(at: Indices) -> Vec<u8> {
+    let mut out = vec![0];
+    get(&mut out, op::GLOBAL_GET, at.position());
+    out.push(op::I64_EXTEND_I32_U);
+    get(&mut out, op::GLOBAL_GET, at.frames());
+    out.push(op::I64_EXTEND_I32_U);
+    i64_const(&mut out, 32);
+    out.extend([op::I64_SHL, op::I64_OR, op::END]);
     out
 }
 
@@ -275,11 +350,15 @@ pub(crate) fn fuel(at: Indices) -> Vec<u8> {
     out
 }
 
-/// Returns the body of a function that restores the whole stack depth.
-pub(crate) fn unwind(at: Indices, height: u32) -> Vec<u8> {
+/// Returns the body of a function that restores the whole stack depth, and removes all frames from the record.
+pub(crate) fn unwind(metering: Metering, at: Indices, height: u32) -> Vec<u8> {
     let mut out = vec![0];
     i64_const(&mut out, height.into());
     get(&mut out, op::GLOBAL_SET, at.height());
+    if metering.backtrace {
+        i32_const(&mut out, 0);
+        get(&mut out, op::GLOBAL_SET, at.frames());
+    }
     out.push(op::END);
     out
 }
@@ -292,6 +371,10 @@ pub(super) fn get(out: &mut Vec<u8>, opcode: u8, index: u32) {
 pub(super) fn i32_const(out: &mut Vec<u8>, value: i32) {
     out.push(op::I32_CONST);
     signed(out, value.into());
+}
+
+fn u32_const(out: &mut Vec<u8>, value: u32) {
+    i32_const(out, value.cast_signed());
 }
 
 fn i64_const(out: &mut Vec<u8>, value: i64) {

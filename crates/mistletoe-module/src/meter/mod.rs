@@ -9,15 +9,21 @@
 //! - a function after the module's own that is called when something is spent, and that calls those imports;
 //! - a wrapper for each exported function, if fuel or the stack is limited.
 //!
-//! The guest can reach none of them, and its own indices stay valid: functions after the imports move up by two, and
-//! every reference to them is rewritten.
+//! If the stack is recorded, the pass also injects:
+//!
+//! - an import, `enter`, and a function that calls it where a function begins;
+//! - two globals: the position, which is the offset of the last instruction that can trap, call or tick; and the number
+//!   of frames, which a function keeps in a local. A function restores both after each call.
+//!
+//! The guest can reach none of them, and its own indices stay valid: functions after the imports move up by the number
+//! of injected imports, and every reference to them is rewritten.
 
 use std::ops::Range;
 
 use crate::binary::{ROOM, fill, leb128, number, op};
 use crate::config::Metering;
 use crate::listing::{Indices, Listing};
-use emit::{AROUND, Check, Counter, Height, get, i32_const};
+use emit::{AROUND, Check, Counter, Height, Record, get, i32_const};
 
 pub(crate) mod emit;
 
@@ -76,6 +82,8 @@ enum Edit {
     Grow,
     /// The last instruction grew something. Each costs 2^`shift`, a fraction if `shift` is negative.
     Grown { shift: i8 },
+    /// The next instruction, at this offset in the module, can trap, call or tick. Only if the stack is recorded.
+    Position(u32),
 }
 
 impl Edit {
@@ -188,6 +196,9 @@ impl Body {
             self.cost(1);
         }
         self.computed = self.computed.saturating_add(self.computes(opcode, operands));
+        if self.metering.backtrace && !self.dead && can_fail(opcode, operands) {
+            self.edit(range.start, Edit::Position(range.start as u32));
+        }
         let straight = self.straight;
         self.straight &= !matches!(opcode, op::LOOP..=op::ELSE | op::BR..=op::CALL_INDIRECT);
         match opcode {
@@ -207,6 +218,9 @@ impl Body {
                     _ => Check::Here,
                 };
                 self.open(opcode);
+                if !self.dead && self.metering.ticks && self.metering.backtrace {
+                    self.edit(range.end, Edit::Position(range.start as u32));
+                }
                 if let Some(frame) = self.frames.last_mut().filter(|_| check == Check::Around) {
                     frame.around = u32::try_from(self.edits.len()).ok();
                 }
@@ -417,19 +431,22 @@ impl Body {
         else {
             return;
         };
-        let plain = |(_, edit): &(u32, Edit)| matches!(edit, Edit::Label { .. } | Edit::Exit | Edit::Func { .. });
+        let plain = |(_, edit): &(u32, Edit)| {
+            matches!(edit, Edit::Label { .. } | Edit::Exit | Edit::Func { .. } | Edit::Position(_))
+        };
         if !self.metering.fuel && offset - *begin as usize <= SMALL_LOOP && edits.iter().all(plain) {
             *to = u32::try_from(end).ok();
         }
     }
 
-    /// Appends the rewritten body, prefixed with its length.
+    /// Appends the rewritten body of the function with the index `function`, prefixed with its length.
     ///
     /// `bytes` is the module, `body` the body's range in it. The body has `locals` parameters and locals, and at most
     /// `operands` operands. Returns the length, and the size of the frame in units, or 0 if the stack depth is not
     /// counted.
     pub(crate) fn finish(
         &mut self,
+        function: u32,
         bytes: &[u8],
         body: Range<usize>,
         locals: u32,
@@ -461,6 +478,7 @@ impl Body {
             counter: Counter { kept, at, local: locals },
             bulk,
             height: tall.then_some(height),
+            record: None,
             out,
             copied: code,
         };
@@ -474,11 +492,19 @@ impl Body {
             (true, false) => &[(2, op::I64)],
             (true, true) => &[(2, op::I64), (2, op::I32)],
         };
-        leb128(writer.out, u64::from(groups) + added.len() as u64);
+        let recorded = [(1, op::I32)];
+        let recorded = if metering.backtrace { &recorded[..] } else { &[] };
+        let local = locals + added.iter().map(|(count, _)| count).sum::<u32>();
+        writer.record = metering.backtrace.then_some(Record { at, local });
+        let added = added.iter().chain(recorded);
+        leb128(writer.out, u64::from(groups) + added.clone().count() as u64);
         writer.out.extend_from_slice(declared);
         for (count, ty) in added {
             leb128(writer.out, u64::from(*count));
             writer.out.push(*ty);
+        }
+        if let Some(record) = writer.record {
+            record.enter(writer.out, function, code as u32);
         }
         let edits = self.edits.as_slice();
         for (i, (offset, edit)) in edits.iter().enumerate() {
@@ -506,6 +532,20 @@ impl Body {
     }
 }
 
+/// Returns whether an instruction can trap or call, or may tick where it is instrumented.
+fn can_fail(opcode: u8, operands: &[u8]) -> bool {
+    match opcode {
+        // Loads and stores (core 2.0, section 5.4.6), divisions, and conversions to integers (section 5.4.7).
+        0x28..=0x3e | 0x6d..=0x70 | 0x7f..=0x82 | 0xa8..=0xab | 0xae..=0xb1 => true,
+        op::UNREACHABLE | op::CALL | op::CALL_INDIRECT | op::TABLE_GET | op::TABLE_SET | op::MEMORY_GROW => true,
+        // All but conversions that saturate, which come first, and what drops a segment or returns a size.
+        op::PREFIX => matches!(number(operands).0, 8 | 10..=12 | 14 | 15 | 17),
+        // Loads and stores, also of single lanes.
+        op::VECTOR => matches!(number(operands).0, 0..=11 | 84..=93),
+        _ => false,
+    }
+}
+
 /// Writes an instrumented function body.
 struct Writer<'a> {
     metering: Metering,
@@ -514,6 +554,7 @@ struct Writer<'a> {
     counter: Counter,
     bulk: bool,
     height: Option<Height>,
+    record: Option<Record>,
     out: &'a mut Vec<u8>,
     /// The offset up to which the module's bytes are copied.
     copied: usize,
@@ -552,6 +593,14 @@ impl Writer<'_> {
                     None => self.copy(offset as usize + bytes as usize),
                 }
                 counter.reload(self.out);
+                if let Some(record) = self.record {
+                    record.returned(self.out, offset);
+                }
+            }
+            Edit::Position(position) => {
+                if let Some(record) = self.record {
+                    record.position(out, position);
+                }
             }
             Edit::Exit => counter.flush(out),
             Edit::Func { index, bytes } => {
