@@ -19,7 +19,7 @@ pub(crate) fn run(arguments: &Call) -> Result<(), Failure> {
 
     let handler = deadline::compiling(&arguments.module, &arguments.limits, || {
         let wasm = files::assembled(&arguments.module, file)?;
-        let (imports, limits) = (wasi::imports::<Wasi>(), arguments.limits.get());
+        let (imports, limits) = (wasi::imports::<Wasi>(), arguments.limits.get().with_backtrace(arguments.trace));
         let protocol = HttpWasm { delimiter: arguments.delimiter };
         AnyHandler::with_protocol(protocol, &arguments.backend.start()?, &wasm, &imports, limits).map_err(in_module)
     })?;

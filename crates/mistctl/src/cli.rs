@@ -139,6 +139,9 @@ pub(crate) struct Run {
     /// A file for the program's standard input, instead of mistctl's own.
     #[arg(long, value_name = "FILE")]
     pub(crate) stdin: Option<PathBuf>,
+    /// Record the program's stack, which takes several times as long, and print it if the program fails.
+    #[arg(long)]
+    pub(crate) trace: bool,
     #[command(flatten)]
     pub(crate) backend: Backend,
     #[command(flatten)]
@@ -162,6 +165,9 @@ pub(crate) struct Call {
     /// End of the request's records: `newline`, `nul`, `none`, or one character.
     #[arg(long, value_name = "END", default_value = "newline", value_parser = delimiter)]
     pub(crate) delimiter: Delimiter,
+    /// Record the plugin's stack, which takes several times as long, and print it if the call fails.
+    #[arg(long)]
+    pub(crate) trace: bool,
     #[command(flatten)]
     pub(crate) backend: Backend,
     #[command(flatten)]

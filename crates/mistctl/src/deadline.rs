@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
+use std::time::Duration;
 
 use crate::cli::Limits;
 use crate::failure::Failure;
@@ -22,9 +23,16 @@ pub(crate) fn checking<R>(package: &Path, limits: &Limits, check: impl FnOnce() 
 }
 
 fn within<R>(module: &Path, limits: &Limits, activity: &'static str, run: impl FnOnce() -> R) -> R {
+    let file = module.display().to_string();
+    or_fail(limits, |limit| Failure::Late { file, activity, limit }, run)
+}
+
+/// Runs what cannot be interrupted within the time limit of a compilation. When the time is over, reports `late` and exits
+/// the process.
+pub(crate) fn or_fail<R>(limits: &Limits, late: impl FnOnce(Duration) -> Failure, run: impl FnOnce() -> R) -> R {
     let Some(limit) = limits.compilation() else { return run() };
     let (ended, waiting) = mpsc::channel::<()>();
-    let late = Failure::Late { file: module.display().to_string(), activity, limit };
+    let late = late(limit);
     let watch = move || {
         if waiting.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
             late.report();

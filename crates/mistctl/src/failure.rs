@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use mistletoe::documents::yaml;
 use mistletoe::protocol::Region;
-use mistletoe::{Error, ErrorKind, module};
+use mistletoe::{Backtrace, Error, ErrorKind, module};
 use serde::Serialize;
 
 use crate::stderr::{self, Excerpt, Level, MAX_MESSAGE, note};
@@ -21,8 +21,8 @@ const MAX_CAUSES: usize = 20;
 /// Why a verb failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// The package returned `Err`, perhaps with a message.
-    Package { message: Option<String> },
+    /// The package returned `Err`, perhaps with a message. If it panicked, `fault` is the trap.
+    Package { message: Option<String>, fault: Option<Error> },
     /// A check of a package found something: the ids of what it found.
     Findings { package: String, ids: Vec<&'static str> },
     /// So many tests of a package failed.
@@ -66,6 +66,8 @@ struct Report<'a> {
     file: Option<&'a str>,
     message: String,
     causes: Vec<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace: Option<&'a Backtrace>,
 }
 
 /// The library's kinds of errors, and mistctl's own.
@@ -152,8 +154,8 @@ impl Failure {
         let reasons = self.reasons();
         if stderr::is_json() {
             let causes = reasons.into_iter().map(|reason| reason.text).collect();
-            let (kind, file, message) = (self.kind(), self.file(), self.message());
-            return stderr::object(&Report { level: Level::Error, kind, file, message, causes });
+            let (kind, file, message, trace) = (self.kind(), self.file(), self.message(), self.backtrace());
+            return stderr::object(&Report { level: Level::Error, kind, file, message, causes, trace });
         }
         if let Self::Usage { help: Some(help), .. } = self {
             return stderr::plain(&Excerpt::of(help, MAX_MESSAGE));
@@ -169,6 +171,32 @@ impl Failure {
         note(Level::Error, &format!("{self}{hint}"));
         for reason in reasons.into_iter().filter(|reason| !reason.is_engines || stderr::is_verbose()) {
             note(Level::Cause, &reason.text);
+        }
+        if let Some(backtrace) = self.backtrace() {
+            stderr::plain(&backtrace.to_string());
+        }
+    }
+
+    /// Returns the guest's stack, if it was recorded.
+    fn backtrace(&self) -> Option<&Backtrace> {
+        self.fault()?.backtrace()
+    }
+
+    /// Returns the library's error, if one led to the failure.
+    pub(crate) fn fault(&self) -> Option<&Error> {
+        match self {
+            Self::Library { source, .. } => Some(source),
+            Self::Package { fault, .. } => fault.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Returns the same failure with another error of the library.
+    pub(crate) fn with_fault(self, error: Error) -> Self {
+        match self {
+            Self::Library { file, .. } => Self::Library { file, source: error },
+            Self::Package { message, .. } => Self::Package { message, fault: Some(error) },
+            other => other,
         }
     }
 
@@ -211,8 +239,8 @@ impl Failure {
     /// Returns what went wrong, without the file.
     fn message(&self) -> String {
         match self {
-            Self::Package { message: Some(message) } => Excerpt::of(message, MAX_MESSAGE),
-            Self::Package { message: None } => "the package returned `Err` without a message".to_owned(),
+            Self::Package { message: Some(message), .. } => Excerpt::of(message, MAX_MESSAGE),
+            Self::Package { message: None, .. } => "the package returned `Err` without a message".to_owned(),
             Self::Findings { ids, .. } => format!("the check found: {}", ids.join(", ")),
             Self::Tests { failed, total } => format!("{failed} of {total} tests failed"),
             Self::Engines { difference, .. } => difference.clone(),

@@ -81,7 +81,7 @@ pub(crate) fn run(arguments: &Function) -> Result<(), Failure> {
                 Guest::Package(package) => {
                     let session = Session::open(&package, path, &mut Stats::default())?;
                     let input = session.input(&arguments.limits, &name, values)?.to_yaml();
-                    let output = session.generate(&input, &mut Stats::default())?;
+                    let output = session.generate(&input, &mut Stats::default())?.text;
                     MistResult::parse(&output).map_err(|error| Failure::library(path, error))?
                 }
                 Guest::Program(program) => {
@@ -93,7 +93,7 @@ pub(crate) fn run(arguments: &Function) -> Result<(), Failure> {
         }
         (Input::Resources, Guest::Package(package)) => {
             let session = Session::open(&package, path, &mut Stats::default())?;
-            pass(path, 0, &session.generate(&list.text, &mut Stats::default())?, None)
+            pass(path, 0, &session.generate(&list.text, &mut Stats::default())?.text, None)
         }
         (Input::Resources, Guest::Program(program)) => {
             let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -113,7 +113,7 @@ fn deliver(path: &Path, list: List, result: MistResult) -> Result<(), Failure> {
             let text = message.clone().unwrap_or_else(|| "the package returned `Err` without a message".to_owned());
             merger.result("error", &text);
             print(&merger.finish())?;
-            Err(Failure::Package { message })
+            Err(Failure::Package { message, fault: None })
         }
         MistResult::Ok { message, files } => {
             let mut budget = Budget::default();
@@ -143,12 +143,12 @@ fn pass(path: &Path, code: u32, output: &str, message: Option<String>) -> Result
             print(output)?;
             match (code, list.first_error()) {
                 (0, None) => Ok(()),
-                (0, Some(error)) => Err(Failure::Package { message: Some(error) }),
-                (_, error) => Err(Failure::Package { message: message.or(error) }),
+                (0, Some(error)) => Err(Failure::Package { message: Some(error), fault: None }),
+                (_, error) => Err(Failure::Package { message: message.or(error), fault: None }),
             }
         }
         (Err(problem), 0) => Err(Failure::refused(path, format!("its output is no list of resources: {problem}"))),
-        (Err(_), _) => Err(Failure::Package { message }),
+        (Err(_), _) => Err(Failure::Package { message, fault: None }),
     }
 }
 

@@ -6,14 +6,15 @@ use std::time::Instant;
 use clap::Args;
 use mistletoe::documents::MistResult;
 
-use crate::cli::{Backend, Limits, Output, SCHEMA};
+use crate::cli::{self, Backend, Limits, SCHEMA};
 use crate::failure::Failure;
 use crate::guest::{Guest, Loaded};
 use crate::input::{ValueArgs, warn_of_name};
-use crate::package::Session;
+use crate::package::{Output, Session};
 use crate::program::{self, Release};
 use crate::stats::Stats;
 use crate::stderr::{Excerpt, Level, MAX_MESSAGE, note};
+use crate::trace::Repeat;
 use crate::{engines, manifests, print, tree};
 
 #[derive(Args, Debug)]
@@ -38,8 +39,8 @@ pub(crate) struct Generate {
     #[command(flatten)]
     pub(crate) values: ValueArgs,
     /// `yaml`: the files as one stream; `raw`: the package's output unchanged; `dir=DIR`: the files below DIR.
-    #[arg(short, long, value_name = "yaml|raw|dir=DIR", default_value = "yaml", value_parser = Output::parse)]
-    pub(crate) output: Output,
+    #[arg(short, long, value_name = "yaml|raw|dir=DIR", default_value = "yaml", value_parser = cli::Output::parse)]
+    pub(crate) output: cli::Output,
     /// Begin each file of the stream with a comment: `# Source: PACKAGE/FILE`.
     #[arg(long)]
     pub(crate) source: bool,
@@ -55,6 +56,10 @@ pub(crate) struct Generate {
     /// Print fuel, times, memory and calls of host functions to standard error. Counts fuel, which takes some time.
     #[arg(long)]
     pub(crate) stats: bool,
+    /// Record the package's stack from the start, which takes several times as long, and print it if the call fails.
+    /// Without this, a call that fails is repeated for it, unless its time ran out.
+    #[arg(long)]
+    pub(crate) trace: bool,
     #[command(flatten)]
     pub(crate) backend: Backend,
     #[command(flatten)]
@@ -66,8 +71,9 @@ pub(crate) fn run(arguments: &Generate) -> Result<(), Failure> {
     let values = arguments.values.read()?;
     warn_of_name(&values, &arguments.name);
     let limits = if arguments.stats { arguments.limits.with_fuel_counted() } else { arguments.limits.get() };
+    let limits = limits.with_backtrace(arguments.trace);
     let begin = Instant::now();
-    let Loaded { wasm, guest } = Guest::load(path, &arguments.backend, &arguments.limits, limits)?;
+    let Loaded { wasm, backend, guest } = Guest::load(path, &arguments.backend, &arguments.limits, limits)?;
     let mut stats = Stats::default();
     stats.compiled(begin);
     match guest {
@@ -77,19 +83,27 @@ pub(crate) fn run(arguments: &Generate) -> Result<(), Failure> {
                 let problem = format!("{package} is no program, which alone takes arguments; --set sets values");
                 return Err(Failure::usage(problem));
             }
-            let session = Session::open(&package, path, &mut stats)?;
+            let (wasm, backend, begun) = (&*wasm, &backend, Instant::now());
+            let repeat = Repeat { path, wasm, backend, limits, arguments: &arguments.limits, begun };
+            let session = Session::open(&package, path, &mut stats).map_err(|failure| repeat.traced(None, failure))?;
             let input = session.input(&arguments.limits, &arguments.name, values)?.to_yaml();
             if arguments.cross_check {
-                engines::cross_check(path, &wasm, &arguments.backend, &arguments.limits, &input)?;
+                engines::cross_check(path, wasm, &arguments.backend, &arguments.limits, &input)?;
             }
             let name = session.description().map(|description| description.name.clone());
+            let repeat = Repeat { begun: Instant::now(), ..repeat };
             let output = session.generate(&input, &mut stats);
             if arguments.stats {
                 stats.print();
             }
-            let output = output?;
-            let result = MistResult::parse(&output).map_err(|error| Failure::library(path, error));
-            deliver(arguments, name.as_deref(), &output, result)
+            let Output { text, panic } = output.map_err(|failure| repeat.traced(Some(&input), failure))?;
+            let result = MistResult::parse(&text).map_err(|error| Failure::library(path, error));
+            deliver(arguments, name.as_deref(), &text, result).map_err(|failure| match (failure, panic) {
+                (Failure::Package { message, fault: None }, Some(panic)) => {
+                    repeat.traced(Some(&input), Failure::Package { message, fault: Some(panic) })
+                }
+                (failure, _) => failure,
+            })
         }
         Guest::Program(program) => {
             if arguments.cross_check || arguments.stats {
@@ -111,21 +125,21 @@ fn deliver(
     output: &str,
     result: Result<MistResult, Failure>,
 ) -> Result<(), Failure> {
-    if let Output::Raw = arguments.output {
+    if let cli::Output::Raw = arguments.output {
         print(output)?;
     }
     match result? {
-        MistResult::Err { message } => Err(Failure::Package { message }),
+        MistResult::Err { message } => Err(Failure::Package { message, fault: None }),
         MistResult::Ok { message, files } => {
             match &arguments.output {
-                Output::Yaml => {
+                cli::Output::Yaml => {
                     let stem = arguments.package.file_stem().unwrap_or_default().to_string_lossy();
                     let source = arguments.source.then_some(name.unwrap_or(&stem));
                     let stream = manifests::stream(&files, source);
                     print(&stream.map_err(|problem| Failure::refused(&arguments.package, problem))?)?;
                 }
-                Output::Raw => {}
-                Output::Dir(root) => tree::write(&arguments.package, root, &files)?,
+                cli::Output::Raw => {}
+                cli::Output::Dir(root) => tree::write(&arguments.package, root, &files)?,
             }
             if let Some(message) = message {
                 note(Level::Package, &Excerpt::of(message, MAX_MESSAGE));

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use mistletoe::types::Problem;
 use mistletoe::wasi::{self, Wasi};
-use mistletoe::{AnyCommand, AnyPackage, Error, ErrorKind, Imports, yoke};
+use mistletoe::{AnyBackend, AnyCommand, AnyPackage, Error, ErrorKind, Imports, yoke};
 
 use crate::cli::{Backend, Limits};
 use crate::failure::Failure;
@@ -18,9 +18,10 @@ pub(crate) enum Guest {
     Program(AnyCommand<Wasi>),
 }
 
-/// A compiled module with its bytes.
+/// A compiled module, and what it takes to compile it again.
 pub(crate) struct Loaded {
     pub(crate) wasm: Vec<u8>,
+    pub(crate) backend: AnyBackend,
     pub(crate) guest: Guest,
 }
 
@@ -49,7 +50,7 @@ impl Guest {
                 }
                 package => package.map(Self::Package),
             };
-            Ok(Loaded { guest: guest.map_err(in_module)?, wasm })
+            Ok(Loaded { guest: guest.map_err(in_module)?, wasm, backend })
         })
     }
 }

@@ -9,6 +9,12 @@ use crate::stderr::{Level, Lines};
 /// Maximum number of bytes of each stream.
 pub(crate) const MAX: u64 = 1 << 20;
 
+/// Returns WASI for a call of a package that is repeated: what it writes was shown already.
+pub(crate) fn silent() -> Builder {
+    let log = || OutputStream::limited_stream(io::sink(), MAX);
+    Wasi::builder().stdout(log()).stderr(log())
+}
+
 /// Returns WASI for a package or plugin.
 ///
 /// What it writes to its standard output and standard error is shown as it comes, each line as the guest's own.

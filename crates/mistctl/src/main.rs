@@ -32,6 +32,7 @@ mod set;
 mod stats;
 mod stderr;
 mod test;
+mod trace;
 mod tree;
 mod values;
 

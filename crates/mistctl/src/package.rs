@@ -7,7 +7,7 @@ use std::time::Instant;
 use mistletoe::documents::yaml::Mapping;
 use mistletoe::documents::{MistInput, MistPackage};
 use mistletoe::wasi::Wasi;
-use mistletoe::{AnyPackage, AnySession, ErrorKind};
+use mistletoe::{AnyPackage, AnySession, Error, ErrorKind};
 
 use crate::cli::Limits;
 use crate::engines::is_panic;
@@ -21,6 +21,13 @@ pub(crate) struct Session<'a> {
     path: &'a Path,
     session: AnySession<Wasi>,
     description: Option<MistPackage>,
+}
+
+/// The output of a package.
+pub(crate) struct Output {
+    pub(crate) text: String,
+    /// The trap, if the package panicked and reports it by its output.
+    pub(crate) panic: Option<Error>,
 }
 
 impl<'a> Session<'a> {
@@ -50,20 +57,24 @@ impl<'a> Session<'a> {
     }
 
     /// Calls the package, and ends the session.
-    pub(crate) fn generate(mut self, input: &str, stats: &mut Stats) -> Result<String, Failure> {
+    pub(crate) fn generate(mut self, input: &str, stats: &mut Stats) -> Result<Output, Failure> {
         let begin = Instant::now();
         let output = self.session.generate(input);
         stats.called(begin, &mut self.session);
         let fault = self.session.fault().cloned();
         // Dropping the session also drops the log, which then is complete.
         drop(self.session);
-        let output = output.map_err(|error| Failure::library(self.path, error))?;
+        let text = output.map_err(|error| Failure::library(self.path, error))?;
         // A panic is reported by the output itself.
-        if let Some(fault) = fault.filter(|fault| !is_panic(fault)) {
+        let (panic, fault) = match fault {
+            Some(fault) if is_panic(&fault) => (Some(fault), None),
+            fault => (None, fault),
+        };
+        if let Some(fault) = fault {
             let (package, why) = (self.path.display(), message(&fault));
             note(Level::Warning, &format!("{package}: the output is complete, but freeing it failed: {why}"));
         }
-        Ok(output)
+        Ok(Output { text, panic })
     }
 }
 

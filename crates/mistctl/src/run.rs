@@ -17,7 +17,7 @@ use crate::{deadline, files, stderr};
 pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
     let file = files::module(&arguments.module)?;
     let in_module = |error| Failure::library(&arguments.module, error);
-    let limits = arguments.limits.get();
+    let limits = arguments.limits.get().with_backtrace(arguments.trace);
     let command = deadline::compiling(&arguments.module, &arguments.limits, || {
         let wasm = files::assembled(&arguments.module, file)?;
         AnyCommand::with_imports(&arguments.backend.start()?, &wasm, &program_imports(), limits).map_err(in_module)

@@ -379,3 +379,88 @@ fn file<'a>(
     }
     Some(path)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::symbols::Symbols;
+
+    // `docs/debugging.md` has the source of these modules, and how they are built.
+    const DWARF_4: &[u8] = include_bytes!("../tests/data/replicas-dwarf-4.wasm");
+    const DWARF_5: &[u8] = include_bytes!("../tests/data/replicas-dwarf-5.wasm");
+    /// Where the content of their code section begins.
+    const CODE: u32 = 0xa0;
+
+    fn shown(wasm: &[u8], offset: u32) -> Vec<String> {
+        let locations = Symbols::new(wasm).locations(&[CODE + offset]);
+        let number = |number: Option<u32>| number.map_or("?".to_owned(), |number| number.to_string());
+        let show = |Location { function, file, line, column }: &Location| {
+            let (function, file) = (function.as_deref().unwrap_or("?"), file.as_deref().unwrap_or("?"));
+            format!("{function} {file}:{}:{}", number(*line), number(*column))
+        };
+        locations.iter().flatten().map(show).collect()
+    }
+
+    /// The expected places are those that `llvm-symbolizer -i` of LLVM 14 prints for the same addresses.
+    #[test]
+    fn code_is_found_in_its_source_with_what_was_inlined() {
+        for wasm in [DWARF_4, DWARF_5] {
+            for (offset, places) in [
+                (0x03, &["info replicas.c:16:5"][..]),
+                (0x42, &["generate replicas.c:28:21"]),
+                (0x64, &["replicas replicas.c:11:12"]),
+                (0x88, &["digit replicas.c:5:21", "replicas replicas.c:11:50"]),
+                (0xb9, &["digit replicas.c:5:37", "replicas replicas.c:11:50"]),
+                // Before the first function, and after the last one.
+                (0x00, &[]),
+                (0xbb, &[]),
+            ] {
+                assert_eq!(shown(wasm, offset), places, "{offset:#x}");
+            }
+        }
+    }
+
+    #[test]
+    fn all_offsets_are_looked_up_at_once() {
+        let together = Symbols::new(DWARF_4).locations(&[CODE + 0x88, 3, CODE + 0x42, u32::MAX, CODE + 0x88]);
+        let lengths: Vec<_> = together.iter().map(Vec::len).collect();
+        assert_eq!(lengths, [2, 0, 1, 0, 2]);
+        assert_eq!(together.first(), together.last());
+    }
+
+    #[test]
+    fn any_changed_byte_of_debug_information_is_read_to_an_end() {
+        for wasm in [DWARF_4, DWARF_5] {
+            let begin = wasm.windows(11).position(|name| name == b".debug_info").expect("debug information");
+            for (at, change) in (begin..wasm.len()).flat_map(|at| [0x01, 0x80, 0xff].map(|change| (at, change))) {
+                let mut wasm = wasm.to_vec();
+                wasm[at] ^= change;
+                let begun = Instant::now();
+                let locations = Symbols::new(&wasm).locations(&[CODE + 0x88, CODE + 0x42]);
+                assert!(locations.iter().all(|places| places.len() <= MAX_DEPTH + 1));
+                assert!(begun.elapsed() < TIME, "{at:#x}");
+            }
+        }
+    }
+
+    /// Units that all have the same ranges, none of which is the one that is searched for.
+    #[test]
+    fn debug_information_that_takes_too_long_is_not_read_to_its_end() {
+        // DWARF 5, section 7.5.1: length, version, abbreviations, address size; then an entry with an offset.
+        let unit = [&12_u32.to_le_bytes()[..], &[4, 0], &[0; 4], &[4], &[1], &[0; 4]].concat();
+        // A compilation unit without children: ranges, an offset into their section.
+        let abbreviations = [1, 0x11, 0, 0x55, 0x17, 0, 0, 0];
+        let ranges = [1_u32, 2].map(u32::to_le_bytes).concat().repeat(1 << 20);
+        let sections = [
+            (".debug_info", unit.repeat(MAX_UNITS)),
+            (".debug_abbrev", abbreviations.to_vec()),
+            (".debug_ranges", ranges),
+        ];
+        let sections = sections.map(|(name, bytes)| (name.to_owned(), bytes)).into();
+        let begun = Instant::now();
+        assert_eq!(locations(&sections, 0, &[7]), [[]]);
+        let took = begun.elapsed();
+        assert!(took >= TIME, "it is read to its end after {took:?}: the test proves nothing");
+        assert!(took < TIME * 5, "{took:?}");
+    }
+}

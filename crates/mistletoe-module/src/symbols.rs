@@ -2,7 +2,7 @@
 //!
 //! All of it comes from custom sections and exports, which may hold anything. What cannot be read is left out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use wasmparser::{BinaryReader, ExternalKind, KnownCustom, Name, NameSectionReader, Parser, Payload};
 
@@ -91,6 +91,7 @@ impl Symbols {
     /// Names are demangled with the feature `debug-info`. Up to 1,000 bytes of a name are returned. A function without a
     /// name is left out.
     pub fn names(&self, functions: &[u32]) -> BTreeMap<u32, String> {
+        let functions: BTreeSet<u32> = functions.iter().copied().collect();
         let mut names = BTreeMap::new();
         let mut add = |index: u32, name: &str| {
             if functions.contains(&index) && !name.is_empty() {

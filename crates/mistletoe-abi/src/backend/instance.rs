@@ -21,7 +21,7 @@ use crate::types::FuncType;
 /// - A function is called only on the instance that resolved it, with as many slots as it has parameters or results,
 ///   whichever are more.
 /// - After a trap, no guest code is called any more: the layer poisons the instance. The layer may still call a
-///   function that it added itself and that only reads a global, to learn how much fuel was used.
+///   function that it added itself and that only reads globals, to learn how much fuel was used or where the guest was.
 ///
 /// After an error of a host function, guest code may be called again: a guest that `_start` initialises stays in use
 /// after `_start` exits with code 0.
