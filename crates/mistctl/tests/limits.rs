@@ -7,6 +7,12 @@ mod support;
 
 use support::{Scratch, answering, backends, command, mistctl, result, text};
 
+/// Standard error without the lines of a trace, which `trace.rs` tests.
+fn without_trace(stderr: &[u8]) -> String {
+    let is_frame = |line: &&str| line.trim_start().starts_with(|c: char| c.is_ascii_digit() || c == '(');
+    text(stderr).lines().filter(|line| !is_frame(line)).map(|line| format!("{line}\n")).collect()
+}
+
 /// A package whose `generate` does this first.
 fn doing(first: &str) -> String {
     answering(&result("  result: Ok\n"))
@@ -44,7 +50,7 @@ fn a_limit_that_is_reached_says_where_how_much_is_allowed_and_which_flag_raises_
         ] {
             let arguments = ["generate", "x", "-p", module, "--backend", &backend];
             let output = command(&arguments).args(limit).output().expect("it starts");
-            assert_eq!(text(&output.stderr), format!("error: {module}: {message}\n"), "{backend}");
+            assert_eq!(without_trace(&output.stderr), format!("error: {module}: {message}\n"), "{backend}");
             assert_eq!(output.status.code(), Some(3), "{backend}");
             if backend != backends()[0] {
                 continue;
@@ -76,7 +82,7 @@ fn a_stack_that_becomes_too_high_says_so_likewise() {
         );
         assert_eq!(error["message"], message, "{backend}");
         let output = mistctl(&arguments);
-        assert_eq!(text(&output.stderr), format!("error: {deep}: {message}\n"), "{backend}");
+        assert_eq!(without_trace(&output.stderr), format!("error: {deep}: {message}\n"), "{backend}");
     }
 }
 

@@ -112,7 +112,8 @@ fn a_call_that_cannot_be_repeated_is_said_to_have_no_trace() {
     let output = mistctl(&["generate", "x", "-p", &package]);
     let lines: Vec<_> = text(&output.stderr).lines().collect();
     let [warning, error] = lines[..] else { panic!("{lines:?}") };
-    let begins = format!("warning: {package}: there is no trace, because the call was repeated and failed in another way: ");
+    let begins =
+        format!("warning: {package}: there is no trace, because the call was repeated and failed in another way: ");
     assert!(warning.starts_with(&begins), "{warning}");
     assert_eq!(error, format!("error: {package}: trap in `__mistletoe_generate`: unreachable executed"));
 }

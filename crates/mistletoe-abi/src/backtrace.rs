@@ -181,3 +181,78 @@ impl Recorder {
         Some(Backtrace { frames })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The function, the offset and the number of functions left out of each frame.
+    fn frames(recorder: &Recorder, position: u32, depth: usize) -> Vec<(u32, u32, u32)> {
+        let backtrace = recorder.backtrace((depth as u64) << 32 | u64::from(position));
+        let frames = backtrace.map(|backtrace| backtrace.frames).unwrap_or_default();
+        frames.iter().map(|frame| (frame.function, frame.offset, frame.omitted)).collect()
+    }
+
+    #[test]
+    fn what_has_returned_has_no_frame() {
+        let mut recorder = Recorder::new(Arc::default());
+        assert_eq!(frames(&recorder, 7, 0), []);
+        recorder.enter(1, 0, 0);
+        recorder.enter(2, 10, 1);
+        recorder.enter(3, 20, 2);
+        assert_eq!(frames(&recorder, 30, 3), [(3, 30, 0), (2, 20, 0), (1, 10, 0)]);
+        // 3 and 2 have returned, which only the number says, and then 1 has called 4.
+        assert_eq!(frames(&recorder, 11, 1), [(1, 11, 0)]);
+        recorder.enter(4, 12, 1);
+        assert_eq!(frames(&recorder, 40, 2), [(4, 40, 0), (1, 12, 0)]);
+    }
+
+    #[test]
+    fn the_innermost_and_the_outermost_of_a_deep_stack_have_frames() {
+        let mut recorder = Recorder::new(Arc::default());
+        (0..81).for_each(|i| recorder.enter(i, 100 + i, i));
+        let found = frames(&recorder, 1, 81);
+        assert_eq!(found.len(), 80);
+        assert_eq!(found.first(), Some(&(80, 1, 0)));
+        // One is left out between these: the 17th from the outside.
+        assert_eq!(found.get(63..65), Some(&[(17, 118, 0), (15, 116, 1)][..]));
+        assert_eq!(found.last(), Some(&(0, 101, 0)));
+    }
+
+    #[test]
+    fn of_more_functions_than_are_recorded_the_innermost_are_left_out() {
+        let mut recorder = Recorder::new(Arc::default());
+        let deep = MAX_RECORDED as u32 + 10;
+        (0..deep).for_each(|i| recorder.enter(i, 0, i));
+        assert_eq!(recorder.frames.len(), MAX_RECORDED);
+        let found = frames(&recorder, 1, deep as usize);
+        // The 10 that are not recorded, and the last that is: where it is, is not known.
+        assert_eq!(found.first(), Some(&(MAX_RECORDED as u32 - 2, 0, 11)));
+        let all: u32 = found.iter().map(|(_, _, omitted)| 1 + omitted).sum();
+        assert_eq!(all, deep);
+        // After they have returned, all is known again.
+        assert_eq!(frames(&recorder, 1, 5).len(), 5);
+    }
+
+    #[test]
+    fn a_frame_is_one_line() {
+        let frame = Frame {
+            function: 12,
+            name: None,
+            offset: 0x1a2,
+            file: None,
+            line: None,
+            column: None,
+            inlined: false,
+            omitted: 0,
+        };
+        assert_eq!(frame.to_string(), "func[12] (offset 0x1a2)");
+        let named = Frame { name: Some("a\nb".to_owned()), file: Some("src/\x1b.rs".to_owned()), ..frame.clone() };
+        assert_eq!(named.to_string(), "a\\nb at src/\\u{1b}.rs");
+        let placed = Frame { line: Some(12), column: Some(5), ..named };
+        assert_eq!(placed.to_string(), "a\\nb at src/\\u{1b}.rs:12:5");
+        let backtrace = Backtrace { frames: vec![frame.clone(), Frame { omitted: 5_878, ..frame }] };
+        let lines = "  0: func[12] (offset 0x1a2)\n     (5,878 more)\n5879: func[12] (offset 0x1a2)";
+        assert_eq!(backtrace.to_string(), lines);
+    }
+}

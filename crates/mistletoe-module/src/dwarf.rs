@@ -8,8 +8,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 use gimli::{
-    AttributeValue, ColumnType, DebugInfoOffset, DebugLineOffset, DebuggingInformationEntry, Dwarf, EndianSlice, Format,
-    LineProgramHeader, LittleEndian, Reader, Section, Unit, UnitHeader, UnitOffset, constants,
+    AttributeValue, ColumnType, DebugInfoOffset, DebugLineOffset, DebuggingInformationEntry, Dwarf, EndianSlice,
+    Format, LineProgramHeader, LittleEndian, Reader, Section, Unit, UnitHeader, UnitOffset, constants,
 };
 
 use crate::symbols::{Location, beginning, demangled};
@@ -68,7 +68,8 @@ pub(crate) fn locations(sections: &BTreeMap<String, Vec<u8>>, code: usize, offse
         scopes: Vec::new(),
         found: false,
     });
-    let mut search = Search { dwarf, units: Vec::new(), end: Instant::now() + TIME, steps: 0, targets: targets.collect() };
+    let mut search =
+        Search { dwarf, units: Vec::new(), end: Instant::now() + TIME, steps: 0, targets: targets.collect() };
     // Sums in the parser may overflow, which is a panic where a build checks for it. What was found stays.
     let _ = catch_unwind(AssertUnwindSafe(|| search.run()));
     search.targets.into_iter().map(Target::locations).collect()
@@ -152,7 +153,7 @@ impl<'a> Search<'a> {
         if let Some(AttributeValue::DebugLineRef(offset)) = root.attr_value(constants::DW_AT_stmt_list) {
             self.check_line_header(offset)?;
         }
-        Ok(Unit::new_with_abbreviations(&self.dwarf, header.clone(), abbreviations)?)
+        Ok(Unit::new_with_abbreviations(&self.dwarf, *header, abbreviations)?)
     }
 
     /// Checks the length of a line program's header, which lists directories and files.
