@@ -125,6 +125,17 @@ mod tests {
     }
 
     #[test]
+    fn custom_sections_in_a_row_are_listed_as_one() {
+        let mut bytes = wat::parse_str("(module (memory 1) (func))").expect("a module");
+        let own = list(&bytes, Metering::default()).0.sections.len();
+        bytes.extend([0, 1, 0].repeat(100_000));
+        assert_eq!(list(&bytes, Metering::default()).0.sections.len(), own + 1);
+        let instrumented = instrument(&bytes, &Config::default().fuel(true)).expect("a module");
+        assert!(instrumented.bytes().len() < 1_000, "{}", instrumented.bytes().len());
+        assert_eq!(instrument(&bytes, &Config::default()).expect("a module").bytes(), bytes);
+    }
+
+    #[test]
     fn every_table_gets_a_maximum_and_the_rest_of_the_module_stays() {
         let wasm = wat::parse_str(
             r#"(module (memory 1) (table 0 funcref) (table 1 externref) (table 200 300 funcref) (table 1 0xffffffff funcref)

@@ -46,7 +46,11 @@ impl Listing {
     /// Lists a section, which takes up `range` of the module's bytes, header included.
     pub(crate) fn add(&mut self, payload: &Payload<'_>, range: Range<usize>) -> wasmparser::Result<()> {
         if let Some((id, content)) = payload.as_section() {
-            self.sections.push((id, range.start, content));
+            match self.sections.last_mut() {
+                // Custom sections are kept or left out together. A module can have one for every three bytes.
+                Some((0, _, last)) if id == 0 => last.end = content.end,
+                _ => self.sections.push((id, range.start, content)),
+            }
         }
         match payload {
             Payload::TypeSection(section) => {
