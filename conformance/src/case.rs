@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::BadCase;
+use crate::http::Http;
 use crate::setup::{Grants, Protocol, Setup};
 
 /// The prefix of header lines.
@@ -41,7 +42,7 @@ pub struct Header {
     /// Numbers of the rules that the case tests, in the document of its protocol; see [`Protocol::document`].
     #[serde(default)]
     pub rules: Vec<u32>,
-    /// The interface of the module: `"package"` (the default), `"httpwasm"` or `"command"`.
+    /// The interface of the module: `"package"` (the default), `"httpwasm"`, `"http-handler"` or `"command"`.
     #[serde(default)]
     pub protocol: Protocol,
     /// Whether the module can import the functions of `test` (see `host_functions.rs`) and `fuzz` (see `trace.rs`).
@@ -51,6 +52,9 @@ pub struct Header {
     pub wasi: Option<Grants>,
     /// The delimiter of records in a plugin's input: `"newline"` (the default), `"nul"`, `"none"`, or one character.
     pub delimiter: Option<String>,
+    /// What middleware is loaded with, and how the server behaves.
+    #[serde(default)]
+    pub http: Http,
     /// The maximum output in bytes, if not the default.
     pub max_output: Option<u64>,
     /// The other limits. A limit left out is off.
@@ -118,8 +122,9 @@ impl Known {
 pub struct Step {
     /// The call to make.
     ///
-    /// One of `"info"`, `{ generate = <text> }`, `{ borrow = <text> }`, `{ request = <text> }` for a plugin, `"start"`
-    /// for a command, or `"close"`, which drops the session.
+    /// One of `"info"`, `{ generate = <text> }`, `{ borrow = <text> }`, `{ request = <text> }` for a plugin,
+    /// `{ handle-request = <text> }`, `{ handle-response = <text> }` and `{ handle-failure = <text> }` for middleware
+    /// (see `http.rs`), `"start"` for a command, or `"close"`, which drops the session.
     pub call: Call,
     /// The session to call.
     ///
@@ -133,7 +138,7 @@ pub struct Step {
     pub output: Option<Text>,
     /// The expected error: its kind and the fields to compare.
     pub error: Option<Map<String, Value>>,
-    /// The expected standard error of the call. Not compared by default.
+    /// The expected standard error of the call, or the log of middleware since the last call. Not compared by default.
     pub stderr: Option<Text>,
     /// The expected standard output of a call that fails. Not compared by default.
     pub stdout: Option<Text>,
@@ -186,6 +191,12 @@ pub enum Call {
     Borrow(Text),
     /// Passes a request to a plugin.
     Request(Text),
+    /// Passes a request to middleware.
+    HandleRequest(Text),
+    /// Passes the next handler's response to middleware.
+    HandleResponse(Text),
+    /// Passes what the server responds to middleware, after the next handler failed.
+    HandleFailure(Text),
     /// Runs a command.
     Start,
     /// Drops the session. It has no result.
@@ -264,7 +275,7 @@ impl Header {
             Some([byte]) => Delimiter::Byte(*byte),
             Some(_) => Delimiter::None,
         };
-        Setup::new(self.protocol, limits, self.imports, delimiter, self.wasi.clone())
+        Setup::new(self.protocol, limits, self.imports, delimiter, self.http.clone(), self.wasi.clone())
     }
 
     /// Rejects a header that cannot fail or contradicts itself.

@@ -4,11 +4,14 @@
 //! sessions are not `Send`. The traits exist so that the suite can be tested on hosts with deliberate faults.
 
 use mistletoe_abi::protocol::HttpWasm;
+use mistletoe_abi::protocol::http_handler::Next;
 use mistletoe_abi::{
-    AnyBackend, AnyCommand, AnyCommandSession, AnyHandler, AnyHandlerSession, AnyPackage, AnySession, Backend, Command,
-    CommandSession, Error, Handler, HandlerSession, Operation, Package, Result, Session,
+    AnyBackend, AnyCommand, AnyCommandSession, AnyHandler, AnyHandlerSession, AnyMiddleware, AnyMiddlewareSession,
+    AnyPackage, AnySession, Backend, Command, CommandSession, Error, Handler, HandlerSession, Middleware,
+    MiddlewareSession, Operation, Package, Result, Session,
 };
 
+use crate::http::{self, Exchanged, Served};
 use crate::setup::{Protocol, Setup, State};
 
 /// Loads modules.
@@ -72,6 +75,15 @@ pub trait HostSession {
         Err(no_such_call())
     }
 
+    /// Passes a message to middleware, and returns the message that goes on.
+    ///
+    /// # Errors
+    ///
+    /// As [`MiddlewareSession::handle_request`] and [`MiddlewareSession::handle_response`].
+    fn exchange(&mut self, _call: Exchanged<'_>) -> Result<String> {
+        Err(no_such_call())
+    }
+
     /// Runs a command to its exit.
     ///
     /// # Errors
@@ -83,7 +95,7 @@ pub trait HostSession {
 
     /// Takes what was written to standard output and standard error since the last call.
     ///
-    /// For a plugin, these are its streams of that kind.
+    /// For a plugin, these are its streams of that kind. The log of middleware belongs to standard error.
     fn streams(&mut self) -> (String, String) {
         self.state_mut().map(State::take_streams).unwrap_or_default()
     }
@@ -104,11 +116,14 @@ pub trait HostSession {
 ///
 /// # Errors
 ///
-/// As [`Handler::with_imports`] and [`Command::with_imports`].
+/// As [`Handler::with_imports`], [`Middleware::with_protocol`] and [`Command::with_imports`].
 pub fn load_other<B: Backend>(backend: &B, wasm: &[u8], setup: &Setup) -> Result<Box<dyn HostPackage>> {
     let Setup { limits, imports, .. } = setup;
     Ok(match setup.protocol {
         Protocol::Command => Box::new(Command::with_imports(backend, wasm, imports, *limits)?),
+        Protocol::HttpHandler => {
+            Box::new(Middleware::with_protocol(setup.http_handler.clone(), backend, wasm, imports, *limits)?)
+        }
         _ => Box::new(Handler::with_imports(backend, wasm, imports, *limits)?.delimiter(setup.delimiter)),
     })
 }
@@ -126,6 +141,10 @@ impl Host for AnyBackend {
         match setup.protocol {
             Protocol::Package => Ok(Box::new(AnyPackage::with_imports(self, wasm, &setup.imports, setup.limits)?)),
             Protocol::Command => Ok(Box::new(AnyCommand::with_imports(self, wasm, &setup.imports, setup.limits)?)),
+            Protocol::HttpHandler => {
+                let protocol = setup.http_handler.clone();
+                Ok(Box::new(AnyMiddleware::with_protocol(protocol, self, wasm, &setup.imports, setup.limits)?))
+            }
             _ => {
                 let protocol = HttpWasm { delimiter: setup.delimiter };
                 Ok(Box::new(AnyHandler::with_protocol(protocol, self, wasm, &setup.imports, setup.limits)?))
@@ -240,6 +259,65 @@ macro_rules! handler {
 
 handler!([B: Backend] Handler<B, State>, HandlerSession<B, State>);
 handler!([] AnyHandler<State>, AnyHandlerSession<State>);
+
+/// A session of middleware, and its exchange between request and response.
+struct Exchanges<S> {
+    session: S,
+    pending: Option<(Served, Next)>,
+}
+
+/// Implements the traits for middleware of one backend and of any backend.
+macro_rules! middleware {
+    ([$($generics:tt)*] $middleware:ty, $session:ty) => {
+        impl<$($generics)*> HostPackage for $middleware {
+            fn open(&self, state: State) -> Result<Box<dyn HostSession>> {
+                http::take_log();
+                Ok(Box::new(Exchanges { session: self.session_with(state)?, pending: None }))
+            }
+        }
+
+        impl<$($generics)*> HostSession for Exchanges<$session> {
+            fn exchange(&mut self, call: Exchanged<'_>) -> Result<String> {
+                match call {
+                    Exchanged::Request(text) => {
+                        let exchange = Served::new(text, &self.session.state().http);
+                        let (next, mut exchange) = self.session.handle_request(exchange);
+                        let Some(next) = next? else { return Ok(exchange.responded()) };
+                        let text = exchange.requested();
+                        self.pending = Some((exchange, next));
+                        Ok(text)
+                    }
+                    Exchanged::Response { text, failed } => {
+                        let (mut exchange, next) = self.pending.take().ok_or_else(no_such_call)?;
+                        exchange.respond(text);
+                        let (result, exchange) = self.session.handle_response(exchange, next, failed);
+                        result.map(|()| exchange.responded())
+                    }
+                }
+            }
+
+            fn streams(&mut self) -> (String, String) {
+                let (stdout, stderr) = self.session.state_mut().take_streams();
+                (stdout, http::take_log() + &stderr)
+            }
+
+            fn state_mut(&mut self) -> Option<&mut State> {
+                Some(self.session.state_mut())
+            }
+
+            fn fault(&self) -> Option<Error> {
+                self.session.fault().cloned()
+            }
+
+            fn fuel(&mut self) -> Option<u64> {
+                self.session.fuel_used().ok().flatten()
+            }
+        }
+    };
+}
+
+middleware!([B: Backend] Middleware<B, State>, MiddlewareSession<B, State>);
+middleware!([] AnyMiddleware<State>, AnyMiddlewareSession<State>);
 
 /// A command before it runs, and its state afterwards.
 struct Run<S> {

@@ -32,6 +32,7 @@
 pub mod case;
 pub mod host;
 pub mod host_functions;
+pub mod http;
 pub mod report;
 mod run;
 pub mod setup;

@@ -15,6 +15,7 @@ use serde_json::{Map, Value};
 use crate::case::{Call, Case, Step};
 use crate::host::{Host, HostPackage, HostSession};
 use crate::host_functions::OwnError;
+use crate::http::Exchanged;
 use crate::setup::Setup;
 
 /// What a backend did with a case, in comparable terms: outputs, and kinds of errors with all their fields.
@@ -146,6 +147,7 @@ impl Case {
             };
             let input = match &step.call {
                 Call::Generate(text) | Call::Borrow(text) | Call::Request(text) => text.text(),
+                Call::HandleRequest(text) | Call::HandleResponse(text) | Call::HandleFailure(text) => text.text(),
                 Call::Info | Call::Start | Call::Close => String::new(),
             };
             for _ in 0..step.times {
@@ -157,6 +159,9 @@ impl Case {
                         session.borrow(&input, &mut |output| output.clone_into(&mut read)).map(|()| read)
                     }
                     Call::Request(_) => session.request(&input).map(|()| String::new()),
+                    Call::HandleRequest(_) => session.exchange(Exchanged::Request(&input)),
+                    Call::HandleResponse(_) => session.exchange(Exchanged::Response { text: &input, failed: false }),
+                    Call::HandleFailure(_) => session.exchange(Exchanged::Response { text: &input, failed: true }),
                     Call::Start => session.start().map(|code| {
                         exit = code;
                         String::new()

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use mistletoe_abi::protocol::HttpHandler;
 use mistletoe_abi::protocol::httpwasm::Delimiter;
 use mistletoe_abi::{Imports, Limits};
 use mistletoe_wasi::{Access, Clock, Random, Wasi};
@@ -15,17 +16,20 @@ use tempfile::TempDir;
 
 use crate::case::Text;
 use crate::host_functions::{self, Memo};
+use crate::http::Http;
 use crate::trace::{self, Trace};
 
 /// The interface of a case's module.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Protocol {
     /// The package interface.
     #[default]
     Package,
     /// HTTP plugins.
     Httpwasm,
+    /// HTTP middleware.
+    HttpHandler,
     /// WASI commands.
     Command,
 }
@@ -38,6 +42,7 @@ impl Protocol {
         match self {
             Self::Package => Some("abi.md"),
             Self::Httpwasm => Some("httpwasm.md"),
+            Self::HttpHandler => Some("http-handler.md"),
             Self::Command => None,
         }
     }
@@ -54,6 +59,9 @@ pub struct Setup {
     pub imports: Imports<State>,
     /// The delimiter of records in its input, if it reads records.
     pub delimiter: Delimiter,
+    /// The protocol of middleware, with its settings.
+    pub http_handler: HttpHandler,
+    http: Http,
     wasi: Option<Grants>,
 }
 
@@ -103,6 +111,7 @@ pub struct State {
     pub(crate) memo: Memo,
     pub(crate) trace: Trace,
     pub(crate) wasi: Wasi,
+    pub(crate) http: Http,
     /// The parent of the granted directories, which is removed when the last state drops it.
     folders: Option<Arc<TempDir>>,
 }
@@ -119,6 +128,7 @@ impl Setup {
         limits: Limits,
         tests: bool,
         delimiter: Delimiter,
+        http: Http,
         wasi: Option<Grants>,
     ) -> Self {
         let mut imports = Imports::new();
@@ -129,7 +139,8 @@ impl Setup {
         if wasi.is_some() {
             mistletoe_wasi::add_to(&mut imports);
         }
-        Self { protocol, limits, imports, delimiter, wasi }
+        let http_handler = http.protocol();
+        Self { protocol, limits, imports, delimiter, http_handler, http, wasi }
     }
 
     /// Creates a state for a session, with its own directories.
@@ -138,7 +149,8 @@ impl Setup {
     ///
     /// Returns an error if the directories cannot be created.
     pub fn state(&self) -> io::Result<State> {
-        let Some(grants) = &self.wasi else { return Ok(State::default()) };
+        let http = self.http.clone();
+        let Some(grants) = &self.wasi else { return Ok(State { http, ..State::default() }) };
         let mut builder = Wasi::builder()
             .args(grants.args.iter().map(String::as_str))
             .env(grants.env.iter().map(|(name, value)| (name.as_str(), value.as_str())))
@@ -160,7 +172,7 @@ impl Setup {
             }
             folders = Some(Arc::new(root));
         }
-        Ok(State { wasi: builder.build(), folders, ..State::default() })
+        Ok(State { wasi: builder.build(), http, folders, ..State::default() })
     }
 }
 

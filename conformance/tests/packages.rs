@@ -11,8 +11,10 @@ use std::process::ExitCode;
 use libtest_mimic::{Arguments, Failed, Trial};
 use mistletoe::documents::yaml::{self, Mapping};
 use mistletoe::documents::{MistInput, MistPackage, MistResult};
+use mistletoe::protocol::HttpHandler;
+use mistletoe::protocol::http_handler::{Features, InMemory, Level};
 use mistletoe::wasi::{Access, Wasi, imports};
-use mistletoe::{AnyBackend, AnyHandler, AnyPackage, Command, Handler, Imports, Limits};
+use mistletoe::{AnyBackend, AnyHandler, AnyPackage, Command, Handler, Imports, Limits, Middleware};
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 type Test = fn(&AnyBackend, &[u8]) -> Result<()>;
@@ -42,6 +44,7 @@ const PACKAGES: &[(&str, Test)] = &[
     ("httpwasm-direct-sdk", httpwasm_direct_sdk),
     ("echo-rust", echo),
     ("echo-sdk", echo_sdk),
+    ("http-handler-c", http_handler),
 ];
 
 /// Packages that a backend cannot run, and the expected error.
@@ -410,4 +413,41 @@ fn echo_sdk(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
         true => Ok(()),
         false => Err(format!("it takes {fuel} fuel, and {expected} by hand").into()),
     }
+}
+
+/// Checks that requests without the key are refused, and that those with it go on without it.
+fn http_handler(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
+    let (send, log) = std::sync::mpsc::channel();
+    let protocol = HttpHandler::default().config("secret").log(Level::Info, move |level, message| {
+        // There is no receiver after a failed test.
+        let _ = send.send(format!("{level}: {message}"));
+    });
+    let middleware = Middleware::with_protocol(protocol, backend, wasm, &Imports::<()>::new(), Limits::default())?;
+    let mut session = middleware.session()?;
+    let request = |keys: &[&str]| {
+        let mut exchange = InMemory::new("GET", "/");
+        exchange.request.headers = keys.iter().map(|key| ("X-Api-Key".to_owned(), (*key).into())).collect();
+        exchange
+    };
+    for keys in [&[][..], &["other!"], &["secre"], &["secret "], &["secret", "secret"]] {
+        let (next, exchange) = session.handle_request(request(keys));
+        if next?.is_some() {
+            return Err(format!("a request with the keys {keys:?} went on").into());
+        }
+        expect(&exchange.status.to_string(), "401")?;
+        expect(&String::from_utf8_lossy(exchange.response.body()), "a key is required\n")?;
+        expect(&log.try_recv()?, "info: refused")?;
+    }
+    for number in ["1", "2"] {
+        let (next, mut exchange) = session.handle_request(request(&["secret"]));
+        let next = next?.ok_or("a request with the key was refused")?;
+        expect(&format!("{:?}", exchange.request.headers), "[]")?;
+        expect(&next.features().to_string(), &Features::BUFFER_RESPONSE.to_string())?;
+        exchange.response.set_body("hello");
+        let (result, exchange) = session.handle_response(exchange, next, false);
+        result?;
+        expect(&format!("{:?}", exchange.response.headers), &format!("{:?}", [("x-requests", number.as_bytes())]))?;
+        expect(&String::from_utf8_lossy(&exchange.response.into_body()), "hello")?;
+    }
+    Ok(())
 }

@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use mistletoe::{Error, ErrorKind, Limits, Result};
+use mistletoe_conformance::http::Exchanged;
 use mistletoe_conformance::setup::State;
 
 pub(crate) use guest::Guest;
@@ -40,6 +41,8 @@ pub(crate) struct Fault {
     pub(crate) ask: fn(&mut Opened, Option<&str>) -> Result<String>,
     /// Passes a request to a plugin.
     pub(crate) request: fn(&mut OtherSession, &str) -> Result<()>,
+    /// Passes a message to middleware.
+    pub(crate) exchange: fn(&mut OtherSession, Exchanged<'_>) -> Result<String>,
     /// Returns what a plugin, or any other guest, wrote to its two streams.
     pub(crate) streams: fn(&mut OtherSession) -> (String, String),
     /// Returns the error that poisoned a session.
@@ -63,6 +66,7 @@ pub(crate) const SOUND: Fault = Fault {
     open: Loaded::open,
     ask: Opened::ask,
     request: OtherSession::request,
+    exchange: OtherSession::exchange,
     streams: OtherSession::streams,
     fault: Opened::poison,
     error: |error| error,
@@ -85,6 +89,8 @@ pub(crate) enum Step {
     Run,
     RunWithInput,
     Command,
+    HandleRequest,
+    HandleResponse,
 }
 
 /// A range of the guest's memory.
@@ -116,6 +122,8 @@ impl Step {
             Self::Free => "free",
             Self::Run | Self::RunWithInput => "run",
             Self::Command => "_start",
+            Self::HandleRequest => "handle_request",
+            Self::HandleResponse => "handle_response",
             Self::Initialize => "_initialize",
             Self::Info => "__mistletoe_info",
             Self::Alloc => "__mistletoe_alloc",
@@ -126,15 +134,22 @@ impl Step {
 
     fn params(self) -> usize {
         match self {
-            Self::Start | Self::Fuel | Self::Initialize | Self::Info | Self::Run | Self::Command => 0,
+            Self::Start
+            | Self::Fuel
+            | Self::Initialize
+            | Self::Info
+            | Self::Run
+            | Self::Command
+            | Self::HandleRequest => 0,
             Self::Alloc | Self::Malloc | Self::Free => 1,
-            Self::Generate | Self::FreeInput | Self::FreeOutput | Self::RunWithInput => 2,
+            Self::Generate | Self::FreeInput | Self::FreeOutput | Self::RunWithInput | Self::HandleResponse => 2,
         }
     }
 
     /// Returns the larger of the numbers of parameters and results.
     fn slots(self) -> usize {
-        self.params().max(usize::from(matches!(self, Self::Fuel | Self::Info | Self::Alloc | Self::Malloc)))
+        let responds = matches!(self, Self::Fuel | Self::Info | Self::Alloc | Self::Malloc | Self::HandleRequest);
+        self.params().max(usize::from(responds))
     }
 
     /// Returns whether it is one of the two calls that free.

@@ -7,7 +7,7 @@ use mistletoe::documents::yaml::{self, Mapping, Value};
 use mistletoe::module::{self, Inspection, Interface};
 use mistletoe::types::{ExternType, Import, Problem};
 use mistletoe::wasi::{self, Wasi};
-use mistletoe::{AnyCommand, AnyHandler, AnyPackage, Error, ErrorKind, Imports};
+use mistletoe::{AnyCommand, AnyHandler, AnyMiddleware, AnyPackage, Error, ErrorKind, Imports};
 
 use crate::cli::{Inspect, ListFormat};
 use crate::failure::{Failure, in_one_line};
@@ -93,6 +93,11 @@ pub(crate) fn spoken(interface: &Interface, offered: &Imports<Wasi>) -> (Vec<&'s
     let interfaces = [
         (PACKAGE, named("__mistletoe_"), AnyPackage::problems(interface, offered)),
         ("plugin", imports_from("httpwasm") || exports("run"), AnyHandler::problems(interface, offered)),
+        (
+            "middleware",
+            imports_from("http_handler") || exports("handle_request"),
+            AnyMiddleware::problems(interface, offered),
+        ),
         ("command", exports("_start"), AnyCommand::problems(interface, &program_imports())),
     ];
     let spoken: Vec<_> = interfaces.iter().filter(|(_, _, problems)| problems.is_empty()).collect();

@@ -38,6 +38,7 @@ fn a_module_speaks_the_interfaces_that_it_fits() {
         (&example("namespace-rust.wasm"), json!(["package"])),
         (&example("httpwasm-c.wasm"), json!(["plugin"])),
         (&example("httpwasm-direct-c.wasm"), json!(["plugin"])),
+        (&example("http-handler-c.wasm"), json!(["middleware"])),
         (&example("command-c.wasm"), json!(["command"])),
         (&scratch.file("both.wat", also(&package, start)), json!(["package", "command"])),
         (&scratch.file("all.wat", also(&also(&package, start), PLUGIN)), json!(["package", "plugin", "command"])),
@@ -64,6 +65,14 @@ fn problems_are_those_of_the_interface_that_a_module_is_nearest_to() {
             &["malloc", "free", "run"],
         ),
         (format!("(module {memory} (func (export \"run\")))"), &["malloc", "free"]),
+        (
+            format!(r#"(module (import "http_handler" "set_status_code" (func (param i32))) {memory})"#),
+            &["handle_request", "handle_response"],
+        ),
+        (
+            format!(r#"(module {memory} (func (export "handle_request") (result i64) (i64.const 1)))"#),
+            &["handle_response"],
+        ),
         ("(module (func (export \"_start\")))".to_owned(), &["memory"]),
         // Nothing at all is nearest to what asks for least.
         ("(module)".to_owned(), &["memory", "_start"]),

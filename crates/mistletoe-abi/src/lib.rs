@@ -15,8 +15,8 @@
 //!   the same for all protocols.
 //! - [`program`]: [`Program`], a module that speaks a protocol, compiled once and shared by threads;
 //!   [`ProgramSession`], one instance. [`Package`] (a string in, a string out), [`Handler`] (requests, the httpwasm
-//!   interface) and [`Command`] (WASI programs) are programs. [`AnyProgram`] is a program whose backend is chosen at
-//!   run time.
+//!   interface), [`Middleware`] (the http-wasm interface) and [`Command`] (WASI programs) are programs. [`AnyProgram`]
+//!   is a program whose backend is chosen at run time.
 //! - [`layers`]: backends made of other backends: [`AnyBackend`], chosen at run time; [`Tiered`], two backends as one;
 //!   `cache`, compiled code on disk (feature `cache`).
 //! - [`pool`]: a capped number of concurrent sessions, for hosts that handle many calls.
@@ -71,6 +71,7 @@ pub use pool::{Fresh, Pool, PooledSession, Reused, Sessions};
 pub use program::any::{AnyProgram, AnyProgramSession};
 pub use program::command::{AnyCommand, AnyCommandSession, Command, CommandSession};
 pub use program::handler::{AnyHandler, AnyHandlerSession, Handler, HandlerSession};
+pub use program::middleware::{AnyMiddleware, AnyMiddlewareSession, Middleware, MiddlewareSession};
 pub use program::package::{AnyPackage, AnySession, Package, Session};
 pub use program::{Program, ProgramSession};
 pub use protocol::Protocol;

@@ -49,13 +49,13 @@ impl Interface {
         self.constants.iter().find(|(export, _)| *export == position).map(|(_, value)| *value)
     }
 
-    /// Returns whether `_start` initialises the module where it does not run as a command.
+    /// Returns whether the module exports a function `_start` without parameters and results.
     ///
-    /// Compilers that know only commands produce such modules.
-    pub fn is_initialised_by_start(&self) -> bool {
+    /// It initialises the module where that does not run as a command: compilers that know only commands produce such
+    /// modules.
+    pub fn has_start(&self) -> bool {
         let takes_and_gives_nothing = |ty: &FuncType| ty.params.is_empty() && ty.results.is_empty();
-        self.export("_initialize").is_none()
-            && matches!(self.export("_start"), Some(ExternType::Func(Some(ty))) if takes_and_gives_nothing(ty))
+        matches!(self.export("_start"), Some(ExternType::Func(Some(ty))) if takes_and_gives_nothing(ty))
     }
 }
 

@@ -55,7 +55,7 @@ impl InternalExports {
         Self {
             start: listing.start.map(|_| listing.unused_export("start function")),
             fuel: config.fuel.then(|| listing.unused_export("fuel")),
-            unwind: ((config.stack.is_some() || config.backtrace) && listing.interface.is_initialised_by_start())
+            unwind: ((config.stack.is_some() || config.backtrace) && listing.interface.has_start())
                 .then(|| listing.unused_export("unwind")),
             position: config.backtrace.then(|| listing.unused_export("position")),
         }

@@ -1,7 +1,7 @@
 //! Hosts WebAssembly packages on the engine of your choice.
 //!
-//! A package is a WebAssembly module that takes a YAML string and returns one; HTTP plugins and WASI commands run on
-//! the same layer. Cargo features select the engines, `wasmi` (the default), `wasmtime` and `wasmer`, and the same
+//! A package is a WebAssembly module that takes a YAML string and returns one; HTTP plugins, HTTP middleware and
+//! WASI commands run on the same layer. Cargo features select the engines, `wasmi` (the default), `wasmtime` and `wasmer`, and the same
 //! module gives the same output, or the same kind of error, on each.
 //!
 //! # One engine, chosen at compile time
@@ -163,7 +163,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # Plugins and commands
+//! # Plugins, middleware and commands
 //!
 //! A [`Handler`] is a plugin of the httpwasm interface: it takes a request and writes to two streams.
 //!
@@ -174,6 +174,22 @@
 //! fn respond(wasm: &[u8], request: &[u8]) -> Result<Vec<u8>> {
 //!     let handler = Handler::new(&Wasmi::new(), wasm)?;
 //!     Ok(handler.run(request)?.stdout)
+//! }
+//! # }
+//! ```
+//!
+//! A [`Middleware`] is a guest of the http-wasm interface. It sees a request before the next handler of a server, and the
+//! response after it. The server implements [`Exchange`](protocol::http_handler::Exchange).
+//!
+//! ```
+//! # #[cfg(feature = "wasmi")] {
+//! use mistletoe::protocol::http_handler::InMemory;
+//! use mistletoe::{Middleware, Result, Wasmi};
+//!
+//! fn is_refused(wasm: &[u8], path: &str) -> Result<bool> {
+//!     let middleware = Middleware::new(&Wasmi::new(), wasm)?;
+//!     let (next, _exchange) = middleware.session()?.handle_request(InMemory::new("GET", path));
+//!     Ok(next?.is_none())
 //! }
 //! # }
 //! ```
@@ -194,8 +210,8 @@
 //! # }
 //! ```
 //!
-//! Packages, plugins and commands are [`Program`]s, which differ only in their [`Protocol`]. Limits, pools, cancelling,
-//! host functions and backends by name ([`AnyHandler`], [`AnyCommand`]) work for all of them, and for custom protocols.
+//! Packages, plugins, middleware and commands are [`Program`]s, which differ only in their [`Protocol`]. Limits, pools, cancelling,
+//! host functions and backends by name ([`AnyHandler`], [`AnyMiddleware`], [`AnyCommand`]) work for all of them, and for custom protocols.
 //!
 //! # Faster starts
 //!
@@ -273,10 +289,11 @@ pub use mistletoe_abi::PoolPermit;
 #[cfg(feature = "cache")]
 pub use mistletoe_abi::cache;
 pub use mistletoe_abi::{
-    AnyBackend, AnyCommand, AnyCommandSession, AnyHandler, AnyHandlerSession, AnyPackage, AnyProgram,
-    AnyProgramSession, AnySession, Backend, Backtrace, Caller, CancelHandle, Command, CommandSession, DropGuard, Error, ErrorKind,
-    FEATURES, Feature, Frame, Fresh, Handler, HandlerSession, Imports, Limits, Operation, Package, Pool, PooledSession,
-    Program, ProgramSession, Protocol, Result, Reused, Session, Tiered, Trap,
+    AnyBackend, AnyCommand, AnyCommandSession, AnyHandler, AnyHandlerSession, AnyMiddleware, AnyMiddlewareSession,
+    AnyPackage, AnyProgram, AnyProgramSession, AnySession, Backend, Backtrace, Caller, CancelHandle, Command,
+    CommandSession, DropGuard, Error, ErrorKind, FEATURES, Feature, Frame, Fresh, Handler, HandlerSession, Imports,
+    Limits, Middleware, MiddlewareSession, Operation, Package, Pool, PooledSession, Program, ProgramSession, Protocol,
+    Result, Reused, Session, Tiered, Trap,
 };
 pub use mistletoe_abi::{backend, error, guest, host, layers, module, pool, program, protocol, types};
 #[cfg(feature = "wasi")]

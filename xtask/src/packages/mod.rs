@@ -57,6 +57,7 @@ const PACKAGES: &[Package] = &[
     package("httpwasm-direct-sdk", RUST),
     package("echo-rust", RUST),
     package("echo-sdk", RUST),
+    package("http-handler-c", CLANG),
     package("wapc-c", CLANG),
 ];
 
@@ -143,7 +144,7 @@ const INPUTS: [&str; 6] = [
 
 /// Fails unless two packages, each with its name, have the same description and the same outputs.
 fn compare((left_name, left): (&str, &[u8]), (right_name, right): (&str, &[u8])) -> Result<()> {
-    // Commands and plugins are not packages. A test runs them.
+    // Commands, plugins and middleware are not packages. A test runs them.
     let imports = wasi::imports::<Wasi>();
     if [left, right].iter().any(|module| !AnyPackage::problems(&inspect(module).interface, &imports).is_empty()) {
         return Ok(());

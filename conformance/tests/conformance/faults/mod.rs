@@ -11,6 +11,7 @@ mod host_values;
 mod lengths;
 mod limits;
 mod memory;
+mod middleware;
 mod modules;
 mod output;
 mod plugins;
@@ -53,6 +54,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Fault> {
         host_values::FAULTS,
         host_failures::FAULTS,
         plugins::FAULTS,
+        middleware::FAULTS,
         wasi::FAULTS,
     ];
     areas.into_iter().chain(limits::AREAS.iter().copied()).flatten()

@@ -43,6 +43,8 @@ pub(crate) struct Guest {
     /// Anything else that a fault has to remember.
     pub(crate) kept: Option<Span>,
     pub(crate) pending: bool,
+    /// The upper half of the result of the last call, where that is an `i64`.
+    pub(crate) upper: u32,
     max_output: u64,
 }
 
@@ -70,6 +72,7 @@ impl Guest {
         let taken = slots.get_mut(..step.slots());
         self.engine.call(function, taken.unwrap_or_default())?;
         let result = slots[0] as u32;
+        self.upper = (slots[0] >> 32) as u32;
         match step {
             Step::Alloc => self.input = Span { address: result, length: params.first().copied().unwrap_or_default() },
             Step::Generate | Step::Info => {
@@ -195,8 +198,11 @@ impl Instance for Guest {
 
     fn get_func(&mut self, name: &str, ty: &FuncType) -> Result<Step> {
         use Step::{Alloc, Command, Free, FreeInput, Generate, Info, Initialize, Malloc, Run, RunWithInput};
-        let steps = [Initialize, Info, Alloc, Generate, FreeInput, Malloc, Free, Run, RunWithInput, Command];
-        let step = steps.into_iter().find(|step| step.export() == name && step.params() == ty.params.len());
+        use Step::{HandleRequest, HandleResponse};
+        let packages = [Initialize, Info, Alloc, Generate, FreeInput];
+        let others = [Malloc, Free, Run, RunWithInput, Command, HandleRequest, HandleResponse];
+        let mut steps = packages.into_iter().chain(others);
+        let step = steps.find(|step| step.export() == name && step.params() == ty.params.len());
         // The layer calls these two functions by names that it chooses.
         let step = step.unwrap_or(if ty.results.is_empty() { Step::Start } else { Step::Fuel });
         match step {
@@ -239,9 +245,10 @@ impl Instance for Guest {
             }
             _ => (self.freed, self.moved) = (0, false),
         }
+        self.upper = 0;
         let result = (self.fault.call)(self, step, &params)?;
         if let [slot, ..] = slots {
-            *slot = result.into();
+            *slot = u64::from(self.upper) << 32 | u64::from(result);
         }
         Ok(())
     }
@@ -330,6 +337,7 @@ impl Backend for Faulty {
             freed: 0,
             kept: None,
             pending: false,
+            upper: 0,
             max_output: self.max_output,
         };
         guest.first_size = guest.memory().len();

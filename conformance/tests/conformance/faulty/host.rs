@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use mistletoe::{Error, Operation, Package, Result, Session, Wasmi};
 use mistletoe_conformance::host::{Host, HostPackage, HostSession, load_other};
+use mistletoe_conformance::http::Exchanged;
 use mistletoe_conformance::setup::{Protocol, Setup, State};
 
 use super::guest::Faulty;
@@ -120,6 +121,10 @@ impl OtherSession {
         self.session.request(input)
     }
 
+    pub(crate) fn exchange(&mut self, call: Exchanged<'_>) -> Result<String> {
+        self.session.exchange(call)
+    }
+
     pub(crate) fn streams(&mut self) -> (String, String) {
         self.session.streams()
     }
@@ -230,6 +235,11 @@ impl HostSession for OtherSession {
         let fault = self.fault;
         self.silent = false;
         (fault.request)(self, input).map_err(|error| report(fault, &error))
+    }
+
+    fn exchange(&mut self, call: Exchanged<'_>) -> Result<String> {
+        let fault = self.fault;
+        (fault.exchange)(self, call).map_err(|error| report(fault, &error))
     }
 
     fn fuel(&mut self) -> Option<u64> {

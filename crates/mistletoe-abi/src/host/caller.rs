@@ -111,6 +111,16 @@ impl<'a, T: 'static> Caller<'a, T> {
         self.instance.data_mut().protocol_mut()
     }
 
+    /// Returns the guest's memory and the protocol's own state at once, both mutably.
+    ///
+    /// # Panics
+    ///
+    /// As [`Caller::store_mut`].
+    pub fn memory_and_store<S: 'static>(&mut self) -> (&mut [u8], &mut S) {
+        let (memory, data) = self.instance.memory_and_data();
+        (memory, data.protocol_mut())
+    }
+
     /// Returns the deadline of the call that the guest is in, if there is a [limit](crate::Limits::timeout).
     ///
     /// A function that waits should not wait longer.
@@ -285,7 +295,7 @@ impl<'a, T: 'static> Caller<'a, T> {
     }
 
     #[cold]
-    fn region(&self, argument: &'static str) -> Region {
+    pub(crate) fn region(&self, argument: &'static str) -> Region {
         Region::Argument { function: self.name.to_string().into(), argument: Cow::Borrowed(argument) }
     }
 }

@@ -16,6 +16,7 @@ use crate::module::{Feature, ModuleSource};
 use crate::program::erased::DynProgram;
 use crate::program::{Checked, Program};
 use crate::protocol::command::WasiCommand;
+use crate::protocol::http_handler::HttpHandler;
 use crate::protocol::httpwasm::HttpWasm;
 use crate::protocol::package::PackageInterface;
 use crate::types::FuncType;
@@ -69,6 +70,7 @@ pub(crate) trait DynBackend: Any + Send + Sync {
     fn compile(&self, source: &ModuleSource<'_>, imports: &[HostFunc]) -> Result<AnyModule>;
     fn package(&self, checked: Checked<'_, PackageInterface>) -> Result<Arc<dyn DynProgram<PackageInterface>>>;
     fn handler(&self, checked: Checked<'_, HttpWasm>) -> Result<Arc<dyn DynProgram<HttpWasm>>>;
+    fn middleware(&self, checked: Checked<'_, HttpHandler>) -> Result<Arc<dyn DynProgram<HttpHandler>>>;
     fn command(&self, checked: Checked<'_, WasiCommand>) -> Result<Arc<dyn DynProgram<WasiCommand>>>;
     fn compatibility_key(&self) -> Option<String>;
     fn deserialize(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<AnyModule>;
@@ -108,6 +110,10 @@ impl<B: Backend<Instance: Send>> DynBackend for B {
     }
 
     fn handler(&self, checked: Checked<'_, HttpWasm>) -> Result<Arc<dyn DynProgram<HttpWasm>>> {
+        Ok(Arc::new(Program::<_, _>::compile(self, checked)?))
+    }
+
+    fn middleware(&self, checked: Checked<'_, HttpHandler>) -> Result<Arc<dyn DynProgram<HttpHandler>>> {
         Ok(Arc::new(Program::<_, _>::compile(self, checked)?))
     }
 

@@ -14,6 +14,7 @@ use crate::module::Interface;
 use crate::program::erased::{DynProgram, DynSession};
 use crate::program::{Checked, Program, problems, same};
 use crate::protocol::command::WasiCommand;
+use crate::protocol::http_handler::HttpHandler;
 use crate::protocol::httpwasm::HttpWasm;
 use crate::protocol::package::PackageInterface;
 use crate::protocol::traits::Protocol;
@@ -257,6 +258,7 @@ fn compile<P: Protocol>(backend: &AnyBackend, checked: Checked<'_, P>) -> Result
     let checked = Box::new(checked);
     let checked = known!(checked, PackageInterface, package);
     let checked = known!(checked, HttpWasm, handler);
+    let checked = known!(checked, HttpHandler, middleware);
     let checked = known!(checked, WasiCommand, command);
     Ok(Arc::new(Program::<P, AnyBackend>::compile(backend, *checked)?))
 }

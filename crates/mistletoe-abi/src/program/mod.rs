@@ -30,12 +30,14 @@ pub(crate) mod any;
 pub(crate) mod command;
 pub(crate) mod erased;
 pub(crate) mod handler;
+pub(crate) mod middleware;
 pub(crate) mod package;
 
 /// A module that speaks a [protocol](Protocol), compiled for one backend.
 ///
 /// Threads can share it, and cloning it is cheap. Each session has a state of type `T`, which the linked host functions
-/// work on. [`Package`](crate::Package), [`Handler`](crate::Handler) and [`Command`](crate::Command) are programs.
+/// work on. [`Package`](crate::Package), [`Handler`](crate::Handler), [`Middleware`](crate::Middleware) and
+/// [`Command`](crate::Command) are programs.
 ///
 /// # Examples
 ///
@@ -318,16 +320,17 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
         Ok(guest)
     }
 
-    /// Calls `_initialize`, or `_start` if the guest exports no `_initialize`.
+    /// Calls `_initialize`, or `_start` if the guest exports no `_initialize`; both if the protocol starts its guests.
     fn initialize(&self, guest: &mut Guest<B::Instance>) -> Result<()> {
-        if self.interface.export(INITIALIZE.name).is_some() {
-            let initialize = guest.resolve(&INITIALIZE)?;
-            guest.call(&initialize, ())
-        } else if self.interface.is_initialised_by_start() {
-            guest.start_up(self.internal.unwind.as_deref())
-        } else {
-            Ok(())
+        let initializes = self.interface.export(INITIALIZE.name).is_some();
+        if self.interface.has_start() && (P::STARTS || !initializes) {
+            guest.start_up(self.internal.unwind.as_deref())?;
         }
+        if initializes {
+            let initialize = guest.resolve(&INITIALIZE)?;
+            guest.call(&initialize, ())?;
+        }
+        Ok(())
     }
 }
 

@@ -29,6 +29,8 @@ pub trait Protocol: Clone + Send + Sync + 'static {
     ///
     /// The layer calls `_initialize`, or `_start` if the guest exports no `_initialize`.
     const INITIALIZES: bool = true;
+    /// Whether the layer calls `_start` also if the guest exports `_initialize`, and before it. The default is `false`.
+    const STARTS: bool = false;
 
     /// Checks the exports that the protocol needs.
     fn check(&self, exports: &mut Check<'_>);
