@@ -27,8 +27,9 @@ fn within<R>(module: &Path, limits: &Limits, activity: &'static str, run: impl F
     or_fail(limits, |limit| Failure::Late { file, activity, limit }, run)
 }
 
-/// Runs what cannot be interrupted within the time limit of a compilation. When the time is over, reports `late` and exits
-/// the process.
+/// Runs what cannot be interrupted within the time limit of a compilation.
+///
+/// When the time is over, reports `late` and exits the process.
 pub(crate) fn or_fail<R>(limits: &Limits, late: impl FnOnce(Duration) -> Failure, run: impl FnOnce() -> R) -> R {
     let Some(limit) = limits.compilation() else { return run() };
     let (ended, waiting) = mpsc::channel::<()>();

@@ -51,7 +51,9 @@ impl Repeat<'_> {
         failure
     }
 
-    /// Calls the package as [`Session`](crate::package::Session) does, and returns the error. What it logs is not shown.
+    /// Calls the package as [`Session`](crate::package::Session) does, and returns the error.
+    ///
+    /// What the package logs is not shown.
     fn call(&self, limits: mistletoe::Limits, input: Option<&str>) -> Option<Error> {
         let run = || {
             let package = AnyPackage::with_imports(self.backend, self.wasm, &wasi::imports(), limits)?;
