@@ -143,6 +143,26 @@ fn a_package() {
 }
 
 #[test]
+fn a_package_in_the_readme() {
+    use mistletoe_guest::{Error, Files, package};
+    use serde_json::json;
+
+    #[derive(serde::Deserialize)]
+    struct Input {
+        name: String,
+    }
+
+    package!(generate);
+
+    fn generate(Input { name }: Input) -> Result<Files, Error> {
+        Files::new().yaml("namespace.yaml", &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
+    }
+
+    let text = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: web\n";
+    assert_eq!(generate(Input { name: "web".to_owned() }), Files::new().text("namespace.yaml", text));
+}
+
+#[test]
 fn a_plugin() {
     use mistletoe_guest::plugin;
 
