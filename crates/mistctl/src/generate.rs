@@ -28,7 +28,7 @@ use crate::{engines, manifests, print, tree};
     The values are merged over the package's defaults, which `mistctl values` prints; null removes a default.\n\
     Flags have Helm's syntax and precedence: files, then --set-json, --set, --set-string, --set-file.\n\
     With --set, true, false, null and integers have their type, and anything else is a string. A backslash makes the\n\
-    next character part of a key or string: `a\\.b=x\\,y`. A YAML list works, too: 'replicas: 2, debug: true'.\n\
+    next character part of a key or string: `a\\.b=x\\,y`. --set also takes YAML: 'replicas: 2, debug: true'.\n\
     {SCHEMA}"))]
 pub(crate) struct Generate {
     /// Name of the installation; the package gets it as `name`.

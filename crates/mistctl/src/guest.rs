@@ -1,4 +1,4 @@
-//! The modules that `generate` and `fn` run: packages with the package interface, and programs.
+//! The modules that `generate`, `fn` and `values` run: packages with the package interface, and programs.
 
 use std::path::Path;
 

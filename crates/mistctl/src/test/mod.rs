@@ -24,7 +24,7 @@ use case::{Case, Expected};
 
 /// Maximum number of tests of a package.
 const MAX_TESTS: usize = 10_000;
-/// Time between two looks at the files with `--watch`.
+/// Time between two checks of the files with `--watch`.
 const INTERVAL: Duration = Duration::from_millis(300);
 
 #[derive(Args, Debug)]
