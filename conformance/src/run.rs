@@ -96,7 +96,7 @@ impl Case {
         let setup = self.header.setup();
         let package = match host.load(&self.wasm, &setup) {
             Ok(package) => package,
-            Err(error) => return Ok(Observation { load: Some(fields(&error)), ..Observation::default() }),
+            Err(error) => return Ok(Observation { load: Some(self.fields(&error)), ..Observation::default() }),
         };
         let runs = || {
             (0..self.header.runs)
@@ -128,7 +128,7 @@ impl Case {
         let mut sessions: HashMap<&str, Box<dyn HostSession>> = HashMap::new();
         // A case about opening a session needs no step.
         if self.header.steps.is_empty() {
-            observation.open = package.open(state()?).err().as_ref().map(fields);
+            observation.open = package.open(state()?).err().map(|error| self.fields(&error));
         }
         for step in &self.header.steps {
             if let Call::Close = step.call {
@@ -140,7 +140,7 @@ impl Case {
                 Entry::Vacant(entry) => match package.open(state()?) {
                     Ok(session) => entry.insert(session),
                     Err(error) => {
-                        observation.open = Some(fields(&error));
+                        observation.open = Some(self.fields(&error));
                         return Ok(observation);
                     }
                 },
@@ -171,19 +171,35 @@ impl Case {
                 let (mut stdout, stderr) = session.streams();
                 let result = match (&step.call, result) {
                     (Call::Request(_) | Call::Start, Ok(_)) => Ok(take(&mut stdout)),
-                    (_, result) => result.map_err(|error| fields(&error)),
+                    (_, result) => result.map_err(|error| self.fields(&error)),
                 };
                 let fault = session.fault();
                 // How deep an engine's own stack can get depends on the engine, and so does the fuel used by then.
                 let overflows =
                     |fault: &Error| matches!(fault.kind(), ErrorKind::Trap { trap: Trap::StackOverflow, .. });
                 let fuel = session.fuel().filter(|_| !fault.as_ref().is_some_and(overflows));
-                let fault = fault.as_ref().map(fields);
+                let fault = fault.map(|fault| self.fields(&fault));
                 let files = session.state_mut().map(|state| state.files()).unwrap_or_default();
                 observation.calls.push(Observed { result, fault, stdout, stderr, exit, fuel, files });
             }
         }
         Ok(observation)
+    }
+
+    /// Returns an error's kind with its fields, and the lines of its backtrace in `trace`.
+    fn fields(&self, error: &Error) -> Value {
+        let mut fields = fields(error);
+        // Where these end a guest depends on the engine. A case that records the stack has one place for it.
+        let is_engines = matches!(
+            error.kind(),
+            ErrorKind::TimedOut { .. } | ErrorKind::Cancelled { .. } | ErrorKind::Trap { trap: Trap::StackOverflow, .. }
+        );
+        if let (Value::Object(fields), Some(backtrace)) = (&mut fields, error.backtrace())
+            && (self.header.backtrace || !is_engines)
+        {
+            fields.insert("trace".to_owned(), backtrace.to_string().lines().collect());
+        }
+        fields
     }
 
     /// Runs the case and compares what the host did with what the case says.
@@ -274,8 +290,8 @@ fn agreed(first: Result<Observation, Failure>, second: Result<Observation, Failu
 
 /// Returns an error's kind with its fields, as a tool prints them.
 ///
-/// Differs from that output in four fields: `problems` holds all problems, with their types as text. `own` holds the
-/// code of the host's own error, `message` the message of a host function, and `trace` the lines of the backtrace.
+/// Differs from that output in three fields: `problems` holds all problems, with their types as text. `own` holds the
+/// code of the host's own error, and `message` the message of a host function.
 fn fields(error: &Error) -> Value {
     let mut fields = serde_json::to_value::<&ErrorKind>(error.kind()).unwrap_or_default();
     if let (Value::Object(fields), ErrorKind::Interface { problems }) = (&mut fields, error.kind()) {
@@ -286,9 +302,6 @@ fn fields(error: &Error) -> Value {
             Some(own) => fields.insert("own".to_owned(), own.code.into()),
             None => fields.insert("message".to_owned(), error.source().map(ToString::to_string).into()),
         };
-    }
-    if let (Value::Object(fields), Some(backtrace)) = (&mut fields, error.backtrace()) {
-        fields.insert("trace".to_owned(), backtrace.to_string().lines().collect());
     }
     fields
 }
