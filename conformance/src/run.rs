@@ -192,7 +192,9 @@ impl Case {
         // Where these end a guest depends on the engine. A case that records the stack has one place for it.
         let is_engines = matches!(
             error.kind(),
-            ErrorKind::TimedOut { .. } | ErrorKind::Cancelled { .. } | ErrorKind::Trap { trap: Trap::StackOverflow, .. }
+            ErrorKind::TimedOut { .. }
+                | ErrorKind::Cancelled { .. }
+                | ErrorKind::Trap { trap: Trap::StackOverflow, .. }
         );
         if let (Value::Object(fields), Some(backtrace)) = (&mut fields, error.backtrace())
             && (self.header.backtrace || !is_engines)

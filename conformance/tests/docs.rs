@@ -155,7 +155,8 @@ fn a_package_in_the_readme() {
     package!(generate);
 
     fn generate(Input { name }: Input) -> Result<Files, Error> {
-        Files::new().yaml("namespace.yaml", &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
+        Files::new()
+            .yaml("namespace.yaml", &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}))
     }
 
     let text = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: web\n";
@@ -246,7 +247,7 @@ fn the_errors_of_limits() {
     use mistletoe::{Error, ErrorKind};
     use std::time::Duration;
 
-    let [shown] = blocks("docs/mistctl.md", "text").try_into().expect("one block");
+    let shown = blocks("docs/mistctl.md", "text").concat();
     let export = Some("__mistletoe_generate".into());
     let error = Error::from(ErrorKind::TimedOut { limit: Duration::from_secs(10), export });
     assert!(shown.contains(&format!("error: p.wasm: {error} (raise it with --timeout)\n")), "{error}");

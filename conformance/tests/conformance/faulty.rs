@@ -78,6 +78,8 @@ pub(crate) enum Step {
     Start,
     /// Reads the available fuel. No fault affects this.
     Fuel,
+    /// Reads where the guest is. No fault affects this.
+    Position,
     Initialize,
     Info,
     Alloc,
@@ -118,6 +120,7 @@ impl Step {
         match self {
             Self::Start => "start function",
             Self::Fuel => "fuel",
+            Self::Position => "position",
             Self::Malloc => "malloc",
             Self::Free => "free",
             Self::Run | Self::RunWithInput => "run",
@@ -136,6 +139,7 @@ impl Step {
         match self {
             Self::Start
             | Self::Fuel
+            | Self::Position
             | Self::Initialize
             | Self::Info
             | Self::Run
@@ -148,7 +152,8 @@ impl Step {
 
     /// Returns the larger of the numbers of parameters and results.
     fn slots(self) -> usize {
-        let responds = matches!(self, Self::Fuel | Self::Info | Self::Alloc | Self::Malloc | Self::HandleRequest);
+        let responds =
+            matches!(self, Self::Fuel | Self::Position | Self::Info | Self::Alloc | Self::Malloc | Self::HandleRequest);
         self.params().max(usize::from(responds))
     }
 

@@ -203,11 +203,15 @@ impl Instance for Guest {
         let others = [Malloc, Free, Run, RunWithInput, Command, HandleRequest, HandleResponse];
         let mut steps = packages.into_iter().chain(others);
         let step = steps.find(|step| step.export() == name && step.params() == ty.params.len());
-        // The layer calls these two functions by names that it chooses.
-        let step = step.unwrap_or(if ty.results.is_empty() { Step::Start } else { Step::Fuel });
+        // The layer calls these functions by names that it chooses.
+        let step = step.unwrap_or(match ty.results.is_empty() {
+            true => Step::Start,
+            false if name.starts_with(Step::Position.export()) => Step::Position,
+            false => Step::Fuel,
+        });
         match step {
             Step::Start => name.clone_into(&mut self.start),
-            Step::Fuel => {
+            Step::Fuel | Step::Position => {
                 self.functions.insert(step.export(), self.engine.get_func(name, ty)?);
                 return Ok(step);
             }
@@ -218,7 +222,7 @@ impl Instance for Guest {
     }
 
     fn call(&mut self, step: &Step, slots: &mut [u64]) -> Result<()> {
-        if let (Step::Fuel, Some(function)) = (step, self.functions.get(step.export())) {
+        if let (Step::Fuel | Step::Position, Some(function)) = (step, self.functions.get(step.export())) {
             return self.engine.call(function, slots);
         }
         if let Shown::Copy(bytes, true) = replace(&mut self.shown, Shown::Memory) {
