@@ -39,7 +39,7 @@ pub struct Frame {
     pub name: Option<String>,
     /// Offset in the module of the instruction that failed or that calls the next frame, in bytes.
     pub offset: u32,
-    /// The source file, of at most 1,000 bytes.
+    /// The path of the source file, of at most 100 characters. Of a longer path, the end is kept.
     #[cfg_attr(feature = "serde", serde(skip_serializing_if = "Option::is_none", serialize_with = "shown"))]
     pub file: Option<String>,
     /// The line in it, counted from 1.

@@ -81,7 +81,7 @@ pub unsafe fn bytes<'a>(address: *const u8, length: usize) -> &'a [u8] {
 #[inline]
 pub fn allocate(length: usize) -> *mut u8 {
     match Layout::array::<u8>(length) {
-        // An allocator must not be asked for 0 bytes. Any address except null will do.
+        // An allocator must not be asked for 0 bytes. Any address inside the memory will do.
         Ok(_) if length == 0 => dangling_mut(),
         // SAFETY: the length is not 0.
         Ok(layout) => unsafe { alloc(layout) },

@@ -10,7 +10,7 @@ use wasmparser::{BinaryReader, ExternalKind, KnownCustom, Name, NameSectionReade
 ///
 /// Debug information of a package that large takes seconds to read.
 const MAX_SECTIONS: usize = 64 << 20;
-/// The most bytes of a name or path that are kept.
+/// The most bytes of a name that are kept.
 const MAX_NAME: usize = 1_000;
 
 /// The parts of a module that name its functions and say where their code comes from.
@@ -43,7 +43,8 @@ pub struct Symbols {
 pub struct Location {
     /// The function, demangled.
     pub function: Option<String>,
-    /// The path of the file, relative to the directory of the compilation if it is below it.
+    /// The path of the file, relative to the directory of the compilation if it is below it. At most 100 characters: of
+    /// a longer path, the end is kept.
     pub file: Option<String>,
     /// The line, counted from 1.
     pub line: Option<u32>,

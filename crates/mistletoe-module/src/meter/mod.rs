@@ -7,7 +7,7 @@
 //! - two globals after the module's own: the fuel counter, and the remaining stack depth;
 //! - at the start of each basic block, its charge; at loops and function entries, a check of what is left;
 //! - a function after the module's own that is called when something is spent, and that calls those imports;
-//! - a wrapper for each exported function, if fuel or the stack is limited.
+//! - a wrapper for each exported function, if fuel or the stack is limited, or the stack is recorded.
 //!
 //! If the stack is recorded, the pass also injects:
 //!
