@@ -30,7 +30,10 @@ pub(crate) fn assembled(path: &Path, bytes: Vec<u8>) -> Result<Vec<u8>, Failure>
                 let cause = format!("it is text, and longer than {} MiB: assemble it first", MAX_TEXT >> 20);
                 return Err(Failure::read(path, &*cause));
             }
-            wat::parse_str(text.trim_start_matches('\u{feff}'))
+            wat::parse_str(text.trim_start_matches('\u{feff}')).map_err(|mut error| {
+                error.set_path(path);
+                error
+            })
         }
         _ => return Ok(bytes),
     };
@@ -44,14 +47,19 @@ pub(crate) fn open(path: &Path) -> Result<File, Failure> {
 
 /// Reads an input of any content; `-` is standard input.
 pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
-    if path == Path::new("-") { limited(io::stdin(), path, MAX_INPUT, 0) } else { read(path, MAX_INPUT) }
+    if path == Path::new("-") { limited(io::stdin(), named(path), MAX_INPUT, 0) } else { read(path, MAX_INPUT) }
+}
+
+/// Returns the name of an input for an error about it.
+pub(crate) fn named(path: &Path) -> &Path {
+    if path == Path::new("-") { Path::new("standard input") } else { path }
 }
 
 /// Reads a YAML file as text; `-` is standard input.
 pub(crate) fn input(path: &Path) -> Result<String, Failure> {
     String::from_utf8(bytes(path)?).map_err(|error| {
         let offset = error.utf8_error().valid_up_to();
-        Failure::read(path, &*format!("it is not UTF-8 from byte {offset} on"))
+        Failure::read(named(path), &*format!("it is not UTF-8 from byte {offset} on"))
     })
 }
 

@@ -51,7 +51,7 @@ impl ValueArgs {
             let text = read(path)?;
             mapping(&text)
                 .and_then(|mapping| values.merge(mapping))
-                .map_err(|problem| Failure::read(path, &*problem))?;
+                .map_err(|problem| Failure::read(files::named(path), &*problem))?;
         }
         for text in &self.set_json {
             values.set_json(text).map_err(|problem| Problem::Usage(problem).of("--set-json", text))?;

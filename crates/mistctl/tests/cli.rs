@@ -43,6 +43,7 @@ fn a_line_that_cannot_be_assembled_is_shown_in_part_where_it_is_long() {
     let short = scratch.file("short.wat", "(module (nothing))");
     let output = mistctl(&["generate", "x", "-p", &short]);
     assert!(text(&output.stderr).contains("1 | (module (nothing))"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains(&format!("--> {short}:1:10")), "{}", text(&output.stderr));
     let long = scratch.file("long.wat", format!("(module (nothing \"{}\"))", "ä".repeat(1 << 20)));
     for format in ["text", "json"] {
         let output = mistctl(&["generate", "x", "-p", &long, "--error-format", format]);
