@@ -1,6 +1,6 @@
 //! `mistctl fn`: a KRM function, which changes a list of resources.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
@@ -62,11 +62,15 @@ enum Input {
 
 pub(crate) fn run(arguments: &Function) -> Result<(), Failure> {
     let path = arguments.package.as_path();
-    let stdin = |problem: String| Failure::read(Path::new("standard input"), &*problem);
-    let text = files::input(Path::new("-"))?;
-    let mut list = List::parse(text).map_err(stdin)?;
+    let stdin = Path::new("-");
+    if arguments.config.as_deref() == Some(stdin) {
+        return Err(Failure::usage("--config takes a file; standard input, `-`, has the list"));
+    }
+    let unusable = |file: &Path, problem: String| Failure::read(files::named(file), &*problem);
+    let text = files::input(stdin)?;
+    let mut list = List::parse(text).map_err(|problem| unusable(stdin, problem))?;
     if let Some(file) = &arguments.config {
-        list.configure(file)?;
+        list.configure(&files::input(file)?).map_err(|problem| unusable(file, problem))?;
     }
     let limits = arguments.limits.get();
     let guest = Guest::load(path, &arguments.backend, &arguments.limits, limits)?.guest;
@@ -76,7 +80,10 @@ pub(crate) fn run(arguments: &Function) -> Result<(), Failure> {
     });
     match (input, guest) {
         (Input::Values, guest) => {
-            let (name, namespace, values) = list.installation().map_err(stdin)?;
+            // The file that the functionConfig is from, and the path of its fields there.
+            let (file, prefix) = arguments.config.as_deref().map_or((stdin, "functionConfig."), |file| (file, ""));
+            let installation = list.installation(prefix).map_err(|problem| unusable(file, problem));
+            let (name, namespace, values) = installation?;
             let result = match guest {
                 Guest::Package(package) => {
                     let session = Session::open(&package, path, &mut Stats::default())?;
@@ -147,7 +154,7 @@ fn pass(path: &Path, code: u32, output: &str, message: Option<String>) -> Result
                 (_, error) => Err(Failure::Package { message: message.or(error), fault: None }),
             }
         }
-        (Err(problem), 0) => Err(Failure::refused(path, format!("its output is no list of resources: {problem}"))),
+        (Err(problem), 0) => Err(Failure::refused(path, format!("its output is not a list of resources: {problem}"))),
         (Err(_), _) => Err(Failure::Package { message, fault: None }),
     }
 }
@@ -175,32 +182,53 @@ impl List {
         }
     }
 
-    /// Replaces the functionConfig by the one in a file.
-    fn configure(&mut self, path: &Path) -> Result<(), Failure> {
-        let config = yaml::parse(&files::input(path)?).map_err(|error| Failure::read(path, &*error.to_string()))?;
+    /// Replaces the functionConfig by the document in a text.
+    fn configure(&mut self, text: &str) -> Result<(), String> {
+        let config = match yaml::parse(text).map_err(|error| error.to_string())? {
+            config @ Value::Mapping(_) => config,
+            other => return Err(format!("expected a mapping, found {}", other.describe())),
+        };
+        // The text as it is, where that is possible.
+        let texts = [manifests::authored(text.trim_start_matches('\u{feff}')), Some(config.to_text())];
         self.fields.insert("functionConfig", config);
-        self.text = Value::Mapping(self.fields.clone()).to_text();
+        let configured = texts.into_iter().flatten().find_map(|config| {
+            let mut section = "functionConfig:\n".to_owned();
+            push_indented(&mut section, &config, 0, "  ");
+            with_section(&self.text, "functionConfig", &section).filter(|text| holds(text, &self.fields))
+        });
+        self.text = configured.unwrap_or_else(|| Value::Mapping(self.fields.clone()).to_text());
         Ok(())
     }
 
-    /// Returns the name, the namespace and the values in the functionConfig.
-    fn installation(&self) -> Result<(String, Option<String>, Mapping), String> {
+    /// Returns the name, the namespace and the values in the functionConfig. Errors show `prefix` before its fields.
+    fn installation(&self, prefix: &str) -> Result<(String, Option<String>, Mapping), String> {
         let config = match self.fields.get("functionConfig") {
             Some(Value::Mapping(config)) => config,
+            None | Some(Value::Null) => {
+                return Err("the list has no `functionConfig`; `--config FILE` sets one".to_owned());
+            }
             Some(other) => return Err(format!("`functionConfig`: expected a mapping, found {}", other.describe())),
-            None => return Err("the list has no `functionConfig`; `--config FILE` sets one".to_owned()),
         };
         let metadata = config.get("metadata").and_then(Value::as_mapping);
-        let string = |field| metadata.and_then(|metadata| metadata.get(field)).and_then(Value::as_str);
-        let name = string("name").ok_or("`functionConfig.metadata.name` is missing, or is not a string")?;
-        let values = match ["spec", "data"].iter().find_map(|field| Some((field, config.get(field)?))) {
-            None | Some((_, Value::Null)) => Mapping::new(),
+        let string = |field| match metadata.and_then(|metadata| metadata.get(field)) {
+            None | Some(Value::Null) => Ok(None),
+            // A program gets arguments and variables that end at the first NUL.
+            Some(Value::String(text)) if text.contains('\0') => {
+                Err(format!("`{prefix}metadata.{field}`: expected a string without NUL"))
+            }
+            Some(Value::String(text)) => Ok(Some(text.clone())),
+            Some(other) => Err(format!("`{prefix}metadata.{field}`: expected a string, found {}", other.describe())),
+        };
+        let name = string("name")?.ok_or_else(|| format!("`{prefix}metadata.name` is missing"))?;
+        let mut fields = ["spec", "data"].iter().filter_map(|field| Some((field, config.get(field)?)));
+        let values = match fields.find(|(_, values)| **values != Value::Null) {
+            None => Mapping::new(),
             Some((_, Value::Mapping(values))) => values.clone(),
             Some((field, other)) => {
-                return Err(format!("`functionConfig.{field}`: expected a mapping, found {}", other.describe()));
+                return Err(format!("`{prefix}{field}`: expected a mapping, found {}", other.describe()));
             }
         };
-        Ok((name.to_owned(), string("namespace").map(str::to_owned), values))
+        Ok((name, string("namespace")?, values))
     }
 
     fn items(&self) -> &[Value] {
@@ -249,14 +277,9 @@ impl Merger {
     }
 
     /// Replaces the item with the resource's identity, or adds the resource.
-    fn merge(&mut self, mut resource: Resource) {
+    fn merge(&mut self, resource: Resource) {
         match id(&resource.fields).and_then(|id| self.places.remove(&id)) {
-            Some(place) => {
-                if let Some(Value::Mapping(item)) = self.list.items().get(place) {
-                    keep_annotations(item, &mut resource);
-                }
-                self.replaced.insert(place, resource);
-            }
+            Some(place) => drop(self.replaced.insert(place, resource)),
             None => self.added.push(resource),
         }
     }
@@ -268,48 +291,52 @@ impl Merger {
     }
 
     /// Returns the list's new text.
-    fn finish(self) -> String {
-        let mut fields = self.list.fields.clone();
-        let mut items = match fields.get_mut("items").map(|items| std::mem::replace(items, Value::Null)) {
-            Some(Value::Sequence(items)) => items,
-            _ => Vec::new(),
-        };
-        for (place, resource) in &self.replaced {
-            if let Some(item) = items.get_mut(*place) {
-                *item = Value::Mapping(resource.fields.clone());
+    fn finish(mut self) -> String {
+        let items = self.list.items();
+        for (place, resource) in &mut self.replaced {
+            if let Some(Value::Mapping(item)) = items.get(*place) {
+                keep_annotations(item, resource);
             }
         }
-        items.extend(self.added.iter().map(|resource| Value::Mapping(resource.fields.clone())));
-        fields.insert("items", items);
-        // A list of another kind has no results.
-        let mut results = None;
-        if !self.results.is_empty() && fields.get("kind").and_then(Value::as_str) == Some("ResourceList") {
-            let mut all = match fields.remove("results") {
-                Some(Value::Sequence(results)) => results,
+        let mut fields = self.list.fields.clone();
+        let mut edited = Some(self.list.text.clone());
+        if !self.replaced.is_empty() || !self.added.is_empty() {
+            let items = fields.get_or_insert_with("items", || Vec::new().into());
+            let mut all = match std::mem::replace(items, Value::Null) {
+                Value::Sequence(items) => items,
                 _ => Vec::new(),
             };
-            all.extend(self.results.iter().cloned());
-            fields.insert("results", all.clone());
-            results = Some(Value::Sequence(all));
+            for (place, resource) in &self.replaced {
+                if let Some(item) = all.get_mut(*place) {
+                    *item = Value::Mapping(resource.fields.clone());
+                }
+            }
+            all.extend(self.added.iter().map(|resource| Value::Mapping(resource.fields.clone())));
+            *items = Value::Sequence(all);
+            edited = self.edited();
         }
-        let changed = Value::Mapping(fields);
+        // A list of another kind has no results.
+        if !self.results.is_empty() && fields.get("kind").and_then(Value::as_str) == Some("ResourceList") {
+            let results = fields.get_or_insert_with("results", || Vec::new().into());
+            let mut all = match std::mem::replace(results, Value::Null) {
+                Value::Sequence(results) => results,
+                _ => Vec::new(),
+            };
+            all.append(&mut self.results);
+            *results = Value::Sequence(all);
+            let section = field_text("results", results);
+            edited = edited.and_then(|text| with_section(&text, "results", &section));
+        }
         // Whatever the text is like: an edit counts only if it says the same.
-        let edited = self.edited(results).filter(|text| yaml::parse(text).as_ref() == Ok(&changed));
-        edited.unwrap_or_else(|| changed.to_text())
+        edited.filter(|text| holds(text, &fields)).unwrap_or_else(|| Value::Mapping(fields).to_text())
     }
 
-    /// Returns the list's text with the changes made in place, if it is in block style.
-    fn edited(&self, results: Option<Value>) -> Option<String> {
-        let mut lines: Vec<&str> = self.list.text.split_inclusive('\n').take(MAX_LINES + 1).collect();
-        if lines.len() > MAX_LINES {
-            return None;
-        }
-        if let (Some(_), Some((heading, end))) = (&results, section(&lines, "results")) {
-            lines.drain(heading..end);
-        }
+    /// Returns the list's text with the items changed in place, if it is in block style.
+    fn edited(&self) -> Option<String> {
+        let lines = lines(&self.list.text)?;
         let (heading, end) = section(&lines, "items")?;
-        let is_empty = lines.get(heading)?.trim_end() == "items: []";
-        if !is_empty && lines.get(heading)?.trim_end() != "items:" {
+        let value = lines.get(heading)?.strip_prefix("items:")?;
+        if value.trim() != "[]" && is_content(value) {
             return None;
         }
         let inner = lines.get(heading + 1..end)?;
@@ -321,30 +348,23 @@ impl Merger {
             return None;
         }
         let mut text = String::with_capacity(self.list.text.len());
-        let add = |text: &mut String, lines: &[&str]| lines.iter().for_each(|line| text.push_str(line));
-        add(&mut text, lines.get(..heading)?);
-        // Without items, `items:` alone would be null.
-        let is_unchanged = starts.is_empty() && self.added.is_empty();
-        text.push_str(if is_unchanged { lines.get(heading)? } else { "items:\n" });
-        add(&mut text, lines.get(heading + 1..*starts.first().unwrap_or(&end))?);
+        push_lines(&mut text, lines.get(..heading)?);
+        text.push_str(if is_content(value) { "items:" } else { lines.get(heading)? });
+        end_line(&mut text);
+        push_lines(&mut text, lines.get(heading + 1..*starts.first().unwrap_or(&end))?);
         for (place, start) in starts.iter().enumerate() {
-            let next = *starts.get(place + 1).unwrap_or(&end);
+            let item = lines.get(*start..*starts.get(place + 1).unwrap_or(&end))?;
             match self.replaced.get(&place) {
-                Some(resource) => push_item(&mut text, &resource.text, indent),
-                None => add(&mut text, lines.get(*start..next)?),
+                Some(resource) => {
+                    push_indented(&mut text, &resource.text, indent, "- ");
+                    push_lines(&mut text, item.get(without_comments(item, indent)..)?);
+                }
+                None => push_lines(&mut text, item),
             }
-            if !text.ends_with('\n') {
-                text.push('\n');
-            }
+            end_line(&mut text);
         }
-        self.added.iter().for_each(|resource| push_item(&mut text, &resource.text, indent));
-        add(&mut text, lines.get(end..)?);
-        if let Some(results) = results {
-            if !text.ends_with('\n') {
-                text.push('\n');
-            }
-            text.push_str(&Value::Mapping([("results".to_owned(), results)].into_iter().collect()).to_text());
-        }
+        self.added.iter().for_each(|resource| push_indented(&mut text, &resource.text, indent, "- "));
+        push_lines(&mut text, lines.get(end..)?);
         Some(text)
     }
 }
@@ -352,33 +372,93 @@ impl Merger {
 /// Keeps the annotations of an item by which the orchestrator finds it again.
 fn keep_annotations(item: &Mapping, resource: &mut Resource) {
     let annotations = item.get("metadata").and_then(|metadata| metadata.as_mapping()?.get("annotations")?.as_mapping());
-    let is_orchestrators = |key: &str| ORCHESTRATORS.iter().any(|prefix| key.starts_with(prefix));
-    let kept = annotations.into_iter().flat_map(Mapping::iter);
-    let kept: Vec<_> =
-        kept.filter_map(|(key, value)| Some((key.as_str().filter(|key| is_orchestrators(key))?, value))).collect();
+    let Some(annotations) = annotations else { return };
+    let empty = || Value::Mapping(Mapping::new());
+    let Some(metadata) = resource.fields.get_or_insert_with("metadata", empty).as_mapping_mut() else { return };
+    let own = metadata.get("annotations").and_then(Value::as_mapping);
+    let own: HashSet<&str> = own.into_iter().flat_map(Mapping::iter).filter_map(|(key, _)| key.as_str()).collect();
+    let is_kept = |key: &str| !own.contains(key) && ORCHESTRATORS.iter().any(|prefix| key.starts_with(prefix));
+    let kept = annotations.iter().filter_map(|(key, value)| Some((key.as_str()?, value)));
+    let kept = kept.filter(|(key, _)| is_kept(key)).map(|(key, value)| (key.to_owned(), value.clone()));
+    let kept: Mapping = kept.collect();
     if kept.is_empty() {
         return;
     }
-    let empty = || Value::Mapping(Mapping::new());
-    let Some(metadata) = resource.fields.get_or_insert_with("metadata", empty).as_mapping_mut() else { return };
     let annotations = metadata.get_or_insert_with("annotations", empty);
     if *annotations == Value::Null {
         *annotations = empty();
     }
     let Some(annotations) = annotations.as_mapping_mut() else { return };
-    for (key, value) in kept {
-        annotations.get_or_insert_with(key, || value.clone());
+    annotations.merge(kept);
+    // The rest of the resource stays as its author wrote it: a new text has other scalars for readers of YAML 1.1.
+    let metadata = resource.fields.get("metadata").map(|metadata| field_text("metadata", metadata));
+    let edited = metadata.and_then(|metadata| with_section(&resource.text, "metadata", &metadata));
+    match edited.filter(|text| holds(text, &resource.fields)) {
+        Some(text) => resource.text = text,
+        None => *resource = std::mem::take(&mut resource.fields).into(),
     }
-    *resource = std::mem::take(&mut resource.fields).into();
+}
+
+/// Returns the lines of a text, unless there are too many.
+fn lines(text: &str) -> Option<Vec<&str>> {
+    let lines: Vec<&str> = text.split_inclusive('\n').take(MAX_LINES + 1).collect();
+    (lines.len() <= MAX_LINES).then_some(lines)
+}
+
+/// Returns a text in block style with another value of a key of the outermost mapping, in its place or at the end.
+///
+/// `value` is the key with its value. A text in another style becomes anything; see [`holds`].
+fn with_section(text: &str, key: &str, value: &str) -> Option<String> {
+    let lines = lines(text)?;
+    let (heading, end) = section(&lines, key).unwrap_or((lines.len(), lines.len()));
+    let mut edited = String::with_capacity(text.len() + value.len());
+    push_lines(&mut edited, lines.get(..heading)?);
+    end_line(&mut edited);
+    edited.push_str(value);
+    end_line(&mut edited);
+    push_lines(&mut edited, lines.get(end..)?);
+    Some(edited)
+}
+
+/// Returns whether a text is a document with these fields.
+fn holds(text: &str, fields: &Mapping) -> bool {
+    matches!(yaml::parse(text), Ok(Value::Mapping(found)) if found == *fields)
+}
+
+/// Returns the text of a mapping with one field.
+fn field_text(field: &str, value: &Value) -> String {
+    Value::Mapping([(field.to_owned(), value.clone())].into_iter().collect()).to_text()
 }
 
 /// Returns the line of a key of the outermost mapping, and the line after its value.
 fn section(lines: &[&str], key: &str) -> Option<(usize, usize)> {
     let is_key = |line: &&str| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':'));
     let heading = lines.iter().position(is_key)?;
+    let value = lines.get(heading + 1..)?;
     let is_outer = |line: &&str| !line.starts_with([' ', '\t', '-', '#', '\r', '\n']);
-    let length = lines.get(heading + 1..)?.iter().position(is_outer);
-    Some((heading, length.map_or(lines.len(), |length| heading + 1 + length)))
+    let value = value.get(..value.iter().position(is_outer).unwrap_or(value.len()))?;
+    Some((heading, heading + 1 + without_comments(value, 0)))
+}
+
+/// Returns the number of lines up to the comments at the end that are about what follows: those with at most this
+/// indentation.
+fn without_comments(lines: &[&str], indent: usize) -> usize {
+    let is_comment = |line: &&str| line.trim_start().starts_with('#') && indentation(line) <= indent;
+    let is_before = |line: &&str| !line.trim().is_empty() && !is_comment(line);
+    let end = lines.iter().rposition(is_before).map_or(0, |last| last + 1);
+    let comments = lines.iter().skip(end).position(is_comment);
+    comments.map_or(lines.len(), |comments| end + comments)
+}
+
+fn push_lines(text: &mut String, lines: &[&str]) {
+    lines.iter().for_each(|line| text.push_str(line));
+}
+
+/// Ends the last line, if there is one.
+fn end_line(text: &mut String) {
+    if !text.is_empty() && !text.ends_with('\n') {
+        text.push('\n');
+    }
 }
 
 fn indentation(line: &str) -> usize {
@@ -393,14 +473,14 @@ fn is_item(line: &str) -> bool {
     line.trim_start().strip_prefix('-').is_some_and(|rest| rest.starts_with([' ', '\n', '\r']))
 }
 
-/// Appends a document as an item of a sequence.
-fn push_item(text: &mut String, document: &str, indent: usize) {
-    let (marker, space) = (format!("{:indent$}- ", ""), format!("{:indent$}  ", ""));
-    let mut prefix = &marker;
+/// Appends a document with `first`, two characters, before its first line, and two spaces before all others.
+fn push_indented(text: &mut String, document: &str, indent: usize, first: &str) {
+    let (first, rest) = (format!("{:indent$}{first}", ""), format!("{:indent$}  ", ""));
+    let mut prefix = &first;
     for line in document.trim_start_matches(['\n', '\r']).split_inclusive('\n') {
         if !line.trim_end_matches(['\n', '\r']).is_empty() {
             text.push_str(prefix);
-            prefix = &space;
+            prefix = &rest;
         }
         text.push_str(line);
     }

@@ -192,7 +192,7 @@ fn yaml_ends(text: &str) -> Vec<usize> {
 }
 
 /// Returns the text of a document in block style without its markers.
-fn authored(document: &str) -> Option<String> {
+pub(crate) fn authored(document: &str) -> Option<String> {
     let mut text = String::with_capacity(document.len() + 1);
     let mut has_begun = false;
     for line in document.split_inclusive('\n') {

@@ -1,6 +1,7 @@
 //! Programs as packages (`mistctl generate`), and KRM functions (`mistctl fn`), in the built program.
 
 use std::process::Output;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -317,11 +318,17 @@ fn other_resources_are_added_with_the_results_and_in_the_lists_own_style() {
         ),
         // The results of earlier functions stay.
         (
-            format!("{head}results:\n- message: old\nitems: []\n{config}"),
+            format!("{head}results:\n- message: old\n# none yet\nitems: []\n{config}"),
             format!(
-                "{head}items:\n{added}{config}results:\n- message: old\n- message: mind the gap\n  severity: info\n"
+                "{head}results:\n- message: old\n- message: mind the gap\n  severity: info\n# none yet\n\
+                 items:\n{added}{config}"
             ),
         ),
+        (
+            format!("{head}items: # all\n- {{kind: C}}\n\n# the values\n{config}"),
+            format!("{head}items: # all\n- {{kind: C}}\n\n{added}# the values\n{config}{results}"),
+        ),
+        (format!("{head}items: # none\n{config}"), format!("{head}items: # none\n{added}{config}{results}")),
     ] {
         let output = function(&[&package], &list);
         assert_eq!(text(&output.stdout), expected, "{list}");
@@ -372,6 +379,7 @@ fn values_are_the_spec_or_the_data_and_the_name_the_metadatas() {
     assert_eq!(told("{metadata: {name: a, namespace: b}, spec: {c: 1}, data: {d: 2}}"), expected("a", "b", "c: 1"));
     assert_eq!(told("{kind: ConfigMap, metadata: {name: a}, data: {c: '1'}}"), expected("a", "default", "c: \"1\""));
     assert_eq!(told("{metadata: {name: a}, spec: null}"), expected("a", "default", "{}"));
+    assert_eq!(told("{metadata: {name: a}, spec: null, data: {d: 2}}"), expected("a", "default", "d: 2"));
 }
 
 #[test]
@@ -419,7 +427,7 @@ fn a_program_that_speaks_krm_gets_the_list_and_returns_one() {
     let program = scratch.file("p.wat", writing("kind: Pod\n", "", 0));
     let output = function(&[&program], LIST);
     assert_eq!((text(&output.stdout), output.status.code()), ("", Some(3)));
-    assert!(text(&output.stderr).contains("its output is no list of resources: `kind`"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("its output is not a list of resources: `kind`"), "{}", text(&output.stderr));
 }
 
 #[test]
@@ -427,10 +435,49 @@ fn a_list_without_changes_stays_as_it_is() {
     let scratch = Scratch::new();
     let package = scratch.file("p.wat", answering(&result("  result: Ok\n  files: {}\n")));
     let empty = "kind: ResourceList # a comment\nitems: []\nfunctionConfig: {metadata: {name: x}}\n";
-    for list in [LIST, empty] {
+    // Without items that could be edited, too.
+    let flow =
+        "kind: ResourceList # a comment\nitems: [{kind: A, mode: 0644}]\nfunctionConfig: {metadata: {name: x}}\n";
+    let null = "kind: ResourceList # a comment\nitems:\nfunctionConfig: {metadata: {name: x}}\n";
+    let none = "kind: ResourceList # a comment\nfunctionConfig: {metadata: {name: x}}\n";
+    for list in [LIST, empty, flow, null, none] {
         let output = function(&[&package], list);
         assert_eq!((text(&output.stdout), output.status.code()), (list, Some(0)), "{}", text(&output.stderr));
     }
+}
+
+#[test]
+fn a_resource_with_the_orchestrators_annotations_keeps_its_text() {
+    let scratch = Scratch::new();
+    let files = "    a.yaml: |\n      # new\n      apiVersion: v1\n      kind: ConfigMap\n      \
+        metadata: {name: a}\n      # the mode\n      mode: 0600 # octal\n      on: yes\n";
+    let package = scratch.file("p.wat", answering(&result(&format!("  result: Ok\n  files:\n{files}"))));
+    let list = |metadata: &str, item: &str| {
+        format!(
+            "kind: ResourceList\nitems:\n- apiVersion: v1\n  kind: ConfigMap\n  metadata:\n    name: a\n\
+             {metadata}{item}# another\n- kind: B\n  mode: 0644\nfunctionConfig: {{metadata: {{name: x}}}}\n"
+        )
+    };
+    let annotations = "    annotations:\n      config.kubernetes.io/path: a.yaml\n";
+    let output = function(&[&package], &list(annotations, "  old: 1\n"));
+    let expected =
+        list(annotations, "  # the mode\n  mode: 0600 # octal\n  on: yes\n").replace("- api", "- # new\n  api");
+    assert_eq!((text(&output.stdout), text(&output.stderr)), (&*expected, ""));
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn many_annotations_take_time_in_proportion_to_their_number() {
+    let scratch = Scratch::new();
+    let package = example("namespace.wat");
+    let annotations: String = (0..100_000).map(|i| format!("      config.kubernetes.io/path{i}: x\n")).collect();
+    let list = LIST.replace("      own: x\n", &annotations);
+    let config = scratch.file("config.yaml", "metadata: {name: web}\n");
+    let begin = Instant::now();
+    let output = function(&[&package, "--config", &config], &list);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(text(&output.stdout).contains(&annotations));
+    assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
 }
 
 #[test]
@@ -445,12 +492,52 @@ fn a_configuration_can_be_a_file_of_its_own() {
         text(&output.stdout)
     );
     let copying = scratch.file("p.wat", copying());
-    let output = function(&[&copying, "--config", &config], list);
-    assert!(
-        text(&output.stdout).contains("functionConfig:\n  metadata:\n    name: shop\n"),
-        "{}",
-        text(&output.stdout)
-    );
+    // All else keeps its text, and so does the configuration, unless it is in flow style.
+    let head = "kind: ResourceList # mine\nitems:\n- mode: 0644\n  on: yes\n";
+    let old = "functionConfig:\n  metadata:\n    name: old\n";
+    let results = "# earlier\nresults: []";
+    for (config, section) in [
+        (
+            "# shop\nmetadata: {name: shop}\nspec: {mode: 0600}\n",
+            "  # shop\n  metadata: {name: shop}\n  spec: {mode: 0600}\n",
+        ),
+        ("\u{feff}---\ndata:\n  a: |\n    0644\n\n    b\n...\n", "  data:\n    a: |\n      0644\n\n      b\n"),
+        ("{metadata: {name: shop}}", "  metadata:\n    name: shop\n"),
+    ] {
+        let config = scratch.file("config.yaml", config);
+        for (list, expected) in [
+            (format!("{head}{old}{results}"), format!("{head}functionConfig:\n{section}{results}")),
+            (format!("{head}{results}"), format!("{head}{results}\nfunctionConfig:\n{section}")),
+        ] {
+            let output = function(&[&copying, "--config", &config], &list);
+            assert_eq!((text(&output.stdout), output.status.code()), (&*expected, Some(0)), "{}", text(&output.stderr));
+        }
+    }
+    // A list in flow style is written anew.
+    let output = function(&[&copying, "--config", &config], "{kind: List}");
+    assert_eq!(text(&output.stdout), "kind: List\nfunctionConfig:\n  metadata:\n    name: shop\n");
+}
+
+#[test]
+fn a_configuration_that_cannot_be_used_is_an_error_of_its_file() {
+    let scratch = Scratch::new();
+    let list = "kind: ResourceList\nitems: []\n";
+    for (config, problem) in [
+        ("", "expected a mapping, found null"),
+        ("- 1", "expected a mapping, found a sequence"),
+        ("a: [", "line 1"),
+        ("{}", "`metadata.name` is missing"),
+        ("{metadata: {name: x}, spec: 1}", "`spec`: expected a mapping, found the integer 1"),
+    ] {
+        let file = scratch.file("config.yaml", config);
+        let output = function(&[&example("namespace.wat"), "--config", &file], list);
+        assert_eq!((text(&output.stdout), output.status.code()), ("", Some(3)), "{config}");
+        let (error, expected) = (text(&output.stderr), format!("error: {file} cannot be read\n  caused by: {problem}"));
+        assert!(error.starts_with(&expected), "{error}");
+    }
+    let output = function(&[&example("namespace.wat"), "--config", "-"], list);
+    assert_eq!((text(&output.stdout), output.status.code()), ("", Some(2)));
+    assert!(text(&output.stderr).contains("--config takes a file"), "{}", text(&output.stderr));
 }
 
 #[test]
@@ -463,7 +550,16 @@ fn what_is_no_list_is_an_error_of_the_standard_input() {
         ("kind: List\nitems: {}".to_owned(), "`items`: expected a sequence, found a mapping"),
         ("kind: List\nitems: []".to_owned(), "the list has no `functionConfig`"),
         (format!("kind: List\n{config} 5"), "`functionConfig`: expected a mapping, found the integer 5"),
+        (format!("kind: List\n{config}"), "the list has no `functionConfig`; `--config FILE` sets one"),
         (format!("kind: List\n{config} {{}}"), "`functionConfig.metadata.name` is missing"),
+        (
+            format!("kind: List\n{config} {{metadata: {{name: 5}}}}"),
+            "`functionConfig.metadata.name`: expected a string, found the integer 5",
+        ),
+        (
+            format!("kind: List\n{config} {{metadata: {{name: x, namespace: [y]}}}}"),
+            "`functionConfig.metadata.namespace`: expected a string, found a sequence",
+        ),
         (
             format!("kind: List\n{config} {{metadata: {{name: x}}, spec: 1}}"),
             "`functionConfig.spec`: expected a mapping",
@@ -475,6 +571,27 @@ fn what_is_no_list_is_an_error_of_the_standard_input() {
         assert_eq!((text(&output.stdout), output.status.code()), ("", Some(3)), "{input}");
         let error = text(&output.stderr);
         assert!(error.starts_with("error: standard input cannot be read\n") && error.contains(problem), "{error}");
+    }
+    let package = example("namespace.wat");
+    for arguments in [&["fn", &package][..], &["generate", "web", "-p", &package, "-f", "-"]] {
+        let output = fed(&mut command(arguments), b"a: \xff");
+        let expected = "error: standard input cannot be read\n  caused by: it is not UTF-8 from byte 3 on\n";
+        assert_eq!((text(&output.stderr), output.status.code()), (expected, Some(3)), "{arguments:?}");
+    }
+    let output = fed(&mut command(&["generate", "web", "-p", &package, "-f", "-"]), b"[]");
+    assert!(text(&output.stderr).starts_with("error: standard input cannot be read\n"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn a_name_that_a_program_would_see_in_part_is_refused() {
+    let scratch = Scratch::new();
+    let program = scratch.file("p.wat", telling());
+    for (metadata, field) in [(r#"name: "a\0b""#, "name"), (r#"name: a, namespace: "b\0c""#, "namespace")] {
+        let list = format!("kind: ResourceList\nfunctionConfig: {{metadata: {{{metadata}}}}}\n");
+        let output = function(&[&program, "--input", "values"], &list);
+        let problem = format!("`functionConfig.metadata.{field}`: expected a string without NUL");
+        let expected = format!("error: standard input cannot be read\n  caused by: {problem}\n");
+        assert_eq!((text(&output.stderr), output.status.code()), (&*expected, Some(3)), "{metadata}");
     }
 }
 
