@@ -334,7 +334,14 @@ impl Merger {
     /// Returns the list's text with the items changed in place, if it is in block style.
     fn edited(&self) -> Option<String> {
         let lines = lines(&self.list.text)?;
-        let (heading, end) = section(&lines, "items")?;
+        let push_added = |text: &mut String, indent| {
+            self.added.iter().for_each(|resource| push_indented(text, &resource.text, indent, "- "));
+        };
+        let Some((heading, end)) = section(&lines, "items") else {
+            let mut items = "items:\n".to_owned();
+            push_added(&mut items, 0);
+            return with_section(&self.list.text, "items", &items);
+        };
         let value = lines.get(heading)?.strip_prefix("items:")?;
         if value.trim() != "[]" && is_content(value) {
             return None;
@@ -363,7 +370,7 @@ impl Merger {
             }
             end_line(&mut text);
         }
-        self.added.iter().for_each(|resource| push_indented(&mut text, &resource.text, indent, "- "));
+        push_added(&mut text, indent);
         push_lines(&mut text, lines.get(end..)?);
         Some(text)
     }

@@ -328,6 +328,7 @@ fn other_resources_are_added_with_the_results_and_in_the_lists_own_style() {
             format!("{head}items: # all\n- {{kind: C}}\n\n# the values\n{config}"),
             format!("{head}items: # all\n- {{kind: C}}\n\n{added}# the values\n{config}{results}"),
         ),
+        (format!("{head}x: 0644\n{config}"), format!("{head}x: 0644\n{config}items:\n{added}{results}")),
         (format!("{head}items: # none\n{config}"), format!("{head}items: # none\n{added}{config}{results}")),
     ] {
         let output = function(&[&package], &list);
