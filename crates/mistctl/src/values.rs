@@ -25,6 +25,8 @@ const MAX_PARTS: usize = 32;
 const MAX_LEVELS: usize = 8;
 /// What may be passed of the schema: entries of mappings and items of sequences.
 const MAX_WORK: usize = 1_000_000;
+/// Maximum number of bytes of the comments: a schema can refer to one part of itself many times.
+const MAX_COMMENTS: usize = 1 << 20;
 /// Maximum number of bytes of a description that are shown.
 const MAX_DESCRIPTION: usize = 2_000;
 /// Maximum number of bytes of an allowed value that are shown, and of such values.
@@ -37,7 +39,7 @@ const MAX_OPTIONS: usize = 20;
     mistctl generate web -p app.wasm -f values.yaml\n\n\
     Values without a default are comments. {SCHEMA}"))]
 pub(crate) struct ValuesOf {
-    /// The package: a WebAssembly module in the binary or the text format.
+    /// The package: a WebAssembly module in the binary or the text format. A program describes nothing.
     pub(crate) package: PathBuf,
     #[command(flatten)]
     pub(crate) backend: Backend,
@@ -48,24 +50,29 @@ pub(crate) struct ValuesOf {
 pub(crate) fn run(arguments: &ValuesOf) -> Result<(), Failure> {
     let path = arguments.package.as_path();
     let guest = Guest::load(path, &arguments.backend, &arguments.limits, arguments.limits.get())?.guest;
-    let description = match guest {
-        Guest::Package(package) => Session::open(&package, path, &mut Stats::default())?.into_description(),
-        Guest::Program(_) => None,
-    };
+    let Guest::Package(package) = guest else { return print("# A program does not describe its values.\n") };
+    let description = Session::open(&package, path, &mut Stats::default())?.into_description();
     print(&description.map_or_else(|| "# The package does not describe its values.\n".to_owned(), |p| listing(&p)))
 }
 
 /// Returns the defaults as YAML, with notes from the schema.
 fn listing(package: &MistPackage) -> String {
-    let mut listing =
-        Listing { root: package.input_schema.as_ref(), text: String::new(), notes: MAX_NOTES, work: MAX_WORK };
+    let mut listing = Listing {
+        root: package.input_schema.as_ref(),
+        text: String::new(),
+        notes: MAX_NOTES,
+        comments: MAX_COMMENTS,
+        work: MAX_WORK,
+        is_cut: false,
+    };
     let parts = listing.parts(listing.root);
     listing.entries(package.defaults.as_ref().unwrap_or(&Mapping::new()), &parts, Lines::default(), 0);
+    let is_cut = listing.is_cut || listing.work == 0;
     let mut text = listing.text;
-    if text.is_empty() {
+    if text.is_empty() && !is_cut {
         text.push_str("# The package declares no values.\n");
     }
-    if listing.notes == 0 || listing.work == 0 {
+    if is_cut {
         text.push_str("\n# The schema describes more values than are shown here.\n");
     }
     if package.input_schema.is_some() && !cfg!(feature = "schema") {
@@ -77,9 +84,12 @@ fn listing(package: &MistPackage) -> String {
 struct Listing<'a> {
     root: Option<&'a Value>,
     text: String,
-    /// What is left of [`MAX_NOTES`] and [`MAX_WORK`].
+    /// What is left of [`MAX_NOTES`], [`MAX_COMMENTS`] and [`MAX_WORK`].
     notes: usize,
+    comments: usize,
     work: usize,
+    /// Whether something of the schema was left out.
+    is_cut: bool,
 }
 
 /// What lines begin with.
@@ -133,9 +143,14 @@ impl<'a> Listing<'a> {
         for name in properties {
             // The argument NAME gives the name.
             let is_given = level == 0 && name == "name";
-            if level < MAX_LEVELS && !is_given && !seen.contains(name) {
-                self.entry(name, None, schemas.get(name).copied(), required.contains(name), &lines, level);
+            if is_given || seen.contains(name) {
+                continue;
             }
+            if level >= MAX_LEVELS {
+                self.is_cut = true;
+                return;
+            }
+            self.entry(name, None, schemas.get(name).copied(), required.contains(name), &lines, level);
         }
     }
 
@@ -148,8 +163,10 @@ impl<'a> Listing<'a> {
         lines: &Lines,
         level: usize,
     ) {
-        let parts = if self.notes > 0 { self.parts(schema) } else { Vec::new() };
-        if value.is_none() && parts.is_empty() {
+        let is_over = self.notes == 0 || self.comments == 0;
+        self.is_cut |= is_over && (schema.is_some() || lines.are_comments);
+        let parts = if is_over { Vec::new() } else { self.parts(schema) };
+        if (value.is_none() && parts.is_empty()) || (lines.are_comments && is_over) {
             return;
         }
         if !parts.is_empty() {
@@ -158,10 +175,9 @@ impl<'a> Listing<'a> {
                 self.text.push('\n');
             }
             let notes = notes(&parts, is_required);
-            let prefix = lines.as_comments().prefix;
+            let comments = lines.as_comments();
             for note in &notes {
-                self.text.push_str(format!("{prefix}{note}").trim_end());
-                self.text.push('\n');
+                self.line(&comments, note.trim_end());
             }
         }
         let default = keyword(&parts, "default");
@@ -192,10 +208,22 @@ impl<'a> Listing<'a> {
         }
     }
 
+    /// Writes a line, if it is not a comment beyond [`MAX_COMMENTS`].
     fn line(&mut self, lines: &Lines, line: &str) {
-        if !line.is_empty() || lines.are_comments {
-            self.text.push_str(&lines.prefix);
+        let Lines { prefix, are_comments } = lines;
+        if *are_comments {
+            let left = self.comments.checked_sub(prefix.len() + line.len() + 1);
+            self.comments = left.unwrap_or(0);
+            if left.is_none() {
+                self.is_cut = true;
+                return;
+            }
         }
+        self.text.push_str(match (line, are_comments) {
+            ("", true) => prefix.trim_end(),
+            ("", false) => "",
+            _ => prefix,
+        });
         self.text.push_str(line);
         self.text.push('\n');
     }
@@ -444,6 +472,38 @@ resources: {}
         for schema in schemas {
             let text = reads_back(&package(schema, "a: {a: {a: 1}}\nb: 2\n"));
             assert!(text.len() < 1_000_000, "{schema:.60}: {}", text.len());
+        }
+    }
+
+    const CUT: &str = "\n# The schema describes more values than are shown here.\n";
+
+    #[test]
+    fn comments_are_bounded_however_often_a_schema_repeats_them() {
+        let references =
+            |target: &str| (0..2_000).map(|i| format!("  p{i}: {{$ref: '#/{target}'}}\n")).collect::<String>();
+        let long = "x".repeat(100_000);
+        let many: String = (0..10_000).map(|i| format!("k{i}: x, ")).collect();
+        for part in [
+            format!("default: {long}"),
+            format!("default: [{many}]"),
+            format!("default: {{{many}}}"),
+            format!("default: {{a: {{{many}}}}}"),
+            format!("properties: {{{}: {{type: string}}}}", &long[..1_000]),
+            format!("description: {}", "x ".repeat(1_000)),
+        ] {
+            let schema = format!("properties:\n{}d: {{{part}}}\n", references("d"));
+            let text = reads_back(&package(&schema, "p1999: 1\n"));
+            assert!(text.len() < MAX_COMMENTS + 1_000, "{part:.60}: {}", text.len());
+            assert!(text.ends_with(CUT) && text.lines().any(|line| line == "p1999: 1"), "{part:.60}");
+        }
+    }
+
+    #[test]
+    fn a_listing_without_the_deepest_values_says_so() {
+        let nested = |levels: usize| format!("{}{{}}{}", "{properties: {a: ".repeat(levels), "}}".repeat(levels));
+        for (levels, is_cut) in [(MAX_LEVELS, false), (MAX_LEVELS + 1, true)] {
+            let text = reads_back(&package(&nested(levels), ""));
+            assert_eq!((text.matches(" a:\n").count(), text.ends_with(CUT)), (MAX_LEVELS, is_cut), "{text}");
         }
     }
 
