@@ -216,10 +216,10 @@ pub(crate) fn authored(document: &str) -> Option<String> {
 /// Joins the files' texts into one stream.
 ///
 /// Puts `---` between them, but none before the first, and no second one where a file has its own. Each text ends with
-/// a line end.
+/// a line end. Byte order marks and `%YAML` directives are left out.
 ///
 /// With the name of a package as `source`, `---` and a comment with the names of the package and the file come before
-/// each text.
+/// each text, and replace its own marker.
 ///
 /// # Errors
 ///
@@ -231,20 +231,51 @@ pub(crate) fn stream(files: &[(String, String)], source: Option<&str>) -> Result
             let name = name.escape_debug();
             return Err(format!("the file \"{name}\" is not a YAML manifest ({error}); -o dir=DIR writes any file"));
         }
-        let mut text = text.as_str();
+        let text = body(text);
+        let opening = opening(text);
         if let Some(package) = source {
-            stream.push_str(&format!("---\n# Source: {}/{}\n", commented(package), commented(name)));
-            // Otherwise, the comment would be a document of its own.
-            text = text.strip_prefix("---\n").unwrap_or(text);
-        } else if !stream.is_empty() && !starts_document(text) && !ends_with_marker(&stream) {
-            stream.push_str("---\n");
+            // Before another marker, the comment would be a document of its own.
+            let (comments, rest) = opening.unwrap_or(("", text));
+            let (package, name) = (commented(package), commented(name));
+            stream.push_str(&format!("---\n# Source: {package}/{name}\n{comments}{rest}"));
+        } else {
+            if opening.is_none() && !stream.is_empty() && !ends_with_marker(&stream) {
+                stream.push_str("---\n");
+            }
+            stream.push_str(text);
         }
-        stream.push_str(text);
-        if !text.ends_with('\n') {
+        if !stream.ends_with('\n') {
             stream.push('\n');
         }
     }
     Ok(stream)
+}
+
+/// Returns a text without what has no effect, and may stand only at the beginning of a stream: a byte order mark, and the
+/// directive `%YAML`.
+fn body(text: &str) -> &str {
+    let text = text.trim_start_matches('\u{feff}');
+    match text.split_once('\n') {
+        Some((first, rest)) if first.starts_with("%YAML") => rest,
+        _ => text,
+    }
+}
+
+/// Returns the comments before a document marker and the text after it, if nothing else comes before a marker.
+fn opening(text: &str) -> Option<(&str, &str)> {
+    let mut at = 0;
+    for line in text.split_inclusive('\n') {
+        if is_marker(line, "---") {
+            let rest = text.get(at + 3..)?.trim_start_matches([' ', '\t']);
+            let rest = rest.strip_prefix("\r\n").or_else(|| rest.strip_prefix('\n')).unwrap_or(rest);
+            return Some((text.get(..at)?, rest));
+        }
+        if !is_before_document(line) {
+            return None;
+        }
+        at += line.len();
+    }
+    None
 }
 
 /// Returns a text for a line of a comment: characters that could end the line, or that YAML does not allow, are escaped.
@@ -262,16 +293,8 @@ pub(crate) fn commented(text: &str) -> String {
     comment
 }
 
-/// Returns whether a document marker comes before anything else but comments and directives.
-fn starts_document(text: &str) -> bool {
-    let mut lines = text.trim_start_matches('\u{feff}').lines();
-    lines
-        .find(|line| !line.trim().is_empty() && !line.starts_with(['#', '%']))
-        .is_some_and(|line| is_marker(line, "---"))
-}
-
 fn ends_with_marker(text: &str) -> bool {
-    text.lines().next_back().is_some_and(|line| is_marker(line, "---") && line.trim_end() == "---")
+    text.lines().next_back().is_some_and(|line| line.trim_end() == "---")
 }
 
 /// Returns whether a line is a marker, alone or before white space.
@@ -410,10 +433,37 @@ mod tests {
         files[1].0 = "x\nkind: Pod\u{2028}\u{85}y".to_owned();
         let expected = "---\n# Source: p/0.yaml\na: 1\n\
                         ---\n# Source: p/x\\nkind: Pod\\u{2028}\\u{85}y\nb: 2\n\
-                        ---\n# Source: p/2.yaml\n# note\n---\nc: 3\n";
+                        ---\n# Source: p/2.yaml\n# note\nc: 3\n";
         assert_eq!(stream(&files, Some("p")).as_deref(), Ok(expected));
         let documents = expected.split("---\n").filter_map(|text| yaml::parse(text).ok()).map(|value| value.to_text());
-        assert_eq!(documents.collect::<String>(), "null\na: 1\nb: 2\nnull\nc: 3\n");
+        assert_eq!(documents.collect::<String>(), "null\na: 1\nb: 2\nc: 3\n");
+    }
+
+    #[test]
+    fn markers_directives_and_byte_order_marks_stay_out_of_the_middle() {
+        for (texts, plain, with_source) in [
+            (
+                ["%YAML 1.2\n---\na: 1\n...\n", "\u{feff}%YAML 1.1\r\n# note\n---\nb: 2\n"],
+                "---\na: 1\n...\n# note\n---\nb: 2\n",
+                "---\n#0\na: 1\n...\n---\n#1\n# note\nb: 2\n",
+            ),
+            (["\u{feff}a: 1\n", "\u{feff}---\nb: 2\n"], "a: 1\n---\nb: 2\n", "---\n#0\na: 1\n---\n#1\nb: 2\n"),
+            (
+                ["---\r\na: 1\r\n", "--- # x\r\nb: 2\n"],
+                "---\r\na: 1\r\n--- # x\r\nb: 2\n",
+                "---\n#0\na: 1\r\n---\n#1\n# x\r\nb: 2\n",
+            ),
+            (["--- {a: 1}\n", "--- &b\nb: 2\n"], "--- {a: 1}\n--- &b\nb: 2\n", "---\n#0\n{a: 1}\n---\n#1\n&b\nb: 2\n"),
+        ] {
+            let with_source = with_source.replace("#0", "# Source: p/0.yaml").replace("#1", "# Source: p/1.yaml");
+            for (source, expected) in [(None, plain), (Some("p"), &with_source)] {
+                assert_eq!(stream(&files(&texts), source).as_deref(), Ok(expected), "{texts:?}");
+                assert_eq!(yaml::check_stream(expected), Ok(()), "{expected}");
+                let documents = documents(expected).into_iter().map(|document| yaml::parse(document.text));
+                let texts = documents.map(|value| value.map(|value| value.to_text()));
+                assert_eq!(texts.collect::<Result<String, _>>().as_deref(), Ok("a: 1\nb: 2\n"), "{expected}");
+            }
+        }
     }
 
     #[test]
