@@ -247,7 +247,7 @@ impl Failure {
             Self::Usage { message, .. } => Excerpt::of(message, MAX_MESSAGE),
             Self::File { action, .. } => format!("it cannot be {action}"),
             Self::Refused { problem, .. } => problem.clone(),
-            Self::Assembly { .. } => "the text is no WebAssembly module".to_owned(),
+            Self::Assembly { .. } => "the text is not a WebAssembly module".to_owned(),
             #[cfg(feature = "schema")]
             Self::Values { .. } => "the values do not fit the package's schema".to_owned(),
             #[cfg(feature = "schema")]

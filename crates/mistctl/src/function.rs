@@ -13,6 +13,7 @@ use crate::guest::Guest;
 use crate::manifests::{self, Resource};
 use crate::package::Session;
 use crate::program::{self, Ended, Release};
+use crate::set::resolved;
 use crate::stats::Stats;
 use crate::stderr::{Excerpt, Level, MAX_MESSAGE, note};
 use crate::{files, log, print};
@@ -223,7 +224,9 @@ impl List {
         let mut fields = ["spec", "data"].iter().filter_map(|field| Some((field, config.get(field)?)));
         let values = match fields.find(|(_, values)| **values != Value::Null) {
             None => Mapping::new(),
-            Some((_, Value::Mapping(values))) => values.clone(),
+            Some((field, Value::Mapping(values))) => {
+                resolved(values.clone()).map_err(|problem| format!("`{prefix}{field}`: {problem}"))?
+            }
             Some((field, other)) => {
                 return Err(format!("`{prefix}{field}`: expected a mapping, found {}", other.describe()));
             }

@@ -9,7 +9,7 @@ use mistletoe::documents::MistResult;
 use crate::cli::{self, Backend, Limits, SCHEMA};
 use crate::failure::Failure;
 use crate::guest::{Guest, Loaded};
-use crate::input::{ValueArgs, warn_of_name};
+use crate::input::ValueArgs;
 use crate::package::{Output, Session};
 use crate::program::{self, Release};
 use crate::stats::Stats;
@@ -31,9 +31,9 @@ use crate::{engines, manifests, print, tree};
     next character part of a key or string: `a\\.b=x\\,y`. --set also takes YAML: 'replicas: 2, debug: true'.\n\
     {SCHEMA}"))]
 pub(crate) struct Generate {
-    /// Name of the installation; the package gets it as `name`.
+    /// Name of the installation. A package gets it as `name`, a program as its first argument.
     pub(crate) name: String,
-    /// The package: a WebAssembly module in the binary or the text format. A program (a WASI command) is one, too.
+    /// The package or program: a WebAssembly module in the binary or the text format.
     #[arg(short, long, value_name = "PKG")]
     pub(crate) package: PathBuf,
     #[command(flatten)]
@@ -41,19 +41,22 @@ pub(crate) struct Generate {
     /// `yaml`: the files as one stream; `raw`: the package's output unchanged; `dir=DIR`: the files below DIR.
     #[arg(short, long, value_name = "yaml|raw|dir=DIR", default_value = "yaml", value_parser = cli::Output::parse)]
     pub(crate) output: cli::Output,
-    /// Begin each file of the stream with a comment: `# Source: PACKAGE/FILE`.
+    /// Begin each file of the stream of `-o yaml` with a comment: `# Source: PACKAGE/FILE`.
     #[arg(long)]
     pub(crate) source: bool,
-    /// Namespace of the installation [default: default]. A program gets it in its environment, a package does not.
+    /// Namespace of the installation [default: default]. A program gets it in its environment. For a package it has no
+    /// effect, so that one command line serves both.
     #[arg(short, long, value_name = "NAMESPACE")]
     pub(crate) namespace: Option<String>,
     /// Arguments for a program, after `--`.
     #[arg(last = true, value_name = "ARG")]
     pub(crate) args: Vec<String>,
-    /// Run the package on every engine that is compiled in, and fail unless outputs and fuel are the same.
+    /// Run the package on every engine that is compiled in, and fail unless outputs and fuel are the same. Not for
+    /// programs.
     #[arg(long)]
     pub(crate) cross_check: bool,
-    /// Print fuel, times, memory and calls of host functions to standard error. Counts fuel, which takes some time.
+    /// Print fuel, times, memory and calls of host functions to standard error. Counts fuel, which takes some time. Not
+    /// for programs.
     #[arg(long)]
     pub(crate) stats: bool,
     /// Record the package's stack from the start, which takes several times as long, and print it if the call fails.
@@ -68,8 +71,10 @@ pub(crate) struct Generate {
 
 pub(crate) fn run(arguments: &Generate) -> Result<(), Failure> {
     let path = arguments.package.as_path();
+    if arguments.source && !matches!(arguments.output, cli::Output::Yaml) {
+        return Err(Failure::usage("--source is for the stream of -o yaml"));
+    }
     let values = arguments.values.read()?;
-    warn_of_name(&values, &arguments.name);
     let limits = if arguments.stats { arguments.limits.with_fuel_counted() } else { arguments.limits.get() };
     let limits = limits.with_backtrace(arguments.trace);
     let begin = Instant::now();
@@ -80,7 +85,8 @@ pub(crate) fn run(arguments: &Generate) -> Result<(), Failure> {
         Guest::Package(package) => {
             if !arguments.args.is_empty() {
                 let package = path.display();
-                let problem = format!("{package} is no program, which alone takes arguments; --set sets values");
+                let problem =
+                    format!("arguments after `--` are for programs; {package} is a package, and --set sets its values");
                 return Err(Failure::usage(problem));
             }
             let (wasm, backend, begun) = (&*wasm, &backend, Instant::now());

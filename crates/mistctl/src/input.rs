@@ -70,14 +70,15 @@ impl ValueArgs {
     }
 }
 
-/// Warns if the values have another name than the one that the package gets.
+/// Warns if the values have another name than that of the installation, which the package gets.
 pub(crate) fn warn_of_name(values: &Mapping, name: &str) {
     match values.get("name") {
         None | Some(Value::Null) => {}
         Some(Value::String(text)) if text == name => {}
         Some(other) => {
             let (given, name) = (other.describe(), Excerpt::of(name.escape_debug(), MAX_SHOWN));
-            note(Level::Warning, &format!("the value `name` is {given}; the argument NAME, \"{name}\", replaces it"));
+            let by = format!("the name of the installation, \"{name}\"");
+            note(Level::Warning, &format!("the value `name` is {given}; {by}, replaces it"));
         }
     }
 }

@@ -12,6 +12,7 @@ use mistletoe::{AnyPackage, AnySession, Error, ErrorKind};
 use crate::cli::Limits;
 use crate::engines::is_panic;
 use crate::failure::{Failure, message};
+use crate::input::warn_of_name;
 use crate::log;
 use crate::stats::Stats;
 use crate::stderr::{Level, note};
@@ -79,7 +80,7 @@ impl<'a> Session<'a> {
 }
 
 /// Returns the input for an installation: the values, merged over the defaults of `description`, and checked against
-/// its schema.
+/// its schema. Warns if they have another name.
 pub(crate) fn input(
     path: &Path,
     description: Option<&MistPackage>,
@@ -87,6 +88,7 @@ pub(crate) fn input(
     name: &str,
     values: Mapping,
 ) -> Result<MistInput, Failure> {
+    warn_of_name(&values, name);
     let Some(package) = description else { return Ok(MistInput::new(name, values)) };
     let input = MistInput::new(name, package.with_defaults(values));
     #[cfg(feature = "schema")]

@@ -73,7 +73,7 @@ impl Values {
         if matches!(form, Form::Typed) && is_flow(text) {
             return Ok(self.merge(mapping(&format!("{{{text}\n}}"))?)?);
         }
-        let mut line = Line { rest: text };
+        let mut line = Line { rest: text, expected: form.expected() };
         while !line.rest.is_empty() {
             let path = line.path()?;
             let value = line.value(&mut form)?;
@@ -89,7 +89,7 @@ impl Values {
             let Json(value) = serde_json::from_str(trimmed).map_err(|error| error.to_string())?;
             return if let Value::Mapping(over) = value { self.merge(over) } else { Ok(()) };
         }
-        let mut line = Line { rest: text };
+        let mut line = Line { rest: text, expected: "K=JSON, or an object" };
         while !line.rest.is_empty() {
             let path = line.path()?;
             let value = line.json()?;
@@ -179,13 +179,18 @@ fn is_flow(text: &str) -> bool {
 
 /// Parses a YAML mapping of values. Merge keys are resolved, and keys become strings, as in JSON.
 pub(crate) fn mapping(text: &str) -> Result<Mapping, String> {
-    let mut value = yaml::parse(text).map_err(|error| error.to_string())?;
-    value.apply_merge().map_err(|error| error.to_string())?;
-    match with_string_keys(value)? {
-        Value::Mapping(mapping) => Ok(mapping),
+    match yaml::parse(text).map_err(|error| error.to_string())? {
+        Value::Mapping(mapping) => resolved(mapping),
         Value::Null => Ok(Mapping::new()),
         other => Err(format!("it holds {}, not a mapping", other.describe())),
     }
+}
+
+/// Returns values that come from YAML with merge keys resolved, and with keys that are strings, as in JSON.
+pub(crate) fn resolved(values: Mapping) -> Result<Mapping, String> {
+    let mut values = Value::Mapping(values);
+    values.apply_merge().map_err(|error| error.to_string())?;
+    if let Value::Mapping(values) = with_string_keys(values)? { Ok(values) } else { Ok(Mapping::new()) }
 }
 
 fn with_string_keys(value: Value) -> Result<Value, String> {
@@ -219,6 +224,8 @@ fn with_string_keys(value: Value) -> Result<Value, String> {
 /// What is left of the text of a flag.
 struct Line<'a> {
     rest: &'a str,
+    /// The form of an assignment, for errors.
+    expected: &'static str,
 }
 
 impl Line<'_> {
@@ -271,8 +278,7 @@ impl Line<'_> {
                 Some('=') => return Ok(path),
                 Some('.') => {}
                 Some(',') | None => {
-                    let hint = "expected K=V, or a list like 'a: 1, b: 2'";
-                    return Err(format!("`{}` has no value; {hint}", shown(&path, path.len())));
+                    return Err(format!("`{}` has no value; expected {}", shown(&path, path.len()), self.expected));
                 }
                 Some(other) => return Err(format!("expected `=`, `.` or `[` after `]`, found {other:?}")),
             }
@@ -323,6 +329,14 @@ impl Line<'_> {
 }
 
 impl<E> Form<'_, E> {
+    fn expected(&self) -> &'static str {
+        match self {
+            Self::Typed => "K=V, or a mapping like 'a: 1, b: 2'",
+            Self::Text => "K=V",
+            Self::File(_) => "K=FILE",
+        }
+    }
+
     fn value(&mut self, text: String) -> Result<Value, E> {
         Ok(match self {
             Self::Typed => typed(text),
@@ -471,8 +485,8 @@ mod tests {
     #[test]
     fn errors_name_the_place() {
         for (file, text, problem) in [
-            ("{}", "a", "`a` has no value; expected K=V, or a list like 'a: 1, b: 2'"),
-            ("{}", "x.a[0],b=1", "`x.a[0]` has no value; expected K=V, or a list like 'a: 1, b: 2'"),
+            ("{}", "a", "`a` has no value; expected K=V, or a mapping like 'a: 1, b: 2'"),
+            ("{}", "x.a[0],b=1", "`x.a[0]` has no value; expected K=V, or a mapping like 'a: 1, b: 2'"),
             ("a: {b: 5}", "a.b.c=1", "`a.b` is the integer 5, not a mapping"),
             ("a: [[{}]]", "a[0][0][1]=1", "`a[0][0]` is a mapping, not a sequence"),
             ("{}", "a[65537]=1", "the index \"65537\" is not a number from 0 to 65536"),
@@ -484,6 +498,15 @@ mod tests {
             values.merge(mapping(file).expect(file)).expect(file);
             assert_eq!(set(&mut values, text).as_ref().map_err(String::as_str), Err(problem), "{text}");
         }
+    }
+
+    #[test]
+    fn an_error_expects_what_the_flag_takes() {
+        let values = &mut Values::new();
+        let mut read = |_: &str| Ok::<_, String>(String::new());
+        assert_eq!(values.set("a", Form::Text), Err("`a` has no value; expected K=V".to_owned()));
+        assert_eq!(values.set("a", Form::File(&mut read)), Err("`a` has no value; expected K=FILE".to_owned()));
+        assert_eq!(values.set_json("a"), Err("`a` has no value; expected K=JSON, or an object".to_owned()));
     }
 
     #[test]

@@ -48,7 +48,7 @@ fn a_line_that_cannot_be_assembled_is_shown_in_part_where_it_is_long() {
     for format in ["text", "json"] {
         let output = mistctl(&["generate", "x", "-p", &long, "--error-format", format]);
         let error = text(&output.stderr);
-        assert!(error.contains("the text is no WebAssembly module") && error.contains('…'), "{error}");
+        assert!(error.contains("the text is not a WebAssembly module") && error.contains('…'), "{error}");
         assert!(error.len() < 3_000, "{} bytes", error.len());
         assert_eq!(output.status.code(), Some(3));
     }

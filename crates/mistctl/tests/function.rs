@@ -205,7 +205,7 @@ fn a_program_asks_for_the_cluster_in_vain() {
 fn a_package_takes_no_arguments_and_any_namespace() {
     let output = mistctl(&["generate", "web", "-p", &example("namespace.wat"), "--", "x"]);
     assert_eq!(output.status.code(), Some(2));
-    assert!(text(&output.stderr).contains("is no program"), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("arguments after `--` are for programs"), "{}", text(&output.stderr));
     let output = mistctl(&["generate", "web", "-p", &example("namespace.wat"), "-n", "shop"]);
     assert_eq!((text(&output.stdout), output.status.code()), (&*resource("Namespace", "web"), Some(0)));
 }

@@ -126,8 +126,11 @@ fn the_name_on_the_command_line_wins_with_a_warning() {
         ("name=web", ""),
         ("name=null", ""),
         ("a=1", ""),
-        ("name=other", "warning: the value `name` is the string \"other\"; the argument NAME, \"web\", replaces it\n"),
-        ("name=5", "warning: the value `name` is the integer 5; the argument NAME, \"web\", replaces it\n"),
+        (
+            "name=other",
+            "warning: the value `name` is the string \"other\"; the name of the installation, \"web\", replaces it\n",
+        ),
+        ("name=5", "warning: the value `name` is the integer 5; the name of the installation, \"web\", replaces it\n"),
     ] {
         let output = mistctl(&["generate", "web", "-p", &package, "-o", "raw", "--set", value]);
         let input = MistInput::parse(text(&output.stdout)).expect("an input");
@@ -135,6 +138,65 @@ fn the_name_on_the_command_line_wins_with_a_warning() {
         let first: String =
             text(&output.stderr).split_inclusive('\n').filter(|line| line.starts_with("warning")).collect();
         assert_eq!(first, warning, "{value}");
+    }
+}
+
+#[test]
+fn every_verb_warns_of_a_name_that_a_package_does_not_get() {
+    let scratch = Scratch::new();
+    let package = scratch.file("p.wat", answering(&result("  result: Ok\n")));
+    fs::create_dir(scratch.path("tests")).expect("a directory");
+    scratch.file("tests/web.yaml", "values: {name: other}\nfiles: {}\n");
+    let list = "apiVersion: config.kubernetes.io/v1\nkind: ResourceList\nitems: []\n\
+                functionConfig: {metadata: {name: web}, spec: {name: other}}\n";
+    let warning =
+        "warning: the value `name` is the string \"other\"; the name of the installation, \"web\", replaces it\n";
+    let directory = scratch.0.path().display().to_string();
+    for arguments in [
+        &["generate", "web", "-p", &package, "--set", "name=other"][..],
+        &["check", &package, "--name", "web", "--set", "name=other", "--budget", "1ms"],
+        &["test", &directory],
+        &["fn", &package],
+    ] {
+        let output = fed(&mut command(arguments), list.as_bytes());
+        assert_eq!(text(&output.stderr).matches(warning).count(), 1, "{arguments:?}: {}", text(&output.stderr));
+    }
+    // A program's values have no name that something replaces.
+    let program = scratch.file("q.wat", r#"(module (memory (export "memory") 1) (func (export "_start")))"#);
+    let output = mistctl(&["generate", "web", "-p", &program, "--set", "name=other"]);
+    assert!(!text(&output.stderr).contains("warning"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn verbs_that_need_the_package_interface_say_so_of_a_program() {
+    let scratch = Scratch::new();
+    let program = scratch.file("p.wat", r#"(module (memory (export "memory") 1) (func (export "_start")))"#);
+    let output = mistctl(&["values", &program]);
+    assert_eq!((text(&output.stdout), output.status.code()), ("# A program does not describe its values.\n", Some(0)));
+    let output = mistctl(&["check", &program]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stdout).contains("`check` takes no programs (WASI commands)"), "{}", text(&output.stdout));
+}
+
+#[test]
+fn values_of_tests_and_functions_are_those_of_files() {
+    let scratch = Scratch::new();
+    let values = "{x: &x {b: 1}, <<: *x, 80: {true: y}}";
+    let resolved = json!({"x": {"b": 1}, "80": {"true": "y"}, "b": 1});
+    let package = scratch.file("p.wat", echo(HEAD));
+    let file = scratch.file("values.yaml", values);
+    let output = mistctl(&["generate", "web", "-p", &package, "-o", "raw", "-f", &file]);
+    assert_eq!(data(text(&output.stdout)), resolved);
+    for (values, problem) in [("{1: x, '1': y}", "the key \"1\" is there twice"), ("{<<: 5}", "<<"), ("{~: 1}", "null")]
+    {
+        fs::create_dir_all(scratch.path("tests")).expect("a directory");
+        scratch.file("tests/web.yaml", format!("values: {values}\nfiles: {{}}\n"));
+        let output = mistctl(&["test", &scratch.0.path().display().to_string()]);
+        assert!(text(&output.stdout).contains("`values`") && text(&output.stdout).contains(problem), "{output:?}");
+        let list = format!("kind: ResourceList\nfunctionConfig: {{metadata: {{name: web}}, spec: {values}}}\n");
+        let output = fed(&mut command(&["fn", &package]), list.as_bytes());
+        let stderr = text(&output.stderr);
+        assert!(stderr.contains("`functionConfig.spec`") && stderr.contains(problem), "{stderr}");
     }
 }
 
@@ -206,6 +268,13 @@ fn a_stream_has_sources_and_no_other_files() {
     let package = scratch.file("p.wat", answering(&result(&format!("  result: Ok\n{files}"))));
     let output = mistctl(&["generate", "x", "-p", &package, "--source"]);
     assert_eq!(text(&output.stdout), "---\n# Source: n/a.yaml\na: 1\n---\n# Source: n/sub/b.yaml\nb: 2\n");
+    let directory = format!("dir={}", scratch.path("none").display());
+    for form in ["raw", &directory] {
+        let output = mistctl(&["generate", "x", "-p", &package, "--source", "-o", form]);
+        let problem = "error: --source is for the stream of -o yaml\n";
+        assert_eq!((text(&output.stdout), text(&output.stderr), output.status.code()), ("", problem, Some(2)));
+    }
+    assert!(!scratch.path("none").exists());
 
     let notes = format!("  result: Ok\n  message: done\n{files}    NOTES.txt: 'Thank you.'\n");
     let package = scratch.file("p.wat", answering(&result(&notes)));
@@ -289,6 +358,24 @@ $defs: {small: {type: number, exclusiveMaximum: 5, multipleOf: 0.5}}
             // The input is no result, so the error is about the output.
             assert_eq!(problems(SCHEMA, &["--set", set]).1["kind"], "document", "{set}");
         }
+    }
+
+    #[test]
+    fn numbers_that_json_does_not_have_are_named() {
+        let schema = "properties: {n: {type: integer}, f: {type: number}}";
+        let scratch = Scratch::new();
+        for (values, expected) in [
+            (
+                "n: 99999999999999999999",
+                "data.n: expected an integer, found the integer 99999999999999999999, which is beyond 64 bits",
+            ),
+            ("n: 1\nf: .inf", "data.f: expected a number, found the number inf, which does not exist in JSON"),
+            ("f: .nan", "data.f: expected a number, found the number NaN, which does not exist in JSON"),
+        ] {
+            assert_eq!(causes("values", schema, &["-f", &scratch.file("v.yaml", values)]), [expected]);
+        }
+        let largest = scratch.file("v.yaml", "n: 18446744073709551615");
+        assert_eq!(problems(schema, &["-f", &largest]).1["kind"], "document");
     }
 
     #[test]

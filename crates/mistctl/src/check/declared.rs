@@ -44,7 +44,10 @@ pub(super) fn declared(wasm: &[u8], report: &mut Report) -> Option<Declared> {
             }
             spoken => format!("it is a {}, not a package", spoken.join(" and a ")),
         };
-        let advice = "export the memory and the four functions of docs/abi.md, with their types, and import only WASI";
+        let advice = match spoken.contains(&"command") {
+            true => "`check` takes no programs (WASI commands), which `generate` and `fn` run, too",
+            false => "export the memory and the four functions of docs/abi.md, with their types, and import only WASI",
+        };
         report.findings.error("interface", message, advice);
         return None;
     }

@@ -39,7 +39,7 @@ use repeat::{Leak, Repetition};
     Runs the package on the input: on every engine that is compiled in, and many times on one session of the first.\n\
     Exits with status 1 if it finds errors or warnings. docs/testing-packages.md explains each finding.")]
 pub(crate) struct Check {
-    /// The package: a WebAssembly module in the binary or the text format.
+    /// The package: a WebAssembly module in the binary or the text format. Not a program.
     package: PathBuf,
     /// Name of the installation; the package gets it as `name`.
     #[arg(long, value_name = "NAME", default_value = "check")]

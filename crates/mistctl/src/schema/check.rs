@@ -255,7 +255,10 @@ impl<'a> Walk<'a> {
 fn described(data: &Value, error: &ValidationError<'_>) -> Vec<String> {
     use ValidationErrorKind as Kind;
     let (path, value) = place(data, error.instance_path().as_str(), "data");
-    let found = value.map_or_else(|| "nothing".to_owned(), Value::describe);
+    let mut found = value.map_or_else(|| "nothing".to_owned(), Value::describe);
+    if let Some(problem) = value.and_then(beyond_json) {
+        found = format!("{found}, which {problem}");
+    }
     let expected = |expected: &dyn std::fmt::Display| format!("expected {expected}, found {found}");
     let length = |noun: &str, word: &str, limit: u64| expected(&format!("{noun} of at {word} {limit}"));
     let problem = match error.kind() {
@@ -299,6 +302,17 @@ fn described(data: &Value, error: &ValidationError<'_>) -> Vec<String> {
         other => format!("{found} does not fit the schema's `{}`", other.keyword()),
     };
     vec![format!("{path}: {problem}")]
+}
+
+/// Returns why the validator does not see a number as one.
+fn beyond_json(value: &Value) -> Option<&'static str> {
+    match value {
+        Value::Int(value) if i64::try_from(*value).is_err() && u64::try_from(*value).is_err() => {
+            Some("is beyond 64 bits")
+        }
+        Value::Float(value) if !value.is_finite() => Some("does not exist in JSON"),
+        _ => None,
+    }
 }
 
 /// Returns the path of a place that a JSON Pointer names, and the value there.

@@ -5,6 +5,7 @@ use std::path::Path;
 use mistletoe::documents::MistResult;
 use mistletoe::documents::yaml::{self, Mapping, Value};
 
+use crate::set::resolved;
 use crate::stderr::Excerpt;
 use crate::test::diff;
 
@@ -45,7 +46,9 @@ impl Case {
             match (key.as_str(), value) {
                 (Some("name"), Value::String(name)) => case.name = name,
                 (Some("name"), other) => return unexpected("name`: expected a string", &other),
-                (Some("values"), Value::Mapping(values)) => case.values = values,
+                (Some("values"), Value::Mapping(values)) => {
+                    case.values = resolved(values).map_err(|problem| format!("`values`: {problem}"))?;
+                }
                 (Some("values"), Value::Null) => {}
                 (Some("values"), other) => return unexpected("values`: expected a mapping", &other),
                 (Some("files" | "error"), _) if case.expected.is_some() => {
@@ -241,6 +244,7 @@ mod tests {
             ("name: x", "name: x\n"),
             ("name: x\nfiles:\n  old.yaml: |\n    a: 1\n\n    b: 2\n", "name: x\n"),
             ("error: old\n# note\nname: x\n", "# note\nname: x\n"),
+            ("values: {a: &a {b: 1}, c: {<<: *a, 80: x}}\n", "values: {a: &a {b: 1}, c: {<<: *a, 80: x}}\n"),
         ] {
             let case = Case::parse(text, "t").expect("a test");
             let updated = case.updated(text, "t", &result);
@@ -259,6 +263,14 @@ mod tests {
         let case = Case::parse(text, "t").expect("a test");
         let updated = case.updated(text, "t", &Expected::Error(None));
         assert_eq!(updated, "name: x\nvalues:\n  a: 1\nerror: null\n");
+    }
+
+    #[test]
+    fn values_are_read_as_those_of_files() {
+        let text = "a: &a {b: 1}\nc: {<<: *a, 80: x}\n";
+        let case = Case::parse(&format!("values:\n  {}", text.trim_end().replace('\n', "\n  ")), "t").expect("a test");
+        assert_eq!(Value::Mapping(case.values.clone()).to_text(), "a:\n  b: 1\nc:\n  \"80\": x\n  b: 1\n");
+        assert_eq!(crate::set::mapping(text).as_ref(), Ok(&case.values));
     }
 
     #[test]

@@ -44,7 +44,7 @@ pub(crate) struct Test {
     /// The package's directory.
     #[arg(value_name = "DIR", default_value = ".")]
     directory: PathBuf,
-    /// The package [default: the only `.wasm` file in DIR, or else the only `.wat` file].
+    /// The package, not a program [default: the only `.wasm` file in DIR, or else the only `.wat` file].
     #[arg(short, long, value_name = "PKG")]
     package: Option<PathBuf>,
     /// Run only the tests whose name contains TEXT.
