@@ -14,7 +14,6 @@ use crate::manifests::{self, Resource};
 use crate::package::Session;
 use crate::program::{self, Ended, Release};
 use crate::set::resolved;
-use crate::stats::Stats;
 use crate::stderr::{Excerpt, Level, MAX_MESSAGE, note};
 use crate::{files, log, print};
 
@@ -87,9 +86,9 @@ pub(crate) fn run(arguments: &Function) -> Result<(), Failure> {
             let (name, namespace, values) = installation?;
             let result = match guest {
                 Guest::Package(package) => {
-                    let session = Session::open(&package, path, &mut Stats::default())?;
+                    let session = Session::open(&package, path)?;
                     let input = session.input(&arguments.limits, &name, values)?.to_yaml();
-                    let output = session.generate(&input, &mut Stats::default())?.text;
+                    let output = session.generate(&input).0?.text;
                     MistResult::parse(&output).map_err(|error| Failure::library(path, error))?
                 }
                 Guest::Program(program) => {
@@ -100,8 +99,8 @@ pub(crate) fn run(arguments: &Function) -> Result<(), Failure> {
             deliver(path, list, result)
         }
         (Input::Resources, Guest::Package(package)) => {
-            let session = Session::open(&package, path, &mut Stats::default())?;
-            pass(path, 0, &session.generate(&list.text, &mut Stats::default())?.text, None)
+            let session = Session::open(&package, path)?;
+            pass(path, 0, &session.generate(&list.text).0?.text, None)
         }
         (Input::Resources, Guest::Program(program)) => {
             let name = path.file_name().unwrap_or_default().to_string_lossy();

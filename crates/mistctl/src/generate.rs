@@ -12,7 +12,6 @@ use crate::guest::{Guest, Loaded};
 use crate::input::ValueArgs;
 use crate::package::{Output, Session};
 use crate::program::{self, Release};
-use crate::stats::Stats;
 use crate::stderr::{Excerpt, Level, MAX_MESSAGE, note};
 use crate::trace::Repeat;
 use crate::{engines, manifests, print, tree};
@@ -79,8 +78,7 @@ pub(crate) fn run(arguments: &Generate) -> Result<(), Failure> {
     let limits = limits.with_backtrace(arguments.trace);
     let begin = Instant::now();
     let Loaded { wasm, backend, guest } = Guest::load(path, &arguments.backend, &arguments.limits, limits)?;
-    let mut stats = Stats::default();
-    stats.compiled(begin);
+    let compile_time = begin.elapsed();
     match guest {
         Guest::Package(package) => {
             if !arguments.args.is_empty() {
@@ -91,15 +89,16 @@ pub(crate) fn run(arguments: &Generate) -> Result<(), Failure> {
             }
             let (wasm, backend, begun) = (&*wasm, &backend, Instant::now());
             let repeat = Repeat { path, wasm, backend, limits, arguments: &arguments.limits, begun };
-            let session = Session::open(&package, path, &mut stats).map_err(|failure| repeat.traced(None, failure))?;
+            let session = Session::open(&package, path).map_err(|failure| repeat.traced(None, failure))?;
             let input = session.input(&arguments.limits, &arguments.name, values)?.to_yaml();
             if arguments.cross_check {
                 engines::cross_check(path, wasm, &arguments.backend, &arguments.limits, &input)?;
             }
             let name = session.description().map(|description| description.name.clone());
             let repeat = Repeat { begun: Instant::now(), ..repeat };
-            let output = session.generate(&input, &mut stats);
+            let (output, mut stats) = session.generate(&input);
             if arguments.stats {
+                stats.compiled(compile_time);
                 stats.print();
             }
             let Output { text, panic } = output.map_err(|failure| repeat.traced(Some(&input), failure))?;

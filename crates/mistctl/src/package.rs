@@ -22,6 +22,7 @@ pub(crate) struct Session<'a> {
     path: &'a Path,
     session: AnySession<Wasi>,
     description: Option<MistPackage>,
+    stats: Stats,
 }
 
 /// The output of a package.
@@ -33,13 +34,14 @@ pub(crate) struct Output {
 
 impl<'a> Session<'a> {
     /// Opens a session and reads the description.
-    pub(crate) fn open(package: &AnyPackage<Wasi>, path: &'a Path, stats: &mut Stats) -> Result<Self, Failure> {
+    pub(crate) fn open(package: &AnyPackage<Wasi>, path: &'a Path) -> Result<Self, Failure> {
         let begin = Instant::now();
         let session = package.session_with(log::wasi().build());
         let mut session = session.map_err(|error| Failure::library(path, error))?;
+        let mut stats = Stats::default();
         stats.opened(begin, &mut session);
         let description = description(path, &mut session)?;
-        Ok(Self { path, session, description })
+        Ok(Self { path, session, description, stats })
     }
 
     /// Returns the package's description of itself, or nothing if it has one of another kind.
@@ -57,26 +59,31 @@ impl<'a> Session<'a> {
         input(self.path, self.description(), limits, name, values)
     }
 
-    /// Calls the package, and ends the session.
-    pub(crate) fn generate(mut self, input: &str, stats: &mut Stats) -> Result<Output, Failure> {
+    /// Calls the package, and ends the session. Returns what opening it and the call used, also if the call failed.
+    pub(crate) fn generate(mut self, input: &str) -> (Result<Output, Failure>, Stats) {
         let begin = Instant::now();
         let output = self.session.generate(input);
-        stats.called(begin, &mut self.session);
+        self.stats.called(begin, &mut self.session);
         let fault = self.session.fault().cloned();
         // Dropping the session also drops the log, which then is complete.
         drop(self.session);
-        let text = output.map_err(|error| Failure::library(self.path, error))?;
+        let output = output.map_err(|error| Failure::library(self.path, error));
+        (output.map(|text| delivered(self.path, text, fault)), self.stats)
+    }
+}
+
+/// Returns a package's output. A trap while it was freed is a warning.
+fn delivered(path: &Path, text: String, fault: Option<Error>) -> Output {
+    match fault {
         // A panic is reported by the output itself.
-        let (panic, fault) = match fault {
-            Some(fault) if is_panic(&fault) => (Some(fault), None),
-            fault => (None, fault),
-        };
-        if let Some(fault) = fault {
-            let (package, why) = (self.path.display(), message(&fault));
+        Some(fault) if is_panic(&fault) => return Output { text, panic: Some(fault) },
+        Some(fault) => {
+            let (package, why) = (path.display(), message(&fault));
             note(Level::Warning, &format!("{package}: the output is complete, but freeing it failed: {why}"));
         }
-        Ok(Output { text, panic })
+        None => {}
     }
+    Output { text, panic: None }
 }
 
 /// Returns the input for an installation: the values, merged over the defaults of `description`, and checked against

@@ -33,8 +33,8 @@ struct Line<'a> {
 }
 
 impl Stats {
-    pub(crate) fn compiled(&mut self, since: Instant) {
-        self.compile_us = microseconds(since.elapsed());
+    pub(crate) fn compiled(&mut self, time: Duration) {
+        self.compile_us = microseconds(time);
     }
 
     pub(crate) fn opened(&mut self, since: Instant, session: &mut AnySession<Wasi>) {

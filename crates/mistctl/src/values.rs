@@ -13,7 +13,6 @@ use crate::guest::Guest;
 use crate::json::to_json;
 use crate::manifests::commented;
 use crate::package::Session;
-use crate::stats::Stats;
 use crate::stderr::Excerpt;
 use crate::{print, schema};
 
@@ -51,7 +50,7 @@ pub(crate) fn run(arguments: &ValuesOf) -> Result<(), Failure> {
     let path = arguments.package.as_path();
     let guest = Guest::load(path, &arguments.backend, &arguments.limits, arguments.limits.get())?.guest;
     let Guest::Package(package) = guest else { return print("# A program does not describe its values.\n") };
-    let description = Session::open(&package, path, &mut Stats::default())?.into_description();
+    let description = Session::open(&package, path)?.into_description();
     print(&description.map_or_else(|| "# The package does not describe its values.\n".to_owned(), |p| listing(&p)))
 }
 

@@ -17,7 +17,6 @@ use mistletoe::wasi::{self, Wasi};
 use crate::cli;
 use crate::failure::{Failure, in_one_line};
 use crate::package::Session;
-use crate::stats::Stats;
 use crate::stderr::printable;
 use crate::{deadline, engines, files, log, package, print};
 use case::{Case, Expected};
@@ -137,7 +136,7 @@ fn once(arguments: &Test) -> Result<(), Failure> {
             .map_err(|error| Failure::library(&path, error))
     })?;
 
-    let description = Session::open(&package, &path, &mut Stats::default())?.into_description();
+    let description = Session::open(&package, &path)?.into_description();
     let tested = Tested { path: &path, package: &package, description: description.as_ref() };
     let mut runs = Vec::new();
     for test in &tests {
