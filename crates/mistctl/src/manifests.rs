@@ -251,8 +251,8 @@ pub(crate) fn stream(files: &[(String, String)], source: Option<&str>) -> Result
     Ok(stream)
 }
 
-/// Returns a text without what has no effect, and may stand only at the beginning of a stream: a byte order mark, and the
-/// directive `%YAML`.
+/// Returns a text without what has no effect and may stand only at the beginning of a stream: a byte order mark, and
+/// the directive `%YAML`.
 fn body(text: &str) -> &str {
     let text = text.trim_start_matches('\u{feff}');
     match text.split_once('\n') {
