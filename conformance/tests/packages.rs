@@ -36,6 +36,7 @@ const PACKAGES: &[(&str, Test)] = &[
     ("namespace-sdk-go", |backend, wasm| sdk(backend, wasm, "namespace-sdk-go", Some(("main.go", "panic(")))),
     ("command-c", command),
     ("command-go", command),
+    ("cgi-c", cgi),
     ("httpwasm-c", httpwasm),
     ("httpwasm-direct-c", httpwasm_direct),
     ("httpwasm-go", httpwasm),
@@ -316,6 +317,21 @@ fn command(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
     expect(&String::from_utf8_lossy(wasi.stdout()), &fs::read_to_string(examples.join("command.expected.txt"))?)?;
     expect(&String::from_utf8_lossy(wasi.stderr()), "command: done\n")?;
     expect(&fs::read_to_string(data.join("greeting.txt"))?, "Hello from the host.\n")
+}
+
+/// Runs the program as a server does, for two requests.
+fn cgi(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
+    let command = Command::with_imports(backend, wasm, &imports::<Wasi>(), Limits::default())?;
+    let posted = "Content-Type: text/plain\n\nPOST /cgi/x?y\n4 bytes of body\n";
+    let missing = "Status: 404 Not Found\nContent-Type: text/plain\n\nThere is nothing here.\n";
+    for (path, expected) in [("/x", posted), ("/missing", missing)] {
+        let variables =
+            [("REQUEST_METHOD", "POST"), ("SCRIPT_NAME", "/cgi"), ("PATH_INFO", path), ("QUERY_STRING", "y")];
+        let (code, wasi) = command.session_with(Wasi::builder().env(variables).stdin("body").build())?.run();
+        expect(&code?.to_string(), "0")?;
+        expect(&String::from_utf8_lossy(wasi.stdout()), expected)?;
+    }
+    Ok(())
 }
 
 /// Sends requests in sequence to one instance.

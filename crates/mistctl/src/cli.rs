@@ -59,6 +59,16 @@ pub(crate) enum Verb {
     Run(Run),
     /// Run a plugin, a module with the httpwasm interface, on a request.
     Call(Call),
+    /// Not compiled in. Exists to say how to get it.
+    #[cfg(not(feature = "serve"))]
+    #[command(hide = true, disable_help_flag = true)]
+    Serve {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        arguments: Vec<String>,
+    },
+    /// Serve plugins, programs and packages over HTTP.
+    #[cfg(feature = "serve")]
+    Serve(crate::serve::Serve),
     /// List the engines that packages can run on.
     Backends {
         /// Format of the output.
@@ -246,7 +256,7 @@ impl Limits {
 /// Default time limit of a compilation. A compiler needs half of it for 30 MB.
 const COMPILATION: Duration = Duration::from_secs(60);
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 pub(crate) struct Backend {
     /// The engine to run on; `mistctl backends` lists them.
     #[arg(short, long, value_name = "NAME", value_parser = BackendName)]
@@ -331,7 +341,8 @@ impl Backend {
         self.backend.as_deref().or_else(default).unwrap_or("wasmi")
     }
 
-    fn start_named(&self, name: &str) -> mistletoe::Result<mistletoe::AnyBackend> {
+    /// Returns the backend with this name, with the user's cache.
+    pub(crate) fn start_named(&self, name: &str) -> mistletoe::Result<mistletoe::AnyBackend> {
         let backend = mistletoe::backend(name)?;
         if let Some(warning) = backend.warning() {
             note(Level::Warning, &warning);

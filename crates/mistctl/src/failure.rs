@@ -103,6 +103,11 @@ impl Failure {
         Self::File { file: shown(file), action: "granted", source: source.into() }
     }
 
+    #[cfg(feature = "serve")]
+    pub(crate) fn start(what: &str, source: io::Error) -> Self {
+        Self::File { file: what.to_owned(), action: "started", source: source.into() }
+    }
+
     pub(crate) fn refused(package: &Path, problem: impl Into<String>) -> Self {
         Self::Refused { package: shown(package), problem: problem.into() }
     }

@@ -28,6 +28,8 @@ mod package;
 mod program;
 mod run;
 mod schema;
+#[cfg(feature = "serve")]
+mod serve;
 mod set;
 mod stats;
 mod stderr;
@@ -94,6 +96,13 @@ fn run(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::New(arguments) => new::run(&arguments),
         Verb::Run(arguments) => return run::run(&arguments),
         Verb::Call(arguments) => call::run(&arguments),
+        #[cfg(not(feature = "serve"))]
+        Verb::Serve { .. } => Err(Failure::Usage {
+            message: "this build has no server: build with --features serve".to_owned(),
+            help: None,
+        }),
+        #[cfg(feature = "serve")]
+        Verb::Serve(arguments) => serve::run(&arguments),
         Verb::Backends { output: TextFormat::Text } => print(&backends()),
         Verb::Backends { output: TextFormat::Json } => print(&backends_as_json()),
         #[cfg(not(feature = "cache"))]

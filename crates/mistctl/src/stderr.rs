@@ -38,6 +38,9 @@ pub(crate) fn is_verbose() -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Level {
+    /// What the program does.
+    #[cfg(feature = "serve")]
+    Info,
     Error,
     /// A cause of the error above.
     Cause,
@@ -96,6 +99,8 @@ fn json(object: &impl Serialize) -> String {
 /// Returns what a line begins with, coloured if standard error is a terminal that wants colours.
 fn label(level: Level) -> (&'static str, Style) {
     let (label, color) = match level {
+        #[cfg(feature = "serve")]
+        Level::Info => ("info:", AnsiColor::Green),
         Level::Error => ("error:", AnsiColor::Red),
         Level::Cause => ("  caused by:", AnsiColor::Red),
         Level::Warning => ("warning:", AnsiColor::Yellow),

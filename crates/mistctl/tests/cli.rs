@@ -331,6 +331,17 @@ fn a_misspelt_option_and_an_unknown_variable_are_explained() {
     assert_eq!(output.status.code(), Some(2));
 }
 
+/// Built without the server, the verb says how to get it.
+#[test]
+#[cfg(not(feature = "serve"))]
+fn a_build_without_the_server_says_how_to_get_it() {
+    for arguments in [&["serve"][..], &["serve", "serve.toml"], &["serve", "check", "--help"]] {
+        let output = mistctl(arguments);
+        assert!(text(&output.stderr).contains("build with --features serve"), "{}", text(&output.stderr));
+        assert_eq!(output.status.code(), Some(2));
+    }
+}
+
 /// Built without the cache, the verb says how to get it.
 #[test]
 #[cfg(not(feature = "cache"))]

@@ -280,6 +280,7 @@
 mod backends;
 #[cfg(feature = "documents")]
 pub mod documents;
+pub mod units;
 #[cfg(feature = "yoke")]
 pub mod yoke;
 

@@ -49,6 +49,7 @@ const PACKAGES: &[Package] = &[
     package("namespace-sdk-go", GO_REACTOR),
     package("command-c", WASI_C_COMMAND),
     package("command-go", GO_COMMAND),
+    package("cgi-c", WASI_C_COMMAND),
     package("httpwasm-c", WASI_C_REACTOR),
     package("httpwasm-direct-c", WASI_C_REACTOR),
     package("httpwasm-go", GO_REACTOR),

@@ -106,6 +106,10 @@ pub trait Sessions: Clone {
     #[doc(hidden)]
     fn open(&self, state: Self::State, cancel: Option<&CancelHandle>, _: sealed::Pool) -> Result<Self::Session>;
 
+    /// Replaces the state of a session.
+    #[doc(hidden)]
+    fn set_state(session: &mut Self::Session, state: Self::State, _: sealed::Pool);
+
     /// Replaces the handle that cancels the session's calls from now on, or removes it.
     #[doc(hidden)]
     fn set_cancel_handle(session: &mut Self::Session, handle: Option<CancelHandle>, _: sealed::Pool);
@@ -123,6 +127,10 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Sessions for Program<P, B, T> {
         self.open(Box::new(state), cancel)
     }
 
+    fn set_state(session: &mut ProgramSession<P, B, T>, state: T, _: sealed::Pool) {
+        *session.state_mut() = state;
+    }
+
     fn set_cancel_handle(session: &mut ProgramSession<P, B, T>, handle: Option<CancelHandle>, _: sealed::Pool) {
         session.set_cancel_handle(handle);
     }
@@ -138,6 +146,10 @@ impl<P: Protocol, T: Send + 'static> Sessions for AnyProgram<P, T> {
 
     fn open(&self, state: T, cancel: Option<&CancelHandle>, _: sealed::Pool) -> Result<AnyProgramSession<P, T>> {
         self.open(state, cancel)
+    }
+
+    fn set_state(session: &mut AnyProgramSession<P, T>, state: T, _: sealed::Pool) {
+        *session.state_mut() = state;
     }
 
     fn set_cancel_handle(session: &mut AnyProgramSession<P, T>, handle: Option<CancelHandle>, _: sealed::Pool) {
@@ -264,7 +276,7 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
     /// [`PoolExhausted`](crate::ErrorKind::PoolExhausted) if no session is returned within the [wait](Pool::wait), and
     /// the errors of [`Program::session_with`].
     pub fn session(&self) -> Result<PooledSession<P, M>> {
-        self.open(self.wait_for_permit()?, None)
+        self.open(self.wait_for_permit()?, None, None)
     }
 
     /// Returns a session as [`Pool::session`] does, which another thread can cancel.
@@ -276,7 +288,7 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
     ///
     /// As [`Pool::session`], and [`Cancelled`](crate::ErrorKind::Cancelled).
     pub fn session_with_cancel(&self, handle: &CancelHandle) -> Result<PooledSession<P, M>> {
-        self.open(self.wait_for_permit()?, Some(handle))
+        self.open(self.wait_for_permit()?, None, Some(handle))
     }
 
     /// Waits for a permit to use a session, without a time limit and without blocking the thread.
@@ -324,17 +336,33 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
         permit.ok_or_else(|| self.semaphore.exhausted(wait.unwrap_or_default()))
     }
 
-    fn open(&self, permit: Permit, cancel: Option<&CancelHandle>) -> Result<PooledSession<P, M>> {
+    fn open(
+        &self,
+        permit: Permit,
+        state: Option<P::State>,
+        cancel: Option<&CancelHandle>,
+    ) -> Result<PooledSession<P, M>> {
         let session = match self.idle.take() {
             Some(mut session) => {
+                if let Some(state) = state {
+                    P::set_state(&mut session, state, sealed::Pool);
+                }
                 if let Some(handle) = cancel {
                     P::set_cancel_handle(&mut session, Some(handle.clone()), sealed::Pool);
                 }
                 session
             }
-            None => self.program.open((self.state)(), cancel, sealed::Pool)?,
+            None => {
+                let state = state.unwrap_or_else(|| (self.state)());
+                self.program.open(state, cancel, sealed::Pool)?
+            }
         };
         Ok(PooledSession { session: Some(session), idle: self.idle.clone(), _permit: permit })
+    }
+
+    /// Returns the number of sessions that may be in use at once, in all pools that share this pool's limit.
+    pub fn limit(&self) -> usize {
+        self.semaphore.limit()
     }
 
     /// Returns the number of sessions in use, in all pools that share this pool's limit.
@@ -358,7 +386,7 @@ impl<P: Sessions, M: Mode> PoolPermit<P, M> {
     ///
     /// The errors of [`Program::session_with`].
     pub fn session(self) -> Result<PooledSession<P, M>> {
-        self.pool.open(self.permit, None)
+        self.pool.open(self.permit, None, None)
     }
 
     /// Returns a session as [`PoolPermit::session`] does, which another thread can cancel.
@@ -369,7 +397,19 @@ impl<P: Sessions, M: Mode> PoolPermit<P, M> {
     ///
     /// The errors of [`Program::session_with_cancel`].
     pub fn session_with_cancel(self, handle: &CancelHandle) -> Result<PooledSession<P, M>> {
-        self.pool.open(self.permit, Some(handle))
+        self.pool.open(self.permit, None, Some(handle))
+    }
+
+    /// Returns a session as [`PoolPermit::session_with_cancel`] does, with this state.
+    ///
+    /// A new session starts with the state. An idle session gets it in place of its own. It is for states that belong
+    /// to one request, such as its environment and streams.
+    ///
+    /// # Errors
+    ///
+    /// The errors of [`Program::session_with_cancel`].
+    pub fn session_with_state(self, state: P::State, handle: &CancelHandle) -> Result<PooledSession<P, M>> {
+        self.pool.open(self.permit, Some(state), Some(handle))
     }
 }
 

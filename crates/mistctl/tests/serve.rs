@@ -1,0 +1,187 @@
+//! `mistctl serve`: starting, signals, and what goes to which stream. The server itself is tested in its own crate.
+
+#![cfg(all(feature = "serve", unix))]
+
+#[allow(dead_code, reason = "not every test needs all of it")]
+mod support;
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Stdio};
+use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
+use support::{Scratch, command, example, mistctl, text};
+
+/// Longer than anything here takes. A test that waits for this long has failed.
+const LONG: Duration = Duration::from_secs(100);
+
+/// A server, which is killed when this is dropped.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+    errors: Receiver<String>,
+    log: BufReader<ChildStdout>,
+}
+
+impl Server {
+    fn start(arguments: &[&str]) -> Self {
+        let mut command = command(&[&["serve", "--listen", "127.0.0.1:0"], arguments].concat());
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("mistctl starts");
+        let (lines, errors) = mpsc::channel();
+        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
+        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
+        let log = BufReader::new(child.stdout.take().expect("a pipe"));
+        let line = errors.recv_timeout(LONG).expect("a line");
+        let address = line.strip_prefix("info: listening on http://").expect(&line);
+        let address = address.split(',').next().expect("an address").parse().expect("an address");
+        Self { child, address, errors, log }
+    }
+
+    fn error(&self) -> String {
+        self.errors.recv_timeout(LONG).expect("a line on standard error")
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.child.id().try_into().expect("a number")).expect("a process");
+        kill_process(pid, signal).expect("it is there");
+    }
+
+    /// Sends a request with this body, and returns status and body of the response.
+    fn post(&self, path: &str, body: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.address).expect("a connection");
+        stream.set_read_timeout(Some(LONG)).expect("a timeout");
+        let length = body.len();
+        write!(stream, "POST {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}").expect("sent");
+        let mut response = String::new();
+        stream.read_to_string(&mut response).expect("a response");
+        let (head, body) = response.split_once("\r\n\r\n").expect("a header");
+        (head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status"), body.to_owned())
+    }
+
+    /// Waits for the end, and returns the exit status.
+    fn status(&mut self) -> Option<i32> {
+        self.child.wait().expect("it ends").code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn the_example_has_a_route_for_each_kind() {
+    // The example's own ports may be in use. Its modules are links next to this test's.
+    let scratch = Scratch::new();
+    let text = fs::read_to_string(example("serve.toml")).expect("read");
+    let text = text.replace("127.0.0.1:8081", "127.0.0.1:0").replace("../packages/", "");
+    let file = scratch.file("serve.toml", text);
+    for module in ["httpwasm-c.wasm", "cgi-c.wasm", "namespace-c.wasm"] {
+        scratch.file(module, fs::read(example(module)).expect("read"));
+    }
+    let mut server = Server::start(&[&file]);
+    assert_eq!(server.post("/hello", "world"), (200, "hello, world\n".to_owned()));
+    let response = "POST /cgi/a/path?and=query\n9 bytes of body\n";
+    assert_eq!(server.post("/cgi/a/path?and=query", "some body"), (200, response.to_owned()));
+    let (status, manifests) = server.post("/namespace", "data:\n  name: web\n");
+    assert!(status == 200 && manifests.contains("kind: Namespace"), "{manifests}");
+    // The log is on standard output, and a stop has the status 0.
+    let mut line = String::new();
+    server.log.read_line(&mut line).expect("a line");
+    assert!(
+        line.starts_with('{') && line.contains(r#""event":"request""#) && line.contains(r#""route":"/hello""#),
+        "{line}"
+    );
+    server.signal(Signal::TERM);
+    assert_eq!(server.status(), Some(0));
+    let checked = mistctl(&["serve", "check", &file]);
+    assert_eq!((checked.status.code(), support::text(&checked.stderr)), (Some(0), ""));
+}
+
+#[test]
+fn a_module_responds_at_every_path() {
+    for (module, path, body, response) in [
+        ("httpwasm-c.wasm", "/", "a", "hello, a\n"),
+        ("httpwasm-c.wasm", "/any/path", "a", "hello, a\n"),
+        ("cgi-c.wasm", "/a", "bc", "POST /a\n2 bytes of body\n"),
+    ] {
+        let mut server = Server::start(&[&example(module)]);
+        assert_eq!(server.post(path, body), (200, response.to_owned()), "{module}");
+        server.signal(Signal::INT);
+        assert_eq!(server.status(), Some(0));
+    }
+}
+
+#[test]
+fn a_hangup_reloads_what_is_right() {
+    let scratch = Scratch::new();
+    let wasm = scratch.file("m.wasm", fs::read(example("httpwasm-c.wasm")).expect("read"));
+    let route = |path: &str| format!("[[route]]\npath = '{path}'\nmodule = 'm.wasm'\nkind = 'httpwasm'\n");
+    let file = scratch.file("serve.toml", route("/a"));
+    let server = Server::start(&[&file]);
+    assert_eq!(server.post("/a", "x").0, 200);
+
+    scratch.file("serve.toml", route("/b"));
+    server.signal(Signal::HUP);
+    assert_eq!(server.error(), "info: reloaded: 1 routes");
+    assert_eq!((server.post("/a", "x").0, server.post("/b", "x").0), (404, 200));
+
+    for (name, contents, problem) in
+        [("serve.toml", "[[rout]]\n", "line 1: unknown field `rout`"), ("m.wasm", "garbage", "route `/b`, module: ")]
+    {
+        let before = fs::read(Path::new(&file).with_file_name(name)).expect("read");
+        scratch.file(name, contents);
+        server.signal(Signal::HUP);
+        assert_eq!(server.error(), "warning: the reload failed; the routes are unchanged");
+        let error = server.error();
+        assert!(error.starts_with("error: ") && error.contains(problem), "{error}");
+        assert_eq!(server.post("/b", "x").0, 200);
+        scratch.file(name, before);
+    }
+    assert!(Path::new(&wasm).exists());
+}
+
+#[test]
+fn changed_files_are_watched() {
+    let scratch = Scratch::new();
+    let wasm = scratch.file("m.wasm", fs::read(example("httpwasm-c.wasm")).expect("read"));
+    let server = Server::start(&["--watch", &wasm]);
+    assert_eq!(server.post("/", "x").1, "hello, x\n");
+    // At once, so that no half of it is ever seen.
+    let new = scratch.file("new", fs::read(example("cgi-c.wasm")).expect("read"));
+    fs::rename(new, &wasm).expect("renamed");
+    assert_eq!(server.error(), "info: reloaded: 1 routes");
+    assert_eq!(server.post("/", "x").1, "POST /\n1 bytes of body\n");
+}
+
+#[test]
+fn nothing_starts_with_a_problem() {
+    let scratch = Scratch::new();
+    let route = "[[route]]\npath = '/a'\nmodule = 'none.wasm'\nkind = 'httpwasm'\n";
+    let file = scratch.file("serve.toml", format!("{route}engine = 'v8'\n{}", route.replace("/a", "/b")));
+    for arguments in [&["serve", &file][..], &["serve", "check", &file]] {
+        let output = mistctl(arguments);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(3), "{errors}");
+        for problem in ["line 1: route `/a`, engine: unknown backend `v8`", "line 6: route `/b`, module: "] {
+            assert!(errors.contains(problem), "{errors}");
+        }
+    }
+    let bad = scratch.file("bad.wasm", "(module)");
+    let output = mistctl(&["serve", &bad]);
+    assert!(text(&output.stderr).contains("it is no plugin, command or package"), "{}", text(&output.stderr));
+    assert_eq!(output.status.code(), Some(3));
+    assert_eq!(mistctl(&["serve"]).status.code(), Some(2));
+    // An address that is in use.
+    let server = Server::start(&[&example("httpwasm-c.wasm")]);
+    let output = mistctl(&["serve", &example("httpwasm-c.wasm"), "--listen", &server.address.to_string()]);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(text(&output.stderr).contains(&server.address.to_string()), "{}", text(&output.stderr));
+}

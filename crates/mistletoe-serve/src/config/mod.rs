@@ -1,0 +1,541 @@
+//! The configuration of a server: a TOML file, checked whole before anything starts.
+
+mod file;
+mod value;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::thread::available_parallelism;
+use std::time::Duration;
+
+use http::{HeaderValue, Method};
+use mistletoe::protocol::httpwasm::Delimiter;
+use mistletoe::wasi::{self, Wasi};
+use mistletoe::{AnyCommand, AnyHandler, AnyPackage, Limits, module};
+use serde::Deserialize;
+
+use crate::route::Pattern;
+
+/// The JSON schema of a configuration (draft 2020-12), for editors. The server itself checks more than it can say.
+pub const SCHEMA: &str = include_str!("schema.json");
+/// Maximum length of a configuration, in bytes.
+pub const MAX_FILE: u64 = 1 << 20;
+/// Maximum number of routes.
+pub const MAX_ROUTES: usize = 1_000;
+/// Maximum number of guests that may run at once, over all routes. Each of them takes a thread.
+pub const MAX_GUESTS: usize = 4_096;
+
+/// The configuration of a server. `docs/serve.md` lists the keys of the file, their values and defaults.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Config {
+    /// The listener and what it accepts.
+    pub listener: Listener,
+    /// Address of the administration's listener, if there is one.
+    pub admin: Option<SocketAddr>,
+    /// The routes, in the order of the file.
+    pub routes: Vec<Route>,
+}
+
+/// The listener, and what it accepts from clients.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Listener {
+    /// The address. Port 0 is a free port that the system chooses.
+    pub address: SocketAddr,
+    /// Maximum number of open connections. Further ones wait to be accepted.
+    pub max_connections: usize,
+    /// Maximum length of a request's head, in bytes; at least 8 KiB.
+    pub max_header_bytes: u32,
+    /// Maximum number of a request's header fields. HTTP/2 limits their length alone.
+    pub max_headers: usize,
+    /// Maximum number of concurrent requests of an HTTP/2 connection.
+    pub max_streams: u32,
+    /// How long a request's head may take, and how long a connection may be idle.
+    pub header_timeout: Duration,
+    /// How long a client may take to accept any part of a response.
+    pub write_timeout: Duration,
+    /// Whether HTTP/1.1 connections serve more than one request.
+    pub keep_alive: bool,
+    /// How long requests may go on after the server was told to stop.
+    pub grace: Duration,
+}
+
+/// A route: which requests it takes, and the guest that responds to them.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Route {
+    /// Name in logs and metrics. Unique.
+    pub name: String,
+    /// The paths.
+    pub path: Pattern,
+    /// The host, in lower case and without a port; `None` for all.
+    pub host: Option<String>,
+    /// The methods; empty for all.
+    pub methods: Vec<Method>,
+    /// File of the module.
+    pub module: PathBuf,
+    /// The interface of the module.
+    pub kind: Kind,
+    /// Name of the engine; `None` for the first one that is compiled in.
+    pub engine: Option<String>,
+    /// Arguments of a command, after its name.
+    pub args: Vec<String>,
+    /// Environment variables.
+    pub env: BTreeMap<String, String>,
+    /// Granted directories.
+    pub dirs: Vec<Dir>,
+    /// What ends a record of a plugin's input.
+    pub delimiter: Delimiter,
+    /// Media type of a plugin's responses; `None` depends on whether a response is UTF-8.
+    pub content_type: Option<HeaderValue>,
+    /// Whether responses to failures have the kind of the error in a header.
+    pub show_errors: bool,
+    /// How long a client may take to send any part of a body.
+    pub body_timeout: Duration,
+    /// Limits of a guest. There is always one on time. The one on inputs is the limit of a request's body.
+    pub limits: Limits,
+    /// Number of instances, and their use.
+    pub pool: Pool,
+    /// Line of the route in its file, counted from 1; 0 if there is no file.
+    pub line: usize,
+}
+
+/// The interface between a route and its module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Kind {
+    /// A plugin of the httpwasm interface.
+    Httpwasm,
+    /// A WASI command, which is a CGI program.
+    Command,
+    /// A package: a YAML document in, a YAML document out.
+    Package,
+}
+
+/// A directory that guests may use.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dir {
+    /// The directory.
+    pub host: PathBuf,
+    /// Its name for the guest.
+    pub guest: String,
+    /// Whether the guest may change what is in it.
+    pub writable: bool,
+}
+
+/// Instances of a route's guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pool {
+    /// Maximum number of guests that run at once, 1 or more.
+    pub size: usize,
+    /// Maximum number of requests that wait for an instance.
+    pub queue: usize,
+    /// How long a request waits for an instance.
+    pub wait: Duration,
+    /// Whether instances respond to more than one request.
+    pub reuse: bool,
+}
+
+/// Why a configuration cannot be used: at least one problem.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    file: Option<PathBuf>,
+    problems: Vec<Problem>,
+}
+
+/// One problem of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Problem {
+    /// The line, counted from 1, if known.
+    pub line: Option<usize>,
+    /// The key, if known.
+    pub key: Option<String>,
+    /// The problem.
+    pub message: String,
+}
+
+impl Config {
+    /// Reads and checks a file. Paths in it are relative to its directory.
+    ///
+    /// # Errors
+    ///
+    /// A problem for the file if it cannot be read or is longer than [`MAX_FILE`], and the problems of
+    /// [`Config::parse`].
+    pub fn read(file: &Path) -> Result<Self, Error> {
+        use std::io::Read as _;
+        let read = || {
+            let mut text = String::new();
+            std::fs::File::open(file)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
+            Ok::<_, std::io::Error>(text)
+        };
+        let in_file = |mut error: Error| {
+            error.file = Some(file.to_owned());
+            error
+        };
+        let text = read().map_err(|error| in_file(Problem::new(format!("it cannot be read: {error}")).into()))?;
+        Self::parse(&text, file.parent().unwrap_or(Path::new(""))).map_err(in_file)
+    }
+
+    /// Parses and checks a text. Paths in it are relative to `directory`.
+    ///
+    /// # Errors
+    ///
+    /// The first problem of the syntax, or else all problems of the values. A module is checked when a
+    /// [`Service`](crate::Service) is made of the configuration.
+    pub fn parse(text: &str, directory: &Path) -> Result<Self, Error> {
+        file::parse(text, directory)
+    }
+
+    /// Returns the configuration of one module that responds to every path, with all defaults.
+    pub fn of_module(module: impl Into<PathBuf>, kind: Kind) -> Self {
+        Self { listener: Listener::default(), admin: None, routes: vec![Route::new("/...", module, kind)] }
+    }
+}
+
+impl Route {
+    fn new(path: &str, module: impl Into<PathBuf>, kind: Kind) -> Self {
+        Self {
+            name: path.to_owned(),
+            path: Pattern::parse(path).unwrap_or_default(),
+            host: None,
+            methods: kind.methods(),
+            module: module.into(),
+            kind,
+            engine: None,
+            args: Vec::new(),
+            env: BTreeMap::new(),
+            dirs: Vec::new(),
+            delimiter: Delimiter::default(),
+            content_type: None,
+            show_errors: false,
+            body_timeout: Duration::from_secs(10),
+            limits: Limits::default().with_max_input(1 << 20),
+            pool: Pool::default(),
+            line: 0,
+        }
+    }
+}
+
+impl Kind {
+    /// Returns the interface that a module implements, with WASI preview 1 as its host functions. Of several it is the
+    /// first of package, httpwasm and command.
+    pub fn of(wasm: &[u8]) -> Option<Self> {
+        let interface = module::inspect(wasm).interface;
+        let imports = wasi::imports::<Wasi>();
+        if AnyPackage::problems(&interface, &imports).is_empty() {
+            Some(Self::Package)
+        } else if AnyHandler::problems(&interface, &imports).is_empty() {
+            Some(Self::Httpwasm)
+        } else if AnyCommand::problems(&interface, &imports).is_empty() {
+            Some(Self::Command)
+        } else {
+            None
+        }
+    }
+
+    /// Returns the methods of a route that names none; empty for all.
+    fn methods(self) -> Vec<Method> {
+        match self {
+            Self::Httpwasm | Self::Command => Vec::new(),
+            Self::Package => vec![Method::POST],
+        }
+    }
+
+    /// Returns the name in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Httpwasm => "httpwasm",
+            Self::Command => "command",
+            Self::Package => "package",
+        }
+    }
+}
+
+impl Default for Listener {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            max_connections: 1_024,
+            max_header_bytes: 64 << 10,
+            max_headers: 100,
+            max_streams: 100,
+            header_timeout: Duration::from_secs(10),
+            write_timeout: Duration::from_secs(10),
+            keep_alive: true,
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        let size = available_parallelism().map_or(1, NonZero::get);
+        Self { size, queue: 100, wait: Duration::from_secs(1), reuse: false }
+    }
+}
+
+impl Problem {
+    fn new(message: impl Into<String>) -> Self {
+        Self { line: None, key: None, message: message.into() }
+    }
+
+    pub(crate) fn of(route: &Route, key: &str, message: impl Into<String>) -> Self {
+        let line = Some(route.line).filter(|line| *line > 0);
+        Self { line, key: Some(format!("route `{}`, {key}", route.name)), message: message.into() }
+    }
+}
+
+impl Error {
+    pub(crate) fn new(problems: Vec<Problem>) -> Self {
+        Self { file: None, problems }
+    }
+
+    /// Returns the same error for a configuration from this file.
+    #[must_use]
+    pub fn in_file(mut self, file: impl Into<PathBuf>) -> Self {
+        self.file = Some(file.into());
+        self
+    }
+
+    /// Returns the problems, at least one.
+    pub fn problems(&self) -> &[Problem] {
+        &self.problems
+    }
+}
+
+impl From<Problem> for Error {
+    fn from(problem: Problem) -> Self {
+        Self::new(vec![problem])
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(line) = self.line {
+            write!(f, "line {line}: ")?;
+        }
+        if let Some(key) = &self.key {
+            write!(f, "{key}: ")?;
+        }
+        f.write_str(&self.message)
+    }
+}
+
+/// One line for each problem.
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, problem) in self.problems.iter().enumerate() {
+            if i > 0 {
+                f.write_str("\n")?;
+            }
+            match &self.file {
+                Some(file) => write!(f, "{}: {problem}", file.display())?,
+                None => problem.fmt(f)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Error {}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    const ROUTE: &str = "[[route]]\npath = '/a'\nmodule = 'a.wasm'\nkind = 'httpwasm'\n";
+
+    const EVERY_KEY: &str = r#"
+            engine = "wasmi"
+            [server]
+            listen = "[::1]:0"
+            max_connections = 1
+            max_header_bytes = "16KiB"
+            max_headers = 2
+            max_streams = 3
+            header_timeout = "1s"
+            write_timeout = "2s"
+            keep_alive = false
+            grace = "3s"
+            [admin]
+            listen = "127.0.0.1:1"
+            [[route]]
+            path = "/x/..."
+            module = "m.wasm"
+            kind = "httpwasm"
+            name = "n"
+            host = "A.example"
+            methods = ["GET", "PUT"]
+            engine = "wasmtime"
+            env = { K = "v" }
+            dirs = [{ host = "d", guest = "/d", writable = true }, { host = "/e", guest = "/e" }]
+            delimiter = "nul"
+            content_type = "text/html"
+            show_errors = true
+            body_timeout = "4s"
+            limits = { timeout = "5s", memory = "1MiB", fuel = "6M", stack = 7, body = 8, output = "9kB" }
+            pool = { size = 10, queue = 11, wait = "12ms", reuse = true }
+            [[route]]
+            path = "/y"
+            module = "m.wasm"
+            kind = "command"
+            args = ["-v"]
+        "#;
+
+    fn parse(text: &str) -> Result<Config, String> {
+        Config::parse(text, Path::new("dir")).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_key_has_its_value() {
+        let config = parse(EVERY_KEY).expect("a configuration");
+        let seconds = Duration::from_secs;
+        let listener = Listener {
+            address: "[::1]:0".parse().expect("an address"),
+            max_connections: 1,
+            max_header_bytes: 16 << 10,
+            max_headers: 2,
+            max_streams: 3,
+            header_timeout: seconds(1),
+            write_timeout: seconds(2),
+            keep_alive: false,
+            grace: seconds(3),
+        };
+        assert_eq!(config.listener, listener);
+        assert_eq!(config.admin, "127.0.0.1:1".parse().ok());
+        let route = Route {
+            name: "n".to_owned(),
+            path: Pattern::parse("/x/...").expect("a pattern"),
+            host: Some("a.example".to_owned()),
+            methods: vec![Method::GET, Method::PUT],
+            module: PathBuf::from("dir/m.wasm"),
+            kind: Kind::Httpwasm,
+            engine: Some("wasmtime".to_owned()),
+            args: Vec::new(),
+            env: [("K".to_owned(), "v".to_owned())].into(),
+            dirs: vec![
+                Dir { host: "dir/d".into(), guest: "/d".to_owned(), writable: true },
+                Dir { host: "/e".into(), guest: "/e".to_owned(), writable: false },
+            ],
+            delimiter: Delimiter::Nul,
+            content_type: Some(HeaderValue::from_static("text/html")),
+            show_errors: true,
+            body_timeout: seconds(4),
+            limits: Limits::default()
+                .with_timeout(seconds(5))
+                .with_memory(1 << 20)
+                .with_fuel(6_000_000)
+                .with_stack(7)
+                .with_max_input(8)
+                .with_max_output(9_000),
+            pool: Pool { size: 10, queue: 11, wait: Duration::from_millis(12), reuse: true },
+            line: 15,
+        };
+        assert_eq!(config.routes[0], route);
+        let Route { name, args, engine, methods, .. } = &config.routes[1];
+        assert_eq!((name.as_str(), &args[..], engine.as_deref()), ("/y", &["-v".to_owned()][..], Some("wasmi")));
+        assert!(methods.is_empty());
+    }
+
+    #[test]
+    fn a_problem_has_its_line_and_key() {
+        for (text, problem) in [
+            ("", "it has no `[[route]]`"),
+            ("[server]\nlisen = 'a'\n", "line 2: lisen: unknown field `lisen`, expected one of "),
+            ("[server]\nlisten = 'a'\n", "line 2: listen: "),
+            ("[server]\nmax_headers = 0\n", "server, max_headers: 0 is not from 1 to 10000"),
+            ("[server]\nmax_header_bytes = '1KiB'\n", "server, max_header_bytes: 1024 is not from 8192 to 1048576"),
+            ("[server]\ngrace = 'unlimited'\n", "line 2: grace: a server needs this limit"),
+            ("[server]\ngrace = '25h'\n", "line 2: grace: more than 24h"),
+            ("a = [", "line 1: "),
+            ("ROUTEpath = '/b'\n", "line 5: path: duplicate key"),
+            ("ROUTEmethods = []\n", "line 5: methods: a route without methods"),
+            ("ROUTEmethods = ['get']\n", "line 5: methods: `get` is no method"),
+            ("ROUTEhost = 'a:1'\n", "line 5: host: expected the name of a host, without a port"),
+            ("ROUTEdelimiter = 'ab'\n", "line 5: delimiter: expected `newline`"),
+            ("ROUTEcontent_type = 'x'\n", "line 5: content_type: expected a media type"),
+            ("ROUTE[route.limits]\ntimeout = 'unlimited'\n", "line 6: timeout: a server needs this limit"),
+            ("ROUTE[route.limits]\ntimeout = '0s'\n", "line 1: route `/a`, limits.timeout: expected more than 0"),
+            ("ROUTE[route.limits]\nmemory = 'x'\n", "line 6: memory: expected a number of bytes"),
+            ("ROUTE[route.pool]\nsize = 0\n", "line 1: route `/a`, pool.size: expected 1 to 4096"),
+            ("ROUTE[route.pool]\nsize = 9000000000000000000\n", "the pools have 9000000000000000000 instances"),
+            ("ROUTEargs = ['a']\n", "line 1: route `/a`, args: only routes of the kind `command` have it"),
+            ("ROUTEname = ''\n", "line 1: route ``, name: expected 1 to 200 bytes"),
+            ("ROUTEenv = { '' = 'a' }\n", "line 1: route `/a`, env: "),
+            ("ROUTEROUTE", "line 5: route `/a`, name: another route has this name"),
+            ("ROUTEROUTEname = 'b'\n", "line 5: route `b`, path: the route `/a` takes the same requests"),
+            ("ROUTEmethods = ['GET']\nROUTEmethods = ['GET', 'PUT']\n", "takes the same requests"),
+            ("[[route]]\npath = 'a'\nmodule = 'a'\nkind = 'package'\n", "line 2: path: expected `/PATH`"),
+            ("[[route]]\nmodule = 'a'\nkind = 'package'\n", "line 1: missing field `path`"),
+            ("[[route]]\npath = '/a'\nmodule = 'a'\nkind = 'cgi'\n", "line 4: kind: unknown variant `cgi`"),
+        ] {
+            let error = parse(&text.replace("ROUTE", ROUTE)).expect_err(text);
+            assert!(error.contains(problem), "{text}\n{error}");
+        }
+        // All problems of the values at once.
+        let text = "[server]\nmax_headers = 0\nmax_streams = 0\nROUTE[route.pool]\nsize = 0\n".replace("ROUTE", ROUTE);
+        assert_eq!(parse(&text).expect_err("three problems").lines().count(), 3);
+    }
+
+    /// What the code accepts is valid by the schema, and what the schema can say is no further.
+    #[test]
+    fn the_schema_accepts_what_the_code_accepts() {
+        let schema: Value = serde_json::from_str(SCHEMA).expect("JSON");
+        assert!(jsonschema::meta::is_valid(&schema));
+        let validator = jsonschema::validator_for(&schema).expect("a schema");
+        let is_valid = |text: &str| {
+            let file: toml::Table = toml::from_str(text).expect("TOML");
+            validator.is_valid(&serde_json::to_value(file).expect("JSON"))
+        };
+        for text in [EVERY_KEY, include_str!("../../tests/data/serve.toml"), ROUTE] {
+            assert!(parse(text).is_ok() && is_valid(text), "{text}");
+        }
+        for more in [
+            "methods = []",
+            "methods = ['get']",
+            "body_timeout = '25'",
+            "limits = { memory = '1KB' }",
+            "limits = { timeout = 'unlimited' }",
+            "limits = { stack = 4294967296 }",
+            "pool = { size = 0 }",
+            "unknown = 1",
+        ] {
+            let text = format!("{ROUTE}{more}\n");
+            assert!(parse(&text).is_err() && !is_valid(&text), "{text}");
+        }
+        assert!(!is_valid("[server]\n"), "there is a route");
+    }
+
+    /// The schema and the code name the same keys: an unknown key makes the code list those that it knows.
+    #[test]
+    fn the_schema_has_every_key() {
+        let schema: Value = serde_json::from_str(SCHEMA).expect("JSON");
+        for (pointer, text) in [
+            ("", "UNKNOWN = 1\n"),
+            ("/properties/server", "[server]\nUNKNOWN = 1\n"),
+            ("/properties/admin", "[admin]\nUNKNOWN = 1\n"),
+            ("/properties/route/items", "[[route]]\nUNKNOWN = 1\n"),
+            ("/properties/route/items/properties/limits", "[[route]]\nlimits = { UNKNOWN = 1 }\n"),
+            ("/properties/route/items/properties/pool", "[[route]]\npool = { UNKNOWN = 1 }\n"),
+            ("/properties/route/items/properties/dirs/items", "[[route]]\ndirs = [{ UNKNOWN = 1 }]\n"),
+        ] {
+            let error = parse(text).expect_err(text);
+            let known = error.split_once("expected ").expect("a list of keys").1;
+            let known: BTreeSet<_> = known.split('`').skip(1).step_by(2).collect();
+            let object = schema.pointer(pointer).expect("an object");
+            assert_eq!(object["additionalProperties"], false, "{pointer}");
+            let properties = object["properties"].as_object().expect("properties");
+            assert_eq!(properties.keys().map(String::as_str).collect::<BTreeSet<_>>(), known, "{pointer}");
+        }
+    }
+}

@@ -1,0 +1,274 @@
+//! The kinds of routes: how a request becomes a guest's input, and its output a response. One file each.
+
+mod cgi;
+mod command;
+mod httpwasm;
+mod package;
+
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use http::header::HOST;
+use http::request::Parts;
+use http::{Request, Response};
+use http_body::Body as _;
+use mistletoe::protocol::Protocol;
+use mistletoe::wasi::{self, Access, Builder, Clock, OutputStream, Random, Wasi};
+use mistletoe::{AnyBackend, AnyProgram, AnyProgramSession, CancelHandle, ErrorKind, Pool, PoolPermit, Reused};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::time::timeout;
+
+use crate::body::Body;
+use crate::config::{self, Dir, Problem, Route};
+use crate::failure::{Failure, guest_kind};
+use crate::log::Log;
+use crate::metrics::{Instances, RouteMetrics};
+
+pub(crate) use cgi::split_port;
+
+/// Maximum number of bytes that a guest may log for one request, for each of its streams.
+const MAX_LOG: u64 = 1 << 20;
+
+/// A request on its way to a guest.
+pub(crate) struct Call {
+    pub(crate) request: Request<Body>,
+    /// Address of the client, if known.
+    pub(crate) remote: Option<SocketAddr>,
+    pub(crate) id: Arc<str>,
+}
+
+pub(crate) type Responding = Pin<Box<dyn Future<Output = Result<Response<Body>, Failure>> + Send>>;
+
+/// What responds to the requests of a route.
+pub(crate) trait Kind: Send + Sync {
+    /// Responds to a request. Dropping the future, or else the response's body, cancels the guest.
+    fn respond(self: Arc<Self>, call: Call) -> Responding;
+
+    /// Returns the instances now.
+    fn instances(&self) -> Instances;
+}
+
+/// What a kind gets of its route.
+#[derive(Clone)]
+pub(crate) struct Context {
+    pub(crate) route: Arc<Route>,
+    pub(crate) name: Arc<str>,
+    pub(crate) metrics: Arc<RouteMetrics>,
+    pub(crate) log: Log,
+}
+
+/// Compiles a module for its route.
+pub(crate) fn compile(context: Context, backend: &AnyBackend, wasm: &[u8]) -> Result<Arc<dyn Kind>, Problem> {
+    for Dir { host, guest, writable } in &context.route.dirs {
+        grant(Wasi::builder(), host, guest, *writable)
+            .map_err(|error| Problem::of(&context.route, "dirs", format!("{}: {error}", host.display())))?;
+    }
+    let kind: mistletoe::Result<Arc<dyn Kind>> = match context.route.kind {
+        config::Kind::Httpwasm => httpwasm::new(context.clone(), backend, wasm),
+        config::Kind::Command => command::new(context.clone(), backend, wasm),
+        config::Kind::Package => package::new(context.clone(), backend, wasm),
+    };
+    kind.map_err(|error| Problem::of(&context.route, "module", format!("{}: {error}", context.route.module.display())))
+}
+
+/// A compiled module, and the instances that respond to requests.
+struct Guests<P: Protocol> {
+    context: Context,
+    /// Sessions that are not to be used again are discarded after use.
+    pool: Pool<AnyProgram<P, Wasi>, Reused>,
+    /// A permit for each request that runs or waits.
+    admission: Arc<Semaphore>,
+    /// Room for the bodies that are held at once, in units of [`UNIT`].
+    bodies: Arc<Semaphore>,
+}
+
+/// A whole body, which takes room until it is dropped.
+struct Collected {
+    bytes: bytes::Bytes,
+    room: OwnedSemaphorePermit,
+}
+
+/// Unit of the room for bodies, in bytes.
+const UNIT: u64 = 1 << 10;
+
+type Session<P> = AnyProgramSession<P, Wasi>;
+
+/// How a guest is cancelled, and why it was.
+#[derive(Clone)]
+struct Ending {
+    handle: CancelHandle,
+    failure: Arc<Mutex<Option<Failure>>>,
+    metrics: Arc<RouteMetrics>,
+}
+
+impl Ending {
+    fn new(metrics: &Arc<RouteMetrics>) -> Self {
+        Self { handle: CancelHandle::new(), failure: Arc::default(), metrics: metrics.clone() }
+    }
+
+    /// Cancels the guest, for this reason unless there is another one already.
+    fn fail(&self, failure: Failure) {
+        let mut first = self.failure();
+        if first.is_none() {
+            self.metrics.failure(failure.kind());
+            *first = Some(Failure::Ended(Box::new(failure)));
+        }
+        drop(first);
+        self.handle.cancel();
+    }
+
+    fn failure(&self) -> MutexGuard<'_, Option<Failure>> {
+        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request that may run now.
+struct Admitted<P: Protocol> {
+    permit: PoolPermit<AnyProgram<P, Wasi>, Reused>,
+    _admission: OwnedSemaphorePermit,
+}
+
+impl<P: Protocol> Guests<P> {
+    fn new(context: Context, protocol: P, backend: &AnyBackend, wasm: &[u8]) -> mistletoe::Result<Self> {
+        let imports = wasi::imports::<Wasi>();
+        let program = AnyProgram::with_protocol(protocol, backend, wasm, &imports, context.route.limits)?;
+        let config::Pool { size, queue, .. } = context.route.pool;
+        let pool = Pool::new(&program, size).reused();
+        // More permits than a semaphore can have are a panic.
+        let permits = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
+        let requests = size.saturating_add(queue);
+        let units = usize::try_from(units(context.route.limits.max_input())).unwrap_or(usize::MAX);
+        let (admission, bodies) = (permits(requests), permits(requests.saturating_mul(units)));
+        Ok(Self { context, pool, admission, bodies })
+    }
+
+    fn route(&self) -> &Route {
+        &self.context.route
+    }
+
+    fn instances(&self) -> Instances {
+        Instances { in_use: self.pool.in_use(), waiting: self.pool.waiting(), limit: self.pool.limit() }
+    }
+
+    /// Waits for an instance, unless too many requests wait already.
+    async fn admit(&self) -> Result<Admitted<P>, Failure> {
+        let admission = self.admission.clone().try_acquire_owned().map_err(|_| Failure::Busy)?;
+        let permit = timeout(self.route().pool.wait, self.pool.acquire()).await.map_err(|_| Failure::Busy)??;
+        Ok(Admitted { permit, _admission: admission })
+    }
+
+    /// Reads the whole body, of at most the route's limit. Waits for room for it first.
+    ///
+    /// A body takes no instance while it is on its way: a client that is slow takes memory, and nothing else.
+    async fn collect(&self, body: Body) -> Result<Collected, Failure> {
+        let (limit, wait) = (self.route().limits.max_input(), self.route().pool.wait);
+        let length = body.size_hint().exact().unwrap_or(limit).min(limit);
+        let room = timeout(wait, self.bodies.clone().acquire_many_owned(units(length))).await;
+        let room = room.ok().and_then(Result::ok).ok_or(Failure::Busy)?;
+        let bytes = body.collect(limit, self.route().body_timeout).await?;
+        Ok(Collected { bytes, room })
+    }
+
+    /// Runs a guest on a blocking thread. If the future is dropped, the guest is cancelled.
+    async fn run<R: Send + 'static>(
+        &self,
+        wasi: Wasi,
+        call: impl FnOnce(&mut Session<P>) -> mistletoe::Result<R> + Send + 'static,
+    ) -> Result<R, Failure> {
+        let ending = Ending::new(&self.context.metrics);
+        let _guard = ending.handle.clone().drop_guard();
+        let admitted = self.admit().await?;
+        ended(self.spawn(admitted, wasi, &ending, call).await)
+    }
+
+    /// Starts a guest on a blocking thread.
+    fn spawn<R: Send + 'static>(
+        &self,
+        admitted: Admitted<P>,
+        wasi: Wasi,
+        ending: &Ending,
+        call: impl FnOnce(&mut Session<P>) -> mistletoe::Result<R> + Send + 'static,
+    ) -> JoinHandle<mistletoe::Result<R>> {
+        let (metrics, ending) = (self.context.metrics.clone(), ending.clone());
+        let reuse = self.route().pool.reuse;
+        spawn_blocking(move || {
+            // Counted here, since nobody waits for a guest whose client has left.
+            let count = |error: &mistletoe::Error| {
+                // What made the server cancel the guest is counted in its place.
+                if !(matches!(error.kind(), ErrorKind::Cancelled { .. }) && ending.failure().is_some()) {
+                    metrics.failure(guest_kind(error));
+                }
+            };
+            let Admitted { permit, _admission } = admitted;
+            let mut session = permit.session_with_state(wasi, &ending.handle).inspect_err(count)?;
+            let result = call(&mut session).inspect_err(count);
+            if let Ok(Some(units)) = session.fuel_used() {
+                metrics.fuel(units);
+            }
+            metrics.memory(session.memory_size());
+            // Closes the streams of this request.
+            *session.state_mut() = Wasi::default();
+            if !reuse {
+                session.discard();
+            }
+            result
+        })
+    }
+
+    /// Returns what every guest of the route gets for a request, with these variables, and without a standard output.
+    fn wasi<N: AsRef<str>, V: AsRef<[u8]>>(&self, id: &Arc<str>, variables: &[(N, V)]) -> Result<Builder, Failure> {
+        let route = self.route();
+        let log = || OutputStream::limited_stream(self.context.log.of_guest(&self.context.name, id), MAX_LOG);
+        // Of two variables with one name, some guests would see the first and some the last.
+        let own = route.env.iter().filter(|(name, _)| !variables.iter().any(|(other, _)| other.as_ref() == *name));
+        let mut builder = Wasi::builder()
+            .stdout(log())
+            .stderr(log())
+            .env(own.map(|(name, value)| (name.as_str(), value.as_str())))
+            .env(variables.iter().map(|(name, value)| (name.as_ref(), value.as_ref())));
+        // Packages give the same output for the same input.
+        if route.kind != config::Kind::Package {
+            builder = builder.clock(Clock::System).random(Random::System);
+        }
+        for Dir { host, guest, writable } in &route.dirs {
+            builder = grant(builder, host, guest, *writable)
+                .map_err(|error| Failure::Host(format!("{} cannot be granted: {error}", host.display())))?;
+        }
+        Ok(builder)
+    }
+
+    fn timeout(&self) -> Duration {
+        self.route().limits.timeout().unwrap_or(Duration::MAX)
+    }
+}
+
+/// Returns how many units of room a body takes.
+fn units(length: u64) -> u32 {
+    u32::try_from(length.div_ceil(UNIT)).unwrap_or(u32::MAX)
+}
+
+fn grant(builder: Builder, host: &std::path::Path, guest: &str, writable: bool) -> std::io::Result<Builder> {
+    builder.dir(host, guest, if writable { Access::ReadWrite } else { Access::ReadOnly })
+}
+
+/// Returns how a guest on a blocking thread ended.
+fn ended<R>(result: Result<mistletoe::Result<R>, JoinError>) -> Result<R, Failure> {
+    match result {
+        Ok(result) => Ok(result?),
+        Err(error) => Err(Failure::Host(format!("the thread of the guest ended: {error}"))),
+    }
+}
+
+/// Returns the host that a request names, with its port: the URI's, or else the header's.
+pub(crate) fn authority(parts: &Parts) -> &str {
+    let header = || parts.headers.get(HOST).and_then(|value| value.to_str().ok());
+    parts.uri.authority().map(|authority| authority.as_str()).or_else(header).unwrap_or_default()
+}
+
+/// Returns the time of a response's end, if that can be represented.
+fn deadline(time: Duration) -> Option<Instant> {
+    Instant::now().checked_add(time)
+}

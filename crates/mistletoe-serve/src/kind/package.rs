@@ -1,0 +1,55 @@
+//! Packages: a document as the body in, and a document out.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Response};
+use mistletoe::AnyBackend;
+use mistletoe::documents::MistResult;
+use mistletoe::protocol::PackageInterface;
+
+use super::{Call, Collected, Context, Guests, Kind, Responding};
+use crate::body::Body;
+use crate::failure::Failure;
+use crate::metrics::Instances;
+
+struct Package(Guests<PackageInterface>);
+
+pub(super) fn new(context: Context, backend: &AnyBackend, wasm: &[u8]) -> mistletoe::Result<Arc<dyn Kind>> {
+    Ok(Arc::new(Package(Guests::new(context, PackageInterface, backend, wasm)?)))
+}
+
+impl Kind for Package {
+    fn respond(self: Arc<Self>, call: Call) -> Responding {
+        Box::pin(async move {
+            let Self(guests) = &*self;
+            let wasi = guests.wasi::<&str, &str>(&call.id, &[])?.build();
+            let Collected { bytes, room } = guests.collect(call.request.into_body()).await?;
+            let input = String::from_utf8(bytes.into()).map_err(|_| Failure::Request("the body is not UTF-8"))?;
+            // The document is read on the guest's thread, too: it may be long.
+            let output = guests.run(wasi, move |session| {
+                let output = session.generate(&input)?;
+                drop((input, room));
+                let result = MistResult::parse(&output);
+                Ok((output, result))
+            });
+            let (output, result) = output.await?;
+            match result {
+                Ok(MistResult::Ok { .. }) => {}
+                Ok(MistResult::Err { message }) => {
+                    let message = message.unwrap_or_else(|| "the package returned `Err` without a message".to_owned());
+                    return Err(Failure::Package(message));
+                }
+                Err(error) => return Err(Failure::Output(error.to_string().into())),
+            }
+            let mut response = Response::new(Body::from(Bytes::from(output)));
+            response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
+            Ok(response)
+        })
+    }
+
+    fn instances(&self) -> Instances {
+        self.0.instances()
+    }
+}

@@ -1,0 +1,56 @@
+//! Serves WebAssembly guests over HTTP: plugins, WASI commands as CGI programs, and packages, on any engine.
+//!
+//! - [`config`]: the configuration, a TOML file, with all problems of it at once.
+//! - [`Service`]: a `tower::Service` that a Rust program mounts in its own server. Guests run on tokio's blocking
+//!   threads, as many per route as its pool has instances. Dropping a request's future, or its response's body,
+//!   cancels its guest.
+//! - [`Server`]: the service on a listener of its own, with limits on what clients may send and how slowly, and a
+//!   second listener for health, metrics and a status page.
+//!
+//! `docs/serve.md` is the reference: the keys of the configuration, statuses, variables and metrics.
+//!
+//! ```no_run
+//! use mistletoe_serve::config::Config;
+//! use mistletoe_serve::{Files, Log, Server, Service};
+//!
+//! # async fn serve() -> Result<(), Box<dyn std::error::Error>> {
+//! let config = Config::read("serve.toml".as_ref())?;
+//! let service = Service::new(&config, Files, Log::to_writer(std::io::stdout())?)?;
+//! let server = Server::bind(&config, service).await?;
+//! println!("listening on http://{}", server.address());
+//! server.run(async { /* until the program is told to stop */ }).await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Threads
+//!
+//! A route never takes more blocking threads than its pool has instances, so that no route starves another, as long as
+//! the runtime has threads for all of them: set `max_blocking_threads` of its builder to more than
+//! [`config::MAX_GUESTS`]. Threads are created when they are needed.
+//!
+//! # Cargo features
+//!
+//! `wasmi`, `wasmtime`, `wasmer`, `wasmi-portable`, `wasmtime-winch` and `wasmtime-pulley` add an engine, as in
+//! `mistletoe`. There is none by default.
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![forbid(unsafe_code)]
+
+mod admin;
+mod body;
+pub mod config;
+mod connection;
+mod failure;
+mod kind;
+mod log;
+mod metrics;
+mod record;
+pub mod route;
+mod server;
+mod service;
+
+pub use body::{Body, BoxError};
+pub use log::Log;
+pub use server::Server;
+pub use service::{Files, Reload, RemoteAddr, Service, Source};

@@ -1,0 +1,225 @@
+//! The record of one request: its line in the log, and its numbers.
+
+use std::fmt::Write as _;
+use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use serde::Serialize;
+
+use crate::body::{Body, BoxError};
+use crate::failure::Failure;
+use crate::log::Log;
+use crate::metrics::{Latest, Metrics, RouteMetrics, now};
+
+/// Identifies a request, in its response and in the log.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The context of a trace (W3C Trace Context).
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// The status of a request whose client left before the end of the response. It is never sent.
+const LEFT: u16 = 499;
+
+/// The record of one request. It is written when the response has been sent, or is dropped.
+pub(crate) struct Record {
+    log: Log,
+    metrics: Arc<Metrics>,
+    begun: Instant,
+    pub(crate) id: Arc<str>,
+    remote: Option<SocketAddr>,
+    method: Method,
+    uri: Uri,
+    version: Version,
+    host: String,
+    trace: Option<String>,
+    route: Option<(Arc<str>, Arc<RouteMetrics>)>,
+    status: u16,
+    bytes: u64,
+    failure: Option<Failure>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    request: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    remote: Option<String>,
+    method: &'a str,
+    host: &'a str,
+    target: String,
+    version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    route: Option<&'a str>,
+    status: u16,
+    bytes: u64,
+    ms: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    traceparent: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+impl Record {
+    pub(crate) fn new<B>(
+        request: &Request<B>,
+        remote: Option<SocketAddr>,
+        host: &str,
+        log: Log,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        let trace = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
+        Self {
+            log,
+            metrics,
+            begun: Instant::now(),
+            id: id(request.headers()),
+            remote,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            host: host.to_owned(),
+            trace: trace.map(str::to_owned),
+            route: None,
+            status: LEFT,
+            bytes: 0,
+            failure: None,
+        }
+    }
+
+    pub(crate) fn route(&mut self, name: &Arc<str>, metrics: &Arc<RouteMetrics>) {
+        self.route = Some((name.clone(), metrics.clone()));
+    }
+
+    pub(crate) fn status(&mut self, status: StatusCode) {
+        self.status = status.as_u16();
+    }
+
+    pub(crate) fn failure(&mut self, failure: Failure) {
+        let metrics = self.route.as_ref().map_or(&self.metrics.unrouted, |(_, metrics)| metrics);
+        // What happens while a guest runs is counted where it happens: its client may have left by now.
+        if !matches!(failure, Failure::Guest(_) | Failure::Ended(_)) {
+            metrics.failure(failure.kind());
+        }
+        self.failure = Some(failure);
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let time = self.begun.elapsed();
+        let metrics = self.route.as_ref().map_or(&self.metrics.unrouted, |(_, metrics)| metrics);
+        metrics.request(self.status, time, self.bytes);
+        let name = self.route.as_ref().map(|(name, _)| name);
+        let kind = self.failure.as_ref().map(Failure::kind);
+        let message = self.failure.as_ref().map(|failure| excerpt(&failure.to_string()));
+        // What clients do wrong is no failure of the service.
+        if let (Some(name), Some(kind), Some(message)) = (name, &kind, &message)
+            && (self.status >= 500 || self.status < 400)
+        {
+            self.metrics.failed(Latest {
+                time: now(),
+                route: name.to_string(),
+                request: self.id.to_string(),
+                status: self.status,
+                kind: kind.to_string(),
+                message: message.clone(),
+            });
+        }
+        let line = Line {
+            request: &self.id,
+            remote: self.remote.map(|address| address.to_string()),
+            method: self.method.as_str(),
+            host: &self.host,
+            target: self.uri.path_and_query().map_or_else(|| self.uri.to_string(), |target| target.to_string()),
+            version: format!("{:?}", self.version),
+            route: name.map(|name| &**name),
+            status: self.status,
+            bytes: self.bytes,
+            ms: (time.as_micros() as f64) / 1e3,
+            traceparent: self.trace.as_deref(),
+            error: kind.as_deref(),
+            message,
+        };
+        self.log.entry("request", &line);
+    }
+}
+
+/// Returns the beginning of a text, which may be a guest's.
+fn excerpt(text: &str) -> String {
+    let end = text.floor_char_boundary(500);
+    format!("{}{}", &text[..end], if end < text.len() { "…" } else { "" })
+}
+
+/// Returns the client's name for the request if it has a plain one, or else a new one.
+fn id(headers: &HeaderMap) -> Arc<str> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte);
+    let given = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    if let Some(given) = given.filter(|id| !id.is_empty() && id.len() <= 100 && id.bytes().all(plain)) {
+        return given.into();
+    }
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    static PROCESS: OnceLock<u64> = OnceLock::new();
+    let process = PROCESS.get_or_init(|| RandomState::new().hash_one("process"));
+    let mut id = String::with_capacity(32);
+    // A `String` takes every text.
+    let _ = write!(id, "{process:016x}{:016x}", NEXT.fetch_add(1, Ordering::Relaxed));
+    id.into()
+}
+
+/// A response's body, with the record of its request.
+pub(crate) struct Recorded {
+    body: Body,
+    record: Option<Record>,
+}
+
+impl Recorded {
+    /// The record's status is the response's.
+    pub(crate) fn new(body: Body, record: Record) -> Self {
+        Self { body, record: Some(record) }
+    }
+}
+
+impl HttpBody for Recorded {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        match (&frame, &mut self.record) {
+            (Some(Ok(frame)), Some(record)) => record.bytes += frame.data_ref().map_or(0, Bytes::len) as u64,
+            (Some(Err(error)), Some(record)) => {
+                if let Some(failure) = error.downcast_ref::<Failure>() {
+                    record.failure(failure.clone());
+                }
+                self.record = None;
+            }
+            _ => self.record = None,
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Recorded {
+    fn drop(&mut self) {
+        if let Some(record) = &mut self.record
+            && !self.body.is_end_stream()
+        {
+            record.status = LEFT;
+        }
+    }
+}

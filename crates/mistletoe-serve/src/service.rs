@@ -1,0 +1,334 @@
+//! The service: finds a request's route, lets its guest respond, and can exchange all routes at once.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::task::{Context as TaskContext, Poll};
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderValue, Method, Request, Response, Version};
+use http_body::Body as HttpBody;
+use mistletoe::AnyBackend;
+
+use crate::body::{Body, BoxError};
+use crate::config::{Config, Error, Listener, Problem, Route};
+use crate::failure::Failure;
+use crate::kind::{self, Call, Context, Kind};
+use crate::log::Log;
+use crate::metrics::{Metrics, RouteStatus};
+use crate::record::{REQUEST_ID, Record, Recorded};
+use crate::route::Table;
+
+/// Maximum length of a module, in bytes.
+const MAX_MODULE: u64 = 256 << 20;
+
+/// Where modules and engines come from.
+pub trait Source: Send + Sync + 'static {
+    /// Reads a module, in the binary format.
+    ///
+    /// # Errors
+    ///
+    /// Any, as a text for the user that names the path.
+    fn module(&self, path: &Path) -> Result<Vec<u8>, BoxError>;
+
+    /// Starts an engine; the first one that is compiled in, if there is no name.
+    ///
+    /// # Errors
+    ///
+    /// As [`mistletoe::backend()`].
+    fn backend(&self, name: Option<&str>) -> mistletoe::Result<AnyBackend>;
+}
+
+/// The usual [`Source`]: modules are files, of at most 256 MiB.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Files;
+
+impl Source for Files {
+    fn module(&self, path: &Path) -> Result<Vec<u8>, BoxError> {
+        let read = || {
+            let mut bytes = Vec::new();
+            File::open(path)?.take(MAX_MODULE + 1).read_to_end(&mut bytes)?;
+            if bytes.len() as u64 > MAX_MODULE { Err(io::Error::other("it is too long")) } else { Ok(bytes) }
+        };
+        read().map_err(|error| format!("{} cannot be read: {error}", path.display()).into())
+    }
+
+    fn backend(&self, name: Option<&str>) -> mistletoe::Result<AnyBackend> {
+        let default = || mistletoe::backends().iter().find(|info| info.is_enabled()).map(|info| info.name());
+        // If no engine is compiled in, the error about the first one says which feature adds it.
+        mistletoe::backend(name.or_else(default).unwrap_or("wasmi"))
+    }
+}
+
+/// Address of a request's client. A server sets it as an extension of the request.
+#[derive(Clone, Copy, Debug)]
+pub struct RemoteAddr(pub SocketAddr);
+
+/// A `tower::Service` whose responses are made by WebAssembly guests.
+///
+/// It needs tokio: guests run on its blocking threads. Cloning is cheap; clones are the same service. It is always
+/// ready: a request that has to wait for an instance waits in its future, within the route's limits.
+#[derive(Clone)]
+pub struct Service(Arc<Inner>);
+
+struct Inner {
+    state: RwLock<Arc<State>>,
+    /// One reload after the other.
+    reloading: Mutex<()>,
+    source: Box<dyn Source>,
+    log: Log,
+    metrics: Arc<Metrics>,
+}
+
+/// The routes between two reloads. It ends with its last request.
+struct State {
+    table: Table,
+    routes: Vec<Served>,
+    listener: Listener,
+    admin: Option<SocketAddr>,
+}
+
+/// A route, and what responds to its requests.
+struct Served {
+    context: Context,
+    engine: &'static str,
+    compile_seconds: f64,
+    kind: Arc<dyn Kind>,
+}
+
+/// What a reload did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Reload {
+    /// Number of routes now.
+    pub routes: usize,
+    /// Whether the listeners' settings differ from those at the start. A reload does not change listeners.
+    pub listeners_differ: bool,
+}
+
+impl Service {
+    /// Compiles the modules of a configuration. This takes as long as the engines take: seconds, for large modules.
+    ///
+    /// # Errors
+    ///
+    /// All problems of the modules, engines and directories.
+    pub fn new(config: &Config, source: impl Source, log: Log) -> Result<Self, Error> {
+        let metrics = Arc::new(Metrics::new());
+        let state = State::load(config, &source, &log, &metrics)?;
+        Ok(Self(Arc::new(Inner {
+            state: RwLock::new(Arc::new(state)),
+            reloading: Mutex::new(()),
+            source: Box::new(source),
+            log,
+            metrics,
+        })))
+    }
+
+    /// Compiles the modules of another configuration, and then exchanges all routes at once.
+    ///
+    /// Requests under way end on the routes that they began on. This blocks as [`Service::new`] does.
+    ///
+    /// # Errors
+    ///
+    /// As [`Service::new`]. The routes are then unchanged.
+    pub fn reload(&self, config: &Config) -> Result<Reload, Error> {
+        let _one = self.0.reloading.lock().unwrap_or_else(PoisonError::into_inner);
+        let Inner { source, log, metrics, .. } = &*self.0;
+        let state = State::load(config, &**source, log, metrics).inspect_err(|_| self.failed_reload())?;
+        let reload = {
+            let mut current = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
+            let listeners_differ = current.listener != state.listener || current.admin != state.admin;
+            let reload = Reload { routes: state.routes.len(), listeners_differ };
+            // What the listeners do is what they were bound with.
+            let (listener, admin) = (current.listener.clone(), current.admin);
+            *current = Arc::new(State { listener, admin, ..state });
+            reload
+        };
+        let state = self.state();
+        metrics.retain(|name| state.routes.iter().any(|route| *route.context.name == *name));
+        metrics.reloads.fetch_add(1, Ordering::Relaxed);
+        Ok(reload)
+    }
+
+    /// Counts a reload whose configuration could not be read.
+    pub fn failed_reload(&self) {
+        self.0.metrics.failed_reloads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the metrics in Prometheus' text format.
+    pub fn metrics(&self) -> String {
+        self.0.metrics.prometheus(&self.statuses(), self.0.log.dropped())
+    }
+
+    /// Returns the state of the service as a JSON object, which `docs/serve.md` describes.
+    pub fn status(&self) -> String {
+        self.0.metrics.status(&self.statuses())
+    }
+
+    pub(crate) fn numbers(&self) -> &Arc<Metrics> {
+        &self.0.metrics
+    }
+
+    /// Returns the number of guests that run now.
+    pub fn running(&self) -> usize {
+        self.state().routes.iter().map(|route| route.kind.instances().in_use).sum()
+    }
+
+    fn state(&self) -> Arc<State> {
+        self.0.state.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn statuses(&self) -> Vec<RouteStatus> {
+        let status = |route: &Served| {
+            let (requests, failures) = route.context.metrics.totals();
+            RouteStatus {
+                name: route.context.name.to_string(),
+                kind: route.context.route.kind.name(),
+                engine: route.engine.to_owned(),
+                module: route.context.route.module.display().to_string(),
+                instances: route.kind.instances(),
+                compile_seconds: route.compile_seconds,
+                requests,
+                failures,
+                metrics: route.context.metrics.clone(),
+            }
+        };
+        self.state().routes.iter().map(status).collect()
+    }
+
+    async fn respond(self, request: Request<Body>) -> Response<Body> {
+        let state = self.state();
+        let remote = request.extensions().get::<RemoteAddr>().map(|RemoteAddr(address)| *address);
+        let (log, metrics) = (self.0.log.clone(), self.0.metrics.clone());
+        let host = host(&request).unwrap_or_default();
+        let mut record = Record::new(&request, remote, &host, log, metrics);
+        let id = record.id.clone();
+        let is_head = request.method() == Method::HEAD;
+        let mut show_errors = false;
+        let result = async {
+            if host.is_empty() && request.version() == Version::HTTP_11 {
+                return Err(Failure::Request("the request does not name one host"));
+            }
+            let route = state.table.find(&host, request.uri().path(), request.method())?;
+            let Some(Served { context, kind, .. }) = state.routes.get(route) else { return Err(Failure::NoRoute) };
+            record.route(&context.name, &context.metrics);
+            show_errors = context.route.show_errors;
+            // Before any of the body is asked for.
+            if request.body().size_hint().lower() > context.route.limits.max_input() {
+                return Err(Failure::TooLarge);
+            }
+            kind.clone().respond(Call { request, remote, id: id.clone() }).await
+        };
+        let mut response = match result.await {
+            Ok(response) => response,
+            Err(failure) => {
+                let response = failure.response(show_errors);
+                record.failure(failure);
+                response
+            }
+        };
+        record.status(response.status());
+        if let Ok(id) = HeaderValue::from_str(&id) {
+            response.headers_mut().insert(REQUEST_ID, id);
+        }
+        if is_head {
+            let (mut parts, body) = response.into_parts();
+            // The length that a GET would have had, if it is known.
+            if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
+                parts.headers.entry(CONTENT_LENGTH).or_insert(length.into());
+            }
+            response = Response::from_parts(parts, Body::empty());
+        }
+        response.map(|body| Body::new(Recorded::new(body, record)))
+    }
+}
+
+impl<B> tower_service::Service<Request<B>> for Service
+where
+    B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let responding = self.clone().respond(request.map(Body::new));
+        Box::pin(async move { Ok(responding.await) })
+    }
+}
+
+impl std::fmt::Debug for Service {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Service").field("routes", &self.state().routes.len()).finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn load(config: &Config, source: &dyn Source, log: &Log, metrics: &Metrics) -> Result<Self, Error> {
+        let mut engines = BTreeMap::new();
+        let mut problems = Vec::new();
+        let mut routes = Vec::new();
+        for route in &config.routes {
+            match Served::load(route, &mut engines, source, log, metrics) {
+                Ok(served) => routes.push(served),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        if !problems.is_empty() {
+            return Err(Error::new(problems));
+        }
+        let (listener, admin) = (config.listener.clone(), config.admin);
+        Ok(Self { table: Table::new(&config.routes), routes, listener, admin })
+    }
+}
+
+impl Served {
+    fn load(
+        route: &Route,
+        engines: &mut BTreeMap<Option<String>, AnyBackend>,
+        source: &dyn Source,
+        log: &Log,
+        metrics: &Metrics,
+    ) -> Result<Self, Problem> {
+        let backend = match engines.get(&route.engine) {
+            Some(backend) => backend.clone(),
+            None => {
+                let backend = source.backend(route.engine.as_deref());
+                let backend = backend.map_err(|error| Problem::of(route, "engine", error.to_string()))?;
+                engines.insert(route.engine.clone(), backend.clone());
+                backend
+            }
+        };
+        let wasm = source.module(&route.module);
+        let wasm = wasm.map_err(|error| Problem::of(route, "module", error.to_string()))?;
+        let name: Arc<str> = route.name.as_str().into();
+        let context = Context { route: Arc::new(route.clone()), metrics: metrics.route(&name), name, log: log.clone() };
+        let begun = Instant::now();
+        let kind = kind::compile(context.clone(), &backend, &wasm)?;
+        Ok(Self { context, engine: backend.name(), compile_seconds: begun.elapsed().as_secs_f64(), kind })
+    }
+}
+
+/// Returns the host that a request names, in lower case and without a port; nothing if it names none, or several.
+fn host<B>(request: &Request<B>) -> Option<String> {
+    let mut headers = request.headers().get_all(HOST).iter();
+    let header = match (headers.next(), headers.next()) {
+        (_, Some(_)) => return None,
+        (header, None) => header.and_then(|value| value.to_str().ok()),
+    };
+    let authority = request.uri().authority().map(|authority| authority.as_str()).or(header)?;
+    let (_, authority) = authority.rsplit_once('@').unwrap_or(("", authority));
+    Some(kind::split_port(authority).0.to_ascii_lowercase())
+}

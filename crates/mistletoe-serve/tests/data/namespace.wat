@@ -1,0 +1,1 @@
+../../../../examples/packages/namespace.wat

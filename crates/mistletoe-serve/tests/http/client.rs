@@ -1,0 +1,136 @@
+//! A client that sends bytes as they are, and reads HTTP/1.1.
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+/// Longer than anything here takes. A test that waits for this long has failed.
+pub(crate) const LONG: Duration = Duration::from_secs(100);
+
+pub(crate) struct Client(BufReader<TcpStream>);
+
+#[derive(Debug)]
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
+    /// Whether the body ended as its header said that it would.
+    pub(crate) complete: bool,
+}
+
+impl Client {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        let stream = TcpStream::connect(address).expect("a connection");
+        stream.set_read_timeout(Some(LONG)).expect("a timeout");
+        stream.set_write_timeout(Some(LONG)).expect("a timeout");
+        stream.set_nodelay(true).expect("no delay");
+        Self(BufReader::new(stream))
+    }
+
+    pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.0.get_mut().write_all(bytes.as_ref()).expect("sent");
+    }
+
+    /// Sends as much as the server takes.
+    pub(crate) fn try_send(&mut self, bytes: impl AsRef<[u8]>) {
+        let _ = self.0.get_mut().write_all(bytes.as_ref());
+    }
+
+    /// Reads a line without its end; nothing at the end of the connection.
+    pub(crate) fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        // A connection that is reset has ended, too.
+        let length = self.0.read_line(&mut line).unwrap_or_default();
+        (length > 0).then(|| line.trim_end_matches(['\r', '\n']).to_owned())
+    }
+
+    /// Reads a status line and a header.
+    pub(crate) fn head(&mut self) -> Option<Reply> {
+        let line = self.line()?;
+        let status = line.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        let mut headers = Vec::new();
+        while let Some(line) = self.line().filter(|line| !line.is_empty()) {
+            let (name, value) = line.split_once(':').expect("a header field");
+            headers.push((name.to_ascii_lowercase(), value.trim().to_owned()));
+        }
+        Some(Reply { status, headers, body: Vec::new(), complete: true })
+    }
+
+    /// Reads a chunk of a body; nothing at the end of the connection.
+    pub(crate) fn chunk(&mut self) -> Option<Vec<u8>> {
+        let length = usize::from_str_radix(&self.line()?, 16).expect("a length");
+        let mut chunk = vec![0; length + 2];
+        self.0.read_exact(&mut chunk).ok()?;
+        chunk.truncate(length);
+        Some(chunk)
+    }
+
+    /// Reads a whole response to a request with this method.
+    pub(crate) fn reply_to(&mut self, method: &str) -> Option<Reply> {
+        let mut reply = self.head()?;
+        if method == "HEAD" || matches!(reply.status, 100..200 | 204 | 304) {
+            return Some(reply);
+        }
+        if reply.header("transfer-encoding") == Some("chunked") {
+            loop {
+                match self.chunk() {
+                    Some(chunk) if chunk.is_empty() => break,
+                    Some(chunk) => reply.body.extend(chunk),
+                    None => {
+                        reply.complete = false;
+                        break;
+                    }
+                }
+            }
+        } else if let Some(length) = reply.header("content-length").map(|length| length.parse().expect("a length")) {
+            reply.body.resize(length, 0);
+            reply.complete = self.0.read_exact(&mut reply.body).is_ok();
+        } else {
+            reply.complete = self.0.read_to_end(&mut reply.body).is_ok();
+        }
+        Some(reply)
+    }
+
+    pub(crate) fn reply(&mut self) -> Reply {
+        self.reply_to("").expect("a response")
+    }
+
+    /// Returns whether the server has closed the connection, after it has sent nothing more.
+    pub(crate) fn is_closed(&mut self) -> bool {
+        let mut byte = [0];
+        match self.0.read(&mut byte) {
+            Ok(length) => length == 0,
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
+    }
+}
+
+impl Reply {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// Sends one request on a connection of its own.
+pub(crate) fn request(address: SocketAddr, method: &str, target: &str, body: impl AsRef<[u8]>) -> Reply {
+    let mut client = Client::new(address);
+    let body = body.as_ref();
+    let head = format!(
+        "{method} {target} HTTP/1.1\r\nHost: a.example\r\nConnection: close\r\nContent-Length: {}\r\n\r\n",
+        body.len()
+    );
+    client.send([head.as_bytes(), body].concat());
+    client.reply_to(method).expect("a response")
+}
+
+pub(crate) fn get(address: SocketAddr, target: &str) -> Reply {
+    request(address, "GET", target, "")
+}
+
+pub(crate) fn post(address: SocketAddr, target: &str, body: impl AsRef<[u8]>) -> Reply {
+    request(address, "POST", target, body)
+}
