@@ -1,4 +1,4 @@
-//! What plugins need besides [`plugin!`](crate::plugin): their standard streams, and their input in records.
+//! What plugins need besides [`plugin!`](crate::plugin!): their standard streams, and their input in records.
 
 use alloc::string::String;
 use alloc::vec::Vec;
