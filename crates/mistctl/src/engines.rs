@@ -40,7 +40,12 @@ impl Outcome {
     }
 
     /// Returns how another outcome differs from this one, if it does.
+    ///
+    /// An outcome whose time ran out differs from none: when a time is over does not depend on the package alone.
     pub(crate) fn difference(&self, other: &Self) -> Option<String> {
+        if self.timed_out() || other.timed_out() {
+            return None;
+        }
         let error = |outcome: &Self| outcome.result.as_ref().err().or(outcome.fault.as_ref()).map(in_one_line);
         match (&self.result, &other.result) {
             (Ok(one), Ok(two)) if one != two => Some(apart(one, two)),
@@ -49,8 +54,6 @@ impl Outcome {
                     let shown = |error: Option<String>| error.unwrap_or_else(|| "no error".to_owned());
                     Some(format!("{}, instead of {}", shown(two), shown(one)))
                 }
-                // When a time is over does not depend on the package alone.
-                _ if self.timed_out() => None,
                 _ if self.fuel != other.fuel => {
                     let shown = |outcome: &Self| {
                         let (opening, call) = outcome.fuel;
@@ -64,8 +67,10 @@ impl Outcome {
         }
     }
 
+    /// Returns whether the time ran out, be it while a block was freed.
     pub(crate) fn timed_out(&self) -> bool {
-        matches!(self.result.as_ref().map_err(Error::kind), Err(ErrorKind::TimedOut { .. }))
+        let error = self.result.as_ref().err().or(self.fault.as_ref());
+        matches!(error.map(Error::kind), Some(ErrorKind::TimedOut { .. }))
     }
 }
 
@@ -73,6 +78,11 @@ impl Outcome {
 /// a session with an output happened while freeing.
 pub(crate) fn is_panic(fault: &Error) -> bool {
     matches!(fault.kind(), ErrorKind::Trap { export: Some(export), .. } if export == "__mistletoe_generate")
+}
+
+/// Says that a session's fault, which is no panic, happened while freeing.
+pub(crate) fn freeing_failed(fault: &Error) -> String {
+    format!("the output is complete, but freeing it failed: {}", in_one_line(fault))
 }
 
 /// Says where two texts part.
@@ -130,6 +140,9 @@ pub(crate) fn cross_check(
         if let Some(difference) = expected.difference(outcome) {
             return Err(Failure::engines(path, format!("{engine} differs from {first}: {difference}")));
         }
+        if outcome.timed_out() && !expected.timed_out() {
+            note(Level::Warning, &format!("{engine} is left out: its time ran out"));
+        }
     }
     if others.is_empty() {
         note(Level::Warning, &format!("{first} is the only engine in this build, so nothing was compared"));
@@ -139,6 +152,8 @@ pub(crate) fn cross_check(
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn outcome(result: Result<&str, ErrorKind>, fuel: u64) -> Outcome {
@@ -161,5 +176,8 @@ mod tests {
         assert_eq!(failed.difference(&failed), None);
         assert!(one.difference(&failed).is_some_and(|text| text.ends_with("instead of no error")));
         assert!(failed.difference(&one).is_some_and(|text| text.starts_with("no error, instead of")));
+        let late = ErrorKind::TimedOut { limit: Duration::from_secs(1), export: None };
+        let late = outcome(Err(late), 7);
+        assert_eq!((one.difference(&late), late.difference(&one)), (None, None));
     }
 }

@@ -10,8 +10,8 @@ use mistletoe::wasi::Wasi;
 use mistletoe::{AnyPackage, AnySession, Error, ErrorKind};
 
 use crate::cli::Limits;
-use crate::engines::is_panic;
-use crate::failure::{Failure, message};
+use crate::engines::{freeing_failed, is_panic};
+use crate::failure::Failure;
 use crate::input::warn_of_name;
 use crate::log;
 use crate::stats::Stats;
@@ -78,8 +78,7 @@ fn delivered(path: &Path, text: String, fault: Option<Error>) -> Output {
         // A panic is reported by the output itself.
         Some(fault) if is_panic(&fault) => return Output { text, panic: Some(fault) },
         Some(fault) => {
-            let (package, why) = (path.display(), message(&fault));
-            note(Level::Warning, &format!("{package}: the output is complete, but freeing it failed: {why}"));
+            note(Level::Warning, &format!("{}: {}", path.display(), freeing_failed(&fault)));
         }
         None => {}
     }

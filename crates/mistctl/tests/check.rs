@@ -1,5 +1,7 @@
 //! `mistctl check`: what it finds in packages that are broken in one way each, and that it finds nothing in good ones.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 #[allow(dead_code, reason = "not every test needs all of it")]
@@ -174,6 +176,7 @@ fn each_fault_is_found_and_no_other() {
         (&[("BEFORE", late)], "fails-later", "call 501 of one session failed, unlike the first: "),
         (&[("AFTER", late_digit)], "output-changes", "call 501 of one session returned another output"),
         (&[("BEFORE", "(unreachable)")], "fails", "trap in `__mistletoe_generate`: unreachable"),
+        (&[("IMPORTS", "(func $boom (unreachable)) (start $boom)")], "fails", "unreachable"),
         (&[("OUTPUT", "a: 1")], "output", "MistResult, `apiVersion`: the field is missing"),
         (&[("INFO", "a: [")], "info", "MistPackage, line"),
         (&[("IMPORTS", import)], "unused-imports", "these imports: wasi_snapshot_preview1.fd_write"),
@@ -261,6 +264,88 @@ fn a_panic_is_an_error_whatever_the_package_says_of_it() {
 }
 
 #[test]
+fn a_description_that_traps_is_a_failure_of_the_package() {
+    let scratch = Scratch::new();
+    let trap = "\"__mistletoe_info\") (result i32) (unreachable)";
+    let module = package(&[]).replace("\"__mistletoe_info\") (result i32) (i32.const 16)", trap);
+    let (listing, status) = checked(&scratch.file("info.wat", module), &[]);
+    assert_eq!((ids(&listing, &ALL), status), (vec!["fails"], Some(1)), "{listing:#}");
+    assert!(message(&listing, "fails").starts_with("trap in `__mistletoe_info`: unreachable"), "{listing:#}");
+}
+
+#[test]
+fn a_call_that_takes_too_long_is_not_repeated() {
+    let scratch = Scratch::new();
+    let module = scratch.file("loop.wat", package(&[("BEFORE", "(loop $again (br $again))")]));
+    let begin = Instant::now();
+    let (listing, status) = checked(&module, &["--timeout", "3s", "--backend", "wasmi"]);
+    assert_eq!((ids(&listing, &ALL), status), (vec!["fails"], Some(1)), "{listing:#}");
+    assert!(begin.elapsed() < Duration::from_secs(6), "{:?}", begin.elapsed());
+}
+
+#[test]
+fn a_stack_that_there_was_no_time_to_measure_is_not_listed() {
+    let scratch = Scratch::new();
+    let (listing, status) = checked(&scratch.file("good.wat", package(&[])), &["--budget", "0s"]);
+    assert_eq!((ids(&listing, &ALL), status), (vec!["cut-short"], Some(0)), "{listing:#}");
+    assert_eq!(listing["limits"].get("stack"), None);
+}
+
+#[test]
+fn a_block_of_no_bytes_overlaps_nothing() {
+    let scratch = Scratch::new();
+    // The address lies in the package's description.
+    let parts = [("OUTPUT", ""), ("DEALLOC", "(if (i32.eqz (local.get $length)) (then (return)))")];
+    let module = package(&parts).replace(
+        "(local $block i32)\n    (if (i32.gt_u (local.get $length)",
+        "(local $block i32)\n    (if (i32.eqz (local.get $length)) (then (return (i32.const 130))))
+        (if (i32.gt_u (local.get $length)",
+    );
+    assert!(module.contains("(i32.const 130)"));
+    let (listing, status) = checked(&scratch.file("empty.wat", module), &[]);
+    assert_eq!((ids(&listing, &ALL), status), (vec!["output"], Some(1)), "{listing:#}");
+}
+
+#[cfg(feature = "schema")]
+#[test]
+fn a_schema_and_what_does_not_fit_it_are_findings() {
+    let scratch = Scratch::new();
+    let described = |rest: &str| package(&[("INFO", &format!("{INFO}{rest}"))]);
+    let tier = "inputSchema: {properties: {tier: {enum: [a, b]}, n: {type: integer}}, required: [tier]}\n";
+    for (rest, arguments, found) in [
+        ("inputSchema: {$ref: '#/none'}\n", &[][..], &[("schema", "the reference \"#/none\" is not")][..]),
+        (tier, &[], &[("values", "data.tier: the value is missing")]),
+        (tier, &["--set", "tier=c,n=x"], &[("values", "; data.")]),
+        (&format!("{tier}defaults: {{n: 1}}\n"), &["--set", "tier=a"], &[]),
+        (
+            &format!("{tier}defaults: {{n: x}}\n"),
+            &["--set", "tier=a"],
+            &[("defaults", "data.n: expected an integer"), ("values", "data.n: expected an integer")],
+        ),
+        (
+            &format!("{tier}defaults: {{n: x}}\n"),
+            &["--set", "tier=a,n=1"],
+            &[("defaults", "data.n: expected an integer")],
+        ),
+        // Names of values may be those of keywords; what values of a user may add is not missing.
+        (
+            "inputSchema: {properties: {not: {type: integer}}, additionalProperties: false, \
+            oneOf: [{required: [a]}, {required: [not]}]}\ndefaults: {not: 1}\n",
+            &["--name", "x"],
+            &[("values", "data.name: the schema has no such value")],
+        ),
+    ] {
+        let (listing, status) = checked(&scratch.file("p.wat", described(rest)), arguments);
+        let expected: Vec<_> = found.iter().map(|(id, _)| *id).collect();
+        assert_eq!((ids(&listing, &ALL), status), (expected, Some(i32::from(!found.is_empty()))), "{listing:#}");
+        for (id, part) in found {
+            assert!(message(&listing, id).contains(part), "{listing:#}");
+        }
+        assert!(listing["sections"].is_object(), "{listing:#}");
+    }
+}
+
+#[test]
 fn blocks_that_share_memory_by_design_are_a_note() {
     let scratch = Scratch::new();
     // Its allocator returns one address, always.
@@ -276,6 +361,7 @@ fn what_is_no_package_is_an_error() {
         (example("httpwasm-c.wasm"), "interface", "it is a plugin, not a package"),
         (example("command-c.wasm"), "interface", "it is a command, not a package"),
         (scratch.file("empty.wasm", ""), "invalid", "empty"),
+        (scratch.file("open.wat", "(module (memory 1)"), "invalid", "open.wat:1:"),
         (scratch.file("cut.wasm", b"\0asm\x01\0\0\0\x01\x05"), "invalid", "unexpected end of module"),
         (
             scratch.file("none.wat", "(module (memory (export \"memory\") 1) (func (export \"__mistletoe_info\")))"),

@@ -3,6 +3,9 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -127,6 +130,131 @@ fn a_trap_fails_a_test_and_is_never_expected() {
         assert_eq!(status, Some(1));
         assert_eq!(fs::read_to_string(scratch.path("tests/a.yaml")).expect("text"), GOOD);
     }
+}
+
+#[test]
+fn a_panic_fails_a_test_and_is_never_expected() {
+    let expected = "error: panicked at lib.rs:1\n";
+    let scratch = directory(&[("a.yaml", GOOD), ("b.yaml", expected)]);
+    let output = result("  result: Err\n  message: panicked at lib.rs:1\n");
+    let panics = format!(
+        "(i32.store (i32.const 24) (i32.const 64)) (i32.store (i32.const 28) (i32.const {})) (unreachable) (i64.store",
+        output.len()
+    );
+    let package = answering(&output)
+        .replacen("(memory", r#"(global (export "__mistletoe_panic") i32 (i32.const 24)) (memory"#, 1)
+        .replace("(i64.store", &panics);
+    let package = scratch.file("panics.wat", package);
+    let (stdout, _, status) = run(&scratch, &["-p", &package, "--update"]);
+    let line = |name| format!("FAILED   {name}: the package panicked: panicked at lib.rs:1\n");
+    assert_eq!((stdout, status), (format!("{}{}0 passed, 2 failed\n", line("a"), line("b")), Some(1)));
+    assert_eq!(fs::read_to_string(scratch.path("tests/a.yaml")).expect("text"), GOOD);
+    assert_eq!(fs::read_to_string(scratch.path("tests/b.yaml")).expect("text"), expected);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_update_replaces_files_and_follows_no_link() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+    let scratch = directory(&[("mode.yaml", "name: x\n")]);
+    let outside = scratch.file("outside.yaml", "name: x\n");
+    symlink(&outside, scratch.path("tests/link.yaml")).expect("a link");
+    // A second name shows whether the old file is written to.
+    fs::hard_link(scratch.path("tests/mode.yaml"), scratch.path("old.yaml")).expect("a second name");
+    fs::set_permissions(scratch.path("tests/mode.yaml"), fs::Permissions::from_mode(0o640)).expect("set");
+    let (stdout, _, status) = run(&scratch, &["--update"]);
+    let link = scratch.path("tests/link.yaml").display().to_string();
+    let expected = format!(
+        "FAILED   link: {link} is behind a symbolic link, which --update does not follow\n\
+        updated  mode\n1 passed, 1 failed, 1 updated\n"
+    );
+    assert_eq!((stdout, status), (expected, Some(1)));
+    let read = |name: &str| fs::read_to_string(scratch.path(name)).expect("text");
+    assert_eq!((read("outside.yaml").as_str(), read("old.yaml").as_str()), ("name: x\n", "name: x\n"));
+    assert!(read("tests/mode.yaml").starts_with("name: x\nfiles:\n"));
+    let mode = fs::metadata(scratch.path("tests/mode.yaml")).expect("metadata").permissions().mode();
+    assert_eq!(mode & 0o777, 0o640);
+    assert_eq!(fs::read_dir(scratch.path("tests")).expect("a directory").count(), 2);
+    // Nor where the directory itself is one.
+    fs::rename(scratch.path("tests"), scratch.path("elsewhere")).expect("renamed");
+    scratch.file("elsewhere/mode.yaml", "name: x\n");
+    symlink(scratch.path("elsewhere"), scratch.path("tests")).expect("a link");
+    assert_eq!(run(&scratch, &["--update", "--filter", "mode"]).2, Some(1));
+    assert_eq!(read("elsewhere/mode.yaml"), "name: x\n");
+}
+
+#[test]
+fn a_test_that_cannot_be_read_fails_alone() {
+    let scratch = directory(&[("good.yaml", GOOD)]);
+    scratch.file("tests/z.yaml", b"name: \xe9\n");
+    fs::create_dir(scratch.path("tests/dir.yaml")).expect("a directory");
+    let (stdout, _, status) = run(&scratch, &[]);
+    let lines: Vec<_> = stdout.lines().collect();
+    assert!(lines[0].starts_with("FAILED   dir: ") && lines[0].contains("dir.yaml cannot be read: "), "{stdout}");
+    assert_eq!(lines[1], "ok       good");
+    assert!(lines[2].ends_with("z.yaml cannot be read: it is not UTF-8 from byte 6 on"), "{stdout}");
+    assert_eq!((lines[3], status), ("1 passed, 2 failed", Some(1)));
+}
+
+#[test]
+fn two_tests_of_one_name_are_an_error() {
+    let scratch = directory(&[("good.yaml", GOOD), ("good.yml", GOOD)]);
+    let (stdout, stderr, status) = run(&scratch, &[]);
+    let second = scratch.path("tests/good.yml").display().to_string();
+    let expected = format!("error: {second} cannot be read\n  caused by: there is another test of this name\n");
+    assert_eq!((stdout.as_str(), stderr, status), ("", expected, Some(3)));
+}
+
+#[test]
+fn a_package_that_cannot_be_opened_is_an_error_in_the_report() {
+    let scratch = directory(&[("good.yaml", GOOD)]);
+    let report = scratch.path("report.xml");
+    let trap = answering("").replace("(memory", "(func $boom (unreachable)) (start $boom) (memory");
+    for (name, content) in [("trap.wat", trap.as_str()), ("open.wat", "(module"), ("empty.wasm", "")] {
+        let arguments = ["-p", &scratch.file(name, content), "--junit", &report.display().to_string()];
+        let (stdout, _, status) = run(&scratch, &arguments);
+        assert_eq!((stdout.as_str(), status), ("", Some(3)), "{name}");
+        let xml = fs::read_to_string(&report).expect("a report");
+        assert!(xml.contains("tests=\"1\" failures=\"0\" errors=\"1\""), "{xml}");
+        assert!(xml.contains("      <error message=\"") && xml.contains(name), "{xml}");
+        fs::remove_file(&report).expect("removed");
+    }
+}
+
+#[test]
+fn tests_are_for_packages() {
+    let scratch = directory(&[("good.yaml", GOOD)]);
+    let (_, stderr, status) = run(&scratch, &["-p", &example("command-c.wasm")]);
+    assert!(stderr.ends_with("command-c.wasm is a program; tests are for packages\n"), "{stderr}");
+    assert_eq!(status, Some(2));
+}
+
+#[test]
+fn a_watch_that_updates_sees_what_changes_meanwhile() {
+    let scratch = directory(&[("a.yaml", "{}\n"), ("b.yaml", "{}\n")]);
+    let slow = "(local $i i32) (local.set $i (i32.const 30000000))
+        (loop $more (br_if $more (local.tee $i (i32.sub (local.get $i) (i32.const 1))))) (i64.store";
+    let slow = scratch.file("slow.wat", answering(&result("  result: Ok\n")).replace("(i64.store", slow));
+    let directory = scratch.0.path().display().to_string();
+    let mut child = command(&["test", &directory, "-p", &slow, "--watch", "--update", "--timeout", "60s"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("it starts");
+    let (sender, lines) = mpsc::channel();
+    let output = BufReader::new(child.stdout.take().expect("a pipe"));
+    thread::spawn(move || output.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+    // A change that is not seen leads to no line at all.
+    let next = || lines.recv_timeout(Duration::from_secs(60)).ok();
+    assert_eq!(next().as_deref(), Some("updated  a"));
+    // The other test runs now. Should it be quick, the change comes later, and is seen as well.
+    scratch.file("tests/a.yaml", "# changed\nfiles: {}\n");
+    assert_eq!(next().as_deref(), Some("updated  b"));
+    assert_eq!(next().as_deref(), Some("2 passed, 0 failed, 2 updated"));
+    let seen = next();
+    child.kill().expect("killed");
+    child.wait().expect("it ends");
+    assert_eq!(seen.as_deref(), Some("ok       a"));
 }
 
 #[test]

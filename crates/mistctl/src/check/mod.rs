@@ -4,6 +4,8 @@
 //! engine, and many times.
 
 mod declared;
+#[cfg(feature = "schema")]
+mod defaults;
 mod finding;
 mod probe;
 mod repeat;
@@ -63,10 +65,17 @@ pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
     let file = files::module(&arguments.package)?;
     let mut report = Report::default();
     let read = deadline::compiling(&arguments.package, &arguments.limits, || {
-        let wasm = files::assembled(&arguments.package, file)?;
-        Ok::<_, Failure>((declared(&wasm, &mut report), wasm))
+        let wasm = match files::assembled(&arguments.package, file) {
+            Err(Failure::Assembly { source, .. }) => {
+                let advice = "correct the text: `wasm-tools parse` reads the same format";
+                report.findings.error("invalid", source.to_string(), advice);
+                return Ok(None);
+            }
+            wasm => wasm?,
+        };
+        Ok::<_, Failure>(declared(&wasm, &mut report).map(|declared| (declared, wasm)))
     })?;
-    if let (Some(declared), wasm) = read {
+    if let Some((declared, wasm)) = read {
         behaviour(arguments, &wasm, &declared, values, &mut report)?;
     }
     let ids = report.findings.ids();
@@ -115,9 +124,12 @@ fn behaviour(
     refusals(&compiled, report);
     let mut usable = compiled.iter().filter_map(|Compiled { engine, package }| Some((*engine, package.as_ref().ok()?)));
     let Some((engine, package)) = usable.next() else { return Ok(()) };
-    let description = info(package, report);
-    let input =
-        package::input(&arguments.package, description.as_ref(), &arguments.limits, &arguments.name, values)?.to_yaml();
+    let Some(description) = info(package, report) else { return Ok(()) };
+    #[cfg(feature = "schema")]
+    if let Some(description) = &description {
+        defaults::check(arguments, description, report);
+    }
+    let Some(input) = input(arguments, description.as_ref(), values, report)? else { return Ok(()) };
     let input = input.as_str();
     let expected = fresh(engine, package, usable, input, report);
     let Ok(output) = &expected.result else { return Ok(()) };
@@ -186,13 +198,21 @@ fn fresh<'a>(
         Err(error) => Outcome { fuel: (None, None), result: Err(error), fault: None },
     };
     judge(&first, report);
+    // More calls would take as long.
+    if first.timed_out() {
+        return first;
+    }
     let silent = || log::discarded(log::MAX).build();
     if let Some(difference) = first.difference(&Outcome::of(package, silent(), input)) {
         let message = format!("the same input on a second fresh session on {engine} came to {difference}");
         report.findings.error("not-deterministic", message, "remove what depends on time, chance or the host's state");
     }
     for (other, package) in others {
-        if let Some(difference) = first.difference(&Outcome::of(package, silent(), input)) {
+        let outcome = Outcome::of(package, silent(), input);
+        if outcome.timed_out() {
+            let message = format!("the time ran out on {other}, so its output was not compared");
+            report.findings.note("engine-slow", message, "raise --timeout");
+        } else if let Some(difference) = first.difference(&outcome) {
             let message = format!("{other} differs from {engine}: {difference}");
             let advice = "if the limits are not the reason, it is an error of an engine or of mistctl: report it";
             report.findings.error("engines-differ", message, advice);
@@ -212,10 +232,7 @@ fn fresh<'a>(
 fn judge(outcome: &Outcome, report: &mut Report) {
     let output = match &outcome.result {
         Ok(output) => output,
-        Err(error) => {
-            let advice = "run `mistctl generate` on the input to see the error; raise a limit if one was reached";
-            return report.findings.error("fails", in_one_line(error), advice);
-        }
+        Err(error) => return fails(error, report),
     };
     let result = match MistResult::parse(output) {
         Ok(MistResult::Ok { files, .. }) => {
@@ -241,6 +258,11 @@ fn judge(outcome: &Outcome, report: &mut Report) {
     }
 }
 
+fn fails(error: &Error, report: &mut Report) {
+    let advice = "run `mistctl generate` on the input to see the error; raise a limit if one was reached";
+    report.findings.error("fails", in_one_line(error), advice);
+}
+
 fn dealloc_trap(message: String, report: &mut Report) {
     let advice = "free each block once and with the length it was allocated with: the host frees the input and the \
         output; an output's capacity has to be its length";
@@ -262,23 +284,57 @@ fn later(call: usize, error: &Error, report: &mut Report) {
     );
 }
 
-/// Checks a package's description of itself.
-fn info(package: &AnyPackage<Wasi>, report: &mut Report) -> Option<MistPackage> {
+/// Checks a package's description of itself. Returns nothing if the package cannot be called: then nobody can use it.
+fn info(package: &AnyPackage<Wasi>, report: &mut Report) -> Option<Option<MistPackage>> {
     let text = package.session_with(log::discarded(log::MAX).build()).and_then(|mut session| session.info());
-    match text.and_then(|text| MistPackage::parse(&text)) {
+    let text = match text {
+        Ok(text) => text,
+        Err(error) => {
+            fails(&error, report);
+            return None;
+        }
+    };
+    match MistPackage::parse(&text) {
         Ok(package) => {
             report.insert("package", Excerpt::of(&package.name, MAX_NAME));
-            Some(package)
+            Some(Some(package))
         }
         Err(error) => {
             let advice = "return a MistPackage from `__mistletoe_info` (docs/documents.md)";
             report.findings.error("info", in_one_line(&error), advice);
-            None
+            Some(None)
         }
     }
 }
 
-/// Returns a limit on the stack that suffices for the input, close to the lowest one, or `None` if there is no limit.
+/// Returns the input, or nothing if no host would call the package with it.
+fn input(
+    arguments: &Check,
+    description: Option<&MistPackage>,
+    values: Mapping,
+    report: &mut Report,
+) -> Result<Option<String>, Failure> {
+    // Without the check of values, there is nothing to report.
+    let _ = &report;
+    match package::input(&arguments.package, description, &arguments.limits, &arguments.name, values) {
+        Ok(input) => Ok(Some(input.to_yaml())),
+        #[cfg(feature = "schema")]
+        Err(Failure::Schema { problem, .. }) => {
+            report.findings.error("schema", problem, "correct `inputSchema` in the MistPackage (docs/documents.md)");
+            Ok(None)
+        }
+        #[cfg(feature = "schema")]
+        Err(Failure::Values { problems, .. }) => {
+            let advice = "pass values that fit with -f or --set, or give the package defaults that fit";
+            report.findings.error("values", problems.join("; "), advice);
+            Ok(None)
+        }
+        Err(failure) => Err(failure),
+    }
+}
+
+/// Returns a limit on the stack that suffices for the input, close to the lowest one. Returns `None` if there is no
+/// limit, or no time to find it.
 ///
 /// Each step compiles the module with another limit, so that it costs nothing where nobody asks.
 fn stack(
@@ -294,7 +350,10 @@ fn stack(
     let (mut low, mut high) = (0, limits.stack()?);
     // The first steps are short: most packages need little.
     let mut next = 256;
-    while high - low > (high / 32).max(1) && Instant::now() < until {
+    while high - low > (high / 32).max(1) {
+        if Instant::now() >= until {
+            return None;
+        }
         let limit = next.clamp(low + 1, low + (high - low) / 2);
         let package = deadline::compiling(&arguments.package, &arguments.limits, || {
             AnyPackage::with_imports(backend, wasm, &wasi::imports::<Wasi>(), limits.with_stack(limit))
@@ -306,7 +365,7 @@ fn stack(
                 low = limit.max(depth.saturating_sub(1)).min(high.saturating_sub(1));
                 next = limit.saturating_mul(4);
             }
-            _ => return Some(high),
+            _ => return None,
         }
     }
     Some(high)
@@ -383,12 +442,13 @@ impl Allocator<'_> {
         };
         let shown = |span: &Span| format!("{} bytes at {:#x}", span.length, span.address);
         for (i, one) in blocks.iter().enumerate() {
-            if let Some(other) = blocks.iter().take(i).find(|other| repeat::overlap(one, other)) {
+            if let Some(other) =
+                blocks.iter().take(i).find(|other| repeat::overlap(&repeat::range(one), &repeat::range(other)))
+            {
                 let (one, other) = (shown(one), shown(other));
                 return Ok(Some(format!("two blocks that are allocated at once overlap: {other} and {one}")));
             }
-            let (start, end) = (u64::from(one.address), u64::from(one.address) + u64::from(one.length));
-            if self.declared.analysis.data.iter().any(|data| data.start < end && start < data.end) {
+            if self.declared.analysis.data.iter().any(|data| repeat::overlap(&repeat::range(one), data)) {
                 return Ok(Some(format!("a block overlaps the module's own data: {}", shown(one))));
             }
         }

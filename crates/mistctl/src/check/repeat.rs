@@ -1,5 +1,6 @@
 //! Many calls of one session: whether its outputs stay the same, and whether its memory comes to rest.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use mistletoe::guest::Span;
@@ -121,7 +122,7 @@ impl Repetition {
         if !call.same {
             self.changed.get_or_insert(number);
         }
-        self.aliased |= overlap(&call.input, &call.output);
+        self.aliased |= overlap(&range(&call.input), &range(&call.output));
         let end = end(&call.input).max(end(&call.output));
         self.samples.push(Sample {
             memory: session.memory_size(),
@@ -227,10 +228,14 @@ fn end(span: &Span) -> u64 {
     u64::from(span.address) + u64::from(span.length)
 }
 
+/// Returns the addresses of a block.
+pub(crate) fn range(span: &Span) -> Range<u64> {
+    u64::from(span.address)..end(span)
+}
+
 /// Returns whether two ranges have a byte in common.
-pub(crate) fn overlap(one: &Span, other: &Span) -> bool {
-    let is_empty = one.length == 0 || other.length == 0;
-    !is_empty && u64::from(one.address) < end(other) && u64::from(other.address) < end(one)
+pub(crate) fn overlap(one: &Range<u64>, other: &Range<u64>) -> bool {
+    !one.is_empty() && !other.is_empty() && one.start < other.end && other.start < one.end
 }
 
 #[cfg(test)]
@@ -267,7 +272,7 @@ mod tests {
 
     #[test]
     fn ranges_overlap_only_in_bytes() {
-        let span = |address, length| Span { address, length };
+        let span = |address, length| range(&Span { address, length });
         assert!(overlap(&span(8, 4), &span(11, 1)));
         assert!(!overlap(&span(8, 4), &span(12, 4)));
         assert!(!overlap(&span(8, 4), &span(9, 0)));

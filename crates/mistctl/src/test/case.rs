@@ -10,7 +10,7 @@ use crate::stderr::Excerpt;
 use crate::test::diff;
 
 /// Maximum number of bytes of a message that is shown.
-const MAX_MESSAGE: usize = 2_000;
+pub(crate) const MAX_MESSAGE: usize = 2_000;
 /// Maximum number of files whose differences are shown.
 const MAX_FILES: usize = 20;
 

@@ -4,22 +4,24 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 /// Maximum number of bytes of a failure's text.
-const MAX_TEXT: usize = 64 << 10;
+pub(crate) const MAX_TEXT: usize = 64 << 10;
 
 /// A test that was run.
-pub(crate) struct Case<'a> {
-    pub(crate) name: &'a str,
+pub(crate) struct Case {
+    pub(crate) name: String,
     pub(crate) time: Duration,
     /// One line, and the rest.
-    pub(crate) failure: Option<(&'a str, &'a str)>,
+    pub(crate) failure: Option<(String, String)>,
 }
 
-/// Returns the report on one suite.
-pub(crate) fn report(suite: &str, cases: &[Case<'_>]) -> String {
+/// Returns the report on one suite. `error` is why its tests could not run.
+pub(crate) fn report(suite: &str, cases: &[Case], error: Option<&str>) -> String {
     let failures = cases.iter().filter(|case| case.failure.is_some()).count();
     let time = cases.iter().map(|case| case.time).sum::<Duration>().as_secs_f64();
-    let (suite, tests) = (escaped(suite), cases.len());
-    let counts = format!("name=\"{suite}\" tests=\"{tests}\" failures=\"{failures}\" errors=\"0\" time=\"{time:.3}\"");
+    let errors = usize::from(error.is_some());
+    let (suite, tests) = (escaped(suite), cases.len() + errors);
+    let counts = format!("tests=\"{tests}\" failures=\"{failures}\" errors=\"{errors}\" time=\"{time:.3}\"");
+    let counts = format!("name=\"{suite}\" {counts}");
     let mut xml =
         format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites {counts}>\n  <testsuite {counts}>\n");
     for Case { name, time, failure } in cases {
@@ -33,6 +35,10 @@ pub(crate) fn report(suite: &str, cases: &[Case<'_>]) -> String {
                 let _ = write!(xml, ">\n      <failure message=\"{message}\">{text}</failure>\n    </testcase>\n");
             }
         }
+    }
+    if let Some(error) = error {
+        let _ = writeln!(xml, "    <testcase name=\"{suite}\" classname=\"{suite}\" time=\"0.000\">");
+        let _ = writeln!(xml, "      <error message=\"{}\"/>\n    </testcase>", escaped(error));
     }
     xml.push_str("  </testsuite>\n</testsuites>\n");
     xml
@@ -65,9 +71,10 @@ mod tests {
 
     #[test]
     fn whatever_a_package_says_is_xml() {
+        let failure = ("one\nline".to_owned(), "\u{1b}[2J]]>\u{ffff}\u{0}".to_owned());
         let cases = [
-            Case { name: "a<b>&\"c\"", time: Duration::from_millis(1_500), failure: None },
-            Case { name: "b", time: Duration::ZERO, failure: Some(("one\nline", "\u{1b}[2J]]>\u{ffff}\u{0}")) },
+            Case { name: "a<b>&\"c\"".to_owned(), time: Duration::from_millis(1_500), failure: None },
+            Case { name: "b".to_owned(), time: Duration::ZERO, failure: Some(failure) },
         ];
         let expected = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>
 <testsuites name=\"p\" tests=\"2\" failures=\"1\" errors=\"0\" time=\"1.500\">
@@ -79,6 +86,6 @@ mod tests {
   </testsuite>
 </testsuites>
 ";
-        assert_eq!(report("p", &cases), expected);
+        assert_eq!(report("p", &cases, None), expected);
     }
 }

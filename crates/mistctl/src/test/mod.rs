@@ -4,25 +4,30 @@ mod case;
 mod diff;
 mod junit;
 
-use std::fs;
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::thread;
 use std::time::{Duration, Instant, SystemTime};
+use std::{process, thread};
 
 use clap::Args;
 use mistletoe::AnyPackage;
 use mistletoe::documents::{MistPackage, MistResult};
-use mistletoe::wasi::{self, Wasi};
+use mistletoe::wasi::Wasi;
 
 use crate::cli;
 use crate::failure::{Failure, in_one_line};
+use crate::guest::Guest;
 use crate::package::Session;
-use crate::stderr::printable;
-use crate::{deadline, engines, files, log, package, print};
-use case::{Case, Expected};
+use crate::stderr::{Excerpt, printable};
+use crate::{engines, files, log, package, print};
+use case::{Case, Expected, MAX_MESSAGE};
 
 /// Maximum number of tests of a package.
 const MAX_TESTS: usize = 10_000;
+/// Maximum number of bytes of all failures' texts in a report.
+const MAX_REPORT: usize = 32 << 20;
 /// Time between two checks of the files with `--watch`.
 const INTERVAL: Duration = Duration::from_millis(300);
 
@@ -65,43 +70,42 @@ pub(crate) struct Test {
 }
 
 pub(crate) fn run(arguments: &Test) -> Result<(), Failure> {
+    let mut written = States::new();
     if !arguments.watch {
-        return once(arguments);
+        return once(arguments, &mut written);
     }
     loop {
         // What changes while the tests run is seen afterwards.
-        let before = state(arguments);
-        match once(arguments) {
+        let mut before = states(arguments);
+        match once(arguments, &mut written) {
             Ok(()) | Err(Failure::Tests { .. }) => {}
             // Nobody reads on.
             Err(failure @ Failure::File { action: "written", .. }) => return Err(failure),
             Err(failure) => failure.report(),
         }
         // Its own updates are no reason to run again.
-        let before = if arguments.update { state(arguments) } else { before };
-        while state(arguments) == before {
+        before.extend(written.drain());
+        while states(arguments) == before {
             thread::sleep(INTERVAL);
         }
     }
 }
 
-/// The files that the result depends on: their length and time.
-fn state(arguments: &Test) -> Vec<(PathBuf, Option<(u64, SystemTime)>)> {
+/// The length and time of files, where they exist.
+type States = HashMap<PathBuf, Option<(u64, SystemTime)>>;
+
+/// The files that the result depends on.
+fn states(arguments: &Test) -> States {
     let package = arguments.package.clone().map(Ok).unwrap_or_else(|| module(&arguments.directory));
-    let tests = tests(&arguments.directory).unwrap_or_default();
-    let of = |path: PathBuf| {
-        let metadata = fs::metadata(&path).ok();
-        let state = metadata.and_then(|metadata| Some((metadata.len(), metadata.modified().ok()?)));
-        (path, state)
-    };
-    package.into_iter().chain(tests).map(of).collect()
+    let tests = list(&arguments.directory.join("tests")).unwrap_or_default();
+    let tests = tests.into_iter().filter(|path| is_test(path)).take(MAX_TESTS);
+    package.into_iter().chain(tests).map(state).collect()
 }
 
-/// A test that was run.
-struct Run {
-    name: String,
-    time: Duration,
-    outcome: Outcome,
+fn state(path: PathBuf) -> (PathBuf, Option<(u64, SystemTime)>) {
+    let metadata = fs::metadata(&path).ok();
+    let state = metadata.and_then(|metadata| Some((metadata.len(), metadata.modified().ok()?)));
+    (path, state)
 }
 
 enum Outcome {
@@ -111,8 +115,8 @@ enum Outcome {
     Failed(String, String),
 }
 
-/// Runs all tests once.
-fn once(arguments: &Test) -> Result<(), Failure> {
+/// Runs all tests once. `written` gets the tests that were updated.
+fn once(arguments: &Test, written: &mut States) -> Result<(), Failure> {
     let path = match &arguments.package {
         Some(path) => path.clone(),
         None => module(&arguments.directory)?,
@@ -128,35 +132,54 @@ fn once(arguments: &Test) -> Result<(), Failure> {
         };
         return Err(Failure::usage(text));
     }
-    let file = files::module(&path)?;
-    let package = deadline::compiling(&path, &arguments.limits, || {
-        let wasm = files::assembled(&path, file)?;
-        let (imports, limits) = (wasi::imports::<Wasi>(), arguments.limits.get());
-        AnyPackage::with_imports(&arguments.backend.start()?, &wasm, &imports, limits)
-            .map_err(|error| Failure::library(&path, error))
-    })?;
-
-    let description = Session::open(&package, &path)?.into_description();
+    let report = |cases: &[junit::Case], error: Option<&str>| {
+        let Some(file) = &arguments.junit else { return Ok(()) };
+        let suite = path.file_stem().unwrap_or_default().to_string_lossy();
+        fs::write(file, junit::report(&suite, cases, error)).map_err(|error| Failure::write(file, error))
+    };
+    let (package, description) = match open(arguments, &path) {
+        Ok(opened) => opened,
+        Err(failure) => {
+            report(&[], Some(&failure.in_one_line()))?;
+            return Err(failure);
+        }
+    };
     let tested = Tested { path: &path, package: &package, description: description.as_ref() };
-    let mut runs = Vec::new();
+    let (mut cases, mut room) = (Vec::new(), MAX_REPORT);
+    let (mut failed, mut updated) = (0, 0);
     for test in &tests {
         let begin = Instant::now();
         let outcome = tested.run(arguments, test)?;
-        let run = Run { name: case::name(test), time: begin.elapsed(), outcome };
-        print(&printable(&run.to_text()))?;
-        runs.push(run);
+        let (name, time) = (case::name(test), begin.elapsed());
+        print(&printable(&outcome.to_text(&name)))?;
+        match &outcome {
+            Outcome::Passed => {}
+            Outcome::Updated => {
+                updated += 1;
+                written.extend([state(test.clone())]);
+            }
+            Outcome::Failed(..) => failed += 1,
+        }
+        if arguments.junit.is_some() {
+            cases.push(junit::Case { name, time, failure: outcome.into_failure(&mut room) });
+        }
     }
-    let failed = runs.iter().filter(|run| matches!(run.outcome, Outcome::Failed(..))).count();
-    let updated = runs.iter().filter(|run| matches!(run.outcome, Outcome::Updated)).count();
-    let passed = runs.len() - failed;
+    let (passed, total) = (tests.len() - failed, tests.len());
     let note = if updated > 0 { format!(", {updated} updated") } else { String::new() };
     print(&format!("{passed} passed, {failed} failed{note}\n"))?;
-    if let Some(file) = &arguments.junit {
-        let cases: Vec<_> = runs.iter().map(Run::to_junit).collect();
-        let suite = path.file_stem().unwrap_or_default().to_string_lossy();
-        fs::write(file, junit::report(&suite, &cases)).map_err(|error| Failure::write(file, error))?;
-    }
-    if failed > 0 { Err(Failure::Tests { failed, total: runs.len() }) } else { Ok(()) }
+    report(&cases, None)?;
+    if failed > 0 { Err(Failure::Tests { failed, total }) } else { Ok(()) }
+}
+
+/// Compiles the package and reads its description.
+fn open(arguments: &Test, path: &Path) -> Result<(AnyPackage<Wasi>, Option<MistPackage>), Failure> {
+    let Guest::Package(package) =
+        Guest::load(path, &arguments.backend, &arguments.limits, arguments.limits.get())?.guest
+    else {
+        return Err(Failure::usage(format!("{} is a program; tests are for packages", path.display())));
+    };
+    let description = Session::open(&package, path)?.into_description();
+    Ok((package, description))
 }
 
 /// The package whose tests run.
@@ -167,11 +190,14 @@ struct Tested<'a> {
 }
 
 impl Tested<'_> {
-    /// Runs one test. What is wrong with the test or the package is its outcome; the error is about files.
+    /// Runs one test. What is wrong with the test or the package is its outcome; the error is about writing.
     fn run(&self, arguments: &Test, path: &Path) -> Result<Outcome, Failure> {
         let name = case::name(path);
-        let text = files::input(path)?;
         let failed = |summary: String| Ok(Outcome::Failed(summary, String::new()));
+        let text = match files::input(path) {
+            Ok(text) => text,
+            Err(failure) => return failed(failure.in_one_line()),
+        };
         let case = match Case::parse(&text, &name) {
             Ok(case) => case,
             Err(problem) => return failed(format!("{}: {problem}", path.display())),
@@ -187,40 +213,81 @@ impl Tested<'_> {
             Ok((MistResult::parse(&output)?, session.fault().cloned()))
         });
         let result = match result {
-            Ok((_, Some(fault))) if !engines::is_panic(&fault) => {
-                return failed(format!("the output is complete, but freeing it failed: {}", in_one_line(&fault)));
+            Ok((result, Some(fault))) if engines::is_panic(&fault) => {
+                return failed(match result {
+                    MistResult::Err { message: Some(message) } => {
+                        format!("the package panicked: {}", Excerpt::of(message, MAX_MESSAGE))
+                    }
+                    _ => format!("the package panicked: {}", in_one_line(&fault)),
+                });
             }
-            Ok((result, _)) => Expected::of(result),
+            Ok((_, Some(fault))) => return failed(engines::freeing_failed(&fault)),
+            Ok((result, None)) => Expected::of(result),
             Err(error) => return failed(in_one_line(&error)),
         };
         match case.compare(&result) {
             Ok(()) => Ok(Outcome::Passed),
-            Err(_) if arguments.update => {
-                fs::write(path, case.updated(&text, &name, &result)).map_err(|error| Failure::write(path, error))?;
-                Ok(Outcome::Updated)
-            }
+            Err(_) if arguments.update => match replace(path, &case.updated(&text, &name, &result)) {
+                Ok(()) => Ok(Outcome::Updated),
+                Err(Unwritten::Refused(problem)) => failed(format!("{} {problem}", path.display())),
+                Err(Unwritten::Io(error)) => Err(Failure::write(path, error)),
+            },
             Err((summary, details)) => Ok(Outcome::Failed(summary, details)),
         }
     }
 }
 
-impl Run {
-    fn to_text(&self) -> String {
-        let name = &self.name;
-        match &self.outcome {
-            Outcome::Passed => format!("ok       {name}\n"),
-            Outcome::Updated => format!("updated  {name}\n"),
-            Outcome::Failed(summary, details) => format!("FAILED   {name}: {summary}\n{details}"),
+impl Outcome {
+    fn to_text(&self, name: &str) -> String {
+        match self {
+            Self::Passed => format!("ok       {name}\n"),
+            Self::Updated => format!("updated  {name}\n"),
+            Self::Failed(summary, details) => format!("FAILED   {name}: {summary}\n{details}"),
         }
     }
 
-    fn to_junit(&self) -> junit::Case<'_> {
-        let failure = match &self.outcome {
-            Outcome::Failed(summary, details) => Some((summary.as_str(), details.as_str())),
-            _ => None,
-        };
-        junit::Case { name: &self.name, time: self.time, failure }
+    /// Returns a failure's line and its details, of which it keeps as many bytes as a report has room for.
+    fn into_failure(self, room: &mut usize) -> Option<(String, String)> {
+        let Self::Failed(summary, mut details) = self else { return None };
+        details.truncate(details.floor_char_boundary(junit::MAX_TEXT.min(*room)));
+        details.shrink_to_fit();
+        *room -= details.len();
+        Some((summary, details))
     }
+}
+
+/// Why a test was not updated.
+enum Unwritten {
+    Refused(&'static str),
+    Io(io::Error),
+}
+
+impl From<io::Error> for Unwritten {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Replaces the text of a test in one step, so that an interruption leaves the old one. Follows no symbolic link.
+fn replace(path: &Path, text: &str) -> Result<(), Unwritten> {
+    let directory = path.parent().unwrap_or(Path::new(""));
+    let metadata = fs::symlink_metadata(path)?;
+    if metadata.is_symlink() || fs::symlink_metadata(directory)?.is_symlink() {
+        return Err(Unwritten::Refused("is behind a symbolic link, which --update does not follow"));
+    }
+    let new = directory.join(format!(".mistctl-{}.tmp", process::id()));
+    let write = || {
+        // Not through a link that is there already.
+        let _ = fs::remove_file(&new);
+        let mut file = File::create_new(&new)?;
+        file.set_permissions(metadata.permissions())?;
+        file.write_all(text.as_bytes())?;
+        fs::rename(&new, path)
+    };
+    write().inspect_err(|_| {
+        let _ = fs::remove_file(&new);
+    })?;
+    Ok(())
 }
 
 /// Returns the package in a directory: the only `.wasm` file, or else the only `.wat` file.
@@ -250,11 +317,19 @@ fn tests(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
         return Ok(Vec::new());
     }
     let mut tests = list(&directory)?;
-    tests.retain(|path| path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml"));
+    tests.retain(|path| is_test(path));
     if tests.len() > MAX_TESTS {
         return Err(Failure::read(&directory, &*format!("it has more than {MAX_TESTS} tests")));
     }
+    let mut names = HashSet::new();
+    if let Some(path) = tests.iter().find(|path| !names.insert(case::name(path))) {
+        return Err(Failure::read(path, "there is another test of this name"));
+    }
     Ok(tests)
+}
+
+fn is_test(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "yaml" || extension == "yml")
 }
 
 fn list(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
@@ -264,4 +339,23 @@ fn list(directory: &Path) -> Result<Vec<PathBuf>, Failure> {
     let mut paths = paths.collect::<Result<Vec<_>, _>>().map_err(failed)?;
     paths.sort();
     Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_keeps_a_bounded_part_of_each_failure() {
+        let mut room = junit::MAX_TEXT + 3;
+        let mut kept = |details: &str| {
+            let outcome = Outcome::Failed("why".to_owned(), details.to_owned());
+            outcome.into_failure(&mut room).map(|(_, details)| (details.len(), details.capacity()))
+        };
+        let details = "x".repeat(1 << 20);
+        assert_eq!(kept(&details), Some((junit::MAX_TEXT, junit::MAX_TEXT)));
+        assert_eq!(kept("éé"), Some((2, 2)));
+        assert_eq!(kept("xx"), Some((1, 1)));
+        assert_eq!(Outcome::Passed.into_failure(&mut 9), None);
+    }
 }
