@@ -7,6 +7,7 @@ use wasmparser::{ConstExpr, DataKind, ElementItems, ExternalKind, Operator, Pars
 use crate::check::inspect;
 use crate::error::{Error, ErrorKind, Result};
 use crate::features::{ALLOWED, FEATURES, FLAGS};
+use crate::listing::constant;
 use crate::read::Reading;
 use crate::types::{ExternType, Import};
 
@@ -24,7 +25,7 @@ pub struct Analysis {
     ///
     /// A function that only unreachable code calls is not among them.
     pub unused_imports: Vec<Import>,
-    /// The ranges of memory that active data segments initialise, where their offsets are constants.
+    /// The ranges of memory that active data segments initialise, where their offsets are single constants.
     pub data: Vec<Range<u64>>,
 }
 
@@ -193,10 +194,10 @@ fn data(payload: &Payload<'_>, ranges: &mut Vec<Range<u64>>) -> wasmparser::Resu
     for segment in section.clone() {
         let segment = segment?;
         if let DataKind::Active { offset_expr, .. } = segment.kind
-            && let Operator::I32Const { value } = offset_expr.get_operators_reader().read()?
+            && let Some(start) = constant(&offset_expr)
             && !segment.data.is_empty()
         {
-            let start = u64::from(value.cast_unsigned());
+            let start = u64::from(start);
             ranges.push(start..start + segment.data.len() as u64);
         }
     }
@@ -267,6 +268,7 @@ mod tests {
               (memory 1)
               (data (i32.const 16) "abc")
               (data (i32.const 64) "")
+              (data (i32.add (i32.const 128) (i32.const 8)) "computed")
               (data "passive")
               (@custom "note" "12345"))"#,
         );

@@ -9,13 +9,26 @@ use std::time::{Duration, Instant};
 
 use gimli::{
     AttributeValue, ColumnType, DebugInfoOffset, DebugLineOffset, DebuggingInformationEntry, Dwarf, EndianSlice,
-    Format, LineProgramHeader, LittleEndian, Reader, Section, Unit, UnitHeader, UnitOffset, constants,
+    Format, LineInstruction, LineProgramHeader, LittleEndian, Reader, Section, SectionId, Unit, UnitHeader, UnitOffset,
+    constants,
 };
 
 use crate::symbols::{Location, beginning, demangled};
 
+/// The sections that are read.
+const SECTIONS: [SectionId; 9] = [
+    SectionId::DebugAbbrev,
+    SectionId::DebugAddr,
+    SectionId::DebugInfo,
+    SectionId::DebugLine,
+    SectionId::DebugLineStr,
+    SectionId::DebugRanges,
+    SectionId::DebugRngLists,
+    SectionId::DebugStr,
+    SectionId::DebugStrOffsets,
+];
 /// The most time that reading takes.
-const TIME: Duration = Duration::from_secs(2);
+pub(crate) const TIME: Duration = Duration::from_secs(2);
 /// The steps between two checks of the clock.
 const STEPS: u32 = 16;
 /// The most units that are read.
@@ -50,14 +63,19 @@ impl From<gimli::Error> for Stop {
     }
 }
 
+/// Returns the name of a section of debug information, if it is one that is read.
+pub(crate) fn section(name: &str) -> Option<&'static str> {
+    SECTIONS.into_iter().map(SectionId::name).find(|known| *known == name)
+}
+
 /// Returns the places that the code at each offset in the module comes from, innermost first.
 ///
 /// `sections` are the sections of debug information by their names, and `code` is where the content of the code section
 /// begins: addresses are relative to it.
-pub(crate) fn locations(sections: &BTreeMap<String, Vec<u8>>, code: usize, offsets: &[u32]) -> Vec<Vec<Location>> {
-    let section = |id: gimli::SectionId| sections.get(id.name()).map(Vec::as_slice).unwrap_or_default();
+pub(crate) fn locations(sections: &BTreeMap<&str, Vec<u8>>, code: usize, offsets: &[u32]) -> Vec<Vec<Location>> {
+    let section = |id: SectionId| sections.get(id.name()).map(Vec::as_slice).unwrap_or_default();
     let nothing = vec![Vec::new(); offsets.len()];
-    if section(gimli::SectionId::DebugAbbrev).len() > MAX_ABBREVIATIONS {
+    if section(SectionId::DebugAbbrev).len() > MAX_ABBREVIATIONS {
         return nothing;
     }
     let dwarf = Dwarf::load(|id| Ok::<_, Stop>(EndianSlice::new(section(id), LittleEndian)));
@@ -150,8 +168,11 @@ impl<'a> Search<'a> {
         let abbreviations = self.dwarf.abbreviations(header)?;
         let mut entries = header.entries(&abbreviations);
         let root = entries.next_dfs()?.ok_or(Stop::Unreadable)?;
-        if let Some(AttributeValue::DebugLineRef(offset)) = root.attr_value(constants::DW_AT_stmt_list) {
-            self.check_line_header(offset)?;
+        // Of several, the parser reads the last.
+        for attribute in root.attrs().iter().filter(|attribute| attribute.name() == constants::DW_AT_stmt_list) {
+            if let AttributeValue::DebugLineRef(offset) = attribute.value() {
+                self.check_line_header(offset)?;
+            }
         }
         Ok(Unit::new_with_abbreviations(&self.dwarf, *header, abbreviations)?)
     }
@@ -196,9 +217,8 @@ impl<'a> Search<'a> {
     /// Returns the targets in the ranges of an entry.
     fn inside(&mut self, unit: &Unit<Slice<'a>>, entry: &DebuggingInformationEntry<Slice<'a>>) -> Read<Vec<usize>> {
         let mut inside = Vec::new();
-        if let Some(AttributeValue::Udata(size)) = entry.attr_value(constants::DW_AT_high_pc)
-            && size > u32::MAX.into()
-        {
+        let mut ends = entry.attrs().iter().filter(|attribute| attribute.name() == constants::DW_AT_high_pc);
+        if ends.any(|end| matches!(end.value(), AttributeValue::Udata(size) if size > u32::MAX.into())) {
             return Ok(inside);
         }
         let mut ranges = self.dwarf.die_ranges(unit, entry)?;
@@ -220,6 +240,9 @@ impl<'a> Search<'a> {
     /// Finds the lines of targets.
     fn lines(&mut self, unit: &Unit<Slice<'a>>, inside: &[usize]) -> Read<()> {
         let Some(program) = unit.line_program.clone() else { return Ok(()) };
+        if self.defines_files(program.header())? {
+            return Ok(());
+        }
         let mut rows = program.rows();
         let mut last: Option<gimli::LineRow> = None;
         while let Some((header, row)) = rows.next_row()? {
@@ -245,6 +268,24 @@ impl<'a> Search<'a> {
             last = (!row.end_sequence()).then_some(*row);
         }
         Ok(())
+    }
+
+    /// Returns whether a line program defines files, which compilers do in its header.
+    ///
+    /// The parser keeps each of them in ten times its length, and does so before it returns a row.
+    fn defines_files(&mut self, header: &LineProgramHeader<Slice<'a>>) -> Read<bool> {
+        // Later versions have no such instruction.
+        if header.version() > 4 {
+            return Ok(false);
+        }
+        let mut instructions = header.instructions();
+        while let Ok(Some(instruction)) = instructions.next_instruction(header) {
+            self.step()?;
+            if matches!(instruction, LineInstruction::DefineFile(_)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Finds the functions that targets are in.
@@ -348,8 +389,12 @@ fn unless_unreadable<T>(read: Read<T>) -> Read<Option<T>> {
 
 /// Returns the beginning of a string.
 fn string(dwarf: &Dwarf<Slice<'_>>, unit: &Unit<Slice<'_>>, value: AttributeValue<Slice<'_>>) -> Option<String> {
-    let string = dwarf.attr_string(unit, value).ok()?.slice();
-    Some(String::from_utf8_lossy(string.get(..MAX_STRING).unwrap_or(string)).into_owned())
+    Some(text(dwarf.attr_string(unit, value).ok()?))
+}
+
+fn text(string: Slice<'_>) -> String {
+    let string = string.slice();
+    String::from_utf8_lossy(string.get(..MAX_STRING).unwrap_or(string)).into_owned()
 }
 
 /// Returns the path of a file, relative to the directory of the compilation if it is below it.
@@ -361,7 +406,7 @@ fn file<'a>(
 ) -> Option<String> {
     let file = header.file(index)?;
     let mut path = string(dwarf, unit, file.path_name())?;
-    let compiled_in = unit.comp_dir.map(|dir| dir.to_string_lossy().into_owned()).unwrap_or_default();
+    let compiled_in = unit.comp_dir.map(text).unwrap_or_default();
     if !path.starts_with('/')
         && let Some(directory) = file.directory(header).and_then(|directory| string(dwarf, unit, directory))
         && !directory.is_empty()
@@ -457,11 +502,68 @@ mod tests {
             (".debug_abbrev", abbreviations.to_vec()),
             (".debug_ranges", ranges),
         ];
-        let sections = sections.map(|(name, bytes)| (name.to_owned(), bytes)).into();
+        let sections = sections.into();
         let begun = Instant::now();
         assert_eq!(locations(&sections, 0, &[7]), [[]]);
         let took = begun.elapsed();
         assert!(took >= TIME, "it is read to its end after {took:?}: the test proves nothing");
         assert!(took < TIME * 5, "{took:?}");
+    }
+
+    /// Sections with one unit, whose code is at 0 to 16, and whose line programs are at the offsets `programs`.
+    fn unit(programs: &[u32], comp_dir: &[u8], lines: Vec<u8>) -> BTreeMap<&'static str, Vec<u8>> {
+        // DWARF 4, section 7.5.3: a compilation unit without children. Addresses, a string, and offsets of lines.
+        let mut abbreviations = vec![1, 0x11, 0, 0x11, 0x01, 0x12, 0x06, 0x1b, 0x08];
+        let mut entry = [&[1][..], &0_u32.to_le_bytes(), &16_u32.to_le_bytes(), comp_dir, &[0]].concat();
+        for program in programs {
+            abbreviations.extend([0x10, 0x17]);
+            entry.extend(program.to_le_bytes());
+        }
+        abbreviations.extend([0, 0, 0]);
+        let info = [&(entry.len() as u32 + 7).to_le_bytes()[..], &[4, 0], &[0; 4], &[4], &entry].concat();
+        [(".debug_info", info), (".debug_abbrev", abbreviations), (".debug_line", lines)].into()
+    }
+
+    /// A line program of version 4, with line 7 for code at 0 to 16 of one file.
+    fn program(directory: &[u8], before: &[u8]) -> Vec<u8> {
+        // Section 6.2.4: lengths of instructions and steps of lines, then the lengths of the standard opcodes.
+        let mut header = vec![1, 1, 1, 0, 1, 13, 0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1];
+        header.extend([directory, b"\0\0a.c\0\x01\0\0\0"].concat());
+        // An address of 0, the next line but five, a row, 16 bytes further, the end.
+        let rows = [0, 5, 2, 0, 0, 0, 0, 3, 6, 1, 2, 16, 0, 1, 1];
+        let program = [&[4, 0][..], &(header.len() as u32).to_le_bytes(), &header, before, &rows].concat();
+        [&(program.len() as u32).to_le_bytes()[..], &program].concat()
+    }
+
+    fn found(sections: &BTreeMap<&str, Vec<u8>>) -> Option<(String, u32)> {
+        let location = locations(sections, 0, &[3]).remove(0).pop()?;
+        Some((location.file?, location.line?))
+    }
+
+    #[test]
+    fn each_line_program_of_a_unit_is_checked() {
+        let small = program(b"/x/src", &[]);
+        let large = program(&b"a".repeat(MAX_LINE_HEADER as usize), &[]);
+        let at = small.len() as u32;
+        let lines = [small, large].concat();
+        assert_eq!(found(&unit(&[0], b"/x", lines.clone())), Some(("src/a.c".to_owned(), 7)));
+        assert_eq!(found(&unit(&[at, 0], b"/x", lines.clone())), None);
+        assert_eq!(found(&unit(&[0, at], b"/x", lines)), None);
+    }
+
+    #[test]
+    fn a_line_program_that_defines_files_is_not_run() {
+        // Section 6.2.5.3: a name, and three numbers.
+        let define = [0, 6, 3, b'b', 0, 0, 0, 0];
+        assert_eq!(found(&unit(&[0], b"/x", program(b"/x/src", &define))), None);
+        assert_eq!(found(&unit(&[0], b"/x", program(b"/x/src", &[0x0a]))), Some(("src/a.c".to_owned(), 7)));
+    }
+
+    #[test]
+    fn the_directory_of_a_compilation_is_read_to_an_end() {
+        // Directories that are equal up to where both are cut off.
+        let directory = [&b"/"[..], &b"x".repeat(MAX_STRING), b"/more"].concat();
+        let sections = unit(&[0], &directory, program(&directory, &[]));
+        assert_eq!(found(&sections), Some(("a.c".to_owned(), 7)));
     }
 }

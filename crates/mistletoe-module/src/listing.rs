@@ -118,7 +118,7 @@ impl Listing {
             Payload::GlobalSection(section) => {
                 for global in section.clone() {
                     let global = global?;
-                    if let Some(value) = constant(&global) {
+                    if let Some(value) = constant(&global.init_expr).filter(|_| !global.ty.mutable) {
                         self.constants.push((self.globals.len() as u32, value));
                     }
                     self.globals.push(global_type(&global.ty));
@@ -285,11 +285,11 @@ fn global_type(ty: &wasmparser::GlobalType) -> GlobalType {
     GlobalType { content: val_type(&ty.content_type), mutable: ty.mutable }
 }
 
-/// Returns the value of an immutable global that starts with an `i32.const`.
-fn constant(global: &wasmparser::Global<'_>) -> Option<u32> {
-    let mut operators = global.init_expr.get_operators_reader();
-    match (global.ty.mutable, operators.read(), operators.read()) {
-        (false, Ok(Operator::I32Const { value }), Ok(Operator::End)) => Some(value.cast_unsigned()),
+/// Returns the value of an expression that is a single `i32.const`.
+pub(crate) fn constant(expression: &ConstExpr<'_>) -> Option<u32> {
+    let mut operators = expression.get_operators_reader();
+    match (operators.read(), operators.read()) {
+        (Ok(Operator::I32Const { value }), Ok(Operator::End)) => Some(value.cast_unsigned()),
         _ => None,
     }
 }

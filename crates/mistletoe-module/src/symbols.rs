@@ -29,9 +29,9 @@ const MAX_NAME: usize = 1_000;
 pub struct Symbols {
     names: Vec<u8>,
     exports: Vec<u8>,
-    /// The sections of debug information, by name.
+    /// The sections of debug information that are read, by name.
     #[cfg(feature = "debug-info")]
-    debug: BTreeMap<String, Vec<u8>>,
+    debug: BTreeMap<&'static str, Vec<u8>>,
     /// Offset in the module of the code section's content.
     #[cfg(feature = "debug-info")]
     code: usize,
@@ -76,9 +76,12 @@ impl Symbols {
                 Payload::CustomSection(section) => match section.as_known() {
                     KnownCustom::Name(_) => symbols.names = copied(section.data()),
                     #[cfg(feature = "debug-info")]
-                    _ if section.name().starts_with(".debug_") => {
-                        symbols.debug.insert(section.name().to_owned(), copied(section.data()));
+                    _ => {
+                        if let Some(name) = crate::dwarf::section(section.name()) {
+                            symbols.debug.insert(name, copied(section.data()));
+                        }
                     }
+                    #[cfg(not(feature = "debug-info"))]
                     _ => {}
                 },
                 _ => {}
@@ -89,14 +92,22 @@ impl Symbols {
 
     /// Returns the names of functions by their indices: from the name section, else the name of an export.
     ///
-    /// Names are demangled with the feature `debug-info`. Up to 1,000 bytes of a name are returned. A function without a
-    /// name is left out.
+    /// With the feature `debug-info`, names of up to 1,000 bytes are demangled; after 2 seconds, no more of them are. Up
+    /// to 1,000 bytes of a name are returned. A function without a name is left out.
     pub fn names(&self, functions: &[u32]) -> BTreeMap<u32, String> {
         let functions: BTreeSet<u32> = functions.iter().copied().collect();
         let mut names = BTreeMap::new();
+        #[cfg(feature = "debug-info")]
+        let end = std::time::Instant::now() + crate::dwarf::TIME;
         let mut add = |index: u32, name: &str| {
             if functions.contains(&index) && !name.is_empty() {
-                names.entry(index).or_insert_with(|| demangled(name));
+                names.entry(index).or_insert_with(|| {
+                    #[cfg(feature = "debug-info")]
+                    if std::time::Instant::now() < end {
+                        return demangled(name);
+                    }
+                    beginning(format_args!("{name}"))
+                });
             }
         };
         let section = NameSectionReader::new(BinaryReader::new(&self.names, 0));
@@ -125,32 +136,28 @@ impl Symbols {
     }
 }
 
-/// Returns a name as its author wrote it, if it is mangled as Rust or C++ does and the feature `debug-info` is on.
+/// Returns a name as its author wrote it, if it is mangled as Rust or C++ does.
+#[cfg(feature = "debug-info")]
 pub(crate) fn demangled(name: &str) -> String {
-    #[cfg(feature = "debug-info")]
-    {
-        // A longer name may take long to read.
-        if name.len() <= MAX_MANGLED {
-            if let Ok(rust) = rustc_demangle::try_demangle(name) {
-                return beginning(format_args!("{rust:#}"));
-            }
-            if name.starts_with("_Z")
-                && let Ok(cpp) = cpp_demangle::Symbol::new(name)
-            {
-                let mut text = Beginning(String::new());
-                let complete = cpp.structured_demangle(&mut text, &cpp_demangle::DemangleOptions::new()).is_ok();
-                if complete || !text.0.is_empty() {
-                    return text.0;
-                }
-            }
-        }
+    // A longer name may take long to read. A panic of the demangler leaves the name as it is.
+    let demangled = (name.len() <= MAX_MANGLED).then(|| std::panic::catch_unwind(|| try_demangled(name)));
+    demangled.and_then(Result::ok).flatten().unwrap_or_else(|| beginning(format_args!("{name}")))
+}
+
+#[cfg(feature = "debug-info")]
+fn try_demangled(name: &str) -> Option<String> {
+    if let Ok(rust) = rustc_demangle::try_demangle(name) {
+        return Some(beginning(format_args!("{rust:#}")));
     }
-    beginning(format_args!("{name}"))
+    let cpp = cpp_demangle::Symbol::new(name.starts_with("_Z").then_some(name)?).ok()?;
+    let mut text = Beginning(String::new());
+    let complete = cpp.structured_demangle(&mut text, &cpp_demangle::DemangleOptions::new()).is_ok();
+    (complete || !text.0.is_empty()).then_some(text.0)
 }
 
 /// The longest name that is demangled, in bytes.
 #[cfg(feature = "debug-info")]
-const MAX_MANGLED: usize = 10_000;
+const MAX_MANGLED: usize = 1_000;
 
 /// Returns the first bytes of a text.
 pub(crate) fn beginning(text: std::fmt::Arguments<'_>) -> String {
@@ -239,5 +246,27 @@ mod tests {
         // Each substitution doubles the length.
         let doubling = format!("_Z1fP{}", "1aIS_S_E".repeat(100));
         assert!(demangled(&doubling).len() <= MAX_NAME);
+    }
+
+    #[cfg(feature = "debug-info")]
+    #[test]
+    fn a_name_that_is_too_long_stays_mangled() {
+        let mangled = |length| format!("_ZN{length}{}E", "a".repeat(length));
+        assert_eq!(demangled(&mangled(MAX_MANGLED - 7)), "a".repeat(MAX_MANGLED - 7));
+        assert_eq!(demangled(&mangled(MAX_MANGLED - 6)), beginning(format_args!("{}", mangled(MAX_MANGLED - 6))));
+    }
+
+    #[cfg(feature = "debug-info")]
+    #[test]
+    fn only_sections_that_are_read_are_kept() {
+        let mut wasm = b"\0asm\x01\0\0\0".to_vec();
+        for name in ["info", "str", "loc", "1", "2", "info"] {
+            let mut content = Vec::new();
+            body(&mut content, format!(".debug_{name}").as_bytes());
+            wasm.push(0);
+            body(&mut wasm, &content);
+        }
+        let debug = Symbols::new(&wasm).debug;
+        assert_eq!(debug.into_keys().collect::<Vec<_>>(), [".debug_info", ".debug_str"]);
     }
 }
