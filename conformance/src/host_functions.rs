@@ -8,7 +8,7 @@ use std::fmt;
 use std::panic::resume_unwind;
 
 use mistletoe_abi::host::{GuestFunc, pack};
-use mistletoe_abi::{Caller, Error, Imports, Result};
+use mistletoe_abi::{Caller, Error, Imports, Result, Trap};
 
 use crate::setup::State;
 
@@ -176,6 +176,11 @@ fn back(imports: &mut Imports<State>) {
             let attempt = caller.get_func::<(), ()>("attempt")?;
             caller.call(&attempt, ()).map_err(|_| OwnError { code: 99 }.into())
         })
+        // Calls the guest's `__mistletoe_generate`.
+        .func("test", "generate", |caller: At<'_, '_>, address: u32, length: u32| -> Result<u32> {
+            let generate = caller.get_func::<(u32, u32), u32>("__mistletoe_generate")?;
+            caller.call(&generate, (address, length))
+        })
         // Calls the guest's `grow`, which grows its memory, and writes into the new page.
         .func("test", "grow", |caller: At<'_, '_>| -> Result<u32> {
             let grow = caller.get_func::<(), u32>("grow")?;
@@ -199,6 +204,7 @@ fn failures(imports: &mut Imports<State>) {
             Err(OwnError { code: code as u32 })
         })
         .func("test", "fail_text", |_: At<'_, '_>| -> Result<(), &'static str> { Err("in words") })
+        .func("test", "trap", |_: At<'_, '_>| -> Result<()> { Err(Error::trap(Trap::Unreachable, "not the guest's")) })
         .func("test", "exit", |_: At<'_, '_>, code: u32| -> Result<()> {
             Err(Error::from(mistletoe_abi::ErrorKind::Exit { code }))
         })

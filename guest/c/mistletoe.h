@@ -198,7 +198,7 @@ MISTLETOE__WEAK void *mistletoe__block(size_t length) { return malloc(length > 0
 MISTLETOE__WEAK void mistletoe__free(void *block) { free(block); }
 #else
 // Blocks are cut from the heap one after the other. Once none is left, the heap is empty again, as it is after every
-// call.
+// call. The heap is all memory from `__heap_base` on: no other allocator may be linked in.
 extern char __heap_base; // the linker puts it after everything else
 MISTLETOE__WEAK size_t mistletoe__top, mistletoe__live;
 

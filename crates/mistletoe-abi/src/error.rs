@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mistletoe_module::display::{Count, Shown};
@@ -40,8 +40,8 @@ pub struct Error(Arc<Inner>);
 
 struct Inner {
     kind: ErrorKind,
-    source: Option<Box<dyn StdError + Send + Sync>>,
-    backtrace: OnceLock<Box<Backtrace>>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
+    backtrace: Option<Box<Backtrace>>,
 }
 
 /// The kinds of errors. The kind never depends on an engine's message.
@@ -308,13 +308,13 @@ impl Error {
     /// Creates an error without a source.
     #[cold]
     pub fn new(kind: ErrorKind) -> Self {
-        Self(Arc::new(Inner { kind, source: None, backtrace: OnceLock::new() }))
+        Self(Arc::new(Inner { kind, source: None, backtrace: None }))
     }
 
     /// Creates an error with a source.
     #[cold]
     pub fn with_source(kind: ErrorKind, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        Self(Arc::new(Inner { kind, source: Some(source.into()), backtrace: OnceLock::new() }))
+        Self(Arc::new(Inner { kind, source: Some(source.into().into()), backtrace: None }))
     }
 
     /// For backends: creates a trap from the engine's error. The layer adds the export.
@@ -360,12 +360,23 @@ impl Error {
     /// `None` unless it was [recorded](crate::Limits::with_backtrace), and for an error that no function of the guest
     /// had a part in.
     pub fn backtrace(&self) -> Option<&Backtrace> {
-        self.0.backtrace.get().map(|backtrace| &**backtrace)
+        self.0.backtrace.as_deref()
     }
 
     /// Adds the guest's stack, unless there is one already.
-    pub(crate) fn set_backtrace(&self, backtrace: Backtrace) {
-        let _ = self.0.backtrace.set(Box::new(backtrace));
+    ///
+    /// Other copies of the error do not get it: a host function may keep one, and return it in another call.
+    #[cold]
+    pub(crate) fn with_backtrace(self, backtrace: Backtrace) -> Self {
+        if self.0.backtrace.is_some() {
+            return self;
+        }
+        let backtrace = Some(Box::new(backtrace));
+        let inner = match Arc::try_unwrap(self.0) {
+            Ok(inner) => Inner { backtrace, ..inner },
+            Err(shared) => Inner { kind: shared.kind.clone(), source: shared.source.clone(), backtrace },
+        };
+        Self(Arc::new(inner))
     }
 
     /// The error of later calls on a session that `cause` poisoned.
@@ -581,6 +592,7 @@ impl fmt::Display for Region {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backtrace::Recorder;
     use crate::types::{ExternType, FuncType, ValType};
 
     #[test]
@@ -618,6 +630,26 @@ mod tests {
         assert!(text.ends_with("; and 5 more"), "{text}");
         assert_eq!(text.matches("I32, 8 more] -> []").count(), 20);
         assert_eq!(text.matches(&format!("`{}…` `", "m".repeat(100))).count(), 20);
+    }
+
+    #[test]
+    fn a_stored_error_has_the_stack_of_each_call_that_it_ends() {
+        let stack = |function| {
+            let mut recorder = Recorder::new(Arc::default());
+            recorder.enter(function, 0, 0);
+            recorder.backtrace(1 << 32).expect("a function")
+        };
+        let stored = Error::with_source(ErrorKind::Exit { code: 1 }, fmt::Error);
+        for function in [3, 4] {
+            let error = stored.clone().with_backtrace(stack(function));
+            assert_eq!(error.backtrace(), Some(&stack(function)));
+            assert_eq!(error.kind(), stored.kind());
+            assert_eq!(error.downcast_ref(), Some(&fmt::Error));
+        }
+        assert_eq!(stored.backtrace(), None);
+        // The stack of another guest, which failed first, stays.
+        let inner = stored.with_backtrace(stack(5));
+        assert_eq!(inner.clone().with_backtrace(stack(6)).backtrace(), Some(&stack(5)));
     }
 
     #[test]

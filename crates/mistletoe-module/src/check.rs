@@ -4,7 +4,8 @@ use wasmparser::{Parser, WasmFeatures};
 
 use crate::config::Metering;
 use crate::declared::{
-    MAX_BODY, MAX_FRAME, MAX_FRAME_HEIGHT, MAX_FUNCTIONS, MAX_GLOBALS, MAX_TABLE_ELEMENTS, MAX_TABLES, MAX_TYPES,
+    MAX_BODY, MAX_CODE, MAX_FRAME, MAX_FRAME_HEIGHT, MAX_FUNCTIONS, MAX_GLOBALS, MAX_TABLE_ELEMENTS, MAX_TABLES,
+    MAX_TYPES,
 };
 use crate::error::{DeclaredItem, Error, ErrorKind, NotWasm};
 use crate::features::{ALLOWED, Feature, REFUSED};
@@ -35,7 +36,7 @@ pub(crate) fn list(bytes: &[u8], metering: Metering) -> (Listing, Vec<u8>, Optio
     if let Some(found) = not_a_module(bytes) {
         return (listing, Vec::new(), Some(ErrorKind::NotAModule { found }.into()));
     }
-    let mut reading = Reading { listing: Some(&mut listing), metering, ..Reading::default() };
+    let mut reading = Reading { listing: Some(&mut listing), metering, max_code: MAX_CODE, ..Reading::default() };
     let end = reading.read(bytes, ALLOWED);
     let Reading { code, invalid, refused, frame, body, height, .. } = reading;
     let invalid = match (invalid, refused) {

@@ -16,6 +16,8 @@ pub const MAX_TYPE_VALUES: u64 = 1_000_000;
 pub const MAX_FUNCTIONS: usize = 500_000;
 /// Maximum number of globals of a module, imported ones included.
 pub const MAX_GLOBALS: usize = 500_000;
+/// Maximum length of all code in bytes, if the stack is recorded. Recording makes code several times as long.
+pub const MAX_CODE: usize = 512 << 20;
 /// Maximum length of a function's body in bytes, after instrumentation.
 pub const MAX_BODY: usize = 7_654_321;
 /// Maximum number of labels of a `br_table`, the default included.

@@ -123,6 +123,8 @@ pub enum DeclaredItem {
     Functions,
     /// Bytes in the body of an instrumented function.
     FunctionBytes,
+    /// Bytes in all code, after instrumentation that records the stack.
+    CodeBytes,
     /// Labels of a `br_table`, including the default.
     BranchTargets,
     /// Branches to the loops of a function.
@@ -246,6 +248,7 @@ impl fmt::Display for DeclaredItem {
             Self::TypeValues => "parameters and results in its types",
             Self::Functions => "functions",
             Self::FunctionBytes => "bytes in an instrumented function",
+            Self::CodeBytes => "bytes in its instrumented code",
             Self::Parameters => "parameters in a type",
             Self::Results => "results in a type",
             Self::InterfaceValues => "imports and exports, with their parameters and results",

@@ -11,7 +11,7 @@ use crate::binary::ROOM;
 use crate::config::Metering;
 use crate::cost::Budget;
 use crate::declared::MAX_FRAME;
-use crate::error::ErrorKind;
+use crate::error::{DeclaredItem, ErrorKind};
 use crate::listing::{Indices, Listing};
 use crate::meter::Body;
 
@@ -32,6 +32,8 @@ pub(crate) struct Reading<'a> {
     pub(crate) at: Option<Indices>,
     /// The instrumented bodies of the functions.
     pub(crate) code: Vec<u8>,
+    /// The most bytes of instrumented code, if the stack is recorded.
+    pub(crate) max_code: usize,
     /// Why the module is not valid.
     pub(crate) invalid: Option<wasmparser::Error>,
     /// What the module may cost to compile.
@@ -179,7 +181,36 @@ impl Reading<'_> {
             let index = function.index();
             let (length, height) = scratch.finish(index, bytes, body.range(), locals, operands, &mut self.code);
             (self.body, self.height) = (self.body.max(length), self.height.max(height));
+            if self.metering.backtrace && self.code.len() > self.max_code {
+                self.refused = Some(ErrorKind::TooMany { item: DeclaredItem::CodeBytes, limit: self.max_code as u64 });
+            }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::features::ALLOWED;
+
+    #[test]
+    fn code_that_records_the_stack_is_read_until_it_is_too_long() {
+        let calls = "(call 0)".repeat(100);
+        let wasm = wat::parse_str(format!("(module {})", format!("(func {calls})").repeat(1_000))).expect("a module");
+        let read = |backtrace, max_code| {
+            let metering = Metering { height: true, backtrace, ..Metering::default() };
+            let mut listing = Listing::default();
+            let mut reading = Reading { listing: Some(&mut listing), metering, max_code, ..Reading::default() };
+            assert!(reading.read(&wasm, ALLOWED).is_ok() && reading.invalid.is_none());
+            (reading.code.len(), reading.refused)
+        };
+        let (whole, refused) = read(true, usize::MAX);
+        assert!(whole > 1_000_000 && refused.is_none(), "{whole}");
+        assert_eq!(read(true, whole), (whole, None));
+        let (length, refused) = read(true, 100_000);
+        assert!((100_000..110_000).contains(&length), "{length}");
+        assert_eq!(refused, Some(ErrorKind::TooMany { item: DeclaredItem::CodeBytes, limit: 100_000 }));
+        assert_eq!(read(false, 1_000).1, None);
     }
 }

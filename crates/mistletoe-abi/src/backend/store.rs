@@ -29,6 +29,8 @@ pub struct StoreData {
     pub(crate) budget: Budget,
     /// The host function that has panicked, while its panic unwinds.
     pub(crate) panicked: Option<Name>,
+    /// Whether a host function returned an error, which terminates the guest's call.
+    pub(crate) host_failed: bool,
     /// What the guest's code records of its stack.
     pub(crate) recorder: Option<Recorder>,
 }
@@ -43,7 +45,18 @@ impl StoreData {
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { id, engine, interface, state, protocol, depth: 0, budget, panicked: None, recorder: None }
+        Self {
+            id,
+            engine,
+            interface,
+            state,
+            protocol,
+            depth: 0,
+            budget,
+            panicked: None,
+            host_failed: false,
+            recorder: None,
+        }
     }
 
     pub(crate) fn state<T: 'static>(&self) -> &T {

@@ -142,7 +142,7 @@ impl<I: Instance> Guest<I> {
             && let Some(recorder) = &self.instance.data().recorder
             && let Some(backtrace) = recorder.backtrace(position[0])
         {
-            error.set_backtrace(backtrace);
+            return error.with_backtrace(backtrace);
         }
         error
     }
@@ -156,6 +156,7 @@ impl<I: Instance> Guest<I> {
         match self.call(&start, ()) {
             Err(error) if *error.kind() == (ErrorKind::Exit { code: 0 }) => {
                 self.fault = None;
+                self.data_mut().host_failed = false;
                 unwind.map_or(Ok(()), |unwind| self.start(unwind))
             }
             result => result.map(drop),

@@ -89,12 +89,14 @@ impl<T: 'static, P: 'static, R: 'static, F: HostFn<T, P, R>> Closure<F, fn(T, P)
     fn enter(&self, instance: &mut dyn DynInstance, slots: &mut [u64]) -> Result<()> {
         let mut caller = Caller::new(instance, &self.name)?;
         let result = self.func.call(&mut caller, slots);
-        match (caller.into_fault(), result) {
+        let error = match (caller.into_fault(), result) {
+            (None, Ok(())) => return Ok(()),
             // The guest is poisoned. A closure that swallows the error of a nested call cannot resume it.
-            (Some(fault), Ok(())) => Err(fault),
-            (_, Err(error)) => Err(failed(&self.name, error)),
-            (None, Ok(())) => Ok(()),
-        }
+            (Some(fault), Ok(())) => fault,
+            (_, Err(error)) => failed(&self.name, error),
+        };
+        instance.data_mut().host_failed = true;
+        Err(error)
     }
 }
 

@@ -108,9 +108,9 @@ impl Limits {
     /// Sets whether the guest's stack is recorded, so that errors have a [backtrace](crate::Error::backtrace); by default,
     /// it is not.
     ///
-    /// Other limits are reached at the same instructions. Code that records is up to five times as long, and takes
-    /// several times as long to run. A module with a function that becomes too long by this is refused with
-    /// [`TooMany`](crate::module::ErrorKind::TooMany). The backtrace takes up to 8 MiB while the guest runs, and the
+    /// Other limits are reached at the same instructions. Code that records is several times as long, and takes
+    /// several times as long to run. A module is refused with [`TooMany`](crate::module::ErrorKind::TooMany) if one of
+    /// its functions becomes too long by this, or all of its code longer than 512 MiB. The backtrace takes up to 8 MiB while the guest runs, and the
     /// program keeps up to 64 MiB of the module for it.
     ///
     /// A package can be called again with its input, so it need not record before a call has failed:

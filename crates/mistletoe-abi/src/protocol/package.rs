@@ -121,11 +121,13 @@ fn generate<I: Instance, R>(
     answer
 }
 
-/// Rule 19: reads the output of a package that panicked. `None` if `error` is anything else.
+/// Rule 19: reads the output of a package that panicked. `None` if `error` is anything else, such as the error of a
+/// host function, which may be a trap of a nested call.
 #[cold]
 fn panicked<'a, I: Instance>(guest: &'a Guest<I>, error: &Error) -> Option<&'a str> {
     let ErrorKind::Trap { export: Some(export), .. } = error.kind() else { return None };
-    let address = guest.interface().constant(PANIC).filter(|_| export == GENERATE.name)?;
+    let is_own = export == GENERATE.name && !guest.data().host_failed;
+    let address = guest.interface().constant(PANIC).filter(|_| is_own)?;
     let memory = guest.memory();
     let span = Span::behind(memory, address).ok().filter(|span| span.address != 0)?;
     text(span.get(memory)?, &Region::Output, guest.limits().max_output()).ok()
