@@ -162,6 +162,8 @@ func TestErrorsAndPanicsAreResults(t *testing.T) {
 		{func(input) (*Files, error) { return new(Files).Text("a", ""), errors.New("no: way") }, "no: way", ""},
 		{func(input) (*Files, error) { return new(Files).Text("a", "").Text("a", ""), nil }, `"a" is generated twice`, ""},
 		{func(input) (*Files, error) { return new(Files).Text("a", "\xff"), nil }, `"a" is not UTF-8`, ""},
+		{func(input) (*Files, error) { return nil, errors.New("bad \xff") }, "bad \uFFFD", ""},
+		{func(input) (*Files, error) { panic("b\xffd\n") }, "panicked at mistletoe_test.go:LINE: b\uFFFDd\n", `panic("b`},
 		{
 			func(input) (*Files, error) { return new(Files).YAML("a", func() {}), nil },
 			"a: json: unsupported type: func()", "",
@@ -274,6 +276,13 @@ func TestStringsSurvive(t *testing.T) {
 		if file != fmt.Sprintf("%q\n", word) {
 			t.Errorf("a reader of YAML 1.1 takes %s for something else", file)
 		}
+	}
+}
+
+func TestMessagesAreUTF8(t *testing.T) {
+	output := new(Files).Message("bad \xff").document()
+	if result := read(t, output); result.Message != "bad \uFFFD" || strings.Contains(output, "!!binary") {
+		t.Errorf("a message became %q in\n%s", result.Message, output)
 	}
 }
 

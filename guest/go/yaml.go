@@ -243,7 +243,11 @@ func write(node *yaml.Node) string {
 }
 
 // Returns a string's node, in a style that readers of YAML 1.1 and 1.2 take for the same string.
+//
+// The replacement character stands for bytes that are not UTF-8: the library would write such a string as `!!binary`,
+// which hosts refuse.
 func text(value string) *yaml.Node {
+	value = strings.ToValidUTF8(value, "\uFFFD")
 	return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: value, Style: style(value)}
 }
 
