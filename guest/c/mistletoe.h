@@ -25,7 +25,8 @@
 //
 //     clang --target=wasm32-wasi -mexec-model=reactor -O2 -o package.wasm package.c
 //
-// Nothing has to be freed: all memory of a call, and what `mistletoe_alloc` returns, is freed after it. A package of
+// Nothing has to be freed: all memory of a call, and what `mistletoe_alloc` returns, is freed after it. With
+// -ffreestanding, the header uses all memory from `__heap_base` on, so no other allocator may be linked in. A package of
 // several files includes the header in each of them, and has one MISTLETOE_PACKAGE.
 #ifndef MISTLETOE_H
 #define MISTLETOE_H
@@ -316,10 +317,9 @@ MISTLETOE__WEAK bool mistletoe__plain(struct mistletoe_text text) {
     return true;
 }
 
-// Puts a text that is not UTF-8 with question marks.
-MISTLETOE__WEAK void mistletoe__put_quoted(struct mistletoe__buffer *buffer, struct mistletoe_text text) {
+// Puts what is between the quotes of a scalar. Question marks stand for bytes that are not UTF-8.
+MISTLETOE__WEAK void mistletoe__put_escaped(struct mistletoe__buffer *buffer, struct mistletoe_text text) {
     static const char hex[] = "0123456789abcdef";
-    mistletoe__put(buffer, "\"", 1);
     for (size_t at = 0, length; at < text.length; at += length) {
         int32_t c = mistletoe__character(mistletoe__from(text, at), &length);
         if (c == '\n') mistletoe__put(buffer, "\\n", 2);
@@ -334,12 +334,15 @@ MISTLETOE__WEAK void mistletoe__put_quoted(struct mistletoe__buffer *buffer, str
             mistletoe__put(buffer, escape, sizeof escape);
         }
     }
-    mistletoe__put(buffer, "\"", 1);
 }
 
 MISTLETOE__WEAK void mistletoe__put_scalar(struct mistletoe__buffer *buffer, struct mistletoe_text text) {
     if (mistletoe__plain(text)) mistletoe__put(buffer, text.address, text.length);
-    else mistletoe__put_quoted(buffer, text);
+    else {
+        mistletoe__put(buffer, "\"", 1);
+        mistletoe__put_escaped(buffer, text);
+        mistletoe__put(buffer, "\"", 1);
+    }
 }
 
 // Puts a text as a literal block below a key with this indentation, if the text has lines and a block can hold it; as a
@@ -469,9 +472,12 @@ MISTLETOE__WEAK const struct mistletoe_text *mistletoe__generate(void (*function
     if (!state->failed && state->files) {
         mistletoe__puts(&out, "  files:\n");
         for (struct mistletoe__file *file = state->files; file; file = file->next) {
-            mistletoe__puts(&out, "    ");
-            mistletoe__put_scalar(&out, (struct mistletoe_text){file->name, mistletoe__length(file->name)});
-            mistletoe__puts(&out, ": ");
+            struct mistletoe_text name = {file->name, mistletoe__length(file->name)};
+            // A key of 1,024 characters needs YAML's long form, and an escaped byte has 10.
+            bool is_long = name.length >= 100;
+            mistletoe__puts(&out, is_long ? "    ? " : "    ");
+            mistletoe__put_scalar(&out, name);
+            mistletoe__puts(&out, is_long ? "\n    : " : ": ");
             mistletoe__put_block(&out, mistletoe__written(&file->content), "      ");
         }
     }
@@ -505,13 +511,12 @@ MISTLETOE__WEAK __attribute__((noreturn)) void mistletoe__panic(const char *file
     for (; *message; message++) mistletoe__put(&out, message, 1);
     struct mistletoe_text written = mistletoe__written(&out);
 
-    const size_t end = sizeof "\"\n" - 1;
-    out = (struct mistletoe__buffer){document, 0, sizeof document - end, true};
-    mistletoe__puts(&out, MISTLETOE__ERR);
-    mistletoe__put_quoted(&out, written);
-    bool truncated = out.address[out.length - 1] != '"';
-    out.capacity = sizeof document;
-    mistletoe__puts(&out, truncated ? "\"\n" : "\n");
+    static const char end[] = "\"\n";
+    out = (struct mistletoe__buffer){document, 0, sizeof document - (sizeof end - 1), true};
+    mistletoe__puts(&out, MISTLETOE__ERR "\"");
+    mistletoe__put_escaped(&out, written);
+    out.capacity = sizeof document; // what is dropped still leaves room for the end
+    mistletoe__puts(&out, end);
     __mistletoe_panic = mistletoe__written(&out);
 #if defined(__wasm__)
     __builtin_trap();

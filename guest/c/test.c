@@ -1,5 +1,10 @@
 // Tests of mistletoe.h that run natively: `cc -std=c99 -fsanitize=address,undefined -o test test.c && ./test`.
 
+#define _POSIX_C_SOURCE 200809L
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
 #include "mistletoe.h"
 
 static const char *key;
@@ -35,6 +40,20 @@ static void unreadable(void) {
     mistletoe_write("\xed\xa0\x80");
 }
 
+static void long_names(void) {
+    static char name[201];
+    memset(name, 1, 200);
+    mistletoe_file(name);
+    mistletoe_write("a");
+    mistletoe_file("b");
+    mistletoe_write("c");
+}
+
+// The escapes of 200 control characters.
+#define X4 "\\U00000001\\U00000001\\U00000001\\U00000001"
+#define X20 X4 X4 X4 X4 X4
+#define X200 X20 X20 X20 X20 X20 X20 X20 X20 X20 X20
+
 static void nothing(void) {}
 
 MISTLETOE_PACKAGE(nothing, "metadata:\n  name: test\n")
@@ -62,6 +81,44 @@ static void test(const char *what, void (*function)(void), const char *input, co
 #define VALUE(content) HEAD "Ok\n  files:\n    value: " content
 #define UNFIT HEAD "Err\n  message: \"data.k: expected a scalar on one line or a literal block\"\n"
 #define NO_DATA HEAD "Err\n  message: \"the input has no mapping `data` in block style\"\n"
+
+// Panics end the process, so each is one of its own, which shows its document on standard error.
+static void panics(void) {
+    // The characters take 1, 2 and 10 bytes. By the number of others before them, the document is truncated at each of
+    // their bytes.
+    static const char characters[] = "a\"\\\n\x01";
+    setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+    static const char start[] = HEAD "Err\n  message: \"panicked: ";
+    for (const char *c = characters; *c; c++) {
+        for (size_t before = 0; before < 20; before++) {
+            int ends[2], status;
+            if (pipe(ends) != 0) exit(2);
+            pid_t child = fork();
+            if (child == 0) {
+                char message[521] = "";
+                memset(message, *c, 520);
+                memset(message, 'a', before);
+                dup2(ends[1], 2);
+                mistletoe__panic(NULL, 0, message);
+            }
+            close(ends[1]);
+            char document[2048];
+            size_t size = 0;
+            for (ssize_t got; (got = read(ends[0], document + size, sizeof document - size)) > 0;) size += (size_t)got;
+            close(ends[0]);
+            waitpid(child, &status, 0);
+            // A whole number of characters, and then the only quote that is not escaped, and the end of the line.
+            bool fine = size >= sizeof start + 1 && memcmp(document, start, sizeof start - 1) == 0;
+            size_t at = sizeof start - 1;
+            while (fine && at < size && document[at] != '"')
+                at += document[at] != '\\' ? 1 : document[at + 1] == 'U' ? 10 : 2;
+            if (fine && at + 2 == size && document[at + 1] == '\n') continue;
+            failures++;
+            printf("a panic of character %d after %zu others\nfound\n%.*s\n", *c, before, (int)size, document);
+            return;
+        }
+    }
+}
 
 int main(void) {
     static const struct {
@@ -139,10 +196,12 @@ int main(void) {
          HEAD "Ok\n  message: |-\n    one\n    two\n  files:\n    a.yaml: |+\n      n: -9223372036854775808\n\n"
               "    \"on\": \"\"\n    \"b: c\": \" starts with a blank\\n\"\n");
     test("nothing", nothing, "", HEAD "Ok\n");
+    test("long names", long_names, "", HEAD "Ok\n  files:\n    ? \"" X200 "\"\n    : a\n    b: c\n");
     test("twice", twice, "", HEAD "Err\n  message: \"the same file is generated twice: a\"\n");
     test("unreadable", unreadable, "", HEAD "Err\n  message: \"this file is not UTF-8: a\"\n");
     expect("info", *mistletoe__info(),
            "apiVersion: mistletoe.dev/v1alpha1\nkind: MistPackage\nmetadata:\n  name: test\n");
+    panics();
     if (failures == 0) puts("all tests passed");
     return failures != 0;
 }

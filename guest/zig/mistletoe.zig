@@ -141,8 +141,8 @@ pub const Files = struct {
         }
         if (self.files.items.len > 0) try out.writeAll("  files:\n");
         for (self.files.items) |file| {
-            // A long key needs YAML's long form.
-            const start, const end = if (file.name.len < 256) .{ "    ", ": " } else .{ "    ? ", "\n    : " };
+            // A key of 1,024 characters needs YAML's long form, and an escaped byte has 10.
+            const start, const end = if (file.name.len < 100) .{ "    ", ": " } else .{ "    ? ", "\n    : " };
             try out.print("{s}{f}{s}", .{ start, scalar(file.name), end });
             try writeBlock(out, file.content, "      ");
         }
@@ -202,11 +202,13 @@ const wasi = struct {
 /// A package's panics, for its root file: the user sees the message, and the instance cannot be used afterwards. On
 /// hosts that do not know the export `__mistletoe_panic`, a panic is a trap.
 pub const panic = std.debug.FullPanic(struct {
-    var buffer: [1024]u8 = undefined;
+    const max_shown = 128;
+    /// An escaped byte is 10 bytes.
+    var buffer: [err_start.len + 10 * max_shown + "\"\"\n".len]u8 = undefined;
 
     fn call(message: []const u8, _: ?usize) noreturn {
         // There may be no memory. A long message is truncated.
-        var shown: [128]u8 = undefined;
+        var shown: [max_shown]u8 = undefined;
         var text: Writer = .fixed(&shown);
         text.print("panicked: {s}", .{message}) catch {};
         var document: Writer = .fixed(&buffer);
