@@ -3,11 +3,12 @@
 pub use alloc::string::String;
 
 pub use crate::info::Info;
-pub use crate::memory::{Text, allocate, allocate_sized, bytes, free, free_sized, info, input, output};
+#[cfg(target_family = "wasm")]
+pub use crate::memory::{Text, info, output};
+pub use crate::memory::{allocate, allocate_sized, bytes, free, free_sized, input};
 pub use crate::output::Output;
 #[cfg(target_family = "wasm")]
-pub use crate::panic::trap;
-pub use crate::panic::{panicked, start};
+pub use crate::panic::{panicked, start, trap};
 
 /// Calls the function of a package that takes a string.
 #[inline]

@@ -26,7 +26,7 @@
 //! crate-type = ["cdylib"]
 //!
 //! [dependencies]
-//! mistletoe-guest = "0.1"
+//! mistletoe-guest = { path = "../mistletoe/crates/mistletoe-guest" }
 //! serde = { version = "1", default-features = false, features = ["derive"] }
 //! serde_json = { version = "1", default-features = false, features = ["alloc"] }
 //!
@@ -38,6 +38,9 @@
 //! panic = "abort"
 //! strip = true
 //! ```
+//!
+//! The crate is not published yet: the path is that of a checkout of the project. `mistctl new my-package --lang rust
+//! --sdk ../mistletoe` makes such a crate.
 //!
 //! ```sh
 //! cargo build --release --target wasm32-unknown-unknown
@@ -75,6 +78,9 @@
 
 #![no_std]
 #![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(all(target_family = "wasm", target_feature = "atomics"))]
+compile_error!("packages and plugins have one thread: build without the target feature `atomics`");
 
 extern crate alloc;
 #[cfg(feature = "std")]

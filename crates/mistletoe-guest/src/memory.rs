@@ -1,57 +1,66 @@
 //! Memory that the host reads and writes.
 
 use alloc::alloc::{alloc, dealloc};
-use alloc::boxed::Box;
-use alloc::string::String;
 use core::alloc::Layout;
-use core::cell::Cell;
-use core::ptr::{dangling_mut, null, null_mut};
+use core::ptr::{dangling_mut, null_mut};
 use core::slice;
 
-/// A fat pointer: where a text is that the host reads.
-#[repr(C)]
-#[derive(Debug)]
-pub struct Text {
-    address: Cell<*const u8>,
-    length: Cell<usize>,
-}
+#[cfg(target_family = "wasm")]
+pub use shared::{Text, info, output};
 
-// SAFETY: WebAssembly without threads has one thread. Elsewhere, there are no exports that use a static of this type.
-unsafe impl Sync for Text {}
+/// Texts in statics, which only a module without threads may have.
+#[cfg(target_family = "wasm")]
+mod shared {
+    use alloc::boxed::Box;
+    use alloc::string::String;
+    use core::cell::Cell;
+    use core::ptr::null;
 
-impl Text {
-    /// Returns the null pointer: there is no text.
-    pub const fn null() -> Self {
-        Self { address: Cell::new(null()), length: Cell::new(0) }
+    /// A fat pointer: where a text is that the host reads.
+    #[repr(C)]
+    #[derive(Debug)]
+    pub struct Text {
+        address: Cell<*const u8>,
+        length: Cell<usize>,
     }
 
-    /// Hands the text out, with the capacity that is its length.
+    // SAFETY: the crate does not compile for WebAssembly with threads, so there is one thread.
+    unsafe impl Sync for Text {}
+
+    impl Text {
+        /// Returns the null pointer: there is no text.
+        pub const fn null() -> Self {
+            Self { address: Cell::new(null()), length: Cell::new(0) }
+        }
+
+        /// Hands the text out, with the capacity that is its length.
+        #[inline]
+        pub fn set(&self, text: String) {
+            let text = match text.capacity() == text.len() {
+                true => text.leak(),
+                false => Box::leak(text.into_boxed_str()),
+            };
+            self.address.set(text.as_ptr());
+            self.length.set(text.len());
+        }
+    }
+
+    /// Returns the description, which is made once and never freed.
+    pub fn info(describe: fn() -> String) -> *const Text {
+        static INFO: Text = Text::null();
+        if INFO.address.get().is_null() {
+            INFO.set(describe());
+        }
+        &raw const INFO
+    }
+
+    /// Returns the output, which the host frees.
     #[inline]
-    pub fn set(&self, text: String) {
-        let text = match text.capacity() == text.len() {
-            true => text.leak(),
-            false => Box::leak(text.into_boxed_str()),
-        };
-        self.address.set(text.as_ptr());
-        self.length.set(text.len());
+    pub fn output(text: String) -> *const Text {
+        static OUTPUT: Text = Text::null();
+        OUTPUT.set(text);
+        &raw const OUTPUT
     }
-}
-
-/// Returns the description, which is made once and never freed.
-pub fn info(describe: fn() -> String) -> *const Text {
-    static INFO: Text = Text::null();
-    if INFO.address.get().is_null() {
-        INFO.set(describe());
-    }
-    &raw const INFO
-}
-
-/// Returns the output, which the host frees.
-#[inline]
-pub fn output(text: String) -> *const Text {
-    static OUTPUT: Text = Text::null();
-    OUTPUT.set(text);
-    &raw const OUTPUT
 }
 
 /// Returns the input.

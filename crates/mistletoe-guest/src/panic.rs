@@ -1,50 +1,58 @@
 //! Panics, which the host gets as messages.
 
-use alloc::format;
-use alloc::string::String;
-use core::cell::Cell;
-use core::fmt::Display;
-use core::panic::Location;
+#[cfg(target_family = "wasm")]
+pub use reporter::{panicked, start};
 
-/// What is done with the message of a panic, before the trap.
-type Report = fn(&str);
+/// The reporter in a static, which only a module without threads may have.
+#[cfg(target_family = "wasm")]
+mod reporter {
+    use core::cell::Cell;
+    use core::fmt::Display;
+    use core::panic::Location;
 
-struct Reporter(Cell<Option<Report>>);
+    use super::text;
 
-// SAFETY: WebAssembly without threads has one thread. Elsewhere, there are no exports that use it.
-unsafe impl Sync for Reporter {}
+    /// What is done with the message of a panic, before the trap.
+    type Report = fn(&str);
 
-static REPORTER: Reporter = Reporter(Cell::new(None));
+    struct Reporter(Cell<Option<Report>>);
 
-/// Prepares a call into the package or plugin, which reports its panics by `report`.
-#[inline]
-pub fn start(report: Report) {
-    if REPORTER.0.replace(Some(report)).is_none() {
-        start_first();
+    // SAFETY: the crate does not compile for WebAssembly with threads, so there is one thread.
+    unsafe impl Sync for Reporter {}
+
+    static REPORTER: Reporter = Reporter(Cell::new(None));
+
+    /// Prepares a call into the package or plugin, which reports its panics by `report`.
+    #[inline]
+    pub fn start(report: Report) {
+        if REPORTER.0.replace(Some(report)).is_none() {
+            start_first();
+        }
+    }
+
+    #[cold]
+    fn start_first() {
+        #[cfg(feature = "std")]
+        std::panic::set_hook(std::boxed::Box::new(|info| {
+            panicked(info.payload_as_str().unwrap_or("the panic has no message"), info.location());
+        }));
+        #[cfg(feature = "log")]
+        crate::log::install();
+    }
+
+    /// Reports a panic.
+    pub fn panicked(message: impl Display, location: Option<&Location<'_>>) {
+        if let Some(report) = REPORTER.0.get() {
+            report(&text(message, location));
+        }
     }
 }
 
-#[cold]
-fn start_first() {
-    #[cfg(feature = "std")]
-    std::panic::set_hook(std::boxed::Box::new(|info| {
-        panicked(info.payload_as_str().unwrap_or("the panic has no message"), info.location());
-    }));
-    #[cfg(feature = "log")]
-    crate::log::install();
-}
-
-/// Reports a panic.
-pub fn panicked(message: impl Display, location: Option<&Location<'_>>) {
-    if let Some(report) = REPORTER.0.get() {
-        report(&text(message, location));
-    }
-}
-
-fn text(message: impl Display, location: Option<&Location<'_>>) -> String {
+#[cfg(any(target_family = "wasm", test))]
+fn text(message: impl core::fmt::Display, location: Option<&core::panic::Location<'_>>) -> alloc::string::String {
     match location {
-        Some(location) => format!("panicked at {location}: {message}"),
-        None => format!("panicked: {message}"),
+        Some(location) => alloc::format!("panicked at {location}: {message}"),
+        None => alloc::format!("panicked: {message}"),
     }
 }
 

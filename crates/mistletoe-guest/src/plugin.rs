@@ -52,8 +52,7 @@ macro_rules! plugin {
     (records: $handle:path $(,)?) => {
         const _: () = {
             fn __handle() {
-                let scope = ();
-                $crate::plugin::Response::respond($handle($crate::plugin::Records::new(&scope)));
+                $crate::plugin::Records::with(|records| $crate::plugin::Response::respond($handle(records)));
             }
 
             $crate::__plugin!(__handle());
@@ -226,11 +225,15 @@ fn write(_: &[u8], _: bool) {}
 #[derive(Debug)]
 pub struct Records<'a>(PhantomData<&'a ()>);
 
-impl<'a> Records<'a> {
-    /// Returns the records that are not read yet. `scope` ends before the request does.
+impl Records<'_> {
+    /// Calls a function with the records that are not read yet. It cannot keep them:
+    ///
+    /// ```compile_fail
+    /// let record = mistletoe_guest::plugin::Records::with(|mut records| records.next());
+    /// ```
     #[doc(hidden)]
-    pub fn new(_scope: &'a ()) -> Self {
-        Self(PhantomData)
+    pub fn with<R>(handle: impl for<'r> FnOnce(Records<'r>) -> R) -> R {
+        handle(Records(PhantomData))
     }
 }
 
