@@ -25,6 +25,8 @@
  * `result: Err`. Only a package that calls `log` imports WASI.
  */
 
+import { BLOCK_MAXSIZE } from "rt/common";
+
 /** The values that a user sets, and the place to report those that do not fit. */
 export class Input {
   constructor(
@@ -41,7 +43,8 @@ export class Input {
    * message that names it.
    */
   get(key: string): string | null {
-    const lines = this.text.replace("\uFEFF", "").replaceAll("\r\n", "\n").replaceAll("\r", "\n").split("\n");
+    const text = this.text.startsWith("\uFEFF") ? this.text.substring(1) : this.text;
+    const lines = text.replaceAll("\r\n", "\n").replaceAll("\r", "\n").split("\n");
     let at = 0;
     while (at < lines.length && !lines[at].startsWith("data:")) at++;
     if (at == lines.length || !isEmpty(trim(lines[at].substring(5)))) {
@@ -159,7 +162,8 @@ export function __mistletoe_info(): usize {
 }
 
 export function __mistletoe_alloc(length: usize): usize {
-  return heap.alloc(length);
+  // The allocator throws if the length is above its maximum, and traps if the memory cannot grow.
+  return length > BLOCK_MAXSIZE ? 0 : heap.alloc(length);
 }
 
 export function __mistletoe_dealloc(block: usize, _length: usize): void {
@@ -176,8 +180,14 @@ export function __mistletoe_generate(address: usize, length: usize): usize {
 // @ts-ignore: decorator
 @lazy export const __mistletoe_panic: usize = memory.data(8);
 
+// @ts-ignore: decorator
+@lazy let panicked = false;
+
 /** Terminates the call: the user sees the message, file and line. The instance cannot be used afterwards. */
 export function abort(message: string | null, file: string | null, line: i32, _column: i32): void {
+  // The text below takes memory, whose lack is a panic too.
+  if (panicked) unreachable();
+  panicked = true;
   const text = message === null ? "failed" : message;
   const place = file === null ? "" : ` at ${file.substring(file.lastIndexOf("/") + 1)}:${line}`;
   share(__mistletoe_panic, errStart() + quote(`panicked${place}: ${text}`) + "\n");
