@@ -127,19 +127,27 @@ fn a_package() {
 
     package!(generate, labels: [("mistletoe.dev/group", "examples")]);
 
-    fn generate(Input { name }: Input) -> Result<Files, Error> {
-        assert!(name.len() <= 63, "the name is longer than 63 bytes");
-        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+    fn generate(input: Input) -> Result<Files, Error> {
+        if input.name.len() > 63 {
+            return Err(Error::new("the name is longer than 63 bytes"));
+        }
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": input.name}});
         Files::new().yaml("namespace.yaml", &namespace)
     }
 
     let text = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: web\n";
     assert_eq!(generate(Input { name: "web".to_owned() }), Files::new().text("namespace.yaml", text));
+    assert_eq!(generate(Input { name: "x".repeat(64) }), Err(Error::new("the name is longer than 63 bytes")));
 
-    // The document shows the example as it is.
+    // The document shows the example without its lines for a panic, and then that panic.
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let example = fs::read_to_string(root.join("examples/packages/namespace-sdk/src/lib.rs")).expect("the example");
-    assert!(example.ends_with(&blocks("docs/guest-rust.md", "rust")[0]), "{example}");
+    let panics = |line: &str| line.contains("panic");
+    let shown: String = example.split_inclusive('\n').filter(|line| !panics(line)).collect();
+    assert!(shown.ends_with(&blocks("docs/guest-rust.md", "rust")[0]), "{shown}");
+    let line = 1 + example.lines().position(|line| line.contains("assert!")).expect("a panic");
+    let message = format!("panicked at src/lib.rs:{line}:5: on purpose\n");
+    assert_eq!(blocks("docs/guest-rust.md", "text")[0], message);
 }
 
 #[test]

@@ -62,6 +62,10 @@ pub unsafe extern "C" fn __mistletoe_generate(address: *const u8, length: usize)
     static mut OUTPUT: Text = Text { address: null(), length: 0 };
 
     let output = __mistletoe_alloc(length);
+    // Without room, the call ends in a trap.
+    if output.is_null() {
+        std::process::abort();
+    }
     // SAFETY: both blocks have this length. There is one thread, and the host no longer uses the previous output.
     unsafe {
         output.copy_from_nonoverlapping(address, length);

@@ -1,4 +1,4 @@
-//! The namespace package in Rust, through `mistletoe-guest`. A name that is too long shows what becomes of a panic.
+//! The namespace package in Rust, through `mistletoe-guest`. The value `panic` shows what becomes of one.
 
 use mistletoe_guest::{Error, Files, package};
 use serde_json::json;
@@ -6,12 +6,16 @@ use serde_json::json;
 #[derive(serde::Deserialize)]
 struct Input {
     name: String,
+    panic: Option<String>,
 }
 
 package!(generate, labels: [("mistletoe.dev/group", "examples")]);
 
-fn generate(Input { name }: Input) -> Result<Files, Error> {
-    assert!(name.len() <= 63, "the name is longer than 63 bytes");
-    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}});
+fn generate(input: Input) -> Result<Files, Error> {
+    assert!(input.panic.is_none(), "on purpose");
+    if input.name.len() > 63 {
+        return Err(Error::new("the name is longer than 63 bytes"));
+    }
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": input.name}});
     Files::new().yaml("namespace.yaml", &namespace)
 }
