@@ -14,7 +14,7 @@ use mistletoe::documents::{MistInput, MistPackage, MistResult};
 use mistletoe::protocol::HttpHandler;
 use mistletoe::protocol::http_handler::{Features, InMemory, Level};
 use mistletoe::wasi::{Access, Wasi, imports};
-use mistletoe::{AnyBackend, AnyHandler, AnyPackage, Command, Handler, Imports, Limits, Middleware};
+use mistletoe::{AnyBackend, AnyHandler, AnyPackage, Command, ErrorKind, Handler, Imports, Limits, Middleware};
 
 type Result<T, E = Box<dyn Error>> = std::result::Result<T, E>;
 type Test = fn(&AnyBackend, &[u8]) -> Result<()>;
@@ -28,6 +28,7 @@ const PACKAGES: &[(&str, Test)] = &[
     ("namespace-go", namespace),
     ("namespace-zig", |backend, wasm| sdk(backend, wasm, "namespace-zig", None)),
     ("namespace-assemblyscript", |backend, wasm| {
+        too_long(backend, wasm)?;
         sdk(backend, wasm, "namespace-assemblyscript", Some(("assembly/index.ts", "throw new Error")))
     }),
     ("namespace-sdk-c", |backend, wasm| {
@@ -95,7 +96,7 @@ fn expect(found: &str, expected: &str) -> Result<()> {
 }
 
 /// Returns the output of the namespace packages for one of their inputs.
-fn answer(yaml: &str) -> String {
+fn output(yaml: &str) -> String {
     let indented: String = yaml.lines().map(|line| format!("      {line}\n")).collect();
     format!(
         "apiVersion: mistletoe.dev/v1alpha1\nkind: MistResult\ndata:\n  result: Ok\n  files:\n    namespace.yaml: |\n{indented}"
@@ -115,7 +116,7 @@ fn namespace(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
         return Err("the package does not describe itself".into());
     }
     for name in ["web", "\"quoted\"", "'it''s'"] {
-        let expected = answer(&format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}"));
+        let expected = output(&format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}"));
         for _ in 0..2 {
             expect(&session.generate(&format!("data:\n  name: {name}\n"))?, &expected)?;
         }
@@ -190,10 +191,15 @@ fn sdk(backend: &AnyBackend, wasm: &[u8], name: &str, source: Option<(&str, &str
     }
 
     let input = "data:\n  name: web\n";
-    let expected = answer("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: web");
+    let expected = output("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: web");
     for _ in 0..2 {
         expect(&session.generate(input)?, &expected)?;
     }
+    // Only a byte order mark at the start of the input is not part of it.
+    expect(
+        &session.generate("\u{feff}data:\n  name: \"a\u{feff}b\"\n")?,
+        &session.generate("data:\n  name: \"a\\uFEFFb\"\n")?,
+    )?;
     for string in STRINGS {
         let input = MistInput::new(string, Mapping::new()).to_yaml();
         let output = session.generate(&input)?;
@@ -218,7 +224,7 @@ fn sdk(backend: &AnyBackend, wasm: &[u8], name: &str, source: Option<(&str, &str
     ] {
         let message = failure(&session.generate(input)?)?;
         if !message.contains(part) {
-            return Err(format!("to {input:?} it answers {message}").into());
+            return Err(format!("the response to {input:?} is {message}").into());
         }
     }
     if let Some(fault) = session.fault() {
@@ -235,6 +241,17 @@ fn sdk(backend: &AnyBackend, wasm: &[u8], name: &str, source: Option<(&str, &str
             let file = file.rsplit('/').next().unwrap_or(file);
             expect(&message, &format!("panicked at {file}:{line}: on purpose"))
         }
+    }
+}
+
+/// An input above the maximum of AssemblyScript's allocator is one that the package cannot allocate.
+fn too_long(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
+    let input = String::from_utf8(vec![0; 1 << 30])?;
+    let limits = Limits::default().with_max_input(1 << 30);
+    let package = AnyPackage::with_imports(backend, wasm, &imports::<Wasi>(), limits)?;
+    match package.session_with(Wasi::default())?.generate(&input) {
+        Err(error) if matches!(error.kind(), ErrorKind::Allocation { .. }) => Ok(()),
+        other => Err(format!("an input that is too long becomes {other:?}").into()),
     }
 }
 
@@ -257,7 +274,7 @@ fn namespace_sdk(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
          mistletoe.dev/group: examples\n",
     )?;
     for (input, name) in [("web", "web"), ("'it''s'", "\"it's\""), ("\"1\"", "\"1\""), ("|\n    web\n", "|\n    web")] {
-        let expected = answer(&format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}"));
+        let expected = output(&format!("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: {name}"));
         for _ in 0..2 {
             expect(&session.generate(&format!("data:\n  name: {input}\n"))?, &expected)?;
         }
@@ -268,14 +285,16 @@ fn namespace_sdk(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
     expect(&session.generate("data: {}")?, &refused("\"`data`: missing field `name`\""))?;
     let wrong = "\"`data.name`: invalid type: integer `1`, expected a string\"";
     expect(&session.generate("data: {name: 1}")?, &refused(wrong))?;
+    let long = format!("data: {{name: {}}}", "x".repeat(64));
+    expect(&session.generate(&long)?, &refused("the name is longer than 63 bytes"))?;
 
     // A panic is an error with its message and its line, and the last output of the session.
     let line = 1 + include_str!("../../examples/packages/namespace-sdk/src/lib.rs")
         .lines()
         .position(|line| line.contains("assert!"))
         .ok_or("the source does not panic")?;
-    let output = session.generate(&format!("data: {{name: {}}}", "x".repeat(64)))?;
-    let message = format!("panicked at src/lib.rs:{line}:5: the name is longer than 63 bytes");
+    let output = session.generate("data: {name: web, panic: now}")?;
+    let message = format!("panicked at src/lib.rs:{line}:5: on purpose");
     expect(&output, &refused(&format!("\"{message}\"")))?;
     match session.fault() {
         Some(_) => Ok(()),
@@ -291,7 +310,7 @@ fn namespace_bind(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
     }
     let mut session = package.session()?;
     let input = "apiVersion: mistletoe.dev/v1alpha1\nkind: MistInput\ndata:\n  name: web\n";
-    expect(&session.generate(input)?, &answer("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: web"))?;
+    expect(&session.generate(input)?, &output("apiVersion: v1\nkind: Namespace\nmetadata:\n  name: web"))?;
     let again = session.generate(input).err().ok_or("the session did not end")?;
     expect(&again.to_string(), "an earlier failure poisoned the session; open a new one")
 }

@@ -108,7 +108,7 @@ fn generate<I: Instance, R>(
     let memory = guest.memory();
     let output = Span::behind(memory, address).and_then(|span| Ok((span, span.of(memory, &Region::Output)?)));
     // Rule 5: whether a range can be freed does not depend on its content.
-    let (answer, freed) = match output {
+    let (response, freed) = match output {
         Ok((span, bytes)) => (text(bytes, &Region::Output, guest.limits().max_output()).map(respond), Some(span)),
         Err(error) => (Err(error), None),
     };
@@ -118,7 +118,7 @@ fn generate<I: Instance, R>(
         free(given)?;
         freed.map_or(Ok(()), free)
     });
-    answer
+    response
 }
 
 /// Rule 19: reads the output of a package that panicked. `None` if `error` is anything else, such as the error of a
