@@ -26,8 +26,9 @@
 //     clang --target=wasm32-wasi -mexec-model=reactor -O2 -o package.wasm package.c
 //
 // Nothing has to be freed: all memory of a call, and what `mistletoe_alloc` returns, is freed after it. With
-// -ffreestanding, the header uses all memory from `__heap_base` on, so no other allocator may be linked in. A package of
-// several files includes the header in each of them, and has one MISTLETOE_PACKAGE.
+// -ffreestanding, the header uses all memory from `__heap_base` on, so no other allocator may be linked in.
+//
+// A package of several files includes the header in each of them, and has one MISTLETOE_PACKAGE.
 #ifndef MISTLETOE_H
 #define MISTLETOE_H
 
