@@ -5,7 +5,7 @@ mod diff;
 mod junit;
 
 use std::collections::{HashMap, HashSet};
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -92,7 +92,8 @@ pub(crate) fn run(arguments: &Test) -> Result<(), Failure> {
 }
 
 /// The length and time of files, where they exist.
-type States = HashMap<PathBuf, Option<(u64, SystemTime)>>;
+type States = HashMap<PathBuf, Option<State>>;
+type State = (u64, SystemTime);
 
 /// The files that the result depends on.
 fn states(arguments: &Test) -> States {
@@ -102,15 +103,19 @@ fn states(arguments: &Test) -> States {
     package.into_iter().chain(tests).map(state).collect()
 }
 
-fn state(path: PathBuf) -> (PathBuf, Option<(u64, SystemTime)>) {
-    let metadata = fs::metadata(&path).ok();
-    let state = metadata.and_then(|metadata| Some((metadata.len(), metadata.modified().ok()?)));
+fn state(path: PathBuf) -> (PathBuf, Option<State>) {
+    let state = fs::metadata(&path).ok().and_then(|metadata| state_of(&metadata));
     (path, state)
+}
+
+fn state_of(metadata: &Metadata) -> Option<State> {
+    Some((metadata.len(), metadata.modified().ok()?))
 }
 
 enum Outcome {
     Passed,
-    Updated,
+    /// With the state of the new file.
+    Updated(Option<State>),
     /// In one line, and the rest.
     Failed(String, String),
 }
@@ -154,9 +159,9 @@ fn once(arguments: &Test, written: &mut States) -> Result<(), Failure> {
         print(&printable(&outcome.to_text(&name)))?;
         match &outcome {
             Outcome::Passed => {}
-            Outcome::Updated => {
+            Outcome::Updated(state) => {
                 updated += 1;
-                written.extend([state(test.clone())]);
+                written.insert(test.clone(), *state);
             }
             Outcome::Failed(..) => failed += 1,
         }
@@ -228,7 +233,7 @@ impl Tested<'_> {
         match case.compare(&result) {
             Ok(()) => Ok(Outcome::Passed),
             Err(_) if arguments.update => match replace(path, &case.updated(&text, &name, &result)) {
-                Ok(()) => Ok(Outcome::Updated),
+                Ok(state) => Ok(Outcome::Updated(state)),
                 Err(Unwritten::Refused(problem)) => failed(format!("{} {problem}", path.display())),
                 Err(Unwritten::Io(error)) => Err(Failure::write(path, error)),
             },
@@ -241,7 +246,7 @@ impl Outcome {
     fn to_text(&self, name: &str) -> String {
         match self {
             Self::Passed => format!("ok       {name}\n"),
-            Self::Updated => format!("updated  {name}\n"),
+            Self::Updated(_) => format!("updated  {name}\n"),
             Self::Failed(summary, details) => format!("FAILED   {name}: {summary}\n{details}"),
         }
     }
@@ -269,7 +274,9 @@ impl From<io::Error> for Unwritten {
 }
 
 /// Replaces the text of a test in one step, so that an interruption leaves the old one. Follows no symbolic link.
-fn replace(path: &Path, text: &str) -> Result<(), Unwritten> {
+///
+/// Returns the state of the new file from before it had its name, so that nobody else can have changed it.
+fn replace(path: &Path, text: &str) -> Result<Option<State>, Unwritten> {
     let directory = path.parent().unwrap_or(Path::new(""));
     let metadata = fs::symlink_metadata(path)?;
     if metadata.is_symlink() || fs::symlink_metadata(directory)?.is_symlink() {
@@ -282,12 +289,13 @@ fn replace(path: &Path, text: &str) -> Result<(), Unwritten> {
         let mut file = File::create_new(&new)?;
         file.set_permissions(metadata.permissions())?;
         file.write_all(text.as_bytes())?;
-        fs::rename(&new, path)
+        let state = state_of(&file.metadata()?);
+        fs::rename(&new, path)?;
+        Ok(state)
     };
-    write().inspect_err(|_| {
+    Ok(write().inspect_err(|_: &io::Error| {
         let _ = fs::remove_file(&new);
-    })?;
-    Ok(())
+    })?)
 }
 
 /// Returns the package in a directory: the only `.wasm` file, or else the only `.wat` file.
