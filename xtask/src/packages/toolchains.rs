@@ -176,13 +176,15 @@ fn cargo_build(
     let root = format!("--remap-path-prefix={}=mistletoe", crate::root().display());
     let flags: Vec<_> = remap.as_deref().into_iter().chain([&*root]).chain(flags.iter().copied()).collect();
 
+    // All packages share one directory, so that a standard library from source is built once.
+    let target = work.with_file_name("rust");
     let mut command = Command::new(cargo);
     clean(&mut command).current_dir(source).args(["build", "--quiet", "--release", "--target", WASM, "--target-dir"]);
-    command.arg(work).env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    command.arg(&target).env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
     adjust(&mut command);
     status(&mut command)?;
     let name = source.file_name().and_then(|name| name.to_str()).context("the package has no name")?;
-    Ok(work.join(WASM).join("release").join(format!("{}.wasm", name.replace('-', "_"))))
+    Ok(target.join(WASM).join("release").join(format!("{}.wasm", name.replace('-', "_"))))
 }
 
 /// Finds Rust, and the tool that makes a package of a module built with the crate `wasm-bindgen`.
