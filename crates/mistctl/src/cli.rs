@@ -336,9 +336,7 @@ impl Backend {
     }
 
     fn name(&self) -> &str {
-        let default = || mistletoe::backends().iter().find(|info| info.is_enabled()).map(|info| info.name());
-        // If no engine is compiled in, the error about the first one says which feature adds it.
-        self.backend.as_deref().or_else(default).unwrap_or("wasmi")
+        self.backend.as_deref().unwrap_or_else(|| mistletoe::default_backend().name())
     }
 
     /// Returns the backend with this name, with the user's cache.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use mistletoe::protocol::package::GENERATE;
 use mistletoe::wasi::{self, Wasi};
 use mistletoe::{AnyBackend, AnyPackage, AnySession, Error, ErrorKind, Limits};
 
@@ -77,7 +78,7 @@ impl Outcome {
 /// Returns whether a session's fault is the panic of a package that returned an output nevertheless. Any other fault of
 /// a session with an output happened while freeing.
 pub(crate) fn is_panic(fault: &Error) -> bool {
-    matches!(fault.kind(), ErrorKind::Trap { export: Some(export), .. } if export == "__mistletoe_generate")
+    matches!(fault.kind(), ErrorKind::Trap { export: Some(export), .. } if export == GENERATE.name())
 }
 
 /// Says that a session's fault, which is no panic, happened while freeing.

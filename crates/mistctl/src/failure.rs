@@ -18,6 +18,9 @@ const MAX_CAUSE: usize = 2_000;
 /// Maximum number of causes that are shown.
 const MAX_CAUSES: usize = 20;
 
+/// The message of a package that returned `Err` without one.
+pub(crate) const NO_MESSAGE: &str = "the package returned `Err` without a message";
+
 /// Why a verb failed.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -142,8 +145,7 @@ impl Failure {
 
     /// Returns the failure and its causes in one line.
     pub(crate) fn in_one_line(&self) -> String {
-        let reasons = self.reasons().into_iter().filter(|reason| !reason.is_engines).map(|reason| reason.text);
-        std::iter::once(self.to_string()).chain(reasons).collect::<Vec<_>>().join(": ")
+        joined(self.to_string(), self.reasons())
     }
 
     pub(crate) fn status(&self) -> u8 {
@@ -245,7 +247,7 @@ impl Failure {
     fn message(&self) -> String {
         match self {
             Self::Package { message: Some(message), .. } => Excerpt::of(message, MAX_MESSAGE),
-            Self::Package { message: None, .. } => "the package returned `Err` without a message".to_owned(),
+            Self::Package { message: None, .. } => NO_MESSAGE.to_owned(),
             Self::Findings { ids, .. } => format!("the check found: {}", ids.join(", ")),
             Self::Tests { failed, total } => format!("{failed} of {total} tests failed"),
             Self::Engines { difference, .. } => difference.clone(),
@@ -308,8 +310,13 @@ fn reasons(error: &Error) -> Vec<Reason> {
 
 /// Returns an error and its causes in one line, the same on every engine.
 pub(crate) fn in_one_line(error: &Error) -> String {
-    let reasons = reasons(error).into_iter().filter(|reason| !reason.is_engines).map(|reason| reason.text);
-    std::iter::once(message(error)).chain(reasons).collect::<Vec<_>>().join(": ")
+    joined(message(error), reasons(error))
+}
+
+/// Joins a message and the reasons that are the same on every engine.
+fn joined(message: String, reasons: Vec<Reason>) -> String {
+    let reasons = reasons.into_iter().filter(|reason| !reason.is_engines).map(|reason| reason.text);
+    std::iter::once(message).chain(reasons).collect::<Vec<_>>().join(": ")
 }
 
 /// Returns the flag that raises the limit that was reached, if there is one.

@@ -8,7 +8,7 @@ use mistletoe::documents::MistResult;
 use mistletoe::documents::yaml::{self, Budget, Mapping, Value};
 
 use crate::cli::{Backend, Limits};
-use crate::failure::Failure;
+use crate::failure::{Failure, NO_MESSAGE};
 use crate::guest::Guest;
 use crate::manifests::{self, Resource};
 use crate::package::Session;
@@ -117,7 +117,7 @@ fn deliver(path: &Path, list: List, result: MistResult) -> Result<(), Failure> {
     let mut merger = Merger::new(list);
     match result {
         MistResult::Err { message } => {
-            let text = message.clone().unwrap_or_else(|| "the package returned `Err` without a message".to_owned());
+            let text = message.clone().unwrap_or_else(|| NO_MESSAGE.to_owned());
             merger.result("error", &text);
             print(&merger.finish())?;
             Err(Failure::Package { message, fault: None })

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use mistletoe::protocol::package::GENERATE;
 use mistletoe::types::Problem;
 use mistletoe::wasi::{self, Wasi};
 use mistletoe::{AnyBackend, AnyCommand, AnyPackage, Error, ErrorKind, Imports, yoke};
@@ -41,7 +42,7 @@ impl Guest {
             let backend = backend.start()?;
             // Exports and imports are checked before anything is compiled.
             let guest = match AnyPackage::with_imports(&backend, &wasm, &wasi::imports(), limits) {
-                Err(error) if lacks(&error, "__mistletoe_generate") => {
+                Err(error) if lacks(&error, GENERATE.name()) => {
                     match AnyCommand::with_imports(&backend, &wasm, &program_imports(), limits) {
                         // The module is neither, and packages are what these verbs are for.
                         Err(other) if lacks(&other, "_start") => Err(error),

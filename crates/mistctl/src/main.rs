@@ -123,11 +123,11 @@ fn run(verb: Verb) -> Result<ExitCode, Failure> {
 
 /// Returns the list of backends: which can be used, and what adds the others.
 fn backends() -> String {
-    let default = mistletoe::backends().iter().find(|info| info.is_enabled()).map(|info| info.name());
+    let default = mistletoe::default_backend().name();
     let mut list = String::new();
     for info in mistletoe::backends() {
         let note = match info.is_enabled() {
-            true if default == Some(info.name()) => "compiled in, the default".to_owned(),
+            true if default == info.name() => "compiled in, the default".to_owned(),
             true => "compiled in".to_owned(),
             false => format!("not compiled in: build with --features {}", info.feature()),
         };
@@ -138,10 +138,10 @@ fn backends() -> String {
 
 /// Returns the same list as a JSON array.
 fn backends_as_json() -> String {
-    let default = mistletoe::backends().iter().find(|info| info.is_enabled()).map(|info| info.name());
+    let default = mistletoe::default_backend().name();
     let list = mistletoe::backends().iter().map(|info| {
         let (name, enabled, feature) = (info.name(), info.is_enabled(), info.feature());
-        json!({ "name": name, "enabled": enabled, "default": default == Some(name), "feature": feature })
+        json!({ "name": name, "enabled": enabled, "default": enabled && default == name, "feature": feature })
     });
     format!("{}\n", list.collect::<serde_json::Value>())
 }

@@ -170,7 +170,7 @@ impl Serve {
         } else {
             let wasm = files::assembled(file, files::module(file)?)?;
             let kind = Kind::of(&wasm).ok_or_else(|| {
-                Failure::refused(file, "it is no plugin, command or package; `mistctl inspect` lists what is wrong")
+                Failure::refused(file, "it is not a plugin, command or package; `mistctl inspect` lists what is wrong")
             })?;
             Config::of_module(file, kind)
         };

@@ -62,9 +62,7 @@ impl Source for Files {
     }
 
     fn backend(&self, name: Option<&str>) -> mistletoe::Result<AnyBackend> {
-        let default = || mistletoe::backends().iter().find(|info| info.is_enabled()).map(|info| info.name());
-        // If no engine is compiled in, the error about the first one says which feature adds it.
-        mistletoe::backend(name.or_else(default).unwrap_or("wasmi"))
+        mistletoe::backend(name.unwrap_or_else(|| mistletoe::default_backend().name()))
     }
 }
 

@@ -52,9 +52,16 @@ const BACKENDS: [BackendInfo; 6] = [
 
 /// Returns all backends, whether they are compiled in or not.
 ///
-/// The first one that is compiled in is the default, to use if none is named.
+/// [`default_backend`] is the one to use if none is named.
 pub fn backends() -> &'static [BackendInfo] {
     &BACKENDS
+}
+
+/// Returns the first backend that is compiled in. If there is none, returns the first of all: [`backend`] then fails
+/// with the feature that adds it.
+pub fn default_backend() -> &'static BackendInfo {
+    let [first, ..] = &BACKENDS;
+    BACKENDS.iter().find(|info| info.is_enabled()).unwrap_or(first)
 }
 
 /// Starts the backend with this name.

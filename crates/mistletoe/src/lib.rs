@@ -284,7 +284,7 @@ pub mod units;
 #[cfg(feature = "yoke")]
 pub mod yoke;
 
-pub use backends::{BackendInfo, backend, backends};
+pub use backends::{BackendInfo, backend, backends, default_backend};
 #[cfg(feature = "async")]
 pub use mistletoe_abi::PoolPermit;
 #[cfg(feature = "cache")]

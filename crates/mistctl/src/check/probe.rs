@@ -1,12 +1,9 @@
 //! The package interface, spoken so that the steps of a call can be seen and its allocator be tried.
 
 use mistletoe::guest::{Func, Guest, Span};
-use mistletoe::protocol::{Check, ExportedFunc, Protocol, Region};
+use mistletoe::protocol::package::{ALLOC, DEALLOC, GENERATE};
+use mistletoe::protocol::{Check, Protocol, Region};
 use mistletoe::{Error, Limits, Result, backend::Instance};
-
-const ALLOC: ExportedFunc<(u32,), u32> = ExportedFunc::new("__mistletoe_alloc");
-const DEALLOC: ExportedFunc<(u32, u32), ()> = ExportedFunc::new("__mistletoe_dealloc");
-const GENERATE: ExportedFunc<(u32, u32), u32> = ExportedFunc::new("__mistletoe_generate");
 
 /// What every block is filled with.
 const FILL: u8 = 0xa5;

@@ -12,11 +12,11 @@ use crate::protocol::traits::Protocol;
 /// Returns the address of a fat pointer to the package's own description.
 const INFO: ExportedFunc<(), u32> = ExportedFunc::new("__mistletoe_info");
 /// Takes a length in bytes, returns the address of that much memory.
-const ALLOC: ExportedFunc<(u32,), u32> = ExportedFunc::new("__mistletoe_alloc");
+pub const ALLOC: ExportedFunc<(u32,), u32> = ExportedFunc::new("__mistletoe_alloc");
 /// Takes address and length of an allocation to free.
-const DEALLOC: ExportedFunc<(u32, u32), ()> = ExportedFunc::new("__mistletoe_dealloc");
+pub const DEALLOC: ExportedFunc<(u32, u32), ()> = ExportedFunc::new("__mistletoe_dealloc");
 /// Takes address and length of the input, returns the address of a fat pointer to the output.
-const GENERATE: ExportedFunc<(u32, u32), u32> = ExportedFunc::new("__mistletoe_generate");
+pub const GENERATE: ExportedFunc<(u32, u32), u32> = ExportedFunc::new("__mistletoe_generate");
 /// The address of a fat pointer to the output of a package that panicked: a constant, not a function.
 const PANIC: &str = "__mistletoe_panic";
 

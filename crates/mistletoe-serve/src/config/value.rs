@@ -99,7 +99,7 @@ impl<'de> Deserialize<'de> for Methods {
             // Methods are case-sensitive, and all that are in use are in upper case.
             let upper = name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
             Method::from_bytes(name.as_bytes()).ok().filter(|_| upper).ok_or_else(|| {
-                D::Error::custom(format!("`{}` is no method: expected `GET`, `POST`, …", name.escape_debug()))
+                D::Error::custom(format!("`{}` is not a method: expected `GET`, `POST`, …", name.escape_debug()))
             })
         });
         let methods = methods.collect::<Result<Vec<_>, _>>()?;
