@@ -66,7 +66,7 @@ pub(crate) enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
         arguments: Vec<String>,
     },
-    /// Serve plugins, programs and packages over HTTP.
+    /// Serve plugins, middleware, programs and packages over HTTP.
     #[cfg(feature = "serve")]
     Serve(crate::serve::Serve),
     /// List the engines that packages can run on.

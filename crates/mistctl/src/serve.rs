@@ -46,7 +46,8 @@ const WATCH: Duration = Duration::from_secs(1);
     SIGTERM and SIGINT stop the server after the requests under way."
 )]
 pub(crate) struct Serve {
-    /// The configuration, if the name ends in `.toml`, or else a module that responds to every request.
+    /// The configuration, if the name ends in `.toml`, or else a module that responds to every request. Middleware has
+    /// nothing behind it: requests that it passes on get 404.
     #[arg(value_name = "FILE|MODULE", required = true)]
     file: Option<PathBuf>,
     /// Address to listen on, instead of the configuration's [default: 127.0.0.1:8080]. Port 0 is any free port.
@@ -138,8 +139,7 @@ async fn reloads(arguments: Serve, file: PathBuf, mut config: Config, service: S
                 if reload.listeners_differ {
                     note(Level::Warning, "what the configuration says about listeners has changed: restart for it");
                 }
-                let is_same =
-                    config.routes.iter().map(|route| &route.module).eq(new.routes.iter().map(|route| &route.module));
+                let is_same = config.files().eq(new.files());
                 config = new;
                 known = known.map(|_| if is_same { now } else { stamps(&file, &config) });
             }
@@ -153,13 +153,12 @@ async fn reloads(arguments: Serve, file: PathBuf, mut config: Config, service: S
     }
 }
 
-/// Times and lengths of the configuration and of all modules. A file that cannot be read has none.
+/// Times and lengths of the configuration and of all files that it names. A file that cannot be read has none.
 type Stamps = Vec<Option<(SystemTime, u64)>>;
 
 fn stamps(file: &Path, config: &Config) -> Stamps {
     let stamp = |path: &Path| fs::metadata(path).ok().and_then(|file| Some((file.modified().ok()?, file.len())));
-    let modules = config.routes.iter().map(|route| route.module.as_path());
-    std::iter::once(file).chain(modules).map(stamp).collect()
+    std::iter::once(file).chain(config.files()).map(stamp).collect()
 }
 
 impl Serve {
@@ -170,7 +169,10 @@ impl Serve {
         } else {
             let wasm = files::assembled(file, files::module(file)?)?;
             let kind = Kind::of(&wasm).ok_or_else(|| {
-                Failure::refused(file, "it is not a plugin, command or package; `mistctl inspect` lists what is wrong")
+                Failure::refused(
+                    file,
+                    "it is not a plugin, middleware, command or package; `mistctl inspect` lists what is wrong",
+                )
             })?;
             Config::of_module(file, kind)
         };

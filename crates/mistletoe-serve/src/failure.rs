@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
 use mistletoe::protocol::Region;
 use mistletoe::{Error, ErrorKind};
 
-use crate::body::Body;
+use crate::body::{Body, BoxError};
 use crate::route::Miss;
 
 /// Names the kind of a failure in a response, if the route shows it.
@@ -42,6 +42,10 @@ pub(crate) enum Failure {
     Output(Cow<'static, str>),
     /// The package returned `Err`.
     Package(String),
+    /// The upstream cannot be reached, or has not sent a response.
+    Upstream(String),
+    /// The upstream took too long to send its response.
+    SlowUpstream,
     /// The host failed.
     Host(String),
     /// What made the server end a guest that ran. It is counted already.
@@ -49,6 +53,20 @@ pub(crate) enum Failure {
 }
 
 impl Failure {
+    /// Returns why a body could not be received.
+    pub(crate) fn of_body(error: BoxError) -> Self {
+        match error.downcast::<Self>() {
+            Ok(failure) => *failure,
+            Err(error) => Self::Body(error.to_string()),
+        }
+    }
+
+    /// Returns whether the failure is in the metrics already. What happens while a guest runs is counted where it
+    /// happens: its client may have left by now.
+    pub(crate) fn is_counted(&self) -> bool {
+        matches!(self, Self::Guest(_) | Self::Ended(_))
+    }
+
     /// Returns the name of the kind in logs, metrics and headers.
     pub(crate) fn kind(&self) -> Cow<'static, str> {
         match self {
@@ -63,6 +81,8 @@ impl Failure {
             Self::TimedOut => "timed-out".into(),
             Self::Output(_) => "output".into(),
             Self::Package(_) => "package".into(),
+            Self::Upstream(_) => "upstream".into(),
+            Self::SlowUpstream => "slow-upstream".into(),
             Self::Host(_) => "host".into(),
             Self::Guest(error) => guest_kind(error),
             Self::Ended(failure) => failure.kind(),
@@ -77,8 +97,8 @@ impl Failure {
             Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
-            Self::TimedOut | Self::SlowClient => StatusCode::GATEWAY_TIMEOUT,
-            Self::Output(_) => StatusCode::BAD_GATEWAY,
+            Self::TimedOut | Self::SlowClient | Self::SlowUpstream => StatusCode::GATEWAY_TIMEOUT,
+            Self::Output(_) | Self::Upstream(_) => StatusCode::BAD_GATEWAY,
             Self::Package(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Host(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Ended(failure) => failure.status(),
@@ -151,6 +171,8 @@ impl fmt::Display for Failure {
             Self::Guest(error) => error.fmt(f),
             Self::Output(problem) => f.write_str(problem),
             Self::Package(message) => f.write_str(message),
+            Self::Upstream(problem) => write!(f, "the upstream: {problem}"),
+            Self::SlowUpstream => f.write_str("the upstream took too long to respond"),
             Self::Host(error) => f.write_str(error),
             Self::Ended(failure) => failure.fmt(f),
         }

@@ -1,4 +1,5 @@
-//! Serves WebAssembly guests over HTTP: plugins, WASI commands as CGI programs, and packages, on any engine.
+//! Serves WebAssembly guests over HTTP: plugins, WASI commands as CGI programs, and packages, on any engine. Chains of
+//! http-wasm middleware can be in front of them, of a fixed response, and of an upstream server.
 //!
 //! - [`config`]: the configuration, a TOML file, with all problems of it at once.
 //! - [`Service`]: a `tower::Service` that a Rust program mounts in its own server. Guests run on tokio's blocking
@@ -25,7 +26,7 @@
 //!
 //! # Threads
 //!
-//! A route never takes more blocking threads than its pool has instances, so that no route starves another, as long as
+//! A route never takes more blocking threads than its pools have instances, so that no route starves another, as long as
 //! the runtime has threads for all of them: set `max_blocking_threads` of its builder to more than
 //! [`config::MAX_GUESTS`]. Threads are created when they are needed.
 //!
@@ -42,6 +43,7 @@ mod body;
 pub mod config;
 mod connection;
 mod failure;
+mod headers;
 mod kind;
 mod log;
 mod metrics;

@@ -48,7 +48,12 @@ struct Entry<'a, T> {
 #[derive(Serialize)]
 struct GuestLine<'a> {
     route: &'a str,
-    request: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    middleware: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    level: Option<&'a str>,
     line: &'a str,
 }
 
@@ -112,9 +117,21 @@ impl Log {
         }
     }
 
-    /// Returns a writer of a guest's lines.
-    pub(crate) fn of_guest(&self, route: &Arc<str>, request: &Arc<str>) -> GuestLog {
-        GuestLog { log: self.clone(), route: route.clone(), request: request.clone(), rest: Vec::new() }
+    /// Returns a writer of a guest's lines. There is no request while a guest starts for none.
+    pub(crate) fn of_guest(
+        &self,
+        route: &Arc<str>,
+        middleware: Option<&Arc<str>>,
+        request: Option<&Arc<str>>,
+    ) -> GuestLog {
+        GuestLog {
+            log: self.clone(),
+            route: route.clone(),
+            middleware: middleware.cloned(),
+            request: request.cloned(),
+            level: None,
+            rest: Vec::new(),
+        }
     }
 }
 
@@ -128,14 +145,25 @@ impl fmt::Debug for Log {
 pub(crate) struct GuestLog {
     log: Log,
     route: Arc<str>,
-    request: Arc<str>,
+    middleware: Option<Arc<str>>,
+    request: Option<Arc<str>>,
+    level: Option<&'static str>,
     rest: Vec<u8>,
 }
 
 impl GuestLog {
     fn line(&self, line: &[u8]) {
         let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line));
-        self.log.entry("guest", &GuestLine { route: &self.route, request: &self.request, line: &line });
+        let (middleware, request) = (self.middleware.as_deref(), self.request.as_deref());
+        let line = GuestLine { route: &self.route, middleware, request, level: self.level, line: &line };
+        self.log.entry("guest", &line);
+    }
+
+    /// Logs a message with its level, as one line or more.
+    pub(crate) fn message(&mut self, level: &'static str, message: &str) {
+        self.level = Some(level);
+        // The log takes every byte.
+        let _ = self.write_all(message.as_bytes()).and_then(|()| self.write_all(b"\n"));
     }
 }
 
@@ -234,7 +262,7 @@ mod tests {
     fn a_guest_writes_lines_of_bounded_length() {
         let written = Slow::default();
         let log = Log::to_writer(written.clone()).expect("a thread");
-        let mut guest = log.of_guest(&"r".into(), &"1".into());
+        let mut guest = log.of_guest(&"r".into(), None, Some(&"1".into()));
         for part in ["one\ntw", "o\r\n\n", &"x".repeat(MAX_LINE + 5), "\n\u{1b}[2J"] {
             guest.write_all(part.as_bytes()).expect("written");
         }

@@ -61,17 +61,36 @@ pub(crate) struct Latest {
 pub(crate) struct RouteStatus {
     pub(crate) name: String,
     pub(crate) kind: &'static str,
-    pub(crate) engine: String,
-    pub(crate) module: String,
-    pub(crate) instances: Instances,
-    pub(crate) compile_seconds: f64,
+    #[serde(flatten)]
+    pub(crate) handler: HandlerStatus,
+    pub(crate) middleware: Vec<MiddlewareStatus>,
     pub(crate) requests: u64,
     pub(crate) failures: u64,
     #[serde(skip)]
     pub(crate) metrics: Arc<RouteMetrics>,
 }
 
-/// Instances of a route now.
+/// The state of middleware now.
+#[derive(Debug, Serialize)]
+pub(crate) struct MiddlewareStatus {
+    pub(crate) name: String,
+    #[serde(flatten)]
+    pub(crate) handler: HandlerStatus,
+}
+
+/// The state of what responds to requests now.
+#[derive(Debug, Serialize)]
+pub(crate) struct HandlerStatus {
+    /// Nothing without a module.
+    pub(crate) engine: Option<&'static str>,
+    /// The file of the module, or the upstream.
+    pub(crate) target: Option<String>,
+    /// Nothing where their number has no limit.
+    pub(crate) instances: Option<Instances>,
+    pub(crate) compile_seconds: f64,
+}
+
+/// Instances of a guest now, or requests to an upstream.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Instances {
     pub(crate) in_use: usize,
@@ -177,14 +196,10 @@ impl Metrics {
         ];
         for (family, help, value) in gauges {
             text.family(family, "gauge", help);
-            for route in routes {
-                text.sample("", &[("route", &route.name)], value(&route.instances));
-            }
+            text.handlers(routes, |handler| handler.instances.as_ref().map(value));
         }
         text.family("mistletoe_compile_seconds", "gauge", "Time that the module of a route took to compile.");
-        for route in routes {
-            text.sample("", &[("route", &route.name)], route.compile_seconds);
-        }
+        text.handlers(routes, |handler| handler.engine.map(|_| handler.compile_seconds));
         text.family("mistletoe_reloads_total", "counter", "Reloads by result.");
         text.sample("", &[("result", "ok")], self.reloads.load(Ordering::Relaxed));
         text.sample("", &[("result", "failed")], self.failed_reloads.load(Ordering::Relaxed));
@@ -271,6 +286,20 @@ impl Exposition {
         self.line(format_args!("{end} {value}\n"));
     }
 
+    /// A sample for each handler that has a value, and for each middleware.
+    fn handlers<V: Display>(&mut self, routes: &[RouteStatus], value: impl Fn(&HandlerStatus) -> Option<V>) {
+        for route in routes {
+            if let Some(value) = value(&route.handler) {
+                self.sample("", &[("route", &route.name)], value);
+            }
+            for MiddlewareStatus { name, handler } in &route.middleware {
+                if let Some(value) = value(handler) {
+                    self.sample("", &[("route", &route.name), ("middleware", name)], value);
+                }
+            }
+        }
+    }
+
     fn line(&mut self, line: fmt::Arguments<'_>) {
         // A `String` takes every text.
         let _ = self.text.write_fmt(line);
@@ -300,13 +329,17 @@ mod tests {
         route.request(200, Duration::from_secs(60), 5);
         route.failure("busy".into());
         let instances = Instances { in_use: 1, waiting: 2, limit: 3 };
+        let handler = || HandlerStatus {
+            engine: Some("wasmi"),
+            target: Some("m.wasm".to_owned()),
+            instances: Some(instances),
+            compile_seconds: 0.5,
+        };
         let status = RouteStatus {
             name: name.to_string(),
             kind: "package",
-            engine: "wasmi".to_owned(),
-            module: "m.wasm".to_owned(),
-            instances,
-            compile_seconds: 0.5,
+            handler: handler(),
+            middleware: vec![MiddlewareStatus { name: "auth".to_owned(), handler: handler() }],
             requests: 2,
             failures: 1,
             metrics: route,
@@ -324,6 +357,7 @@ mod tests {
             r#"mistletoe_request_seconds_count{route="a\"b"} 2"#,
             r#"mistletoe_response_bytes_total{route="a\"b"} 15"#,
             r#"mistletoe_instances_waiting{route="a\"b"} 2"#,
+            r#"mistletoe_instances_limit{route="a\"b",middleware="auth"} 3"#,
             "mistletoe_log_lines_lost_total 7",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");

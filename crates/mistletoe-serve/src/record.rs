@@ -103,8 +103,7 @@ impl Record {
 
     pub(crate) fn failure(&mut self, failure: Failure) {
         let metrics = self.route.as_ref().map_or(&self.metrics.unrouted, |(_, metrics)| metrics);
-        // What happens while a guest runs is counted where it happens: its client may have left by now.
-        if !matches!(failure, Failure::Guest(_) | Failure::Ended(_)) {
+        if !failure.is_counted() {
             metrics.failure(failure.kind());
         }
         self.failure = Some(failure);
@@ -177,12 +176,14 @@ fn id(headers: &HeaderMap) -> Arc<str> {
 pub(crate) struct Recorded {
     body: Body,
     record: Option<Record>,
+    /// Why the body breaks off.
+    error: Option<BoxError>,
 }
 
 impl Recorded {
     /// The record's status is the response's.
     pub(crate) fn new(body: Body, record: Record) -> Self {
-        Self { body, record: Some(record) }
+        Self { body, record: Some(record), error: None }
     }
 }
 
@@ -191,22 +192,34 @@ impl HttpBody for Recorded {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(error) = self.error.take() {
+            return Poll::Ready(Some(Err(error)));
+        }
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        match (&frame, &mut self.record) {
-            (Some(Ok(frame)), Some(record)) => record.bytes += frame.data_ref().map_or(0, Bytes::len) as u64,
-            (Some(Err(error)), Some(record)) => {
-                if let Some(failure) = error.downcast_ref::<Failure>() {
+        match (frame, &mut self.record) {
+            (Some(Err(error)), record) => {
+                if let (Some(failure), Some(record)) = (error.downcast_ref::<Failure>(), record) {
                     record.failure(failure.clone());
                 }
                 self.record = None;
+                // A server drops what it has not sent when a body fails. So it sends first what there is.
+                self.error = Some(error);
+                context.waker().wake_by_ref();
+                Poll::Pending
             }
-            _ => self.record = None,
+            (Some(Ok(frame)), Some(record)) => {
+                record.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+                Poll::Ready(Some(Ok(frame)))
+            }
+            (frame, _) => {
+                self.record = None;
+                Poll::Ready(frame)
+            }
         }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.body.is_end_stream() && self.error.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {

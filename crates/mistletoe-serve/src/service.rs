@@ -18,12 +18,12 @@ use http::{HeaderValue, Method, Request, Response, Version};
 use http_body::Body as HttpBody;
 use mistletoe::AnyBackend;
 
-use crate::body::{Body, BoxError};
-use crate::config::{Config, Error, Listener, Problem, Route};
+use crate::body::{Body, BoxError, Sender};
+use crate::config::{Config, Error, Guest, Handler, Listener, Problem, Route};
 use crate::failure::Failure;
 use crate::kind::{self, Call, Context, Kind};
 use crate::log::Log;
-use crate::metrics::{Metrics, RouteStatus};
+use crate::metrics::{HandlerStatus, Metrics, MiddlewareStatus, RouteStatus};
 use crate::record::{REQUEST_ID, Record, Recorded};
 use crate::route::Table;
 
@@ -97,7 +97,16 @@ struct State {
 /// A route, and what responds to its requests.
 struct Served {
     context: Context,
-    engine: &'static str,
+    /// The middleware in its order, and then the handler.
+    stages: Vec<Stage>,
+}
+
+/// Middleware, or the handler.
+struct Stage {
+    name: Option<String>,
+    engine: Option<&'static str>,
+    /// The file of the module, or the upstream.
+    target: Option<String>,
     compile_seconds: f64,
     kind: Arc<dyn Kind>,
 }
@@ -177,7 +186,9 @@ impl Service {
 
     /// Returns the number of guests that run now.
     pub fn running(&self) -> usize {
-        self.state().routes.iter().map(|route| route.kind.instances().in_use).sum()
+        let state = self.state();
+        let guests = state.routes.iter().flat_map(|route| &route.stages).filter(|stage| stage.engine.is_some());
+        guests.filter_map(|stage| stage.kind.instances()).map(|instances| instances.in_use).sum()
     }
 
     fn state(&self) -> Arc<State> {
@@ -185,21 +196,29 @@ impl Service {
     }
 
     fn statuses(&self) -> Vec<RouteStatus> {
+        let handler = |stage: &Stage| HandlerStatus {
+            engine: stage.engine,
+            target: stage.target.clone(),
+            instances: stage.kind.instances(),
+            compile_seconds: stage.compile_seconds,
+        };
         let status = |route: &Served| {
             let (requests, failures) = route.context.metrics.totals();
-            RouteStatus {
+            let (last, middleware) = route.stages.split_last()?;
+            let middleware = middleware
+                .iter()
+                .filter_map(|stage| Some(MiddlewareStatus { name: stage.name.clone()?, handler: handler(stage) }));
+            Some(RouteStatus {
                 name: route.context.name.to_string(),
-                kind: route.context.route.kind.name(),
-                engine: route.engine.to_owned(),
-                module: route.context.route.module.display().to_string(),
-                instances: route.kind.instances(),
-                compile_seconds: route.compile_seconds,
+                kind: route.context.route.handler.kind(),
+                handler: handler(last),
+                middleware: middleware.collect(),
                 requests,
                 failures,
                 metrics: route.context.metrics.clone(),
-            }
+            })
         };
-        self.state().routes.iter().map(status).collect()
+        self.state().routes.iter().filter_map(status).collect()
     }
 
     async fn respond(self, request: Request<Body>) -> Response<Body> {
@@ -216,17 +235,25 @@ impl Service {
                 return Err(Failure::Request("the request does not name one host"));
             }
             let route = state.table.find(&host, request.uri().path(), request.method())?;
-            let Some(Served { context, kind, .. }) = state.routes.get(route) else { return Err(Failure::NoRoute) };
+            let Some(Served { context, stages }) = state.routes.get(route) else { return Err(Failure::NoRoute) };
+            let Some(Stage { kind, .. }) = stages.first() else { return Err(Failure::NoRoute) };
             record.route(&context.name, &context.metrics);
             show_errors = context.route.show_errors;
             // Before any of the body is asked for.
-            if request.body().size_hint().lower() > context.route.limits.max_input() {
+            let limit = context.route.max_body();
+            if request.body().size_hint().lower() > limit {
                 return Err(Failure::TooLarge);
             }
+            let request = request.map(|body| body.guarded(limit, context.route.body_timeout, Sender::Client));
             kind.clone().respond(Call { request, remote, id: id.clone() }).await
         };
         let mut response = match result.await {
-            Ok(response) => response,
+            Ok(mut response) => {
+                if let Some(failure) = response.extensions_mut().remove::<Failure>() {
+                    record.failure(failure);
+                }
+                response
+            }
             Err(failure) => {
                 let response = failure.response(show_errors);
                 record.failure(failure);
@@ -300,22 +327,56 @@ impl Served {
         log: &Log,
         metrics: &Metrics,
     ) -> Result<Self, Problem> {
-        let backend = match engines.get(&route.engine) {
+        let name: Arc<str> = route.name.as_str().into();
+        let context = Context { route: Arc::new(route.clone()), metrics: metrics.route(&name), name, log: log.clone() };
+        let last = kind::without_module(&context).map(|kind| Stage::without_module(&route.handler, kind));
+        let mut stages: Vec<_> = last.into_iter().collect();
+        let guests: Vec<_> = route.guests().collect();
+        for guest in guests.into_iter().rev() {
+            let next = stages.last().map(|stage| stage.kind.clone());
+            stages.push(Stage::load(&context, guest, next, engines, source)?);
+        }
+        stages.reverse();
+        Ok(Self { context, stages })
+    }
+}
+
+impl Stage {
+    fn load(
+        context: &Context,
+        guest: &Guest,
+        next: Option<Arc<dyn Kind>>,
+        engines: &mut BTreeMap<Option<String>, AnyBackend>,
+        source: &dyn Source,
+    ) -> Result<Self, Problem> {
+        let problem = |key: &str, message: String| Problem::of_guest(&context.route, guest, key, message);
+        let backend = match engines.get(&guest.engine) {
             Some(backend) => backend.clone(),
             None => {
-                let backend = source.backend(route.engine.as_deref());
-                let backend = backend.map_err(|error| Problem::of(route, "engine", error.to_string()))?;
-                engines.insert(route.engine.clone(), backend.clone());
+                let backend = source.backend(guest.engine.as_deref());
+                let backend = backend.map_err(|error| problem("engine", error.to_string()))?;
+                engines.insert(guest.engine.clone(), backend.clone());
                 backend
             }
         };
-        let wasm = source.module(&route.module);
-        let wasm = wasm.map_err(|error| Problem::of(route, "module", error.to_string()))?;
-        let name: Arc<str> = route.name.as_str().into();
-        let context = Context { route: Arc::new(route.clone()), metrics: metrics.route(&name), name, log: log.clone() };
+        let wasm = source.module(&guest.module).map_err(|error| problem("module", error.to_string()))?;
         let begun = Instant::now();
-        let kind = kind::compile(context.clone(), &backend, &wasm)?;
-        Ok(Self { context, engine: backend.name(), compile_seconds: begun.elapsed().as_secs_f64(), kind })
+        let kind = kind::compile(context, guest, next, &backend, &wasm)?;
+        Ok(Self {
+            name: guest.name.clone(),
+            engine: Some(backend.name()),
+            target: Some(guest.module.display().to_string()),
+            compile_seconds: begun.elapsed().as_secs_f64(),
+            kind,
+        })
+    }
+
+    fn without_module(handler: &Handler, kind: Arc<dyn Kind>) -> Self {
+        let target = match handler {
+            Handler::Upstream(upstream) => Some(format!("http://{}", upstream.authority)),
+            _ => None,
+        };
+        Self { name: None, engine: None, target, compile_seconds: 0.0, kind }
     }
 }
 

@@ -4,11 +4,17 @@ use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::path::Path;
 
+use mistletoe::Limits;
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::value::{Fuel, Host, MediaType, Methods, RecordEnd, Size, SizeOrNone, Stack, Time};
-use super::{Config, Dir, Error, Kind, Listener, MAX_FILE, MAX_GUESTS, MAX_ROUTES, Pool, Problem, Route};
+use super::value::{
+    Fuel, GuestBytes, Headers, Host, MediaType, Methods, RecordEnd, Size, SizeOrNone, Stack, Status, Time, Url,
+};
+use super::{
+    Config, Dir, Error, FixedResponse, Guest, GuestConfig, Handler, Kind, Listener, MAX_BODY, MAX_FILE, MAX_GUESTS,
+    MAX_ROUTES, Pool, Problem, Route, UPSTREAM_REQUESTS, Upstream,
+};
 use crate::route::{self, Pattern};
 
 #[derive(Deserialize)]
@@ -46,12 +52,18 @@ struct AdminTable {
 #[serde(deny_unknown_fields)]
 struct RouteTable {
     path: Pattern,
-    module: String,
-    kind: Kind,
+    kind: RouteKind,
+    module: Option<String>,
+    response: Option<ResponseTable>,
+    url: Option<Url>,
+    #[serde(default)]
+    middleware: Vec<MiddlewareTable>,
     name: Option<String>,
     host: Option<Host>,
     methods: Option<Methods>,
     engine: Option<String>,
+    config: Option<GuestBytes>,
+    config_file: Option<String>,
     #[serde(default)]
     args: Vec<String>,
     #[serde(default)]
@@ -67,6 +79,44 @@ struct RouteTable {
     limits: LimitsTable,
     #[serde(default)]
     pool: PoolTable,
+}
+
+/// What responds: the interface of a module, or no module at all.
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RouteKind {
+    Httpwasm,
+    HttpWasm,
+    Command,
+    Package,
+    Response,
+    Upstream,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MiddlewareTable {
+    module: String,
+    engine: Option<String>,
+    config: Option<GuestBytes>,
+    config_file: Option<String>,
+    #[serde(default)]
+    env: BTreeMap<String, String>,
+    #[serde(default)]
+    dirs: Vec<DirTable>,
+    #[serde(default)]
+    limits: LimitsTable,
+    #[serde(default)]
+    pool: PoolTable,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ResponseTable {
+    status: Option<Status>,
+    headers: Option<Headers>,
+    #[serde(default)]
+    body: String,
 }
 
 #[derive(Deserialize)]
@@ -109,8 +159,10 @@ pub(super) fn parse(text: &str, directory: &Path) -> Result<Config, Error> {
     })?;
     let mut problems = Vec::new();
     let listener = listener(file.server, &mut problems);
-    if file.route.len() > MAX_ROUTES {
-        problems.push(Problem::new(format!("it has {} routes, more than {MAX_ROUTES}", file.route.len())));
+    match file.route.len() {
+        0 => problems.push(Problem::new("it has no `[[route]]`")),
+        1..=MAX_ROUTES => {}
+        count => problems.push(Problem::new(format!("it has {count} routes, more than {MAX_ROUTES}"))),
     }
     let routes: Vec<Route> = file
         .route
@@ -118,13 +170,10 @@ pub(super) fn parse(text: &str, directory: &Path) -> Result<Config, Error> {
         .take(MAX_ROUTES)
         .map(|table| {
             let line = line(table.span().start).unwrap_or_default();
-            route(table.into_inner(), line, file.engine.as_deref(), directory, &mut problems)
+            table.into_inner().route(line, file.engine.as_deref(), directory, &mut problems)
         })
         .collect();
-    if routes.is_empty() {
-        problems.push(Problem::new("it has no `[[route]]`"));
-    }
-    let guests = routes.iter().fold(0usize, |sum, route| sum.saturating_add(route.pool.size));
+    let guests = routes.iter().flat_map(Route::guests).fold(0usize, |sum, guest| sum.saturating_add(guest.pool.size));
     if guests > MAX_GUESTS {
         problems.push(Problem::new(format!("the pools have {guests} instances together, more than {MAX_GUESTS}")));
     }
@@ -172,105 +221,253 @@ fn listener(table: ServerTable, problems: &mut Vec<Problem>) -> Listener {
     listener
 }
 
-fn route(table: RouteTable, line: usize, engine: Option<&str>, directory: &Path, problems: &mut Vec<Problem>) -> Route {
-    let mut route = Route::new(table.path.as_str(), directory.join(&table.module), table.kind);
-    route.line = line;
-    if let Some(Host(host)) = table.host {
-        route.host = Some(host);
-    }
-    if let Some(Methods(methods)) = table.methods {
-        let names: Vec<_> = methods.iter().map(http::Method::as_str).collect();
-        route.name = format!("{} {}", names.join(","), table.path.as_str());
-        route.methods = methods;
-    }
-    route.name = match (table.name, &route.host) {
-        (Some(name), _) => name,
-        (None, Some(host)) => format!("{host} {}", route.name),
-        (None, None) => route.name,
-    };
-    route.path = table.path;
-    route.engine = table.engine.or_else(|| engine.map(str::to_owned));
-    route.args = table.args;
-    route.env = table.env;
-    for DirTable { host, guest, writable } in table.dirs {
-        route.dirs.push(Dir { host: directory.join(host), guest, writable });
-    }
-    // A key that has no effect is an error, since somebody expects one.
-    let mut only = |key: &str, kind: Kind, is_set: bool| {
-        if is_set && route.kind != kind {
-            problems.push(Problem::of(&route, key, format!("only routes of the kind `{}` have it", kind.name())));
+impl RouteKind {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Response => "response",
+            Self::Upstream => "upstream",
+            Self::Httpwasm => Kind::Httpwasm.name(),
+            Self::HttpWasm => Kind::HttpWasm.name(),
+            Self::Command => Kind::Command.name(),
+            Self::Package => Kind::Package.name(),
         }
-    };
-    only("args", Kind::Command, !route.args.is_empty());
-    only("delimiter", Kind::Httpwasm, table.delimiter.is_some());
-    only("content_type", Kind::Httpwasm, table.content_type.is_some());
-    if let Some(RecordEnd(delimiter)) = table.delimiter {
-        route.delimiter = delimiter;
     }
-    route.content_type = table.content_type.map(|MediaType(value)| value);
-    route.show_errors = table.show_errors;
-    if let Some(Time(time)) = table.body_timeout {
-        route.body_timeout = time;
+}
+
+/// The kinds with a module.
+const GUESTS: &[RouteKind] = &[RouteKind::Httpwasm, RouteKind::HttpWasm, RouteKind::Command, RouteKind::Package];
+
+impl RouteTable {
+    fn route(mut self, line: usize, engine: Option<&str>, directory: &Path, problems: &mut Vec<Problem>) -> Route {
+        let mut found = self.misplaced();
+        let engine = self.engine.take().or_else(|| engine.map(str::to_owned));
+        let middleware = std::mem::take(&mut self.middleware);
+        let (path, name, host, methods) = (self.path.clone(), self.name.take(), self.host.take(), self.methods.take());
+        let (show_errors, body_timeout) = (self.show_errors, self.body_timeout.take());
+        let handler = self.handler(engine.clone(), directory, &mut found);
+
+        let mut route = Route::new(path, handler);
+        route.line = line;
+        if let Some(Host(host)) = host {
+            route.host = Some(host);
+        }
+        if let Some(Methods(methods)) = methods {
+            let names: Vec<_> = methods.iter().map(http::Method::as_str).collect();
+            route.name = format!("{} {}", names.join(","), route.path.as_str());
+            route.methods = methods;
+        }
+        route.name = match (name, &route.host) {
+            (Some(name), _) => name,
+            (None, Some(host)) => format!("{host} {}", route.name),
+            (None, None) => route.name,
+        };
+        route.show_errors = show_errors;
+        if let Some(Time(time)) = body_timeout {
+            route.body_timeout = time;
+        }
+        for table in middleware {
+            let mut guest = table.guest(engine.as_deref(), directory);
+            let stem = guest.module.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            let count = route.middleware.iter().filter(|other| other.module.file_stem() == guest.module.file_stem());
+            guest.name = Some(match count.count() {
+                0 => stem,
+                others => format!("{stem}-{}", others + 1),
+            });
+            route.middleware.push(guest);
+        }
+        problems.extend(found.into_iter().map(|(key, message)| Problem::of(&route, key, message)));
+        problems.extend(check(&route));
+        route
     }
-    let limits = table.limits;
-    if let Some(Time(time)) = limits.timeout {
-        route.limits = route.limits.with_timeout(time);
+
+    /// Returns problems of keys that have no effect, since somebody expects one, and of keys that are missing.
+    fn misplaced(&self) -> Vec<(&'static str, String)> {
+        use RouteKind::{Command, HttpWasm, Httpwasm, Package, Response, Upstream};
+        let mut problems = Vec::new();
+        let mut only = |key: &'static str, kinds: &[RouteKind], is_set: bool| {
+            if is_set && !kinds.contains(&self.kind) {
+                let names: Vec<_> = kinds.iter().map(|kind| format!("`{}`", kind.name())).collect();
+                let kinds = if kinds.len() == 1 { "kind" } else { "kinds" };
+                problems.push((key, format!("only routes of the {kinds} {} have it", names.join(", "))));
+            }
+        };
+        let Self { limits, pool, .. } = self;
+        only("module", GUESTS, self.module.is_some());
+        only("response", &[Response], self.response.is_some());
+        only("url", &[Upstream], self.url.is_some());
+        only("engine", GUESTS, self.engine.is_some() && self.middleware.is_empty());
+        only("config", &[HttpWasm], self.config.is_some());
+        only("config_file", &[HttpWasm], self.config_file.is_some());
+        only("args", &[Command], !self.args.is_empty());
+        only("env", GUESTS, !self.env.is_empty());
+        only("dirs", GUESTS, !self.dirs.is_empty());
+        only("delimiter", &[Httpwasm], self.delimiter.is_some());
+        only("content_type", &[Httpwasm], self.content_type.is_some());
+        only("limits.memory", GUESTS, limits.memory.is_some());
+        only("limits.fuel", GUESTS, limits.fuel.is_some());
+        only("limits.stack", GUESTS, limits.stack.is_some());
+        let served = &[Httpwasm, HttpWasm, Command, Package, Upstream];
+        only("limits.timeout", served, limits.timeout.is_some());
+        only("limits.output", served, limits.output.is_some());
+        only("pool", served, pool.size.is_some() || pool.queue.is_some() || pool.wait.is_some());
+        only("pool.reuse", &[Httpwasm, HttpWasm, Package], pool.reuse.is_some());
+        if self.config.is_some() && self.config_file.is_some() {
+            problems.push(("config_file", "there is a `config` already".to_owned()));
+        }
+        problems
     }
-    if let Some(SizeOrNone(bytes)) = limits.memory {
-        route.limits = route.limits.with_memory(bytes);
+
+    fn handler(self, engine: Option<String>, directory: &Path, problems: &mut Vec<(&'static str, String)>) -> Handler {
+        let mut missing = |key, kind: RouteKind| {
+            problems.push((key, format!("missing: routes of the kind `{}` need it", kind.name())));
+        };
+        let kind = match self.kind {
+            RouteKind::Httpwasm => Kind::Httpwasm,
+            RouteKind::HttpWasm => Kind::HttpWasm,
+            RouteKind::Command => Kind::Command,
+            RouteKind::Package => Kind::Package,
+            RouteKind::Response => {
+                let max_body = self.limits.body.map_or(MAX_BODY, |Size(bytes)| bytes);
+                let mut response = FixedResponse { max_body, ..FixedResponse::default() };
+                match self.response {
+                    None => missing("response", self.kind),
+                    Some(table) => {
+                        response.status = table.status.map_or(response.status, |Status(status)| status);
+                        response.headers = table.headers.map_or(response.headers, |Headers(headers)| headers);
+                        response.body = table.body.into();
+                    }
+                }
+                return Handler::Response(response);
+            }
+            RouteKind::Upstream => {
+                let Some(Url(authority)) = self.url else {
+                    missing("url", self.kind);
+                    return Handler::Response(FixedResponse::default());
+                };
+                let limits = self.limits.limits();
+                return Handler::Upstream(Upstream {
+                    authority,
+                    timeout: limits.timeout().unwrap_or(std::time::Duration::MAX),
+                    max_body: limits.max_input(),
+                    max_output: limits.max_output(),
+                    pool: self.pool.pool(Pool { size: UPSTREAM_REQUESTS, ..Pool::default() }),
+                });
+            }
+        };
+        if self.module.is_none() {
+            missing("module", self.kind);
+        }
+        let mut guest = Guest::new(directory.join(self.module.unwrap_or_default()), kind);
+        guest.engine = engine;
+        guest.config = guest_config(self.config, self.config_file, directory);
+        guest.args = self.args;
+        guest.env = self.env;
+        guest.dirs = dirs(self.dirs, directory);
+        guest.delimiter = self.delimiter.map_or(guest.delimiter, |RecordEnd(delimiter)| delimiter);
+        guest.content_type = self.content_type.map(|MediaType(value)| value);
+        guest.limits = self.limits.limits();
+        guest.pool = self.pool.pool(guest.pool);
+        Handler::Guest(guest)
     }
-    if let Some(Fuel(units)) = limits.fuel {
-        route.limits = route.limits.with_fuel(units);
+}
+
+impl MiddlewareTable {
+    fn guest(self, engine: Option<&str>, directory: &Path) -> Guest {
+        let mut guest = Guest::new(directory.join(self.module), Kind::HttpWasm);
+        guest.engine = self.engine.or_else(|| engine.map(str::to_owned));
+        guest.config = guest_config(self.config, self.config_file, directory);
+        guest.env = self.env;
+        guest.dirs = dirs(self.dirs, directory);
+        guest.limits = self.limits.limits();
+        guest.pool = self.pool.pool(guest.pool);
+        guest
     }
-    if let Some(Stack(height)) = limits.stack {
-        route.limits = route.limits.with_stack(height);
+}
+
+impl LimitsTable {
+    fn limits(self) -> Limits {
+        let mut limits = Limits::default().with_max_input(MAX_BODY);
+        if let Some(Time(time)) = self.timeout {
+            limits = limits.with_timeout(time);
+        }
+        if let Some(SizeOrNone(bytes)) = self.memory {
+            limits = limits.with_memory(bytes);
+        }
+        if let Some(Fuel(units)) = self.fuel {
+            limits = limits.with_fuel(units);
+        }
+        if let Some(Stack(height)) = self.stack {
+            limits = limits.with_stack(height);
+        }
+        if let Some(Size(bytes)) = self.body {
+            limits = limits.with_max_input(bytes);
+        }
+        if let Some(Size(bytes)) = self.output {
+            limits = limits.with_max_output(bytes);
+        }
+        limits
     }
-    if let Some(Size(bytes)) = limits.body {
-        route.limits = route.limits.with_max_input(bytes);
+}
+
+impl PoolTable {
+    fn pool(self, default: Pool) -> Pool {
+        Pool {
+            size: self.size.unwrap_or(default.size),
+            queue: self.queue.unwrap_or(default.queue),
+            wait: self.wait.map_or(default.wait, |Time(time)| time),
+            reuse: self.reuse.unwrap_or(default.reuse),
+        }
     }
-    if let Some(Size(bytes)) = limits.output {
-        route.limits = route.limits.with_max_output(bytes);
+}
+
+fn guest_config(bytes: Option<GuestBytes>, file: Option<String>, directory: &Path) -> GuestConfig {
+    match (bytes, file) {
+        (None, Some(file)) => GuestConfig::File(directory.join(file)),
+        (bytes, _) => GuestConfig::Bytes(bytes.map(|GuestBytes(bytes)| bytes).unwrap_or_default()),
     }
-    route.pool = Pool {
-        size: table.pool.size.unwrap_or(route.pool.size),
-        queue: table.pool.queue.unwrap_or(route.pool.queue),
-        wait: table.pool.wait.map_or(route.pool.wait, |Time(time)| time),
-        reuse: table.pool.reuse.unwrap_or(route.pool.reuse),
-    };
-    problems.extend(check(&route));
-    route
+}
+
+fn dirs(tables: Vec<DirTable>, directory: &Path) -> Vec<Dir> {
+    let dir = |DirTable { host, guest, writable }| Dir { host: directory.join(host), guest, writable };
+    tables.into_iter().map(dir).collect()
 }
 
 /// Checks what involves more than one value.
 fn check(route: &Route) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut problem = |key: &str, message: &str| problems.push(Problem::of(route, key, message));
     if route.name.is_empty() || route.name.len() > 200 || route.name.chars().any(char::is_control) {
-        problem("name", "expected 1 to 200 bytes without control characters");
+        problems.push(Problem::of(route, "name", "expected 1 to 200 bytes without control characters"));
     }
-    if !(1..=MAX_GUESTS).contains(&route.pool.size) {
-        problem("pool.size", &format!("expected 1 to {MAX_GUESTS}"));
+    for guest in route.guests() {
+        let mut problem = |key: &str, message: &str| problems.push(Problem::of_guest(route, guest, key, message));
+        check_pool(&guest.pool, &mut problem);
+        if guest.limits.timeout().is_some_and(|timeout| timeout.is_zero()) {
+            problem("limits.timeout", "expected more than 0");
+        }
+        let nul = |text: &String| text.contains('\0');
+        if guest.env.iter().any(|(name, value)| name.is_empty() || name.contains('=') || nul(name) || nul(value)) {
+            problem("env", "the name of a variable is not empty and has no `=`, and there is no NUL in name or value");
+        }
+        if guest.args.iter().any(nul) {
+            problem("args", "an argument has no NUL");
+        }
+        if guest.dirs.iter().any(|dir| dir.guest.is_empty()) {
+            problem("dirs", "the name for the guest is empty");
+        }
     }
-    if route.pool.queue > 1_000_000 {
-        problem("pool.queue", "expected at most 1000000");
-    }
-    if route.pool.reuse && route.kind == Kind::Command {
-        problem("pool.reuse", "an instance of a command runs once");
-    }
-    if route.limits.timeout().is_some_and(|timeout| timeout.is_zero()) {
-        problem("limits.timeout", "expected more than 0");
-    }
-    let nul = |text: &String| text.contains('\0');
-    if route.env.iter().any(|(name, value)| name.is_empty() || name.contains('=') || nul(name) || nul(value)) {
-        problem("env", "the name of a variable is not empty and has no `=`, and there is no NUL in name or value");
-    }
-    if route.args.iter().any(nul) {
-        problem("args", "an argument has no NUL");
-    }
-    if route.dirs.iter().any(|dir| dir.guest.is_empty()) {
-        problem("dirs", "the name for the guest is empty");
+    if let Handler::Upstream(upstream) = &route.handler {
+        check_pool(&upstream.pool, &mut |key, message| problems.push(Problem::of(route, key, message)));
     }
     problems
+}
+
+fn check_pool(pool: &Pool, problem: &mut impl FnMut(&str, &str)) {
+    if !(1..=MAX_GUESTS).contains(&pool.size) {
+        problem("pool.size", &format!("expected 1 to {MAX_GUESTS}"));
+    }
+    if pool.queue > 1_000_000 {
+        problem("pool.queue", "expected at most 1000000");
+    }
 }
 
 /// Returns the key of a line, if it has one.

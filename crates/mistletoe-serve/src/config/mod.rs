@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use std::thread::available_parallelism;
 use std::time::Duration;
 
-use http::{HeaderValue, Method};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, StatusCode, uri::Authority};
 use mistletoe::protocol::httpwasm::Delimiter;
 use mistletoe::wasi::{self, Wasi};
-use mistletoe::{AnyCommand, AnyHandler, AnyPackage, Limits, module};
-use serde::Deserialize;
+use mistletoe::{AnyCommand, AnyHandler, AnyMiddleware, AnyPackage, Limits, module};
 
 use crate::route::Pattern;
 
@@ -27,6 +27,10 @@ pub const MAX_FILE: u64 = 1 << 20;
 pub const MAX_ROUTES: usize = 1_000;
 /// Maximum number of guests that may run at once, over all routes. Each of them takes a thread.
 pub const MAX_GUESTS: usize = 4_096;
+/// Maximum length of a request's body by default, in bytes.
+const MAX_BODY: u64 = 1 << 20;
+/// Number of concurrent requests to an upstream by default.
+const UPSTREAM_REQUESTS: usize = 100;
 
 /// The configuration of a server. `docs/serve.md` lists the keys of the file, their values and defaults.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,7 +68,7 @@ pub struct Listener {
     pub grace: Duration,
 }
 
-/// A route: which requests it takes, and the guest that responds to them.
+/// A route: which requests it takes, the middleware that they pass, and what responds to them.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct Route {
@@ -76,12 +80,46 @@ pub struct Route {
     pub host: Option<String>,
     /// The methods; empty for all.
     pub methods: Vec<Method>,
+    /// Guests of the kind [`Kind::HttpWasm`], in the order in which a request passes them. A response passes them in
+    /// the reverse order.
+    pub middleware: Vec<Guest>,
+    /// What responds to the requests that pass the middleware.
+    pub handler: Handler,
+    /// Whether responses to failures have the kind of the error in a header.
+    pub show_errors: bool,
+    /// How long a client, or an upstream, may take to send any part of a body.
+    pub body_timeout: Duration,
+    /// Line of the route in its file, counted from 1; 0 if there is no file.
+    pub line: usize,
+}
+
+/// What responds to the requests of a route.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum Handler {
+    /// A guest.
+    Guest(Guest),
+    /// The same response for every request.
+    Response(FixedResponse),
+    /// Another server.
+    Upstream(Upstream),
+}
+
+/// A module, and what its instances get.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Guest {
+    /// Name of middleware in logs and metrics: the module's file name without its extension, with a number if the route
+    /// has another one of that name. `None` for the guest that responds.
+    pub name: Option<String>,
     /// File of the module.
     pub module: PathBuf,
     /// The interface of the module.
     pub kind: Kind,
     /// Name of the engine; `None` for the first one that is compiled in.
     pub engine: Option<String>,
+    /// Configuration of a guest of the kind [`Kind::HttpWasm`], in a form that the guest defines.
+    pub config: GuestConfig,
     /// Arguments of a command, after its name.
     pub args: Vec<String>,
     /// Environment variables.
@@ -92,25 +130,60 @@ pub struct Route {
     pub delimiter: Delimiter,
     /// Media type of a plugin's responses; `None` depends on whether a response is UTF-8.
     pub content_type: Option<HeaderValue>,
-    /// Whether responses to failures have the kind of the error in a header.
-    pub show_errors: bool,
-    /// How long a client may take to send any part of a body.
-    pub body_timeout: Duration,
-    /// Limits of a guest. There is always one on time. The one on inputs is the limit of a request's body.
+    /// Limits of an instance. There is always one on time. The one on inputs is the limit of a request's body.
     pub limits: Limits,
     /// Number of instances, and their use.
     pub pool: Pool,
-    /// Line of the route in its file, counted from 1; 0 if there is no file.
-    pub line: usize,
 }
 
-/// The interface between a route and its module.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+/// The configuration of a guest: bytes that it asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GuestConfig {
+    /// The bytes.
+    Bytes(Bytes),
+    /// A file, of at most [`MAX_FILE`] bytes. A reload reads it again.
+    File(PathBuf),
+}
+
+/// The same response for every request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FixedResponse {
+    /// The status, from 200 to 599.
+    pub status: StatusCode,
+    /// The header fields, without those that belong to the connection.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: Bytes,
+    /// Maximum length of a request's body, in bytes. Only middleware reads it.
+    pub max_body: u64,
+}
+
+/// A server that gets the requests of a route, over HTTP/1.1 without TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Upstream {
+    /// Host and port.
+    pub authority: Authority,
+    /// How long the upstream may take to begin its response.
+    pub timeout: Duration,
+    /// Maximum length of a request's body, in bytes.
+    pub max_body: u64,
+    /// Maximum length of a response's body, in bytes.
+    pub max_output: u64,
+    /// Number of concurrent requests. `reuse` has no meaning.
+    pub pool: Pool,
+}
+
+/// The interface of a module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
     /// A plugin of the httpwasm interface.
     Httpwasm,
+    /// Middleware of the http-wasm interface.
+    HttpWasm,
     /// A WASI command, which is a CGI program.
     Command,
     /// A package: a YAML document in, a YAML document out.
@@ -128,7 +201,7 @@ pub struct Dir {
     pub writable: bool,
 }
 
-/// Instances of a route's guest.
+/// Instances of a guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pool {
     /// Maximum number of guests that run at once, 1 or more.
@@ -194,37 +267,97 @@ impl Config {
 
     /// Returns the configuration of one module that responds to every path, with all defaults.
     pub fn of_module(module: impl Into<PathBuf>, kind: Kind) -> Self {
-        Self { listener: Listener::default(), admin: None, routes: vec![Route::new("/...", module, kind)] }
+        let route = Route::new(Pattern::default(), Handler::Guest(Guest::new(module, kind)));
+        Self { listener: Listener::default(), admin: None, routes: vec![route] }
+    }
+
+    /// Returns the files that the configuration names: all modules, and the guests' configurations.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.routes.iter().flat_map(Route::guests).flat_map(|guest| {
+            let config = match &guest.config {
+                GuestConfig::File(file) => Some(file.as_path()),
+                GuestConfig::Bytes(_) => None,
+            };
+            std::iter::once(guest.module.as_path()).chain(config)
+        })
     }
 }
 
 impl Route {
-    fn new(path: &str, module: impl Into<PathBuf>, kind: Kind) -> Self {
+    fn new(path: Pattern, handler: Handler) -> Self {
         Self {
-            name: path.to_owned(),
-            path: Pattern::parse(path).unwrap_or_default(),
+            name: path.as_str().to_owned(),
+            path,
             host: None,
-            methods: kind.methods(),
+            methods: handler.methods(),
+            middleware: Vec::new(),
+            handler,
+            show_errors: false,
+            body_timeout: Duration::from_secs(10),
+            line: 0,
+        }
+    }
+
+    /// Returns the guests, in the order in which a request passes them.
+    pub fn guests(&self) -> impl Iterator<Item = &Guest> {
+        let last = match &self.handler {
+            Handler::Guest(guest) => Some(guest),
+            _ => None,
+        };
+        self.middleware.iter().chain(last)
+    }
+
+    /// Returns the maximum length of a request's body, in bytes.
+    pub fn max_body(&self) -> u64 {
+        match &self.handler {
+            Handler::Guest(guest) => guest.limits.max_input(),
+            Handler::Response(response) => response.max_body,
+            Handler::Upstream(upstream) => upstream.max_body,
+        }
+    }
+}
+
+impl Handler {
+    /// Returns the methods of a route that names none; empty for all.
+    fn methods(&self) -> Vec<Method> {
+        match self {
+            Self::Guest(Guest { kind: Kind::Package, .. }) => vec![Method::POST],
+            _ => Vec::new(),
+        }
+    }
+
+    /// Returns the name of its kind in configurations.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Guest(guest) => guest.kind.name(),
+            Self::Response(_) => "response",
+            Self::Upstream(_) => "upstream",
+        }
+    }
+}
+
+impl Guest {
+    fn new(module: impl Into<PathBuf>, kind: Kind) -> Self {
+        Self {
+            name: None,
             module: module.into(),
             kind,
             engine: None,
+            config: GuestConfig::Bytes(Bytes::new()),
             args: Vec::new(),
             env: BTreeMap::new(),
             dirs: Vec::new(),
             delimiter: Delimiter::default(),
             content_type: None,
-            show_errors: false,
-            body_timeout: Duration::from_secs(10),
-            limits: Limits::default().with_max_input(1 << 20),
+            limits: Limits::default().with_max_input(MAX_BODY),
             pool: Pool::default(),
-            line: 0,
         }
     }
 }
 
 impl Kind {
     /// Returns the interface that a module implements, with WASI preview 1 as its host functions. Of several it is the
-    /// first of package, httpwasm and command.
+    /// first of package, httpwasm, http-wasm and command.
     pub fn of(wasm: &[u8]) -> Option<Self> {
         let interface = module::inspect(wasm).interface;
         let imports = wasi::imports::<Wasi>();
@@ -232,6 +365,8 @@ impl Kind {
             Some(Self::Package)
         } else if AnyHandler::problems(&interface, &imports).is_empty() {
             Some(Self::Httpwasm)
+        } else if AnyMiddleware::problems(&interface, &imports).is_empty() {
+            Some(Self::HttpWasm)
         } else if AnyCommand::problems(&interface, &imports).is_empty() {
             Some(Self::Command)
         } else {
@@ -239,21 +374,20 @@ impl Kind {
         }
     }
 
-    /// Returns the methods of a route that names none; empty for all.
-    fn methods(self) -> Vec<Method> {
-        match self {
-            Self::Httpwasm | Self::Command => Vec::new(),
-            Self::Package => vec![Method::POST],
-        }
-    }
-
     /// Returns the name in configurations.
     pub fn name(self) -> &'static str {
         match self {
             Self::Httpwasm => "httpwasm",
+            Self::HttpWasm => "http-wasm",
             Self::Command => "command",
             Self::Package => "package",
         }
+    }
+}
+
+impl Default for FixedResponse {
+    fn default() -> Self {
+        Self { status: StatusCode::OK, headers: HeaderMap::new(), body: Bytes::new(), max_body: MAX_BODY }
     }
 }
 
@@ -288,6 +422,13 @@ impl Problem {
     pub(crate) fn of(route: &Route, key: &str, message: impl Into<String>) -> Self {
         let line = Some(route.line).filter(|line| *line > 0);
         Self { line, key: Some(format!("route `{}`, {key}", route.name)), message: message.into() }
+    }
+
+    pub(crate) fn of_guest(route: &Route, guest: &Guest, key: &str, message: impl Into<String>) -> Self {
+        match &guest.name {
+            Some(name) => Self::of(route, &format!("middleware `{name}`, {key}"), message),
+            None => Self::of(route, key, message),
+        }
     }
 }
 
@@ -355,6 +496,8 @@ mod tests {
 
     const ROUTE: &str = "[[route]]\npath = '/a'\nmodule = 'a.wasm'\nkind = 'httpwasm'\n";
 
+    const RESPONSE: &str = "[[route]]\npath = '/a'\nkind = 'response'\nresponse = {}\n";
+
     const EVERY_KEY: &str = r#"
             engine = "wasmi"
             [server]
@@ -390,6 +533,27 @@ mod tests {
             module = "m.wasm"
             kind = "command"
             args = ["-v"]
+            [[route]]
+            path = "/r"
+            kind = "response"
+            response = { status = 308, headers = { Location = "/x" }, body = "gone" }
+            limits = { body = 9 }
+            middleware = [
+                { module = "a/auth.wasm", config = "key", engine = "wasmtime", limits = { timeout = "7s" } },
+                { module = "auth.wat", config = { users = ["ann"], from = 2026-01-02, n = { x = 1.5 } } },
+                { module = "log.wasm", config_file = "c.json", env = { K = "v" }, pool = { size = 3, reuse = true } },
+            ]
+            [[route]]
+            path = "/u/..."
+            kind = "upstream"
+            url = "http://a.example:81"
+            limits = { timeout = "8s", body = 10, output = 11 }
+            pool = { size = 12, queue = 13, wait = "14s" }
+            [[route]]
+            path = "/m"
+            kind = "http-wasm"
+            module = "m.wasm"
+            config_file = "m.json"
         "#;
 
     fn parse(text: &str) -> Result<Config, String> {
@@ -413,14 +577,12 @@ mod tests {
         };
         assert_eq!(config.listener, listener);
         assert_eq!(config.admin, "127.0.0.1:1".parse().ok());
-        let route = Route {
-            name: "n".to_owned(),
-            path: Pattern::parse("/x/...").expect("a pattern"),
-            host: Some("a.example".to_owned()),
-            methods: vec![Method::GET, Method::PUT],
+        let guest = Guest {
+            name: None,
             module: PathBuf::from("dir/m.wasm"),
             kind: Kind::Httpwasm,
             engine: Some("wasmtime".to_owned()),
+            config: GuestConfig::Bytes(Bytes::new()),
             args: Vec::new(),
             env: [("K".to_owned(), "v".to_owned())].into(),
             dirs: vec![
@@ -429,8 +591,6 @@ mod tests {
             ],
             delimiter: Delimiter::Nul,
             content_type: Some(HeaderValue::from_static("text/html")),
-            show_errors: true,
-            body_timeout: seconds(4),
             limits: Limits::default()
                 .with_timeout(seconds(5))
                 .with_memory(1 << 20)
@@ -439,12 +599,68 @@ mod tests {
                 .with_max_input(8)
                 .with_max_output(9_000),
             pool: Pool { size: 10, queue: 11, wait: Duration::from_millis(12), reuse: true },
+        };
+        let route = Route {
+            name: "n".to_owned(),
+            path: Pattern::parse("/x/...").expect("a pattern"),
+            host: Some("a.example".to_owned()),
+            methods: vec![Method::GET, Method::PUT],
+            middleware: Vec::new(),
+            handler: Handler::Guest(guest),
+            show_errors: true,
+            body_timeout: seconds(4),
             line: 15,
         };
         assert_eq!(config.routes[0], route);
-        let Route { name, args, engine, methods, .. } = &config.routes[1];
+        let Route { name, handler: Handler::Guest(guest), methods, .. } = &config.routes[1] else { panic!("a guest") };
+        let Guest { args, engine, .. } = guest;
         assert_eq!((name.as_str(), &args[..], engine.as_deref()), ("/y", &["-v".to_owned()][..], Some("wasmi")));
         assert!(methods.is_empty());
+
+        let Route { middleware, handler: Handler::Response(response), .. } = &config.routes[2] else {
+            panic!("a response")
+        };
+        let headers = HeaderMap::from_iter([(http::header::LOCATION, HeaderValue::from_static("/x"))]);
+        let gone = FixedResponse { status: StatusCode::PERMANENT_REDIRECT, headers, body: "gone".into(), max_body: 9 };
+        assert_eq!(*response, gone);
+        let auth = Guest {
+            name: Some("auth".to_owned()),
+            engine: Some("wasmtime".to_owned()),
+            config: GuestConfig::Bytes("key".into()),
+            limits: Limits::default().with_max_input(1 << 20).with_timeout(seconds(7)),
+            ..Guest::new("dir/a/auth.wasm", Kind::HttpWasm)
+        };
+        let json = r#"{"from":"2026-01-02","n":{"x":1.5},"users":["ann"]}"#;
+        let second = Guest {
+            name: Some("auth-2".to_owned()),
+            engine: Some("wasmi".to_owned()),
+            config: GuestConfig::Bytes(json.into()),
+            ..Guest::new("dir/auth.wat", Kind::HttpWasm)
+        };
+        let log = Guest {
+            name: Some("log".to_owned()),
+            engine: Some("wasmi".to_owned()),
+            config: GuestConfig::File("dir/c.json".into()),
+            env: [("K".to_owned(), "v".to_owned())].into(),
+            pool: Pool { size: 3, reuse: true, ..Pool::default() },
+            ..Guest::new("dir/log.wasm", Kind::HttpWasm)
+        };
+        assert_eq!(*middleware, [auth, second, log]);
+
+        let upstream = Upstream {
+            authority: Authority::from_static("a.example:81"),
+            timeout: seconds(8),
+            max_body: 10,
+            max_output: 11,
+            pool: Pool { size: 12, queue: 13, wait: seconds(14), reuse: false },
+        };
+        assert_eq!(config.routes[3].handler, Handler::Upstream(upstream));
+        let Handler::Guest(guest) = &config.routes[4].handler else { panic!("a guest") };
+        assert_eq!((guest.kind, &guest.config), (Kind::HttpWasm, &GuestConfig::File("dir/m.json".into())));
+
+        let files: Vec<_> = config.files().map(|file| file.display().to_string()).collect();
+        let modules = ["dir/m.wasm", "dir/m.wasm", "dir/a/auth.wasm", "dir/auth.wat", "dir/log.wasm", "dir/c.json"];
+        assert_eq!(files, [&modules[..], &["dir/m.wasm", "dir/m.json"]].concat());
     }
 
     #[test]
@@ -470,6 +686,37 @@ mod tests {
             ("ROUTE[route.pool]\nsize = 0\n", "line 1: route `/a`, pool.size: expected 1 to 4096"),
             ("ROUTE[route.pool]\nsize = 9000000000000000000\n", "the pools have 9000000000000000000 instances"),
             ("ROUTEargs = ['a']\n", "line 1: route `/a`, args: only routes of the kind `command` have it"),
+            ("ROUTEconfig = 'a'\n", "line 1: route `/a`, config: only routes of the kind `http-wasm` have it"),
+            ("ROUTEurl = 'http://a'\n", "line 1: route `/a`, url: only routes of the kind `upstream` have it"),
+            ("ROUTEmiddleware = [{}]\n", "line 5: middleware: missing field `module`"),
+            (
+                "ROUTEmiddleware = [{ module = 'm.wasm', config = 1 }]\n",
+                "line 5: middleware: expected a text or a table",
+            ),
+            (
+                "ROUTEmiddleware = [{ module = 'm.wasm', pool = { size = 0 } }]\n",
+                "line 1: route `/a`, middleware `m`, pool.size: expected 1 to 4096",
+            ),
+            (
+                "[[route]]\npath = '/a'\nkind = 'package'\n",
+                "line 1: route `/a`, module: missing: routes of the kind `p",
+            ),
+            ("[[route]]\npath = '/a'\nkind = 'upstream'\n", "line 1: route `/a`, url: missing"),
+            ("[[route]]\npath = '/a'\nkind = 'response'\n", "line 1: route `/a`, response: missing"),
+            ("RESPONSEengine = 'wasmi'\n", "line 1: route `/a`, engine: only routes of the kinds `httpwasm`, `http-"),
+            ("RESPONSElimits = { timeout = '1s' }\n", "line 1: route `/a`, limits.timeout: only routes of"),
+            ("RESPONSEpool = { size = 1 }\n", "line 1: route `/a`, pool: only routes of"),
+            (
+                "[[route]]\npath = '/a'\nkind = 'response'\nresponse = { status = 101 }\n",
+                "line 4: response: expected a st",
+            ),
+            (
+                "[[route]]\npath = '/a'\nkind = 'response'\nresponse = { headers = { Content-Length = '1' } }\n",
+                "line 4: response: `Content-Length` is not a header field of a response",
+            ),
+            ("[[route]]\npath = '/a'\nkind = 'upstream'\nurl = 'https://a'\n", "line 4: url: expected `http://HOST`"),
+            ("[[route]]\npath = '/a'\nkind = 'upstream'\nurl = 'http://a/b'\n", "line 4: url: expected `http://HOST`"),
+            ("[[route]]\npath = '/a'\nkind = 'upstream'\nurl = 'http://a@b'\n", "line 4: url: expected `http://HOST`"),
             ("ROUTEname = ''\n", "line 1: route ``, name: expected 1 to 200 bytes"),
             ("ROUTEenv = { '' = 'a' }\n", "line 1: route `/a`, env: "),
             ("ROUTEROUTE", "line 5: route `/a`, name: another route has this name"),
@@ -479,7 +726,7 @@ mod tests {
             ("[[route]]\nmodule = 'a'\nkind = 'package'\n", "line 1: missing field `path`"),
             ("[[route]]\npath = '/a'\nmodule = 'a'\nkind = 'cgi'\n", "line 4: kind: unknown variant `cgi`"),
         ] {
-            let error = parse(&text.replace("ROUTE", ROUTE)).expect_err(text);
+            let error = parse(&text.replace("ROUTE", ROUTE).replace("RESPONSE", RESPONSE)).expect_err(text);
             assert!(error.contains(problem), "{text}\n{error}");
         }
         // All problems of the values at once.
@@ -497,7 +744,7 @@ mod tests {
             let file: toml::Table = toml::from_str(text).expect("TOML");
             validator.is_valid(&serde_json::to_value(file).expect("JSON"))
         };
-        for text in [EVERY_KEY, include_str!("../../tests/data/serve.toml"), ROUTE] {
+        for text in [EVERY_KEY, include_str!("../../tests/data/serve.toml"), ROUTE, RESPONSE] {
             assert!(parse(text).is_ok() && is_valid(text), "{text}");
         }
         for more in [
@@ -508,6 +755,7 @@ mod tests {
             "limits = { timeout = 'unlimited' }",
             "limits = { stack = 4294967296 }",
             "pool = { size = 0 }",
+            "middleware = [{}]",
             "unknown = 1",
         ] {
             let text = format!("{ROUTE}{more}\n");
@@ -525,9 +773,11 @@ mod tests {
             ("/properties/server", "[server]\nUNKNOWN = 1\n"),
             ("/properties/admin", "[admin]\nUNKNOWN = 1\n"),
             ("/properties/route/items", "[[route]]\nUNKNOWN = 1\n"),
-            ("/properties/route/items/properties/limits", "[[route]]\nlimits = { UNKNOWN = 1 }\n"),
-            ("/properties/route/items/properties/pool", "[[route]]\npool = { UNKNOWN = 1 }\n"),
-            ("/properties/route/items/properties/dirs/items", "[[route]]\ndirs = [{ UNKNOWN = 1 }]\n"),
+            ("/properties/route/items/properties/response", "[[route]]\nresponse = { UNKNOWN = 1 }\n"),
+            ("/properties/route/items/properties/middleware/items", "[[route]]\nmiddleware = [{ UNKNOWN = 1 }]\n"),
+            ("/$defs/limits", "[[route]]\nlimits = { UNKNOWN = 1 }\n"),
+            ("/$defs/pool", "[[route]]\npool = { UNKNOWN = 1 }\n"),
+            ("/$defs/dirs/items", "[[route]]\ndirs = [{ UNKNOWN = 1 }]\n"),
         ] {
             let error = parse(text).expect_err(text);
             let known = error.split_once("expected ").expect("a list of keys").1;

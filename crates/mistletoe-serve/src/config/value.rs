@@ -1,13 +1,17 @@
 //! Values of a configuration: the text of each is checked where it is parsed, so that errors have its line.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-use http::{HeaderValue, Method};
+use bytes::Bytes;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use mistletoe::protocol::httpwasm::Delimiter;
 use mistletoe::units;
 use serde::de::{Deserialize, Deserializer, Error, Visitor};
 
+use crate::headers;
 use crate::route::Pattern;
 
 /// A number of bytes: an integer, or a text with a unit.
@@ -24,6 +28,12 @@ pub(super) struct Methods(pub(super) Vec<Method>);
 pub(super) struct MediaType(pub(super) HeaderValue);
 pub(super) struct Host(pub(super) String);
 pub(super) struct RecordEnd(pub(super) Delimiter);
+pub(super) struct Status(pub(super) StatusCode);
+pub(super) struct Headers(pub(super) HeaderMap);
+/// Host and port of an upstream.
+pub(super) struct Url(pub(super) Authority);
+/// The configuration of a guest: a text as it is, or a table as JSON.
+pub(super) struct GuestBytes(pub(super) Bytes);
 
 /// Parses a text, or an integer as the text of it.
 struct Text<F>(F, &'static str);
@@ -92,6 +102,56 @@ value!(RecordEnd, "a delimiter", |text: &str| {
         _ => Err("expected `newline`, `nul`, `none`, or one ASCII character".to_owned()),
     }
 });
+
+value!(Status, "a status", |text: &str| {
+    let status = text.parse::<u16>().ok().filter(|status| (200..600).contains(status));
+    let status = status.and_then(|status| StatusCode::from_u16(status).ok());
+    status.map(Status).ok_or_else(|| "expected a status from 200 to 599".to_owned())
+});
+value!(Url, "a URL", |text: &str| {
+    let uri = text.parse::<Uri>().ok().filter(|uri| uri.scheme_str() == Some("http") && uri.path() == "/");
+    let authority = uri.filter(|uri| uri.query().is_none()).and_then(|uri| uri.authority().cloned());
+    let authority = authority.filter(|authority| !authority.as_str().contains('@') && !authority.host().is_empty());
+    authority.map(Url).ok_or_else(|| "expected `http://HOST` or `http://HOST:PORT`".to_owned())
+});
+
+impl<'de> Deserialize<'de> for Headers {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut all = HeaderMap::new();
+        for (name, value) in BTreeMap::<String, String>::deserialize(deserializer)? {
+            let parsed = HeaderName::from_bytes(name.as_bytes()).ok().filter(|name| !headers::is_framing(name));
+            let parsed = parsed.zip(HeaderValue::from_str(&value).ok());
+            let (name, value) = parsed.ok_or_else(|| {
+                D::Error::custom(format!("`{}` is not a header field of a response", name.escape_debug()))
+            })?;
+            all.insert(name, value);
+        }
+        Ok(Self(all))
+    }
+}
+
+impl<'de> Deserialize<'de> for GuestBytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match toml::Value::deserialize(deserializer)? {
+            toml::Value::String(text) => Ok(Self(text.into())),
+            table @ toml::Value::Table(_) => Ok(Self(json(table).to_string().into())),
+            _ => Err(D::Error::custom("expected a text or a table")),
+        }
+    }
+}
+
+/// Returns a value as JSON. Dates are texts, and there is nothing for an infinite number.
+fn json(value: toml::Value) -> serde_json::Value {
+    match value {
+        toml::Value::String(text) => text.into(),
+        toml::Value::Integer(number) => number.into(),
+        toml::Value::Float(number) => number.into(),
+        toml::Value::Boolean(value) => value.into(),
+        toml::Value::Datetime(date) => date.to_string().into(),
+        toml::Value::Array(values) => values.into_iter().map(json).collect(),
+        toml::Value::Table(table) => table.into_iter().map(|(name, value)| (name, json(value))).collect(),
+    }
+}
 
 impl<'de> Deserialize<'de> for Methods {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

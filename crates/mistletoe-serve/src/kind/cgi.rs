@@ -8,6 +8,7 @@ use http::{StatusCode, Version};
 
 use super::authority;
 use crate::failure::Failure;
+use crate::headers::is_hop_by_hop;
 use crate::route::Pattern;
 
 /// Maximum length of an output's header, in bytes.
@@ -19,22 +20,13 @@ const MAX_FIELDS: usize = 100;
 /// libraries take for the address of a proxy to use.
 const HIDDEN: [HeaderName; 4] =
     [header::AUTHORIZATION, header::PROXY_AUTHORIZATION, header::CONNECTION, HeaderName::from_static("proxy")];
-/// Header fields that are between the server and its client.
-const OWN: [HeaderName; 7] = [
-    header::CONNECTION,
-    HeaderName::from_static("keep-alive"),
-    header::PROXY_AUTHENTICATE,
-    header::TE,
-    header::TRAILER,
-    header::TRANSFER_ENCODING,
-    header::UPGRADE,
-];
 
-/// Returns the variables of a request.
+/// Returns the variables of a request whose body has this length, if it is known.
 pub(super) fn environment(
     parts: &Parts,
     remote: Option<SocketAddr>,
     route: &Pattern,
+    length: Option<u64>,
 ) -> Result<Vec<(String, Vec<u8>)>, Failure> {
     let path = parts.uri.path();
     let raw_info = route.rest(path).unwrap_or_default();
@@ -45,12 +37,8 @@ pub(super) fn environment(
     let port = port.unwrap_or("80");
     let remote = remote.map(|address| address.ip().to_string()).unwrap_or_default();
     let field = |name: HeaderName| parts.headers.get(name).map(|value| value.as_bytes().to_vec()).unwrap_or_default();
-    let length = match parts.headers.get(header::CONTENT_LENGTH) {
-        Some(length) => length.as_bytes().to_vec(),
-        // A body of unknown length has no variable; programs read it to its end.
-        None if parts.headers.contains_key(header::TRANSFER_ENCODING) => Vec::new(),
-        None => b"0".to_vec(),
-    };
+    // Empty for a body of unknown length; programs read it to its end.
+    let length = length.map(|length| length.to_string()).unwrap_or_default();
     let url = format!("http://{authority}{path}{}{query}", if query.is_empty() { "" } else { "?" });
     let protocol = match parts.version {
         Version::HTTP_2 => "HTTP/2.0",
@@ -60,7 +48,7 @@ pub(super) fn environment(
     let text = |value: &str| value.as_bytes().to_vec();
     let mut variables = vec![
         ("AUTH_TYPE".to_owned(), Vec::new()),
-        ("CONTENT_LENGTH".to_owned(), length),
+        ("CONTENT_LENGTH".to_owned(), text(&length)),
         ("CONTENT_TYPE".to_owned(), field(header::CONTENT_TYPE)),
         ("GATEWAY_INTERFACE".to_owned(), text("CGI/1.1")),
         ("PATH_INFO".to_owned(), info.clone()),
@@ -165,7 +153,7 @@ impl Head {
                 if status.replace(code).is_some() {
                     return Err("the header has two statuses");
                 }
-            } else if !OWN.contains(&name) {
+            } else if !is_hop_by_hop(&name) && name != header::TRAILER {
                 headers.append(name, value);
             }
             if headers.len() > MAX_FIELDS {

@@ -7,7 +7,7 @@ use std::task::{Context as TaskContext, Poll, ready};
 
 use bytes::{Buf as _, Bytes};
 use http::header::CONTENT_LENGTH;
-use http::{Method, Response, StatusCode};
+use http::{Method, Response};
 use http_body::{Body as HttpBody, Frame};
 use http_body_util::BodyExt as _;
 use mistletoe::protocol::WasiCommand;
@@ -19,8 +19,9 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout_at};
 
 use super::cgi::{self, Head};
-use super::{Call, Context, Ending, Guests, Kind, Responding, deadline, ended};
+use super::{Call, Context, Ending, Guests, Kind, Responding, deadline, ended, is_without_body};
 use crate::body::Body;
+use crate::config::Guest;
 use crate::failure::Failure;
 use crate::metrics::Instances;
 
@@ -31,8 +32,13 @@ const FRAME: usize = 64 << 10;
 
 struct Command(Guests<WasiCommand>);
 
-pub(super) fn new(context: Context, backend: &AnyBackend, wasm: &[u8]) -> mistletoe::Result<Arc<dyn Kind>> {
-    Ok(Arc::new(Command(Guests::new(context, WasiCommand, backend, wasm)?)))
+pub(super) fn new(
+    context: Context,
+    guest: Arc<Guest>,
+    backend: &AnyBackend,
+    wasm: &[u8],
+) -> mistletoe::Result<Arc<dyn Kind>> {
+    Ok(Arc::new(Command(Guests::new(context, guest, WasiCommand, backend, wasm)?)))
 }
 
 impl Kind for Command {
@@ -40,7 +46,7 @@ impl Kind for Command {
         Box::pin(async move { self.run(call).await })
     }
 
-    fn instances(&self) -> Instances {
+    fn instances(&self) -> Option<Instances> {
         self.0.instances()
     }
 }
@@ -48,12 +54,13 @@ impl Kind for Command {
 impl Command {
     async fn run(&self, call: Call) -> Result<Response<Body>, Failure> {
         let Self(guests) = self;
-        let route = guests.route();
+        let guest = &guests.guest;
         let (parts, body) = call.request.into_parts();
-        let environment = cgi::environment(&parts, call.remote, &route.path)?;
-        let program = route.module.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let length = body.size_hint().exact();
+        let environment = cgi::environment(&parts, call.remote, &guests.context.route.path, length)?;
+        let program = guest.module.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let wasi = guests.wasi(&call.id, &environment)?;
-        let wasi = wasi.args([program]).args(route.args.iter().map(String::as_str));
+        let wasi = wasi.args([program]).args(guest.args.iter().map(String::as_str));
 
         let ending = Ending::new(&guests.context.metrics);
         let admitted = guests.admit().await?;
@@ -61,7 +68,7 @@ impl Command {
         let runtime = Handle::current();
 
         let (input, incoming) = mpsc::channel(FRAMES);
-        let feeding = feed(body, input, route.limits.max_input(), route.body_timeout, ending.clone());
+        let feeding = feed(body, input, ending.clone());
         let feeder = tokio::spawn(feeding).abort_handle();
         let running = Running { handle: ending.handle.clone(), feeder };
         let link = || Link { runtime: runtime.clone(), until, ending: ending.clone() };
@@ -70,7 +77,7 @@ impl Command {
         let (output, frames) = mpsc::channel(FRAMES);
         let (head, heading) = oneshot::channel();
         let stdout =
-            Stdout { head: Some((head, Vec::new())), body: output, room: route.limits.max_output(), link: link() };
+            Stdout { head: Some((head, Vec::new())), body: output, room: guest.limits.max_output(), link: link() };
         let wasi = wasi.stdin_reader(stdin).stdout(OutputStream::stream(stdout)).build();
         let metrics = guests.context.metrics.clone();
         let guest = guests.spawn(admitted, wasi, &ending, move |session| {
@@ -91,9 +98,8 @@ impl Command {
             });
         };
         let left = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        let no_body = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::RESET_CONTENT);
-        let mut outgoing =
-            Outgoing { frames, guest: Some(guest), ending, left, failure: None, last: None, _running: running };
+        let no_body = is_without_body(status);
+        let mut outgoing = Outgoing { frames, guest: Some(guest), ending, left, last: None, _running: running };
         let body = if no_body || left == Some(0) || parts.method == Method::HEAD {
             // The program runs to its end, since it may have more to do than to write.
             while let Some(frame) = outgoing.frame().await {
@@ -128,9 +134,9 @@ impl Drop for Running {
 }
 
 /// Passes a request's body on to the guest, as fast as the guest reads it.
-async fn feed(mut body: Body, input: mpsc::Sender<Bytes>, mut room: u64, time: std::time::Duration, ending: Ending) {
+async fn feed(mut body: Body, input: mpsc::Sender<Bytes>, ending: Ending) {
     loop {
-        match body.data(&mut room, time).await {
+        match body.data().await {
             Ok(Some(data)) => {
                 if input.send(data).await.is_err() {
                     // The guest has ended.
@@ -253,8 +259,6 @@ struct Outgoing {
     ending: Ending,
     /// How many bytes are to come, if the header says so.
     left: Option<u64>,
-    /// Why the body breaks off.
-    failure: Option<Failure>,
     /// The last of these bytes. They wait for the end of the guest: a server that has them asks for nothing more.
     last: Option<Bytes>,
 }
@@ -298,20 +302,11 @@ impl HttpBody for Outgoing {
         mut self: Pin<&mut Self>,
         context: &mut TaskContext<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
-        if let Some(failure) = self.failure.take() {
-            return Poll::Ready(Some(Err(failure)));
-        }
-        let frame = ready!(self.poll_next(context));
-        if let Err(failure) = frame {
-            // The server drops what it has not sent when a body fails. So it sends first what there is.
-            self.failure = Some(failure);
-            context.waker().wake_by_ref();
-            return Poll::Pending;
-        }
-        Poll::Ready(frame.transpose().map(|data| data.map(Frame::data)))
+        let data = ready!(self.poll_next(context));
+        Poll::Ready(data.transpose().map(|data| data.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.guest.is_none() && self.last.is_none() && self.failure.is_none()
+        self.guest.is_none() && self.last.is_none()
     }
 }

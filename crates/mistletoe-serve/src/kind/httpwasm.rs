@@ -11,13 +11,19 @@ use mistletoe::protocol::httpwasm::Output;
 
 use super::{Call, Collected, Context, Guests, Kind, Responding, authority};
 use crate::body::Body;
+use crate::config::Guest;
 use crate::metrics::Instances;
 
 struct Plugin(Guests<HttpWasm>);
 
-pub(super) fn new(context: Context, backend: &AnyBackend, wasm: &[u8]) -> mistletoe::Result<Arc<dyn Kind>> {
-    let protocol = HttpWasm { delimiter: context.route.delimiter };
-    Ok(Arc::new(Plugin(Guests::new(context, protocol, backend, wasm)?)))
+pub(super) fn new(
+    context: Context,
+    guest: Arc<Guest>,
+    backend: &AnyBackend,
+    wasm: &[u8],
+) -> mistletoe::Result<Arc<dyn Kind>> {
+    let protocol = HttpWasm { delimiter: guest.delimiter };
+    Ok(Arc::new(Plugin(Guests::new(context, guest, protocol, backend, wasm)?)))
 }
 
 impl Kind for Plugin {
@@ -38,7 +44,7 @@ impl Kind for Plugin {
             }
             let wasi = guests.wasi(&call.id, &environment)?.build();
             let Collected { bytes, room } = guests.collect(body).await?;
-            let mut log = guests.context.log.of_guest(&guests.context.name, &call.id);
+            let mut log = guests.log(&call.id);
             let output = guests.run(wasi, move |session| {
                 let (output, result) = match session.call(&bytes) {
                     Ok(output) => (output, Ok(())),
@@ -50,7 +56,7 @@ impl Kind for Plugin {
                 result.map(|()| output)
             });
             let Output { stdout, .. } = output.await?;
-            let content_type = guests.route().content_type.clone().unwrap_or_else(|| {
+            let content_type = guests.guest.content_type.clone().unwrap_or_else(|| {
                 HeaderValue::from_static(match std::str::from_utf8(&stdout) {
                     Ok(_) => "text/plain; charset=utf-8",
                     Err(_) => "application/octet-stream",
@@ -62,7 +68,7 @@ impl Kind for Plugin {
         })
     }
 
-    fn instances(&self) -> Instances {
+    fn instances(&self) -> Option<Instances> {
         self.0.instances()
     }
 }

@@ -2,29 +2,38 @@
 
 mod cgi;
 mod command;
+mod exchange;
 mod httpwasm;
+mod middleware;
 mod package;
+mod response;
+mod upstream;
 
+use std::fs::File;
+use std::io::{self, Read as _};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::header::HOST;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 use mistletoe::protocol::Protocol;
 use mistletoe::wasi::{self, Access, Builder, Clock, OutputStream, Random, Wasi};
-use mistletoe::{AnyBackend, AnyProgram, AnyProgramSession, CancelHandle, ErrorKind, Pool, PoolPermit, Reused};
+use mistletoe::{
+    AnyBackend, AnyProgram, AnyProgramSession, CancelHandle, ErrorKind, Pool, PoolPermit, PooledSession, Reused,
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::body::Body;
-use crate::config::{self, Dir, Problem, Route};
+use crate::config::{self, Dir, Guest, GuestConfig, Handler, MAX_FILE, Problem, Route};
 use crate::failure::{Failure, guest_kind};
-use crate::log::Log;
+use crate::log::{GuestLog, Log};
 use crate::metrics::{Instances, RouteMetrics};
 
 pub(crate) use cgi::split_port;
@@ -42,13 +51,15 @@ pub(crate) struct Call {
 
 pub(crate) type Responding = Pin<Box<dyn Future<Output = Result<Response<Body>, Failure>> + Send>>;
 
-/// What responds to the requests of a route.
+/// What responds to the requests of a route, or of the middleware before it.
 pub(crate) trait Kind: Send + Sync {
-    /// Responds to a request. Dropping the future, or else the response's body, cancels the guest.
+    /// Responds to a request. Dropping the future, or else the response's body, cancels all guests of the request.
+    ///
+    /// If a failure was turned into a response, the [`Failure`] is an extension of it.
     fn respond(self: Arc<Self>, call: Call) -> Responding;
 
-    /// Returns the instances now.
-    fn instances(&self) -> Instances;
+    /// Returns the instances now, if there is a limit on their number.
+    fn instances(&self) -> Option<Instances>;
 }
 
 /// What a kind gets of its route.
@@ -60,23 +71,61 @@ pub(crate) struct Context {
     pub(crate) log: Log,
 }
 
-/// Compiles a module for its route.
-pub(crate) fn compile(context: Context, backend: &AnyBackend, wasm: &[u8]) -> Result<Arc<dyn Kind>, Problem> {
-    for Dir { host, guest, writable } in &context.route.dirs {
+/// Compiles the module of a guest. Middleware passes requests on to `next`.
+pub(crate) fn compile(
+    context: &Context,
+    guest: &Guest,
+    next: Option<Arc<dyn Kind>>,
+    backend: &AnyBackend,
+    wasm: &[u8],
+) -> Result<Arc<dyn Kind>, Problem> {
+    let problem = |key: &str, message: String| Problem::of_guest(&context.route, guest, key, message);
+    for Dir { host, guest, writable } in &guest.dirs {
         grant(Wasi::builder(), host, guest, *writable)
-            .map_err(|error| Problem::of(&context.route, "dirs", format!("{}: {error}", host.display())))?;
+            .map_err(|error| problem("dirs", format!("{}: {error}", host.display())))?;
     }
-    let kind: mistletoe::Result<Arc<dyn Kind>> = match context.route.kind {
-        config::Kind::Httpwasm => httpwasm::new(context.clone(), backend, wasm),
-        config::Kind::Command => command::new(context.clone(), backend, wasm),
-        config::Kind::Package => package::new(context.clone(), backend, wasm),
+    let (context, guest) = (context.clone(), Arc::new(guest.clone()));
+    let kind: mistletoe::Result<Arc<dyn Kind>> = match guest.kind {
+        config::Kind::Httpwasm => httpwasm::new(context, guest.clone(), backend, wasm),
+        config::Kind::HttpWasm => {
+            let config = bytes_of(&guest.config).map_err(|error| problem("config_file", error))?;
+            let next = next.unwrap_or_else(|| Arc::new(response::NotFound));
+            middleware::new(context, guest.clone(), &config, next, backend, wasm)
+        }
+        config::Kind::Command => command::new(context, guest.clone(), backend, wasm),
+        config::Kind::Package => package::new(context, guest.clone(), backend, wasm),
     };
-    kind.map_err(|error| Problem::of(&context.route, "module", format!("{}: {error}", context.route.module.display())))
+    kind.map_err(|error| problem("module", format!("{}: {error}", guest.module.display())))
+}
+
+/// Returns what responds to the requests of a route without a module; nothing for a guest.
+pub(crate) fn without_module(context: &Context) -> Option<Arc<dyn Kind>> {
+    match &context.route.handler {
+        Handler::Guest(_) => None,
+        Handler::Response(fixed) => Some(Arc::new(response::Fixed(fixed.clone()))),
+        Handler::Upstream(upstream) => Some(upstream::new(context, upstream.clone())),
+    }
+}
+
+fn bytes_of(config: &GuestConfig) -> Result<bytes::Bytes, String> {
+    let file = match config {
+        GuestConfig::Bytes(bytes) => return Ok(bytes.clone()),
+        GuestConfig::File(file) => file,
+    };
+    let read = |path: &Path| {
+        let mut bytes = Vec::new();
+        File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > MAX_FILE { Err(io::Error::other("it is too long")) } else { Ok(bytes.into()) }
+    };
+    read(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))
 }
 
 /// A compiled module, and the instances that respond to requests.
 struct Guests<P: Protocol> {
     context: Context,
+    guest: Arc<Guest>,
+    /// Name of middleware.
+    name: Option<Arc<str>>,
     /// Sessions that are not to be used again are discarded after use.
     pool: Pool<AnyProgram<P, Wasi>, Reused>,
     /// A permit for each request that runs or waits.
@@ -113,11 +162,21 @@ impl Ending {
     fn fail(&self, failure: Failure) {
         let mut first = self.failure();
         if first.is_none() {
-            self.metrics.failure(failure.kind());
+            if !failure.is_counted() {
+                self.metrics.failure(failure.kind());
+            }
             *first = Some(Failure::Ended(Box::new(failure)));
         }
         drop(first);
         self.handle.cancel();
+    }
+
+    /// Counts how a guest failed. Nobody waits for a guest whose client has left, so that this is done where it ends.
+    fn count(&self, error: &mistletoe::Error) {
+        // What made the server cancel the guest is counted in its place.
+        if !(matches!(error.kind(), ErrorKind::Cancelled { .. }) && self.failure().is_some()) {
+            self.metrics.failure(guest_kind(error));
+        }
     }
 
     fn failure(&self) -> MutexGuard<'_, Option<Failure>> {
@@ -128,47 +187,49 @@ impl Ending {
 /// A request that may run now.
 struct Admitted<P: Protocol> {
     permit: PoolPermit<AnyProgram<P, Wasi>, Reused>,
-    _admission: OwnedSemaphorePermit,
+    reuse: bool,
+    admission: OwnedSemaphorePermit,
 }
 
 impl<P: Protocol> Guests<P> {
-    fn new(context: Context, protocol: P, backend: &AnyBackend, wasm: &[u8]) -> mistletoe::Result<Self> {
+    fn new(
+        context: Context,
+        guest: Arc<Guest>,
+        protocol: P,
+        backend: &AnyBackend,
+        wasm: &[u8],
+    ) -> mistletoe::Result<Self> {
         let imports = wasi::imports::<Wasi>();
-        let program = AnyProgram::with_protocol(protocol, backend, wasm, &imports, context.route.limits)?;
-        let config::Pool { size, queue, .. } = context.route.pool;
+        let program = AnyProgram::with_protocol(protocol, backend, wasm, &imports, guest.limits)?;
+        let config::Pool { size, queue, .. } = guest.pool;
         let pool = Pool::new(&program, size).reused();
-        // More permits than a semaphore can have are a panic.
-        let permits = |count: usize| Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)));
         let requests = size.saturating_add(queue);
-        let units = usize::try_from(units(context.route.limits.max_input())).unwrap_or(usize::MAX);
+        let units = usize::try_from(units(guest.limits.max_input())).unwrap_or(usize::MAX);
         let (admission, bodies) = (permits(requests), permits(requests.saturating_mul(units)));
-        Ok(Self { context, pool, admission, bodies })
+        let name = guest.name.as_deref().map(Arc::from);
+        Ok(Self { context, guest, name, pool, admission, bodies })
     }
 
-    fn route(&self) -> &Route {
-        &self.context.route
-    }
-
-    fn instances(&self) -> Instances {
-        Instances { in_use: self.pool.in_use(), waiting: self.pool.waiting(), limit: self.pool.limit() }
+    fn instances(&self) -> Option<Instances> {
+        Some(Instances { in_use: self.pool.in_use(), waiting: self.pool.waiting(), limit: self.pool.limit() })
     }
 
     /// Waits for an instance, unless too many requests wait already.
     async fn admit(&self) -> Result<Admitted<P>, Failure> {
         let admission = self.admission.clone().try_acquire_owned().map_err(|_| Failure::Busy)?;
-        let permit = timeout(self.route().pool.wait, self.pool.acquire()).await.map_err(|_| Failure::Busy)??;
-        Ok(Admitted { permit, _admission: admission })
+        let permit = timeout(self.guest.pool.wait, self.pool.acquire()).await.map_err(|_| Failure::Busy)??;
+        Ok(Admitted { permit, reuse: self.guest.pool.reuse, admission })
     }
 
     /// Reads the whole body, of at most the route's limit. Waits for room for it first.
     ///
     /// A body takes no instance while it is on its way: a client that is slow takes memory, and nothing else.
     async fn collect(&self, body: Body) -> Result<Collected, Failure> {
-        let (limit, wait) = (self.route().limits.max_input(), self.route().pool.wait);
+        let (limit, wait) = (self.guest.limits.max_input(), self.guest.pool.wait);
         let length = body.size_hint().exact().unwrap_or(limit).min(limit);
         let room = timeout(wait, self.bodies.clone().acquire_many_owned(units(length))).await;
         let room = room.ok().and_then(Result::ok).ok_or(Failure::Busy)?;
-        let bytes = body.collect(limit, self.route().body_timeout).await?;
+        let bytes = body.collect(limit).await?;
         Ok(Collected { bytes, room })
     }
 
@@ -192,57 +253,107 @@ impl<P: Protocol> Guests<P> {
         ending: &Ending,
         call: impl FnOnce(&mut Session<P>) -> mistletoe::Result<R> + Send + 'static,
     ) -> JoinHandle<mistletoe::Result<R>> {
-        let (metrics, ending) = (self.context.metrics.clone(), ending.clone());
-        let reuse = self.route().pool.reuse;
+        let ending = ending.clone();
         spawn_blocking(move || {
-            // Counted here, since nobody waits for a guest whose client has left.
-            let count = |error: &mistletoe::Error| {
-                // What made the server cancel the guest is counted in its place.
-                if !(matches!(error.kind(), ErrorKind::Cancelled { .. }) && ending.failure().is_some()) {
-                    metrics.failure(guest_kind(error));
-                }
-            };
-            let Admitted { permit, _admission } = admitted;
-            let mut session = permit.session_with_state(wasi, &ending.handle).inspect_err(count)?;
-            let result = call(&mut session).inspect_err(count);
-            if let Ok(Some(units)) = session.fuel_used() {
-                metrics.fuel(units);
-            }
-            metrics.memory(session.memory_size());
-            // Closes the streams of this request.
-            *session.state_mut() = Wasi::default();
-            if !reuse {
-                session.discard();
-            }
+            let mut instance = Instance::open(admitted, wasi, &ending)?;
+            let result = call(instance.session());
+            instance.count(&result);
+            instance.close();
             result
         })
     }
 
     /// Returns what every guest of the route gets for a request, with these variables, and without a standard output.
     fn wasi<N: AsRef<str>, V: AsRef<[u8]>>(&self, id: &Arc<str>, variables: &[(N, V)]) -> Result<Builder, Failure> {
-        let route = self.route();
-        let log = || OutputStream::limited_stream(self.context.log.of_guest(&self.context.name, id), MAX_LOG);
+        let guest = &self.guest;
+        let log = || OutputStream::limited_stream(self.log(id), MAX_LOG);
         // Of two variables with one name, some guests would see the first and some the last.
-        let own = route.env.iter().filter(|(name, _)| !variables.iter().any(|(other, _)| other.as_ref() == *name));
+        let own = guest.env.iter().filter(|(name, _)| !variables.iter().any(|(other, _)| other.as_ref() == *name));
         let mut builder = Wasi::builder()
             .stdout(log())
             .stderr(log())
             .env(own.map(|(name, value)| (name.as_str(), value.as_str())))
             .env(variables.iter().map(|(name, value)| (name.as_ref(), value.as_ref())));
         // Packages give the same output for the same input.
-        if route.kind != config::Kind::Package {
+        if guest.kind != config::Kind::Package {
             builder = builder.clock(Clock::System).random(Random::System);
         }
-        for Dir { host, guest, writable } in &route.dirs {
+        for Dir { host, guest, writable } in &guest.dirs {
             builder = grant(builder, host, guest, *writable)
                 .map_err(|error| Failure::Host(format!("{} cannot be granted: {error}", host.display())))?;
         }
         Ok(builder)
     }
 
-    fn timeout(&self) -> Duration {
-        self.route().limits.timeout().unwrap_or(Duration::MAX)
+    /// Returns a writer of the guest's lines for a request.
+    fn log(&self, id: &Arc<str>) -> GuestLog {
+        self.context.log.of_guest(&self.context.name, self.name.as_ref(), Some(id))
     }
+
+    fn timeout(&self) -> Duration {
+        self.guest.limits.timeout().unwrap_or(Duration::MAX)
+    }
+}
+
+/// An instance that a request has for itself. One that is dropped before it is closed is not used again.
+struct Instance<P: Protocol> {
+    /// `Some` until this is closed.
+    session: Option<PooledSession<AnyProgram<P, Wasi>, Reused>>,
+    ending: Ending,
+    reuse: bool,
+    _admission: OwnedSemaphorePermit,
+}
+
+impl<P: Protocol> Instance<P> {
+    /// Opens a session. This blocks, as calls do.
+    fn open(admitted: Admitted<P>, wasi: Wasi, ending: &Ending) -> mistletoe::Result<Self> {
+        let Admitted { permit, reuse, admission } = admitted;
+        let session = permit.session_with_state(wasi, &ending.handle).inspect_err(|error| ending.count(error))?;
+        Ok(Self { session: Some(session), ending: ending.clone(), reuse, _admission: admission })
+    }
+
+    fn session(&mut self) -> &mut Session<P> {
+        match &mut self.session {
+            Some(session) => session,
+            None => unreachable!("an instance that was closed"),
+        }
+    }
+
+    /// Counts what the latest call has used, and how it failed.
+    fn count<R>(&mut self, result: &mistletoe::Result<R>) {
+        if let Err(error) = result {
+            self.ending.count(error);
+        }
+        if let Ok(Some(units)) = self.session().fuel_used() {
+            self.ending.metrics.fuel(units);
+        }
+        let memory = self.session().memory_size();
+        self.ending.metrics.memory(memory);
+    }
+
+    /// Gives the instance back.
+    fn close(mut self) {
+        if let Some(mut session) = self.session.take() {
+            // Closes the streams of this request.
+            *session.state_mut() = Wasi::default();
+            if !self.reuse {
+                session.discard();
+            }
+        }
+    }
+}
+
+impl<P: Protocol> Drop for Instance<P> {
+    fn drop(&mut self) {
+        if let Some(session) = self.session.take() {
+            session.discard();
+        }
+    }
+}
+
+/// Returns a semaphore. More permits than one can have are a panic.
+fn permits(count: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)))
 }
 
 /// Returns how many units of room a body takes.
@@ -260,6 +371,11 @@ fn ended<R>(result: Result<mistletoe::Result<R>, JoinError>) -> Result<R, Failur
         Ok(result) => Ok(result?),
         Err(error) => Err(Failure::Host(format!("the thread of the guest ended: {error}"))),
     }
+}
+
+/// Returns whether a response with this status has no body.
+fn is_without_body(status: StatusCode) -> bool {
+    matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::RESET_CONTENT)
 }
 
 /// Returns the host that a request names, with its port: the URI's, or else the header's.

@@ -11,13 +11,19 @@ use mistletoe::protocol::PackageInterface;
 
 use super::{Call, Collected, Context, Guests, Kind, Responding};
 use crate::body::Body;
+use crate::config::Guest;
 use crate::failure::Failure;
 use crate::metrics::Instances;
 
 struct Package(Guests<PackageInterface>);
 
-pub(super) fn new(context: Context, backend: &AnyBackend, wasm: &[u8]) -> mistletoe::Result<Arc<dyn Kind>> {
-    Ok(Arc::new(Package(Guests::new(context, PackageInterface, backend, wasm)?)))
+pub(super) fn new(
+    context: Context,
+    guest: Arc<Guest>,
+    backend: &AnyBackend,
+    wasm: &[u8],
+) -> mistletoe::Result<Arc<dyn Kind>> {
+    Ok(Arc::new(Package(Guests::new(context, guest, PackageInterface, backend, wasm)?)))
 }
 
 impl Kind for Package {
@@ -49,7 +55,7 @@ impl Kind for Package {
         })
     }
 
-    fn instances(&self) -> Instances {
+    fn instances(&self) -> Option<Instances> {
         self.0.instances()
     }
 }

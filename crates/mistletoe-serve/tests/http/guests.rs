@@ -143,6 +143,211 @@ const COMMANDS: &[(&str, &str, &str)] = &[
     ("deaf", "", "(call $text)"),
 ];
 
+/// What middleware imports and exports. A guest adds `handle_request` and `handle_response`.
+const MIDDLEWARE: &str = r#"
+    (import "http_handler" "enable_features" (func $enable (param i32) (result i32)))
+    (import "http_handler" "get_config" (func $config (param i32 i32) (result i32)))
+    (import "http_handler" "log" (func $log (param i32 i32 i32)))
+    (import "http_handler" "get_method" (func $method (param i32 i32) (result i32)))
+    (import "http_handler" "set_method" (func $set_method (param i32 i32)))
+    (import "http_handler" "get_uri" (func $uri (param i32 i32) (result i32)))
+    (import "http_handler" "set_uri" (func $set_uri (param i32 i32)))
+    (import "http_handler" "get_protocol_version" (func $version (param i32 i32) (result i32)))
+    (import "http_handler" "get_source_addr" (func $source (param i32 i32) (result i32)))
+    (import "http_handler" "get_header_names" (func $names (param i32 i32 i32) (result i64)))
+    (import "http_handler" "get_header_values" (func $values (param i32 i32 i32 i32 i32) (result i64)))
+    (import "http_handler" "set_header_value" (func $set (param i32 i32 i32 i32 i32)))
+    (import "http_handler" "add_header_value" (func $add (param i32 i32 i32 i32 i32)))
+    (import "http_handler" "remove_header" (func $remove (param i32 i32 i32)))
+    (import "http_handler" "read_body" (func $read (param i32 i32 i32) (result i64)))
+    (import "http_handler" "write_body" (func $write (param i32 i32 i32)))
+    (import "http_handler" "get_status_code" (func $status (result i32)))
+    (import "http_handler" "set_status_code" (func $set_status (param i32)))
+    (memory (export "memory") 40)
+    (global $next i64 (i64.const 0x700000001))
+    (data (i32.const 0x400) "x-trail")
+    ;; Writes all that can be read of a body back to it.
+    (func $echo (param $kind i32)
+        (local $read i64)
+        (loop $more
+            (local.set $read (call $read (local.get $kind) (i32.const 0x10000) (i32.const 0x8000)))
+            (call $write (local.get $kind) (i32.const 0x10000) (i32.wrap_i64 (local.get $read)))
+            (br_if $more (i64.eqz (i64.shr_u (local.get $read) (i64.const 32))))))
+    ;; Appends a line to the response.
+    (func $line (param $length i32)
+        (i32.store8 (i32.add (i32.const 0x10000) (local.get $length)) (i32.const 0x0a))
+        (call $write (i32.const 1) (i32.const 0x10000) (i32.add (local.get $length) (i32.const 1))))"#;
+
+/// All middleware: name, features, module fields, and the bodies of `handle_request` and `handle_response`. In the
+/// latter, `$context` is 7 and `$failed` says whether the next handler failed.
+const ALL_MIDDLEWARE: &[(&str, u32, &str, &str, &str)] = &[
+    ("pass", 0, "", "(global.get $next)", ""),
+    // Adds its configuration to a header of the request, and to one of the response.
+    (
+        "mark",
+        2,
+        "(func $mark (param $kind i32)
+            (call $add (local.get $kind) (i32.const 0x400) (i32.const 7)
+                (i32.const 0x500) (call $config (i32.const 0x500) (i32.const 0x100))))",
+        "(call $mark (i32.const 0)) (global.get $next)",
+        "(if (i32.ne (local.get $context) (i32.const 7)) (then unreachable)) (call $mark (i32.const 1))",
+    ),
+    // Responds with what it sees.
+    (
+        "show",
+        0,
+        "",
+        "(call $line (call $method (i32.const 0x10000) (i32.const 0x8000)))
+         (call $line (call $uri (i32.const 0x10000) (i32.const 0x8000)))
+         (call $line (call $version (i32.const 0x10000) (i32.const 0x8000)))
+         (call $line (call $source (i32.const 0x10000) (i32.const 0x8000)))
+         (call $line (call $config (i32.const 0x10000) (i32.const 0x8000)))
+         (call $line (i32.wrap_i64 (call $names (i32.const 0) (i32.const 0x10000) (i32.const 0x8000))))
+         (call $set_status (i32.const 203))
+         (i64.const 0)",
+        "unreachable",
+    ),
+    (
+        "rewrite",
+        0,
+        r#"(data (i32.const 64) "PUT/rewritten?to=this")"#,
+        "(call $set_method (i32.const 64) (i32.const 3)) (call $set_uri (i32.const 67) (i32.const 18)) (global.get $next)",
+        "",
+    ),
+    // `[`, the body, `]`.
+    (
+        "wrap-request",
+        1,
+        r#"(data (i32.const 64) "[]")"#,
+        "(call $write (i32.const 0) (i32.const 64) (i32.const 1)) (call $echo (i32.const 0))
+         (call $write (i32.const 0) (i32.const 65) (i32.const 1)) (global.get $next)",
+        "",
+    ),
+    (
+        "wrap-response",
+        2,
+        r#"(data (i32.const 64) "[]")"#,
+        "(global.get $next)",
+        "(call $write (i32.const 1) (i32.const 64) (i32.const 1)) (call $echo (i32.const 1))
+         (call $write (i32.const 1) (i32.const 65) (i32.const 1))",
+    ),
+    // Reads two bytes of the request's body, which the next handler gets, too, or does not.
+    ("peek", 1, "", "(drop (call $read (i32.const 0) (i32.const 64) (i32.const 2))) (global.get $next)", ""),
+    ("bite", 0, "", "(drop (call $read (i32.const 0) (i32.const 64) (i32.const 2))) (global.get $next)", ""),
+    // Reads all of a body, and lets it go on as it is.
+    (
+        "read-request",
+        1,
+        "",
+        "(loop $more (br_if $more (i64.eqz (i64.shr_u
+            (call $read (i32.const 0) (i32.const 0x10000) (i32.const 0x8000)) (i64.const 32)))))
+         (global.get $next)",
+        "",
+    ),
+    (
+        "read-response",
+        2,
+        "",
+        "(global.get $next)",
+        "(loop $more (br_if $more (i64.eqz (i64.shr_u
+            (call $read (i32.const 1) (i32.const 0x10000) (i32.const 0x8000)) (i64.const 32)))))",
+    ),
+    ("replace-response", 2, "", "(global.get $next)", "(call $write (i32.const 1) (i32.const 0x400) (i32.const 7))"),
+    // Makes a response of a failure.
+    (
+        "rescue",
+        2,
+        r#"(data (i32.const 64) "rescued")"#,
+        "(global.get $next)",
+        "(if (local.get $failed) (then
+            (call $set_status (i32.const 299)) (call $write (i32.const 1) (i32.const 64) (i32.const 7))))",
+    ),
+    // Logs `ok` or `failed` with the last digit of the status, at the end of a response that is not held back.
+    (
+        "observe",
+        0,
+        r#"(data (i32.const 64) "ok     0failed 0")"#,
+        "(global.get $next)",
+        "(i32.store8 (i32.const 71) (i32.add (i32.const 0x30) (i32.rem_u (call $status) (i32.const 10))))
+         (i32.store8 (i32.const 79) (i32.load8_u (i32.const 71)))
+         (call $log (i32.const 1) (if (result i32) (local.get $failed) (then (i32.const 72)) (else (i32.const 64)))
+             (i32.const 8))",
+    ),
+    // Sets a field of the kind 0 to 3 that its configuration has first: `0name:value`.
+    (
+        "set",
+        6,
+        r#"(func $field (param $kind i32)
+            (local $length i32) (local $colon i32)
+            (local.set $length (call $config (i32.const 0x500) (i32.const 0x2000)))
+            (if (i32.ne (i32.and (i32.load8_u (i32.const 0x500)) (i32.const 3)) (local.get $kind)) (then return))
+            (loop $more
+                (local.set $colon (i32.add (local.get $colon) (i32.const 1)))
+                (br_if $more (i32.ne
+                    (i32.load8_u (i32.add (i32.const 0x500) (local.get $colon))) (i32.const 0x3a))))
+            (call $set (local.get $kind)
+                (i32.const 0x501) (i32.sub (local.get $colon) (i32.const 1))
+                (i32.add (i32.const 0x501) (local.get $colon))
+                (i32.sub (i32.sub (local.get $length) (local.get $colon)) (i32.const 1))))"#,
+        "(call $field (i32.const 0)) (call $field (i32.const 2)) (global.get $next)",
+        "(call $field (i32.const 1)) (call $field (i32.const 3))",
+    ),
+    // Sets a field of the response, and a status, and then lets the request go on.
+    (
+        "early",
+        0,
+        "",
+        "(call $set (i32.const 1) (i32.const 0x400) (i32.const 7) (i32.const 0x400) (i32.const 7))
+         (call $set_status (i32.const 201))
+         (call $write (i32.const 1) (i32.const 0x400) (i32.const 7))
+         (global.get $next)",
+        "",
+    ),
+    // Adds the trailers that it sees after a body to the headers that follow: their names, and one of its own.
+    (
+        "trailers",
+        7,
+        r#"(data (i32.const 64) "x-seenx-own")
+           (func $seen (param $body i32) (param $to i32)
+            (local $list i64)
+            (loop $more (br_if $more (i64.eqz (i64.shr_u
+                (call $read (local.get $body) (i32.const 0x10000) (i32.const 0x8000)) (i64.const 32)))))
+            (local.set $list (call $names (i32.add (local.get $body) (i32.const 2))
+                (i32.const 0x10000) (i32.const 0x8000)))
+            (if (i64.ne (local.get $list) (i64.const 0)) (then
+                ;; The last name, without its end.
+                (call $set (local.get $to) (i32.const 64) (i32.const 6)
+                    (i32.const 0x10000) (i32.sub (i32.wrap_i64 (local.get $list)) (i32.const 1)))))
+            (call $set (i32.add (local.get $body) (i32.const 2)) (i32.const 70) (i32.const 5)
+                (i32.const 0x400) (i32.const 7)))"#,
+        "(call $seen (i32.const 0) (i32.const 0)) (global.get $next)",
+        "(call $seen (i32.const 1) (i32.const 1))",
+    ),
+    ("no-content", 2, "", "(global.get $next)", "(call $set_status (i32.const 204))"),
+    ("trap-request", 0, "", "unreachable", ""),
+    ("trap-response", 0, "", "(global.get $next)", "unreachable"),
+    ("trap-buffered", 2, "", "(global.get $next)", "unreachable"),
+    ("misuse", 0, "", "(call $set_status (i32.const 99)) (global.get $next)", ""),
+    ("loop-request", 0, "", "(loop $ever (br $ever)) (global.get $next)", ""),
+    ("loop-response", 2, "", "(global.get $next)", "(loop $ever (br $ever))"),
+    (
+        "flood-request",
+        1,
+        "",
+        "(loop $ever (call $write (i32.const 0) (i32.const 0) (i32.const 0x10000)) (br $ever)) (global.get $next)",
+        "",
+    ),
+    // Counts its requests, in a header of each response.
+    (
+        "count",
+        2,
+        "(global $count (mut i32) (i32.const 0x30))",
+        "(global.set $count (i32.add (global.get $count) (i32.const 1))) (global.get $next)",
+        "(i32.store8 (i32.const 64) (global.get $count))
+         (call $set (i32.const 1) (i32.const 0x400) (i32.const 7) (i32.const 64) (i32.const 1))",
+    ),
+];
+
 /// A package with one output for any input.
 const PACKAGE: &str = r#"(module
     (memory (export "memory") 1)
@@ -153,7 +358,8 @@ const PACKAGE: &str = r#"(module
     (func (export "__mistletoe_dealloc") (param i32 i32))
     (func (export "__mistletoe_generate") (param i32 i32) (result i32) (i32.const 16)))"#;
 
-/// Writes all guests into a directory, as `plugin-NAME.wasm`, `command-NAME.wasm` and `package-NAME.wasm`.
+/// Writes all guests into a directory, as `plugin-NAME.wasm`, `command-NAME.wasm`, `middleware-NAME.wasm` and
+/// `package-NAME.wasm`.
 pub(crate) fn write(directory: &Path) {
     let assembled = |name: String, text: &str| {
         let wasm = wat::parse_str(text.replace("ENVIRONMENT", ENVIRONMENT)).unwrap_or_else(|e| panic!("{name}: {e}"));
@@ -166,6 +372,15 @@ pub(crate) fn write(directory: &Path) {
     for (name, fields, start) in COMMANDS {
         let text = format!(r#"(module {COMMAND} {fields} (func (export "_start") {start}))"#);
         assembled(format!("command-{name}.wasm"), &text);
+    }
+    for (name, features, fields, request, response) in ALL_MIDDLEWARE {
+        let text = format!(
+            r#"(module {MIDDLEWARE} {fields}
+                (func (export "_start") (drop (call $enable (i32.const {features}))))
+                (func (export "handle_request") (result i64) {request})
+                (func (export "handle_response") (param $context i32) (param $failed i32) {response}))"#
+        );
+        assembled(format!("middleware-{name}.wasm"), &text);
     }
     let result = |data: &str| format!("apiVersion: mistletoe.dev/v1alpha1\nkind: MistResult\ndata:\n{data}");
     for (name, output) in

@@ -55,6 +55,13 @@ impl State {
         }
     }
 
+    /// Sets where the guest's messages go from now on, as [`HttpHandler::log`] does for sessions that are not open yet.
+    ///
+    /// A server that logs which request a message belongs to sets this for each request.
+    pub fn set_log(&mut self, level: Level, log: impl Fn(Level, &str) + Send + Sync + 'static) {
+        self.settings.log = Some((level, Arc::new(log)));
+    }
+
     /// Lends the exchange to the next call of the guest.
     pub(crate) fn put(&mut self, exchange: Box<dyn Exchange>) {
         self.exchange = Some(exchange);
