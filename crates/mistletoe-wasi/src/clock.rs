@@ -1,5 +1,6 @@
 //! The guest's clocks.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::errno::Errno;
@@ -11,6 +12,9 @@ use crate::work::Work;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clock {
     /// The host's time. A wait takes as long as the guest asks for.
+    ///
+    /// The monotonic clock starts at one nanosecond in the process's first session. It does not start again in a
+    /// session whose instance goes on with a new [`Wasi`].
     System,
     /// A frozen time, which advances only by the durations of the guest's waits.
     ///
@@ -19,9 +23,13 @@ pub enum Clock {
     Fixed(SystemTime),
 }
 
+/// The start of the system's monotonic clock. A start of each session's own would let time go backwards in an instance
+/// that gets a new `Wasi` for each request.
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
 /// The clocks of a session.
 pub(crate) enum Time {
-    System(Instant),
+    System,
     /// In nanoseconds: the initial real time, the sum of all waits, and the sum of what readings add.
     Fixed {
         start: u64,
@@ -52,28 +60,31 @@ fn source_date(seconds: Option<&str>) -> SystemTime {
 impl Time {
     pub(crate) fn new(clock: Clock) -> Self {
         match clock {
-            Clock::System => Self::System(Instant::now()),
+            Clock::System => {
+                LazyLock::force(&START);
+                Self::System
+            }
             Clock::Fixed(time) => Self::Fixed { start: since_epoch(time), waited: 0, read: 0 },
         }
     }
 
     /// Returns whether a wait takes the host's time.
     pub(crate) fn is_real(&self) -> bool {
-        matches!(self, Self::System(_))
+        matches!(self, Self::System)
     }
 
     /// Returns the real time in nanoseconds since 1970.
     pub(crate) fn real(&self) -> u64 {
         match self {
-            Self::System(_) => since_epoch(SystemTime::now()),
+            Self::System => since_epoch(SystemTime::now()),
             Self::Fixed { start, waited, .. } => start.saturating_add(*waited),
         }
     }
 
-    /// Returns the nanoseconds since the session started, from 1: Go refuses a clock at 0.
+    /// Returns the nanoseconds of the monotonic clock, from 1: Go refuses a clock at 0.
     pub(crate) fn monotonic(&self) -> u64 {
         match self {
-            Self::System(start) => nanoseconds(start.elapsed()).saturating_add(1),
+            Self::System => nanoseconds(START.elapsed()).saturating_add(1),
             Self::Fixed { waited, read, .. } => waited.saturating_add(*read).saturating_add(1),
         }
     }
@@ -96,7 +107,7 @@ impl Time {
     /// Waits until the time has passed or the work is over.
     pub(crate) fn wait(&mut self, nanoseconds: u64, work: &Work) {
         match self {
-            Self::System(_) => work.wait(Duration::from_nanos(nanoseconds)),
+            Self::System => work.wait(Duration::from_nanos(nanoseconds)),
             Self::Fixed { waited, .. } => *waited = waited.saturating_add(nanoseconds),
         }
     }
@@ -165,6 +176,9 @@ mod tests {
         let time = Time::new(Clock::System);
         let before = time.monotonic();
         std::thread::sleep(Duration::from_millis(2));
-        assert!(before > 0 && time.monotonic() > before + 1_000_000);
+        let after = time.monotonic();
+        assert!(before > 0 && after > before + 1_000_000);
+        // An instance that gets another `Wasi` does not go back.
+        assert!(Time::new(Clock::System).monotonic() >= after);
     }
 }
