@@ -13,7 +13,7 @@
 //
 //	GOOS=wasip1 GOARCH=wasm go build -buildmode=c-shared -o plugin.wasm .
 //
-// A request's environment is in [os.Getenv], if the host has set one.
+// A request's environment is in [os.Getenv], if the host has set one: each request of an instance has its own.
 package httpwasm
 
 import "io"
