@@ -184,6 +184,39 @@ fn a_plugin() {
     assert_eq!(handle(b"ann").as_deref(), Ok("hello, ann\n"));
 }
 
+#[test]
+fn middleware() {
+    use mistletoe_guest::middleware::{Action, Middleware, Request, Response};
+    use mistletoe_guest::{Error, middleware};
+
+    middleware!(Key);
+
+    /// Requires a key.
+    struct Key(Vec<u8>);
+
+    impl Middleware for Key {
+        fn new(config: Vec<u8>) -> Result<Self, Error> {
+            if config.is_empty() {
+                return Err(Error::new("the configuration has no key"));
+            }
+            Ok(Self(config))
+        }
+
+        fn handle_request(&mut self, request: &mut Request, response: &mut Response) -> Action {
+            if request.headers().get_all("x-api-key") != [&*self.0] {
+                response.set_status(401);
+                response.body_mut().write("a key is required\n");
+                return Action::Respond;
+            }
+            request.headers_mut().remove("x-api-key");
+            Action::Next(0)
+        }
+    }
+
+    assert_eq!(Key::new(Vec::new()).err(), Some(Error::new("the configuration has no key")));
+    assert_eq!(Key::new(b"secret".to_vec()).map(|key| key.0), Ok(b"secret".to_vec()));
+}
+
 /// The blocks of a document in one language.
 fn blocks(document: &str, language: &str) -> Vec<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

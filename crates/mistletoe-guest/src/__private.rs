@@ -6,6 +6,8 @@ pub use crate::info::Info;
 #[cfg(target_family = "wasm")]
 pub use crate::memory::{Text, info, output};
 pub use crate::memory::{allocate, allocate_sized, bytes, free, free_sized, input};
+#[cfg(target_family = "wasm")]
+pub use crate::middleware::Instance;
 pub use crate::output::Output;
 #[cfg(target_family = "wasm")]
 pub use crate::panic::{panicked, start, trap};
@@ -34,6 +36,14 @@ pub fn from_panic<I, O: Output>(_generate: impl FnOnce(I) -> O, message: &str) -
 /// Reports a panic of a plugin.
 pub fn report(message: &str) {
     crate::plugin::eprint(alloc::format!("{message}\n"));
+}
+
+/// Installs the log of a package or plugin.
+#[cfg(target_family = "wasm")]
+#[inline]
+pub fn install_log() {
+    #[cfg(feature = "log")]
+    crate::log::install();
 }
 
 /// Returns the schema of what the function of a package takes.

@@ -1,4 +1,4 @@
-//! Write [Mistletoe] packages and plugins in Rust: a function and one macro.
+//! Write [Mistletoe] packages, plugins and HTTP middleware in Rust: a function or a trait, and one macro.
 //!
 //! A package:
 //!
@@ -47,8 +47,8 @@
 //! mistctl generate web -p target/wasm32-unknown-unknown/release/my_package.wasm
 //! ```
 //!
-//! [`package!`] has the options and the form for other protocols than YAML documents, [`plugin!`] the plugins. The
-//! functions are plain Rust: a test calls them.
+//! [`package!`] has the options and the form for other protocols than YAML documents. [`plugin!`] makes plugins, and
+//! [`middleware!`](crate::middleware!) HTTP middleware. The functions are plain Rust: a test calls them.
 //!
 //! # Errors and panics
 //!
@@ -61,7 +61,7 @@
 //!
 //! [`log!`](crate::log!) writes a line to the host's log, and with the feature `log`, so do the macros of the crate of
 //! that name. [`var`] reads an environment variable. Both are imports from WASI preview 1, and only in modules that use
-//! them.
+//! them. Middleware logs through its own interface, with [`middleware::log`] and the crate `log`.
 //!
 //! # Features
 //!
@@ -92,6 +92,7 @@ mod error;
 mod info;
 pub mod log;
 mod memory;
+pub mod middleware;
 mod output;
 mod package;
 mod panic;

@@ -167,7 +167,7 @@ macro_rules! __exports {
                     __mistletoe_panic.set(text);
                 }
             }
-            $crate::__private::start(__report);
+            $crate::__private::start(__report, $crate::__private::install_log);
             // SAFETY: the caller's promise.
             $crate::__private::output($generate(unsafe { $crate::__private::input(address, length) }))
         }

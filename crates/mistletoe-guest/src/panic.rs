@@ -22,22 +22,21 @@ mod reporter {
 
     static REPORTER: Reporter = Reporter(Cell::new(None));
 
-    /// Prepares a call into the package or plugin, which reports its panics by `report`.
+    /// Prepares a call into the guest, which reports its panics by `report`. Before the first call, it installs the log.
     #[inline]
-    pub fn start(report: Report) {
+    pub fn start(report: Report, install_log: impl FnOnce()) {
         if REPORTER.0.replace(Some(report)).is_none() {
-            start_first();
+            start_first(install_log);
         }
     }
 
     #[cold]
-    fn start_first() {
+    fn start_first(install_log: impl FnOnce()) {
         #[cfg(feature = "std")]
         std::panic::set_hook(std::boxed::Box::new(|info| {
             panicked(info.payload_as_str().unwrap_or("the panic has no message"), info.location());
         }));
-        #[cfg(feature = "log")]
-        crate::log::install();
+        install_log();
     }
 
     /// Reports a panic.

@@ -93,7 +93,7 @@ macro_rules! __plugin {
 
         #[unsafe(no_mangle)]
         pub extern "C" fn run() {
-            $crate::__private::start($crate::__private::report);
+            $crate::__private::start($crate::__private::report, $crate::__private::install_log);
             $handle();
         }
     };
@@ -105,7 +105,7 @@ macro_rules! __plugin {
         /// Address and length are those of the input.
         #[unsafe(no_mangle)]
         pub unsafe extern "C" fn run(address: *const u8, length: usize) {
-            $crate::__private::start($crate::__private::report);
+            $crate::__private::start($crate::__private::report, $crate::__private::install_log);
             // SAFETY: the caller's promise.
             $handle(unsafe { $crate::__private::bytes(address, length) });
         }
