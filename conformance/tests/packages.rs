@@ -47,6 +47,12 @@ const PACKAGES: &[(&str, Test)] = &[
     ("echo-rust", echo),
     ("echo-sdk", echo_sdk),
     ("http-handler-c", http_handler),
+    ("hello-c", hello),
+    ("hello-sdk-go", hello),
+    ("cgi-go", cgi_go),
+    ("auth-sdk", auth),
+    ("rate-limit-sdk-c", rate_limit),
+    ("strip-prefix-sdk-go", strip_prefix),
 ];
 
 /// Packages that a backend cannot run, and the expected error.
@@ -353,6 +359,54 @@ fn cgi(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Built with the standard library's `net/http/cgi`, which ends lines of the header with CR and LF.
+fn cgi_go(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
+    let command = Command::with_imports(backend, wasm, &imports::<Wasi>(), Limits::default())?;
+    let posted = "Status: 200 OK\r\nContent-Type: text/plain\r\n\r\nPOST /cgi/x?y\n4 bytes of body\n";
+    let missing = "Status: 404 Not Found\r\nContent-Type: text/plain\r\n\r\nThere is nothing here.\n";
+    for (path, expected) in [("/x", posted), ("/missing", missing)] {
+        let variables = [
+            ("REQUEST_METHOD", "POST"),
+            ("SCRIPT_NAME", "/cgi"),
+            ("PATH_INFO", path),
+            ("QUERY_STRING", "y"),
+            ("CONTENT_LENGTH", "4"),
+            ("HTTP_HOST", "a.example"),
+            ("SERVER_PROTOCOL", "HTTP/1.1"),
+        ];
+        let (code, wasi) = command.session_with(Wasi::builder().env(variables).stdin("body").build())?.run();
+        expect(&code?.to_string(), "0")?;
+        expect(&String::from_utf8_lossy(wasi.stdout()), expected)?;
+    }
+    Ok(())
+}
+
+/// Sends requests to one instance, each with an environment of its own.
+fn hello(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
+    let handler = Handler::with_imports(backend, wasm, &imports::<Wasi>(), Limits::default())?;
+    let mut session = handler.session_with(Wasi::default())?;
+    for (query, body, expected) in [
+        ("", "", "hello, world\n"),
+        ("name=ann", "", "hello, ann\n"),
+        ("nickname=a&name=b%2Fc+%C3%BC&name=d", "", "hello, b/c \u{fc}\n"),
+        ("name=", "", "hello, \n"),
+        ("names=ann", "", "hello, world\n"),
+        ("name=ann", "bob\ncarl", "hello, bob\nhello, carl\n"),
+        ("", "\n", "hello, \n"),
+    ] {
+        *session.state_mut() = Wasi::builder().env([("HTTP_QUERY", query)]).build();
+        let output = session.run(body.as_bytes())?;
+        expect(&String::from_utf8_lossy(&output.stdout), expected)?;
+        expect(&String::from_utf8_lossy(&output.stderr), "")?;
+    }
+    // A `%` without digits, which languages decode differently, at the end of what the guest may read.
+    for query in ["name=%", "name=%4", "name=%4&a", "name=%zz"] {
+        *session.state_mut() = Wasi::builder().env([("HTTP_QUERY", query)]).build();
+        session.run(b"")?;
+    }
+    Ok(())
+}
+
 /// Sends requests in sequence to one instance.
 fn httpwasm(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
     let handler = Handler::with_imports(backend, wasm, &imports::<Wasi>(), Limits::default())?;
@@ -485,4 +539,144 @@ fn http_handler(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
         expect(&String::from_utf8_lossy(&exchange.response.into_body()), "hello")?;
     }
     Ok(())
+}
+
+/// An instance of middleware, and what it logs.
+struct Guest {
+    session: mistletoe::MiddlewareSession<AnyBackend, Wasi>,
+    log: std::sync::mpsc::Receiver<String>,
+}
+
+impl Guest {
+    fn new(backend: &AnyBackend, wasm: &[u8], config: &str) -> Result<Self> {
+        let (send, log) = std::sync::mpsc::channel();
+        let protocol = HttpHandler::default().config(config).log(Level::Debug, move |level, message| {
+            // There is no receiver after a failed test.
+            let _ = send.send(format!("{level}: {message}"));
+        });
+        let middleware = Middleware::with_protocol(protocol, backend, wasm, &imports::<Wasi>(), Limits::default())?;
+        // With the log, which says what is wrong.
+        let session = middleware.session_with(Wasi::default()).map_err(|error| match log.try_recv() {
+            Ok(message) => message.into(),
+            Err(_) => Box::<dyn Error>::from(error),
+        })?;
+        Ok(Self { session, log })
+    }
+
+    /// Passes a request through the guest to a handler that responds with this header and body.
+    fn request(&mut self, exchange: InMemory, header: (&str, &str), body: &str) -> Result<(bool, InMemory)> {
+        let (next, mut exchange) = self.session.handle_request(exchange);
+        let Some(next) = next? else { return Ok((false, exchange)) };
+        exchange.response.headers.push((header.0.to_owned(), header.1.into()));
+        exchange.response.set_body(body);
+        let (result, exchange) = self.session.handle_response(exchange, next, false);
+        result?;
+        Ok((true, exchange))
+    }
+}
+
+/// Returns the values of a header, separated by `|`.
+fn values(headers: &[(String, Vec<u8>)], name: &str) -> String {
+    let found = headers.iter().filter(|(found, _)| found.eq_ignore_ascii_case(name));
+    found.map(|(_, value)| String::from_utf8_lossy(value)).collect::<Vec<_>>().join("|")
+}
+
+/// Checks that a guest does not start with these configurations, and that the log says why.
+fn refuses(backend: &AnyBackend, wasm: &[u8], configs: &[(&str, &str)]) -> Result<()> {
+    for (config, problem) in configs {
+        match Guest::new(backend, wasm, config) {
+            Ok(_) => return Err(format!("{config:?} is accepted").into()),
+            Err(error) if error.to_string().starts_with("error: ") && error.to_string().contains(problem) => {}
+            Err(error) => return Err(format!("{config:?}: {error}").into()),
+        }
+    }
+    Ok(())
+}
+
+/// Sends requests with and without credentials to one instance.
+fn auth(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
+    let mut guest = Guest::new(backend, wasm, "# who may pass\nrealm here\nbearer token\nbasic ann:secret\n")?;
+    let request = |credentials: &[&str]| {
+        let mut exchange = InMemory::new("GET", "/");
+        let headers = credentials.iter().map(|value| ("Authorization".to_owned(), (*value).into()));
+        exchange.request.headers = headers.collect();
+        exchange
+    };
+    // `printf ann:secret | base64`
+    for credentials in ["Bearer token", "bearer token", "Basic YW5uOnNlY3JldA=="] {
+        let (next, exchange) = guest.request(request(&[credentials]), ("a", "b"), "hello")?;
+        expect(&format!("{next} {:?}", exchange.request.headers), "true []")?;
+        expect(&String::from_utf8_lossy(exchange.response.body()), "hello")?;
+    }
+    for credentials in [
+        &[][..],
+        &["Bearer other"],
+        &["Bearer token", "Bearer token"],
+        &["Bearer token2"],
+        &["Basic token"],
+        &["Bearer YW5uOnNlY3JldA=="],
+        &["token"],
+    ] {
+        let (next, exchange) = guest.request(request(credentials), ("a", "b"), "hello")?;
+        expect(&format!("{credentials:?} {next} {}", exchange.status), &format!("{credentials:?} false 401"))?;
+        let challenges = values(&exchange.response.headers, "www-authenticate");
+        expect(&challenges, "Bearer realm=\"here\"|Basic realm=\"here\", charset=\"UTF-8\"")?;
+        expect(&String::from_utf8_lossy(exchange.response.body()), "credentials are required\n")?;
+        expect(&guest.log.try_recv()?, "info: auth_sdk: refused a request from 127.0.0.1:0")?;
+    }
+    refuses(backend, wasm, &[("", "no credentials"), ("bearer t\nx\n", "line 2"), ("basic ann\n", "USER:PASSWORD")])
+}
+
+/// Sends requests to one instance, whose clock advances by a microsecond with each of them.
+fn rate_limit(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
+    let send = |guest: &mut Guest, address: &str| -> Result<String> {
+        let mut exchange = InMemory::new("GET", "/");
+        exchange.source_addr = address.to_owned();
+        let (next, exchange) = guest.request(exchange, ("a", "b"), "hello")?;
+        let retry_after = values(&exchange.response.headers, "retry-after");
+        Ok(if next { "passed".to_owned() } else { format!("{} {retry_after}", exchange.status) })
+    };
+    // Two tokens at first, and then one every two microseconds. The third request finds the half of the second token and
+    // the half that its own microsecond has added.
+    let mut guest = Guest::new(backend, wasm, "2 500000/1\n")?;
+    for (port, expected) in (1000..).zip(["passed", "passed", "passed", "429 1", "passed", "429 1", "passed"]) {
+        expect(&send(&mut guest, &format!("192.0.2.1:{port}"))?, expected)?;
+    }
+    // Each client has a bucket, and none of them takes another's.
+    let mut guest = Guest::new(backend, wasm, "1 1/3600")?;
+    for i in 0..500 {
+        expect(&send(&mut guest, &format!("198.51.{}.{}:1", i / 256, i % 256))?, "passed")?;
+    }
+    for address in ["198.51.0.7:2", "198.51.1.243:3"] {
+        expect(&send(&mut guest, address)?, "429 3600")?;
+    }
+    for address in ["[2001:db8::1]:1", "[2001:db8::2]:1", "[::1]:1"] {
+        expect(&send(&mut guest, address)?, "passed")?;
+        expect(&send(&mut guest, address)?, "429 3600")?;
+    }
+    let configs = ["", "1", "1 1", "1 1/", "0 1/1", "1 0/1", "1 1/0", "1 1/86401", "100001 1/1", "1  1/1", "1 1/1x"];
+    refuses(backend, wasm, &configs.map(|config| (config, "BURST REQUESTS/SECONDS")))
+}
+
+/// Sends requests below prefixes and elsewhere to one instance.
+fn strip_prefix(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
+    let mut guest = Guest::new(backend, wasm, r#"{"prefixes": ["/api", "/v1"]}"#)?;
+    for (uri, prefix, stripped) in
+        [("/api/a%20b?c=d", "/api", "/a%20b?c=d"), ("/v1", "/v1", "/"), ("/api?c", "/api", "/?c")]
+    {
+        for (location, expected) in [("/login", format!("{prefix}/login")), ("//a.example/", "//a.example/".to_owned())]
+        {
+            let (next, exchange) = guest.request(InMemory::new("GET", uri), ("Location", location), "hello")?;
+            expect(&format!("{next} {}", exchange.uri), &format!("true {stripped}"))?;
+            expect(&values(&exchange.request.headers, "x-forwarded-prefix"), prefix)?;
+            expect(&values(&exchange.response.headers, "location"), &expected)?;
+            expect(&String::from_utf8_lossy(exchange.response.body()), "hello")?;
+        }
+    }
+    for uri in ["/", "/apis", "/x/api", "*"] {
+        let (next, exchange) = guest.request(InMemory::new("GET", uri), ("a", "b"), "hello")?;
+        expect(&format!("{uri} {next} {}", exchange.status), &format!("{uri} false 404"))?;
+        expect(&String::from_utf8_lossy(exchange.response.body()), "no prefix matches\n")?;
+    }
+    refuses(backend, wasm, &[("", "not JSON"), ("{}", "no prefixes"), (r#"{"prefixes": ["api"]}"#, "\"api\"")])
 }

@@ -59,6 +59,12 @@ const PACKAGES: &[Package] = &[
     package("echo-rust", RUST),
     package("echo-sdk", RUST),
     package("http-handler-c", CLANG),
+    package("hello-c", WASI_C_REACTOR),
+    package("hello-sdk-go", GO_REACTOR),
+    package("cgi-go", GO_COMMAND),
+    package("auth-sdk", RUST),
+    package("rate-limit-sdk-c", CLANG),
+    package("strip-prefix-sdk-go", GO_REACTOR),
     package("wapc-c", CLANG),
 ];
 

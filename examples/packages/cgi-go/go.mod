@@ -1,0 +1,3 @@
+module cgi-go
+
+go 1.24
