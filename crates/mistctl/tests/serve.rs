@@ -83,7 +83,7 @@ fn the_example_has_a_route_for_each_kind() {
     let text = fs::read_to_string(example("serve.toml")).expect("read");
     let text = text.replace("127.0.0.1:8081", "127.0.0.1:0").replace("../packages/", "");
     let file = scratch.file("serve.toml", text);
-    for module in ["httpwasm-c.wasm", "cgi-c.wasm", "namespace-c.wasm"] {
+    for module in ["hello-c.wasm", "cgi-c.wasm", "namespace-c.wasm", "auth-sdk.wasm", "rate-limit-sdk-c.wasm"] {
         scratch.file(module, fs::read(example(module)).expect("read"));
     }
     let mut server = Server::start(&[&file]);
@@ -92,6 +92,10 @@ fn the_example_has_a_route_for_each_kind() {
     assert_eq!(server.post("/cgi/a/path?and=query", "some body"), (200, response.to_owned()));
     let (status, manifests) = server.post("/namespace", "data:\n  name: web\n");
     assert!(status == 200 && manifests.contains("kind: Namespace"), "{manifests}");
+    assert_eq!(server.post("/private/hello", "world"), (401, "credentials are required\n".to_owned()));
+    for (status, body) in [(200, "within the limit\n"), (200, "within the limit\n"), (429, "too many requests\n")] {
+        assert_eq!(server.post("/limited", ""), (status, body.to_owned()));
+    }
     // The log is on standard output, and a stop has the status 0.
     let mut line = String::new();
     server.log.read_line(&mut line).expect("a line");
@@ -176,7 +180,11 @@ fn nothing_starts_with_a_problem() {
     }
     let bad = scratch.file("bad.wasm", "(module)");
     let output = mistctl(&["serve", &bad]);
-    assert!(text(&output.stderr).contains("it is not a plugin, middleware, command or package"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("it is not a plugin, middleware, command or package"),
+        "{}",
+        text(&output.stderr)
+    );
     assert_eq!(output.status.code(), Some(3));
     assert_eq!(mistctl(&["serve"]).status.code(), Some(2));
     // An address that is in use.
