@@ -42,7 +42,8 @@ pub struct Header {
     /// Numbers of the rules that the case tests, in the document of its protocol; see [`Protocol::document`].
     #[serde(default)]
     pub rules: Vec<u32>,
-    /// The interface of the module: `"package"` (the default), `"httpwasm"`, `"http-handler"` or `"command"`.
+    /// The interface of the module: `"package"` (the default), `"httpwasm"`, `"http-handler"` or `"command"`; or
+    /// `"server"`, for a module behind a route of the server.
     #[serde(default)]
     pub protocol: Protocol,
     /// Whether the module can import the functions of `test` (see `host_functions.rs`) and `fuzz` (see `trace.rs`).
@@ -55,6 +56,9 @@ pub struct Header {
     /// What middleware is loaded with, and how the server behaves.
     #[serde(default)]
     pub http: Http,
+    /// The keys of the server's route, as in `docs/serve.md`. By default, the module is a command at every path, and
+    /// responses name the kind of an error.
+    pub route: Option<toml::Table>,
     /// The maximum output in bytes, if not the default.
     pub max_output: Option<u64>,
     /// The other limits. A limit left out is off.
@@ -124,7 +128,8 @@ pub struct Step {
     ///
     /// One of `"info"`, `{ generate = <text> }`, `{ borrow = <text> }`, `{ request = <text> }` for a plugin,
     /// `{ handle-request = <text> }`, `{ handle-response = <text> }` and `{ handle-failure = <text> }` for middleware
-    /// (see `http.rs`), `"start"` for a command, or `"close"`, which drops the session.
+    /// (see `http.rs`), `{ respond = <text> }` for the server (see `server.rs`), `"start"` for a command, or `"close"`,
+    /// which drops the session.
     pub call: Call,
     /// The session to call.
     ///
@@ -197,6 +202,8 @@ pub enum Call {
     HandleResponse(Text),
     /// Passes what the server responds to middleware, after the next handler failed.
     HandleFailure(Text),
+    /// Passes a request to the server.
+    Respond(Text),
     /// Runs a command.
     Start,
     /// Drops the session. It has no result.
@@ -276,6 +283,7 @@ impl Header {
             Some(_) => Delimiter::None,
         };
         Setup::new(self.protocol, limits, self.imports, delimiter, self.http.clone(), self.wasi.clone())
+            .with_route(self.route.clone())
     }
 
     /// Rejects a header that cannot fail or contradicts itself.

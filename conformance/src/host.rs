@@ -84,6 +84,15 @@ pub trait HostSession {
         Err(no_such_call())
     }
 
+    /// Passes a request to the server, and returns the response.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the request is malformed. What goes wrong in the server is a response.
+    fn respond(&mut self, _request: &str) -> Result<String> {
+        Err(no_such_call())
+    }
+
     /// Runs a command to its exit.
     ///
     /// # Errors
@@ -120,6 +129,7 @@ pub trait HostSession {
 pub fn load_other<B: Backend>(backend: &B, wasm: &[u8], setup: &Setup) -> Result<Box<dyn HostPackage>> {
     let Setup { limits, imports, .. } = setup;
     Ok(match setup.protocol {
+        Protocol::Server => return Err(Error::engine(Operation::Compile, "the server takes an `AnyBackend`")),
         Protocol::Command => Box::new(Command::with_imports(backend, wasm, imports, *limits)?),
         Protocol::HttpHandler => {
             Box::new(Middleware::with_protocol(setup.http_handler.clone(), backend, wasm, imports, *limits)?)
@@ -140,6 +150,10 @@ impl Host for AnyBackend {
     fn load(&self, wasm: &[u8], setup: &Setup) -> Result<Box<dyn HostPackage>> {
         match setup.protocol {
             Protocol::Package => Ok(Box::new(AnyPackage::with_imports(self, wasm, &setup.imports, setup.limits)?)),
+            #[cfg(feature = "server")]
+            Protocol::Server => crate::server::load(self, wasm, setup),
+            #[cfg(not(feature = "server"))]
+            Protocol::Server => Err(Error::engine(Operation::Compile, "the suite is built without `server`")),
             Protocol::Command => Ok(Box::new(AnyCommand::with_imports(self, wasm, &setup.imports, setup.limits)?)),
             Protocol::HttpHandler => {
                 let protocol = setup.http_handler.clone();

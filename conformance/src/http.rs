@@ -16,6 +16,9 @@ use serde::Deserialize;
 
 use crate::case::Text;
 
+/// The client's address by default.
+pub(crate) const SOURCE: &str = "192.0.2.1:1234";
+
 thread_local! {
     /// What the guests of this thread have logged, one line each.
     static LOG: RefCell<String> = const { RefCell::new(String::new()) };
@@ -36,10 +39,10 @@ pub struct Http {
     max_headers: Option<u32>,
     /// The maximum length of headers in bytes.
     max_header_bytes: Option<u64>,
-    /// The client's address. `192.0.2.1:1234` by default.
-    source: Option<String>,
+    /// The client's address; [`SOURCE`] by default.
+    pub(crate) source: Option<String>,
     /// The most bytes that the server reads of a body at once.
-    piece: Option<usize>,
+    pub(crate) piece: Option<usize>,
     /// How many bytes of the request's body the next handler leaves. 0 by default.
     #[serde(default)]
     leaves: usize,
@@ -117,7 +120,7 @@ impl Served {
         let mut words = line.split(' ');
         let mut exchange = InMemory::new(words.next().unwrap_or_default(), words.next().unwrap_or_default());
         words.next().unwrap_or("HTTP/1.1").clone_into(&mut exchange.protocol_version);
-        http.source.as_deref().unwrap_or("192.0.2.1:1234").clone_into(&mut exchange.source_addr);
+        http.source.as_deref().unwrap_or(SOURCE).clone_into(&mut exchange.source_addr);
         exchange.request = message;
         Self { exchange, http: http.clone() }
     }
@@ -162,7 +165,7 @@ impl Served {
 }
 
 /// Returns the first line, and what follows it.
-fn message(text: &str) -> (&str, Message) {
+pub(crate) fn message(text: &str) -> (&str, Message) {
     let (head, body) = text.split_once("\n\n").unwrap_or((text, ""));
     let (line, fields) = head.split_once('\n').unwrap_or((head, ""));
     let mut message = Message::default();

@@ -26,6 +26,8 @@
 //! assert!(report.is_good());
 //! # Ok::<(), mistletoe_conformance::BadCase>(())
 //! ```
+//!
+//! With the feature `server`, `server::cases` returns further cases: those of `mistletoe-serve` on a backend.
 
 #![forbid(unsafe_code)]
 
@@ -35,6 +37,8 @@ pub mod host_functions;
 pub mod http;
 pub mod report;
 mod run;
+#[cfg(feature = "server")]
+pub mod server;
 pub mod setup;
 pub mod trace;
 
@@ -43,6 +47,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use case::Known;
+use setup::Protocol;
 
 pub use case::Case;
 pub use report::Report;
@@ -63,12 +68,19 @@ impl fmt::Display for BadCase {
 
 impl std::error::Error for BadCase {}
 
-/// Returns all cases, sorted by group and name.
+/// Returns all cases that a backend has to pass, sorted by group and name.
 ///
 /// # Errors
 ///
 /// Returns [`BadCase`] for the first fixture that cannot be used, and if there are no fixtures.
 pub fn cases() -> Result<Vec<Case>, BadCase> {
+    let mut cases = fixtures()?;
+    cases.retain(|case| case.header.protocol != Protocol::Server);
+    Ok(cases)
+}
+
+/// Reads all fixtures.
+fn fixtures() -> Result<Vec<Case>, BadCase> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
     let mut cases = Vec::new();
     for group in entries(&root)? {

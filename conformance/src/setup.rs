@@ -32,18 +32,20 @@ pub enum Protocol {
     HttpHandler,
     /// WASI commands.
     Command,
+    /// The server, with the module behind a route.
+    Server,
 }
 
 impl Protocol {
     /// Returns the file in `docs/` with the rules that the cases of this protocol test.
     ///
-    /// Commands follow WASI's own rules and have no such file.
+    /// Commands follow WASI's own rules, and the server those of HTTP and of CGI. They have no such file.
     pub fn document(self) -> Option<&'static str> {
         match self {
             Self::Package => Some("abi.md"),
             Self::Httpwasm => Some("httpwasm.md"),
             Self::HttpHandler => Some("http-handler.md"),
-            Self::Command => None,
+            Self::Command | Self::Server => None,
         }
     }
 }
@@ -61,7 +63,9 @@ pub struct Setup {
     pub delimiter: Delimiter,
     /// The protocol of middleware, with its settings.
     pub http_handler: HttpHandler,
-    http: Http,
+    pub(crate) http: Http,
+    #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "only the server has routes"))]
+    pub(crate) route: Option<toml::Table>,
     wasi: Option<Grants>,
 }
 
@@ -140,7 +144,11 @@ impl Setup {
             mistletoe_wasi::add_to(&mut imports);
         }
         let http_handler = http.protocol();
-        Self { protocol, limits, imports, delimiter, http_handler, http, wasi }
+        Self { protocol, limits, imports, delimiter, http_handler, http, route: None, wasi }
+    }
+
+    pub(crate) fn with_route(self, route: Option<toml::Table>) -> Self {
+        Self { route, ..self }
     }
 
     /// Creates a state for a session, with its own directories.

@@ -43,6 +43,8 @@ pub(crate) struct Fault {
     pub(crate) request: fn(&mut OtherSession, &str) -> Result<()>,
     /// Passes a message to middleware.
     pub(crate) exchange: fn(&mut OtherSession, Exchanged<'_>) -> Result<String>,
+    /// Passes a request to the server.
+    pub(crate) respond: fn(&mut OtherSession, &str) -> Result<String>,
     /// Returns what a plugin, or any other guest, wrote to its two streams.
     pub(crate) streams: fn(&mut OtherSession) -> (String, String),
     /// Returns the error that poisoned a session.
@@ -67,6 +69,7 @@ pub(crate) const SOUND: Fault = Fault {
     ask: Opened::ask,
     request: OtherSession::request,
     exchange: OtherSession::exchange,
+    respond: OtherSession::respond,
     streams: OtherSession::streams,
     fault: Opened::poison,
     error: |error| error,

@@ -18,6 +18,7 @@ use libtest_mimic::{Arguments, Trial};
 use mistletoe::AnyBackend;
 use mistletoe_conformance::case::Header;
 use mistletoe_conformance::report::Verdict;
+use mistletoe_conformance::{BadCase, Case};
 
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -37,7 +38,7 @@ fn tests() -> Result<ExitCode, Error> {
     let arguments = Arguments::from_args();
     let mut trials = Vec::new();
     for backend in backends()? {
-        for case in mistletoe_conformance::cases()? {
+        for case in cases()? {
             let backend = backend.clone();
             trials.push(Trial::test(format!("{}::{case}", backend.name()), move || match case.judge(&backend) {
                 Verdict::Failed(failure) => Err(failure.into()),
@@ -50,7 +51,7 @@ fn tests() -> Result<ExitCode, Error> {
     trials.push(Trial::test("backends::agree", || {
         let backends = backends()?;
         let hosts: Vec<_> = backends.iter().map(|backend| backend as _).collect();
-        let mut report = mistletoe_conformance::Report::run(&mistletoe_conformance::cases()?, &hosts, |_| ());
+        let mut report = mistletoe_conformance::Report::run(&cases()?, &hosts, |_| ());
         report.cases.retain(|row| row.differs);
         if report.cases.is_empty() { Ok(()) } else { Err(report.terminal(true).into()) }
     }));
@@ -59,7 +60,7 @@ fn tests() -> Result<ExitCode, Error> {
     trials.push(Trial::test("backtrace::changes_nothing", limited::recording_changes_nothing));
     trials.extend(suite::trials(&backends()?));
     trials.push(Trial::test("rules::tested", rules_are_tested));
-    trials.extend(selftest::trials(mistletoe_conformance::cases()?));
+    trials.extend(selftest::trials(cases()?));
     Ok(libtest_mimic::run(&arguments, trials).exit_code())
 }
 
@@ -67,7 +68,7 @@ fn tests() -> Result<ExitCode, Error> {
 fn rules_are_tested() -> Result<(), libtest_mimic::Failed> {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
     let mut tested = BTreeMap::<_, BTreeSet<u32>>::new();
-    for Header { protocol, rules, .. } in mistletoe_conformance::cases()?.into_iter().map(|case| case.header) {
+    for Header { protocol, rules, .. } in cases()?.into_iter().map(|case| case.header) {
         if let Some(document) = protocol.document() {
             tested.entry(document).or_default().extend(rules);
         }
@@ -81,6 +82,11 @@ fn rules_are_tested() -> Result<(), libtest_mimic::Failed> {
         }
     }
     Ok(())
+}
+
+/// Returns the cases of backends, and those of the server.
+fn cases() -> Result<Vec<Case>, BadCase> {
+    Ok([mistletoe_conformance::cases()?, mistletoe_conformance::server::cases()?].concat())
 }
 
 fn backends() -> Result<Vec<AnyBackend>, mistletoe::Error> {

@@ -59,7 +59,7 @@ pub(crate) fn run() -> Result<ExitCode, Error> {
         // A name that is unknown or not built in is an error.
         backends = arguments.backend.iter().map(|name| mistletoe::backend(name)).collect::<Result<_, _>>()?;
     }
-    let mut cases = mistletoe_conformance::cases()?;
+    let mut cases = crate::cases()?;
     cases.retain(|case| case.to_string().contains(&arguments.filter));
     let mut files = suite::files();
     files.retain(|file| file.title().contains(&arguments.filter));
@@ -123,7 +123,7 @@ fn markdown(report: &Report) -> Result<String, Error> {
     Ok(format!(
         "# Conformance\n\n\
          Every case of the conformance suite on every backend. `yes` means that the backend passes the case. The rules\n\
-         are those of the linked document. Cases without a rule follow WASI preview 1.\n\
+         are those of the linked document. Cases without a rule follow WASI preview 1, or in `cgi` the RFCs that they name.\n\
          `cargo xtask conformance --format markdown --report docs/conformance.md` updates this file.\n\n\
          The second table has the files of [WebAssembly's own test suite](https://github.com/WebAssembly/testsuite): the\n\
          number of steps in each file with the result that the suite expects, without limits, with the default limits\n\

@@ -4,6 +4,7 @@
 //! requires a case that catches it. Each module holds the faults in one area, sorted by what the host gets wrong, and
 //! their helpers.
 
+mod cgi;
 mod errors;
 mod freeing;
 mod host_failures;
@@ -38,7 +39,7 @@ thread_local! {
 
 /// Returns all faults in the order of the self-test.
 ///
-/// The faults in the layer and the engine come first, then those in WASI, then those in the instrumentation of limits.
+/// The faults in the layer and the engine come first, then those in WASI, in CGI, and in the instrumentation of limits.
 pub(crate) fn all() -> impl Iterator<Item = &'static Fault> {
     let areas = [
         freeing::FAULTS,
@@ -56,6 +57,7 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Fault> {
         plugins::FAULTS,
         middleware::FAULTS,
         wasi::FAULTS,
+        cgi::FAULTS,
     ];
     areas.into_iter().chain(limits::AREAS.iter().copied()).flatten()
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use mistletoe::{Error, Operation, Package, Result, Session, Wasmi};
+use mistletoe::{AnyBackend, Error, Operation, Package, Result, Session, Wasmi};
 use mistletoe_conformance::host::{Host, HostPackage, HostSession, load_other};
 use mistletoe_conformance::http::Exchanged;
 use mistletoe_conformance::setup::{Protocol, Setup, State};
@@ -125,6 +125,10 @@ impl OtherSession {
         self.session.exchange(call)
     }
 
+    pub(crate) fn respond(&mut self, request: &str) -> Result<String> {
+        self.session.respond(request)
+    }
+
     pub(crate) fn streams(&mut self) -> (String, String) {
         self.session.streams()
     }
@@ -168,7 +172,11 @@ impl Host for FaultyHost {
         if setup.protocol != Protocol::Package {
             let mut setup = setup.clone();
             setup.limits = limits;
-            let package = unless_taken(fault, load_other(&backend, wasm, &setup))?;
+            let loaded = match setup.protocol {
+                Protocol::Server => AnyBackend::new(backend).load(wasm, &setup),
+                _ => load_other(&backend, wasm, &setup),
+            };
+            let package = unless_taken(fault, loaded)?;
             return Ok(Box::new(Other { package, fault }));
         }
         let package = unless_taken(fault, Package::with_imports(&backend, wasm, &setup.imports, limits))?;
@@ -240,6 +248,11 @@ impl HostSession for OtherSession {
     fn exchange(&mut self, call: Exchanged<'_>) -> Result<String> {
         let fault = self.fault;
         (fault.exchange)(self, call).map_err(|error| report(fault, &error))
+    }
+
+    fn respond(&mut self, request: &str) -> Result<String> {
+        let fault = self.fault;
+        (fault.respond)(self, request).map_err(|error| report(fault, &error))
     }
 
     fn fuel(&mut self) -> Option<u64> {
