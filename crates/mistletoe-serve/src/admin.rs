@@ -8,7 +8,9 @@ use crate::body::Body;
 use crate::service::Service;
 
 /// The status page. It reads `status.json`, and nothing else.
-const PAGE: &str = include_str!("page.html");
+const PAGE: &str = include_str!("page/index.html");
+const SCRIPT: &str = include_str!("page/status.js");
+const STYLE: &str = include_str!("page/status.css");
 
 /// Responds to a request of an administrator.
 pub(crate) fn respond<B>(service: &Service, ready: bool, request: &Request<B>) -> Response<Body> {
@@ -20,6 +22,8 @@ pub(crate) fn respond<B>(service: &Service, ready: bool, request: &Request<B>) -
     }
     match request.uri().path() {
         "/" => response(StatusCode::OK, "text/html; charset=utf-8", PAGE.into()),
+        "/status.js" => response(StatusCode::OK, "text/javascript; charset=utf-8", SCRIPT.into()),
+        "/status.css" => response(StatusCode::OK, "text/css; charset=utf-8", STYLE.into()),
         "/status.json" => response(StatusCode::OK, "application/json", service.status().into()),
         "/metrics" => response(StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", service.metrics().into()),
         "/healthz" => response(StatusCode::OK, TEXT, "ok\n".into()),
@@ -36,8 +40,8 @@ fn response(status: StatusCode, content_type: &'static str, body: Bytes) -> Resp
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    let policy = "default-src 'none'; connect-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; \
-                  frame-ancestors 'none'";
+    let policy = "default-src 'none'; connect-src 'self'; script-src 'self'; style-src 'self'; base-uri 'none'; \
+                  form-action 'none'; frame-ancestors 'none'";
     headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));
     response
 }
