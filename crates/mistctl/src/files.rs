@@ -1,6 +1,5 @@
 //! Reads what the command line names, whatever its size and content.
 
-use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
@@ -65,7 +64,11 @@ pub(crate) fn input(path: &Path) -> Result<String, Failure> {
 
 fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
     let file = open(path)?;
-    let length = file.metadata().map_or(0, |metadata| metadata.len().min(limit));
+    let length = file.metadata().map_or(0, |metadata| metadata.len());
+    // Also a file with holes, which is not worth reading.
+    if length > limit {
+        return Err(too_long(path, limit));
+    }
     limited(file, path, limit, length as usize)
 }
 
@@ -76,8 +79,11 @@ fn limited(source: impl Read, path: &Path, limit: u64, length: usize) -> Result<
     let _ = bytes.try_reserve_exact(length + 1);
     source.take(limit + 1).read_to_end(&mut bytes).map_err(|error| Failure::read(path, error))?;
     if bytes.len() as u64 > limit {
-        let cause: Cow<'_, str> = format!("it is longer than {} MiB", limit >> 20).into();
-        return Err(Failure::read(path, &*cause));
+        return Err(too_long(path, limit));
     }
     Ok(bytes)
+}
+
+fn too_long(path: &Path, limit: u64) -> Failure {
+    Failure::read(path, &*format!("it is longer than {} MiB", limit >> 20))
 }

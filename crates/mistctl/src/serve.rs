@@ -19,6 +19,7 @@ use mistletoe_serve::{BoxError, Log, Server, Service, Source};
 use tokio::runtime::Builder;
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -43,7 +44,7 @@ const WATCH: Duration = Duration::from_secs(1);
     mistctl serve hello.wasm --listen 127.0.0.1:0\n  \
     mistctl serve check serve.toml\n\n\
     The log goes to standard output, one JSON object per line. SIGHUP reads the configuration and the modules again;\n\
-    SIGTERM and SIGINT stop the server after the requests under way."
+    SIGTERM and SIGINT stop the server after the requests under way, and at once if they come a second time."
 )]
 pub(crate) struct Serve {
     /// The configuration, if the name ends in `.toml`, or else a module that responds to every request. Middleware has
@@ -83,91 +84,158 @@ pub(crate) fn run(arguments: &Serve) -> Result<(), Failure> {
         return service.map(drop).map_err(|error| refused(file, &error));
     }
     let Some(file) = &arguments.file else { return Err(Failure::usage("expected a configuration or a module")) };
-    let config = arguments.config(file)?;
-    let log = Log::to_writer(io::stdout()).map_err(|error| Failure::start("the log", error))?;
+    let (config, known) = arguments.read(file)?;
+    let log = output().and_then(Log::to_writer).map_err(|error| Failure::start("the log", error))?;
     let service = Service::new(&config, Modules(arguments.backend.clone()), log.clone());
     let service = service.map_err(|error| refused(file, &error))?;
 
+    #[cfg(unix)]
+    raise_open_files(config.listener.max_connections);
     let runtime = Builder::new_multi_thread().enable_all().max_blocking_threads(THREADS).build();
     let runtime = runtime.map_err(|error| Failure::start("the server", error))?;
-    let result = runtime.block_on(serve(arguments.clone(), file.clone(), config, service));
+    let result = runtime.block_on(serve(arguments.clone(), file.clone(), known, config, service));
     runtime.shutdown_timeout(CANCELLED);
     log.flush(CANCELLED);
     result
 }
 
-async fn serve(arguments: Serve, file: PathBuf, config: Config, service: Service) -> Result<(), Failure> {
+/// Returns standard output without the buffer of Rust's, which would keep what could not be written.
+#[cfg(unix)]
+fn output() -> io::Result<fs::File> {
+    use std::os::fd::AsFd as _;
+    io::stdout().as_fd().try_clone_to_owned().map(fs::File::from)
+}
+
+#[cfg(not(unix))]
+fn output() -> io::Result<io::Stdout> {
+    Ok(io::stdout())
+}
+
+/// Raises the limit on open files as far as the system allows, and warns if connections alone can exceed it.
+#[cfg(unix)]
+fn raise_open_files(connections: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum }).is_ok();
+    if let Some(limit) = if raised { maximum } else { current }
+        && limit <= connections as u64
+    {
+        let text = format!("`max_connections` is {connections}, but the process may open only {limit} files");
+        note(Level::Warning, &text);
+    }
+}
+
+async fn serve(
+    arguments: Serve,
+    file: PathBuf,
+    known: Stamps,
+    config: Config,
+    service: Service,
+) -> Result<(), Failure> {
     let not_started = |error| Failure::start("the server", error);
     let server = Server::bind(&config, service.clone()).await.map_err(not_started)?;
     // Before the server says that it is ready, so that no signal from then on is lost.
     let mut stop = Stop::new().map_err(not_started)?;
     let hangup = Hangup::new().map_err(not_started)?;
+    // A file that reaches the limit on its size is then an error of its writer, and does not end the process.
+    #[cfg(unix)]
+    let _file_size = signal(SignalKind::from_raw(libc::SIGXFSZ)).map_err(not_started)?;
     let admin = server.admin_address().map(|address| format!(", administration on http://{address}"));
     note(Level::Info, &format!("listening on http://{}{}", server.address(), admin.unwrap_or_default()));
-    let reloads = tokio::spawn(reloads(arguments, file, config, service, hangup));
-    server.run(async move { stop.recv().await }).await;
+    let reloads = tokio::spawn(reloads(arguments, file, known, service, hangup));
+    let (stopping, stopped) = oneshot::channel();
+    let signals = async move {
+        stop.recv().await;
+        let _ = stopping.send(());
+        stop.recv().await;
+    };
+    tokio::select! {
+        () = server.run(async { _ = stopped.await }) => {}
+        // A second signal ends the grace time: dropping the server cancels the requests that are left.
+        () = signals => {}
+    }
     reloads.abort();
     Ok(())
 }
 
 /// Reloads at each hangup, and if it was asked for whenever a file has changed.
-async fn reloads(arguments: Serve, file: PathBuf, mut config: Config, service: Service, mut hangup: Hangup) {
-    let mut known = arguments.watch.then(|| stamps(&file, &config));
+async fn reloads(arguments: Serve, file: PathBuf, mut known: Stamps, service: Service, mut hangup: Hangup) {
     loop {
-        match &known {
-            None => hangup.recv().await,
+        if !arguments.watch {
+            hangup.recv().await;
+        } else if timeout(WATCH, hangup.recv()).await.is_err() && known.are_true() {
             // Whichever comes first.
-            Some(known) => {
-                if timeout(WATCH, hangup.recv()).await.is_err() && *known == stamps(&file, &config) {
-                    continue;
-                }
-            }
+            continue;
         }
-        // Before the files are read: a change from then on is seen later.
-        let now = stamps(&file, &config);
         let reload = {
             let (arguments, file, service) = (arguments.clone(), file.clone(), service.clone());
-            spawn_blocking(move || {
-                let config = arguments.config(&file).inspect_err(|_| service.failed_reload())?;
-                let reload = service.reload(&config).map_err(|error| refused(&file, &error))?;
-                Ok::<_, Failure>((config, reload))
+            let renewed = known.renewed();
+            spawn_blocking(move || match arguments.read(&file) {
+                Ok((config, stamps)) => (stamps, service.reload(&config).map_err(|error| refused(&file, &error))),
+                Err(failure) => {
+                    service.failed_reload();
+                    (renewed, Err(failure))
+                }
             })
         };
-        match reload.await {
-            Ok(Ok((new, reload))) => {
+        let Ok((stamps, reload)) = reload.await else { return };
+        known = stamps;
+        match reload {
+            Ok(reload) => {
                 note(Level::Info, &format!("reloaded: {} routes", reload.routes));
                 if reload.listeners_differ {
                     note(Level::Warning, "what the configuration says about listeners has changed: restart for it");
                 }
-                let is_same = config.files().eq(new.files());
-                config = new;
-                known = known.map(|_| if is_same { now } else { stamps(&file, &config) });
             }
-            Ok(Err(failure)) => {
-                known = known.map(|_| now);
+            Err(failure) => {
                 note(Level::Warning, "the reload failed; the routes are unchanged");
                 failure.report();
             }
-            Err(_) => return,
         }
     }
 }
 
-/// Times and lengths of the configuration and of all files that it names. A file that cannot be read has none.
-type Stamps = Vec<Option<(SystemTime, u64)>>;
+/// Times and lengths of the configuration and of all files that it names, before they were read.
+struct Stamps(Vec<(PathBuf, Stamp)>);
 
-fn stamps(file: &Path, config: &Config) -> Stamps {
-    let stamp = |path: &Path| fs::metadata(path).ok().and_then(|file| Some((file.modified().ok()?, file.len())));
-    std::iter::once(file).chain(config.files()).map(stamp).collect()
+/// A file that cannot be read has none.
+type Stamp = Option<(SystemTime, u64)>;
+
+impl Stamps {
+    fn add(&mut self, file: &Path) {
+        self.0.push((file.to_owned(), stamp(file)));
+    }
+
+    fn are_true(&self) -> bool {
+        self.0.iter().all(|(file, known)| *known == stamp(file))
+    }
+
+    /// Returns the stamps of the same files now.
+    fn renewed(&self) -> Self {
+        Self(self.0.iter().map(|(file, _)| (file.clone(), stamp(file))).collect())
+    }
+}
+
+fn stamp(file: &Path) -> Stamp {
+    fs::metadata(file).ok().and_then(|file| Some((file.modified().ok()?, file.len())))
 }
 
 impl Serve {
+    /// Reads the configuration, and returns what its files were like before.
+    fn read(&self, file: &Path) -> Result<(Config, Stamps), Failure> {
+        let mut stamps = Stamps(Vec::new());
+        stamps.add(file);
+        let config = self.config(file)?;
+        config.files().for_each(|file| stamps.add(file));
+        Ok((config, stamps))
+    }
+
     /// Reads the configuration, or makes one for a module.
     fn config(&self, file: &Path) -> Result<Config, Failure> {
         let mut config = if file.extension().is_some_and(|extension| extension == "toml") {
             Config::read(file).map_err(|error| refused(file, &error))?
         } else {
-            let wasm = files::assembled(file, files::module(file)?)?;
+            let wasm = module(file)?;
             let kind = Kind::of(&wasm).ok_or_else(|| {
                 Failure::refused(
                     file,
@@ -187,13 +255,21 @@ fn refused(file: &Path, error: &config::Error) -> Failure {
     Failure::refused(file, problems.join("\n"))
 }
 
+/// Reads a module, which has to be a regular file: a reload reads it again, and opening a pipe waits for its writer.
+fn module(path: &Path) -> Result<Vec<u8>, Failure> {
+    let metadata = fs::metadata(path).map_err(|error| Failure::read(path, error))?;
+    if !metadata.is_file() {
+        return Err(Failure::read(path, "it is not a regular file"));
+    }
+    files::assembled(path, files::module(path)?)
+}
+
 /// Modules and engines as the other verbs get them: text is assembled, and compiled code comes from the cache.
 struct Modules(Backend);
 
 impl Source for Modules {
     fn module(&self, path: &Path) -> Result<Vec<u8>, BoxError> {
-        let assembled = files::module(path).and_then(|bytes| files::assembled(path, bytes));
-        assembled.map_err(|failure| failure.in_one_line().into())
+        module(path).map_err(|failure| failure.in_one_line().into())
     }
 
     fn backend(&self, name: Option<&str>) -> mistletoe::Result<AnyBackend> {

@@ -3,78 +3,18 @@
 #![cfg(all(feature = "serve", unix))]
 
 #[allow(dead_code, reason = "not every test needs all of it")]
+#[path = "support/server.rs"]
+mod server;
+#[allow(dead_code, reason = "not every test needs all of it")]
 mod support;
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::io::BufRead as _;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Stdio};
-use std::sync::mpsc::{self, Receiver};
-use std::thread;
-use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-use support::{Scratch, command, example, mistctl, text};
-
-/// Longer than anything here takes. A test that waits for this long has failed.
-const LONG: Duration = Duration::from_secs(100);
-
-/// A server, which is killed when this is dropped.
-struct Server {
-    child: Child,
-    address: SocketAddr,
-    errors: Receiver<String>,
-    log: BufReader<ChildStdout>,
-}
-
-impl Server {
-    fn start(arguments: &[&str]) -> Self {
-        let mut command = command(&[&["serve", "--listen", "127.0.0.1:0"], arguments].concat());
-        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("mistctl starts");
-        let (lines, errors) = mpsc::channel();
-        let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
-        thread::spawn(move || stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line)));
-        let log = BufReader::new(child.stdout.take().expect("a pipe"));
-        let line = errors.recv_timeout(LONG).expect("a line");
-        let address = line.strip_prefix("info: listening on http://").expect(&line);
-        let address = address.split(',').next().expect("an address").parse().expect("an address");
-        Self { child, address, errors, log }
-    }
-
-    fn error(&self) -> String {
-        self.errors.recv_timeout(LONG).expect("a line on standard error")
-    }
-
-    fn signal(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.child.id().try_into().expect("a number")).expect("a process");
-        kill_process(pid, signal).expect("it is there");
-    }
-
-    /// Sends a request with this body, and returns status and body of the response.
-    fn post(&self, path: &str, body: &str) -> (u16, String) {
-        let mut stream = TcpStream::connect(self.address).expect("a connection");
-        stream.set_read_timeout(Some(LONG)).expect("a timeout");
-        let length = body.len();
-        write!(stream, "POST {path} HTTP/1.0\r\nContent-Length: {length}\r\n\r\n{body}").expect("sent");
-        let mut response = String::new();
-        stream.read_to_string(&mut response).expect("a response");
-        let (head, body) = response.split_once("\r\n\r\n").expect("a header");
-        (head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status"), body.to_owned())
-    }
-
-    /// Waits for the end, and returns the exit status.
-    fn status(&mut self) -> Option<i32> {
-        self.child.wait().expect("it ends").code()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
+use rustix::process::Signal;
+use server::Server;
+use support::{Scratch, example, mistctl, text};
 
 #[test]
 fn the_example_has_a_route_for_each_kind() {
@@ -98,7 +38,7 @@ fn the_example_has_a_route_for_each_kind() {
     }
     // The log is on standard output, and a stop has the status 0.
     let mut line = String::new();
-    server.log.read_line(&mut line).expect("a line");
+    server.log.as_mut().expect("a pipe").read_line(&mut line).expect("a line");
     assert!(
         line.starts_with('{') && line.contains(r#""event":"request""#) && line.contains(r#""route":"/hello""#),
         "{line}"

@@ -30,6 +30,9 @@
 //! the runtime has threads for all of them: set `max_blocking_threads` of its builder to more than
 //! [`config::MAX_GUESTS`]. Threads are created when they are needed.
 //!
+//! Where the system has no more threads to give, guests take turns on those that there are. tokio panics if there are
+//! none, so a [`Server`] keeps one. A program that mounts the service in a server of its own needs to do the same.
+//!
 //! # Cargo features
 //!
 //! `wasmi`, `wasmtime`, `wasmer`, `wasmi-portable`, `wasmtime-winch` and `wasmtime-pulley` add an engine, as in
@@ -43,6 +46,7 @@ mod body;
 pub mod config;
 mod connection;
 mod failure;
+mod files;
 mod headers;
 mod kind;
 mod log;

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::iter;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -15,6 +15,8 @@ use crate::metrics::now;
 
 /// Maximum number of lines that wait for a writer.
 const WAITING: usize = 4_096;
+/// Maximum number of bytes of these lines.
+const WAITING_BYTES: usize = 16 << 20;
 /// Maximum number of bytes of a guest's line that are kept until it ends. A longer line is logged as several.
 const MAX_LINE: usize = 8 << 10;
 
@@ -26,6 +28,8 @@ pub struct Log(Option<Arc<Inner>>);
 
 struct Inner {
     lines: SyncSender<Message>,
+    /// Bytes of the lines that wait.
+    waiting: AtomicUsize,
     dropped: AtomicU64,
 }
 
@@ -67,11 +71,11 @@ impl Log {
     /// The errors of starting a thread.
     pub fn to_writer(mut writer: impl Write + Send + 'static) -> io::Result<Self> {
         let (lines, waiting) = sync_channel(WAITING);
-        let inner = Arc::new(Inner { lines, dropped: AtomicU64::new(0) });
+        let inner = Arc::new(Inner { lines, waiting: AtomicUsize::new(0), dropped: AtomicU64::new(0) });
         // The thread ends with the last clone of the log.
         let log = Arc::downgrade(&inner);
         thread::Builder::new().name("log".to_owned()).spawn(move || {
-            let (mut lines, mut flushing) = (Vec::new(), Vec::new());
+            let (mut lines, mut flushing, mut is_cut) = (Vec::new(), Vec::new(), false);
             while let Ok(first) = waiting.recv() {
                 // All that wait, in one write.
                 for message in iter::once(first).chain(waiting.try_iter().take(WAITING)) {
@@ -80,13 +84,15 @@ impl Log {
                         Message::Flush(done) => flushing.push(done),
                     }
                 }
-                if writer.write_all(&lines).and_then(|()| writer.flush()).is_err()
-                    && let Some(log) = log.upgrade()
-                {
-                    let lost = lines.iter().filter(|byte| **byte == b'\n').count();
+                let written = write(&mut writer, &lines, &mut is_cut);
+                if let Some(log) = log.upgrade() {
+                    log.waiting.fetch_sub(lines.len(), Ordering::Relaxed);
+                    let lost = lines.get(written..).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count();
                     log.dropped.fetch_add(lost as u64, Ordering::Relaxed);
                 }
                 lines.clear();
+                // Many lines came at once. Others need less.
+                lines.shrink_to(MAX_LINE);
                 flushing.clear();
             }
         })?;
@@ -112,7 +118,10 @@ impl Log {
         let time = now();
         let Ok(mut line) = serde_json::to_vec(&Entry { time, event, fields }) else { return };
         line.push(b'\n');
-        if inner.lines.try_send(Message::Line(line)).is_err() {
+        let length = line.len();
+        let fits = inner.waiting.fetch_add(length, Ordering::Relaxed) + length <= WAITING_BYTES;
+        if !fits || inner.lines.try_send(Message::Line(line)).is_err() {
+            inner.waiting.fetch_sub(length, Ordering::Relaxed);
             inner.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -133,6 +142,25 @@ impl Log {
             rest: Vec::new(),
         }
     }
+}
+
+/// Writes lines, and returns how many bytes were written. After a line that was cut, the next one begins anew.
+fn write(writer: &mut impl Write, lines: &[u8], is_cut: &mut bool) -> usize {
+    if *is_cut && writer.write_all(b"\n").is_err() {
+        return 0;
+    }
+    *is_cut = false;
+    let mut rest = lines;
+    while !rest.is_empty() {
+        match writer.write(rest) {
+            Ok(written) if written > 0 => rest = rest.get(written..).unwrap_or_default(),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            _ => break,
+        }
+    }
+    let written = lines.len() - rest.len();
+    *is_cut = lines.get(..written).and_then(<[u8]>::last).is_some_and(|last| *last != b'\n');
+    if writer.flush().is_ok() { written } else { 0 }
 }
 
 impl fmt::Debug for Log {
@@ -253,6 +281,49 @@ mod tests {
         let log = Log::to_writer(Full).expect("a thread");
         (0..3).for_each(|line| log.entry("test", &Map::from([("line", line)])));
         assert!(log.flush(Duration::from_secs(100)));
+        assert_eq!(log.dropped(), 3);
+    }
+
+    /// A disk with this much room.
+    #[derive(Clone)]
+    struct Disk(Arc<Mutex<(Vec<u8>, usize)>>);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let mut disk = self.0.lock().expect("no panic");
+            let (written, room) = &mut *disk;
+            let length = bytes.len().min(*room);
+            if length == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            written.extend_from_slice(&bytes[..length]);
+            *room -= length;
+            Ok(length)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_are_whole_again_once_a_disk_has_room() {
+        let disk = Disk(Arc::new(Mutex::new((Vec::new(), 100))));
+        let log = Log::to_writer(disk.clone()).expect("a thread");
+        let line = |line: usize| {
+            log.entry("test", &Map::from([("line", line)]));
+            assert!(log.flush(Duration::from_secs(100)));
+        };
+        (0..4).for_each(line);
+        disk.0.lock().expect("no panic").1 = usize::MAX;
+        (4..6).for_each(line);
+        let written = String::from_utf8(disk.0.lock().expect("no panic").0.clone()).expect("UTF-8");
+        let lines: Vec<_> = written
+            .lines()
+            .map(|line| serde_json::from_str::<serde_json::Value>(line).map(|line| line["line"].as_u64()).ok())
+            .collect();
+        // The second one is cut: a line has 60 bytes.
+        assert_eq!(lines, [Some(Some(0)), None, Some(Some(4)), Some(Some(5))], "{written}");
         assert_eq!(log.dropped(), 3);
     }
 

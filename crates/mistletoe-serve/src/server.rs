@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use http::Request;
@@ -12,7 +13,7 @@ use hyper::body::Incoming;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use tower_service::Service as _;
 
@@ -25,6 +26,9 @@ use crate::service::{RemoteAddr, Service};
 const ADMINISTRATORS: usize = 64;
 /// How long to wait after a connection could not be accepted: there may be too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
+/// How often a thread for guests is put to use: tokio ends threads that are idle for 10 seconds. Two threads in turn
+/// are not enough to keep both.
+const THREAD: Duration = Duration::from_secs(8);
 
 /// A [`Service`] on a listener, and a second listener for health, metrics and a status page.
 pub struct Server {
@@ -40,8 +44,10 @@ impl Server {
     ///
     /// # Errors
     ///
-    /// The errors of listening, with the address.
+    /// The errors of listening, with the address, and of starting a thread.
     pub async fn bind(config: &Config, service: Service) -> io::Result<Self> {
+        // See `keep_thread`.
+        let _ = thread::Builder::new().spawn(|| ())?.join();
         let (listener, address) = listen(config.listener.address).await?;
         let admin = match config.admin {
             Some(address) => Some(listen(address).await?),
@@ -73,6 +79,7 @@ impl Server {
         let Self { service, listener, settings, admin, .. } = self;
         let is_ready = Arc::new(AtomicBool::new(true));
         let mut administration = JoinSet::new();
+        administration.spawn(keep_thread());
         if let Some((listener, _)) = admin {
             administration.spawn(administrate(listener, service.clone(), is_ready.clone()));
         }
@@ -117,6 +124,15 @@ impl Server {
         let _ = timeout(settings.grace, graceful.shutdown()).await;
         connections.shutdown().await;
         administration.shutdown().await;
+    }
+}
+
+/// Keeps a thread for guests at any time, until it is dropped.
+///
+/// Where the system gives no more threads, guests take turns on those that there are. tokio panics if there are none.
+async fn keep_thread() {
+    while spawn_blocking(|| ()).await.is_ok() {
+        sleep(THREAD).await;
     }
 }
 

@@ -2,8 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
@@ -21,6 +19,7 @@ use mistletoe::AnyBackend;
 use crate::body::{Body, BoxError, Sender};
 use crate::config::{Config, Error, Guest, Handler, Listener, Problem, Route};
 use crate::failure::Failure;
+use crate::files;
 use crate::kind::{self, Call, Context, Kind};
 use crate::log::Log;
 use crate::metrics::{HandlerStatus, Metrics, MiddlewareStatus, RouteStatus};
@@ -47,18 +46,13 @@ pub trait Source: Send + Sync + 'static {
     fn backend(&self, name: Option<&str>) -> mistletoe::Result<AnyBackend>;
 }
 
-/// The usual [`Source`]: modules are files, of at most 256 MiB.
+/// The usual [`Source`]: modules are regular files, of at most 256 MiB.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Files;
 
 impl Source for Files {
     fn module(&self, path: &Path) -> Result<Vec<u8>, BoxError> {
-        let read = || {
-            let mut bytes = Vec::new();
-            File::open(path)?.take(MAX_MODULE + 1).read_to_end(&mut bytes)?;
-            if bytes.len() as u64 > MAX_MODULE { Err(io::Error::other("it is too long")) } else { Ok(bytes) }
-        };
-        read().map_err(|error| format!("{} cannot be read: {error}", path.display()).into())
+        files::read(path, MAX_MODULE).map_err(|error| format!("{} cannot be read: {error}", path.display()).into())
     }
 
     fn backend(&self, name: Option<&str>) -> mistletoe::Result<AnyBackend> {
@@ -149,7 +143,10 @@ impl Service {
     pub fn reload(&self, config: &Config) -> Result<Reload, Error> {
         let _one = self.0.reloading.lock().unwrap_or_else(PoisonError::into_inner);
         let Inner { source, log, metrics, .. } = &*self.0;
-        let state = State::load(config, &**source, log, metrics).inspect_err(|_| self.failed_reload())?;
+        let state = State::load(config, &**source, log, metrics).inspect_err(|_| {
+            self.failed_reload();
+            self.forget_others();
+        })?;
         let reload = {
             let mut current = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
             let listeners_differ = current.listener != state.listener || current.admin != state.admin;
@@ -159,10 +156,15 @@ impl Service {
             *current = Arc::new(State { listener, admin, ..state });
             reload
         };
-        let state = self.state();
-        metrics.retain(|name| state.routes.iter().any(|route| *route.context.name == *name));
+        self.forget_others();
         metrics.reloads.fetch_add(1, Ordering::Relaxed);
         Ok(reload)
+    }
+
+    /// Forgets the numbers of all routes but those there are.
+    fn forget_others(&self) {
+        let state = self.state();
+        self.0.metrics.retain(|name| state.routes.iter().any(|route| *route.context.name == *name));
     }
 
     /// Counts a reload whose configuration could not be read.
@@ -390,4 +392,35 @@ fn host<B>(request: &Request<B>) -> Option<String> {
     let authority = request.uri().authority().map(|authority| authority.as_str()).or(header)?;
     let (_, authority) = authority.rsplit_once('@').unwrap_or(("", authority));
     Some(kind::split_port(authority).0.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One module is a command, and all others are garbage.
+    struct Modules;
+
+    impl Source for Modules {
+        fn module(&self, path: &Path) -> Result<Vec<u8>, BoxError> {
+            let command = r#"(module (memory (export "memory") 1) (func (export "_start")))"#;
+            Ok(if path.ends_with("good") { wat::parse_str(command)? } else { b"garbage".to_vec() })
+        }
+
+        fn backend(&self, name: Option<&str>) -> mistletoe::Result<AnyBackend> {
+            Files.backend(name)
+        }
+    }
+
+    #[test]
+    fn a_failed_reload_leaves_no_numbers() {
+        let config = |name: &str| {
+            let text = format!("[[route]]\npath = '/{name}'\nmodule = '{name}'\nkind = 'command'");
+            Config::parse(&text, Path::new("")).expect("a configuration")
+        };
+        let service = Service::new(&config("good"), Modules, Log::default()).expect("a service");
+        assert!(service.reload(&config("bad")).is_err());
+        let metrics = format!("{:?}", service.0.metrics);
+        assert!(metrics.contains("/good") && !metrics.contains("/bad"), "{metrics}");
+    }
 }

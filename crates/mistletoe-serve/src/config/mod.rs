@@ -241,16 +241,11 @@ impl Config {
     /// A problem for the file if it cannot be read or is longer than [`MAX_FILE`], and the problems of
     /// [`Config::parse`].
     pub fn read(file: &Path) -> Result<Self, Error> {
-        use std::io::Read as _;
-        let read = || {
-            let mut text = String::new();
-            std::fs::File::open(file)?.take(MAX_FILE + 1).read_to_string(&mut text)?;
-            Ok::<_, std::io::Error>(text)
-        };
         let in_file = |mut error: Error| {
             error.file = Some(file.to_owned());
             error
         };
+        let read = || String::from_utf8(crate::files::read(file, MAX_FILE)?).map_err(std::io::Error::other);
         let text = read().map_err(|error| in_file(Problem::new(format!("it cannot be read: {error}")).into()))?;
         Self::parse(&text, file.parent().unwrap_or(Path::new(""))).map_err(in_file)
     }

@@ -9,10 +9,7 @@ mod package;
 mod response;
 mod upstream;
 
-use std::fs::File;
-use std::io::{self, Read as _};
 use std::net::SocketAddr;
-use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -33,6 +30,7 @@ use tokio::time::timeout;
 use crate::body::Body;
 use crate::config::{self, Dir, Guest, GuestConfig, Handler, MAX_FILE, Problem, Route};
 use crate::failure::{Failure, guest_kind};
+use crate::files;
 use crate::log::{GuestLog, Log};
 use crate::metrics::{Instances, RouteMetrics};
 
@@ -112,12 +110,8 @@ fn bytes_of(config: &GuestConfig) -> Result<bytes::Bytes, String> {
         GuestConfig::Bytes(bytes) => return Ok(bytes.clone()),
         GuestConfig::File(file) => file,
     };
-    let read = |path: &Path| {
-        let mut bytes = Vec::new();
-        File::open(path)?.take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-        if bytes.len() as u64 > MAX_FILE { Err(io::Error::other("it is too long")) } else { Ok(bytes.into()) }
-    };
-    read(file).map_err(|error| format!("{} cannot be read: {error}", file.display()))
+    let read = files::read(file, MAX_FILE).map(bytes::Bytes::from);
+    read.map_err(|error| format!("{} cannot be read: {error}", file.display()))
 }
 
 /// A compiled module, and the instances that respond to requests.

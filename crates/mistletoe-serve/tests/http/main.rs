@@ -3,6 +3,7 @@
 mod client;
 mod clients;
 mod failures;
+mod faults;
 mod guests;
 mod kinds;
 mod middleware;
