@@ -5,6 +5,8 @@
 mod bench;
 mod instructions;
 mod packages;
+#[cfg(target_os = "linux")]
+mod soak;
 mod suite;
 
 use std::path::Path;
@@ -32,6 +34,9 @@ enum Task {
     Instructions(instructions::Args),
     /// Build the example packages that are not written in WebAssembly text.
     Packages(packages::Args),
+    /// Run `mistctl serve` under faults and reloads for minutes, and check that nothing is lost or leaks.
+    #[cfg(target_os = "linux")]
+    Soak(soak::Args),
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -41,6 +46,8 @@ fn main() -> anyhow::Result<ExitCode> {
         Task::Fuzz(args) => suite::fuzz(&args),
         Task::Instructions(args) => instructions::run(&args),
         Task::Packages(args) => packages::run(&args).map(|()| ExitCode::SUCCESS),
+        #[cfg(target_os = "linux")]
+        Task::Soak(args) => soak::run(&args),
     }
 }
 

@@ -1,0 +1,109 @@
+//! The guests, as WebAssembly text, and the configuration of the server.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::Result;
+
+const PLUGIN: &str = r#"
+    (import "httpwasm" "oputs" (func $oputs (param i32 i32)))
+    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+    (memory (export "memory") 4)
+    (func (export "malloc") (param i32) (result i32) (i32.const 0x20000))
+    (func (export "free") (param i32))
+    (func (export "run")"#;
+
+const COMMAND: &str = r#"
+    (import "wasi_snapshot_preview1" "fd_read" (func $fd_read (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+    (memory (export "memory") 4)
+    (data (i32.const 64) "Content-Type: text/plain\n\n")
+    (func $write (param $fd i32) (param $address i32) (param $length i32) (result i32)
+        (i32.store (i32.const 8) (local.get $address))
+        (i32.store (i32.const 12) (local.get $length))
+        (call $fd_write (local.get $fd) (i32.const 8) (i32.const 1) (i32.const 16)))
+    (func $read (result i32)
+        (i32.store (i32.const 8) (i32.const 0x10000))
+        (i32.store (i32.const 12) (i32.const 0x8000))
+        (if (call $fd_read (i32.const 0) (i32.const 8) (i32.const 1) (i32.const 16)) (then unreachable))
+        (i32.load (i32.const 16)))
+    (func (export "_start") (drop (call $write (i32.const 1) (i32.const 64) (i32.const 26)))"#;
+
+/// A route to a guest that fails in its own way: name, whether it is a command, and what it does.
+const FAULTS: &[(&str, bool, &str)] = &[
+    ("loop", false, "(loop $ever (br $ever))"),
+    ("trap", false, "unreachable"),
+    ("exit", false, "(call $exit (i32.const 3))"),
+    // Touches each page that it gets.
+    (
+        "fill",
+        false,
+        "(local $page i32)
+        (loop $more
+            (local.set $page (memory.grow (i32.const 1)))
+            (if (i32.eq (local.get $page) (i32.const -1)) (then unreachable))
+            (i64.store (i32.shl (local.get $page) (i32.const 16)) (i64.const -1))
+            (br $more))",
+    ),
+    ("flood", false, "(loop $ever (call $oputs (i32.const 0) (i32.const 0x10000)) (br $ever))"),
+    (
+        "stream",
+        true,
+        "(loop $ever (br_if $ever (i32.eqz (call $write (i32.const 1) (i32.const 0) (i32.const 0x10000)))))",
+    ),
+    ("log", true, "(loop $more (br_if $more (i32.eqz (call $write (i32.const 2) (i32.const 0) (i32.const 0x10000)))))"),
+    ("deaf", true, ""),
+    ("reads", true, "(loop $more (br_if $more (call $read)))"),
+];
+
+/// Routes that are loaded all the time: name, kind, and module.
+const NEIGHBOURS: &[(&str, &str, &str)] = &[
+    ("plugin", "httpwasm", "httpwasm-c.wasm"),
+    ("reused", "httpwasm", "httpwasm-c.wasm"),
+    ("command", "command", "cgi-c.wasm"),
+    ("package", "package", "namespace-c.wasm"),
+];
+
+/// Writes all modules into a directory.
+pub(super) fn write(directory: &Path) -> Result<()> {
+    for (name, is_command, run) in FAULTS {
+        let fields = if *is_command { COMMAND } else { PLUGIN };
+        fs::write(directory.join(format!("{name}.wat")), format!("(module {fields} {run}))"))?;
+    }
+    for (_, _, module) in NEIGHBOURS {
+        fs::copy(crate::root().join("examples/packages").join(module), directory.join(module))?;
+    }
+    Ok(())
+}
+
+/// Returns the configuration. Each `generation` is another one, and the routes are the same.
+pub(super) fn configuration(generation: usize, connections: usize, header_timeout: Duration) -> String {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut text = format!(
+        "[server]\nlisten = '127.0.0.1:0'\nmax_connections = {connections}\nheader_timeout = '{}s'\n\
+         write_timeout = '2s'\ngrace = '10s'\n[admin]\nlisten = '127.0.0.1:0'\n",
+        header_timeout.as_secs()
+    );
+    for (name, kind, module) in NEIGHBOURS {
+        let reuse = *name == "reused";
+        let _ = writeln!(
+            text,
+            "[[route]]\npath = '/{name}'\nkind = '{kind}'\nmodule = '{module}'\nenv = {{ GENERATION = '{generation}' }}\n\
+             pool = {{ reuse = {reuse}, wait = '10s' }}"
+        );
+    }
+    for (name, is_command, _) in FAULTS {
+        let kind = if *is_command { "command" } else { "httpwasm" };
+        let _ = writeln!(
+            text,
+            "[[route]]\npath = '/{name}'\nkind = '{kind}'\nmodule = '{name}.wat'\nbody_timeout = '2s'\n\
+             pool = {{ size = {}, queue = 8, wait = '200ms' }}\n\
+             limits = {{ timeout = '500ms', memory = '64MiB', output = '8MiB' }}",
+            // The route that is attacked may use half of the processors.
+            if *name == "loop" { processors.div_ceil(2) } else { 1 }
+        );
+    }
+    text
+}
