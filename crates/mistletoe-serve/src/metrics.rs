@@ -75,6 +75,7 @@ pub(crate) struct RouteStatus {
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Instances {
     pub(crate) in_use: usize,
+    pub(crate) idle: usize,
     pub(crate) waiting: usize,
     pub(crate) limit: usize,
 }
@@ -170,8 +171,9 @@ impl Metrics {
             text.sample("", &[("route", &route.name)], route.metrics.memory_peak.load(Ordering::Relaxed));
         }
         type Gauge = (&'static str, &'static str, fn(&Instances) -> usize);
-        let gauges: [Gauge; 3] = [
+        let gauges: [Gauge; 4] = [
             ("mistletoe_instances_in_use", "Guests that run.", |instances| instances.in_use),
+            ("mistletoe_instances_idle", "Instances that are kept for further requests.", |instances| instances.idle),
             ("mistletoe_instances_waiting", "Requests that wait for an instance.", |instances| instances.waiting),
             ("mistletoe_instances_limit", "Maximum number of guests that run at once.", |instances| instances.limit),
         ];
@@ -299,7 +301,7 @@ mod tests {
         route.request(200, Duration::from_millis(3), 10);
         route.request(200, Duration::from_secs(60), 5);
         route.failure("busy".into());
-        let instances = Instances { in_use: 1, waiting: 2, limit: 3 };
+        let instances = Instances { in_use: 1, idle: 4, waiting: 2, limit: 3 };
         let status = RouteStatus {
             name: name.to_string(),
             kind: "package",
@@ -323,6 +325,7 @@ mod tests {
             r#"mistletoe_request_seconds_sum{route="a\"b"} 60.003"#,
             r#"mistletoe_request_seconds_count{route="a\"b"} 2"#,
             r#"mistletoe_response_bytes_total{route="a\"b"} 15"#,
+            r#"mistletoe_instances_idle{route="a\"b"} 4"#,
             r#"mistletoe_instances_waiting{route="a\"b"} 2"#,
             "mistletoe_log_lines_lost_total 7",
         ] {

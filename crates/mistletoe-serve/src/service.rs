@@ -180,6 +180,17 @@ impl Service {
         self.state().routes.iter().map(|route| route.kind.instances().in_use).sum()
     }
 
+    /// Closes the reused instances that have been idle for longer than their route's
+    /// [`idle`](crate::config::Pool::idle), as of `now`.
+    ///
+    /// A [`Server`](crate::Server) does so every second. A program with a server of its own calls this at an interval.
+    /// It blocks for as long as the engine takes to free the instances.
+    pub fn prune(&self, now: Instant) {
+        for route in &self.state().routes {
+            route.kind.prune(now);
+        }
+    }
+
     fn state(&self) -> Arc<State> {
         self.0.state.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -96,6 +96,7 @@ struct PoolTable {
     queue: Option<usize>,
     wait: Option<Time>,
     reuse: Option<bool>,
+    idle: Option<Time>,
 }
 
 pub(super) fn parse(text: &str, directory: &Path) -> Result<Config, Error> {
@@ -236,7 +237,11 @@ fn route(table: RouteTable, line: usize, engine: Option<&str>, directory: &Path,
         queue: table.pool.queue.unwrap_or(route.pool.queue),
         wait: table.pool.wait.map_or(route.pool.wait, |Time(time)| time),
         reuse: table.pool.reuse.unwrap_or(route.pool.reuse),
+        idle: table.pool.idle.as_ref().map_or(route.pool.idle, |Time(time)| *time),
     };
+    if table.pool.idle.is_some() && !route.pool.reuse {
+        problems.push(Problem::of(&route, "pool.idle", "only instances with `pool.reuse` are idle"));
+    }
     problems.extend(check(&route));
     route
 }

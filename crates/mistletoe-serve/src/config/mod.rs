@@ -139,6 +139,8 @@ pub struct Pool {
     pub wait: Duration,
     /// Whether instances respond to more than one request.
     pub reuse: bool,
+    /// How long a reused instance may be idle before it is closed.
+    pub idle: Duration,
 }
 
 /// Why a configuration cannot be used: at least one problem.
@@ -276,7 +278,7 @@ impl Default for Listener {
 impl Default for Pool {
     fn default() -> Self {
         let size = available_parallelism().map_or(1, NonZero::get);
-        Self { size, queue: 100, wait: Duration::from_secs(1), reuse: false }
+        Self { size, queue: 100, wait: Duration::from_secs(1), reuse: false, idle: Duration::from_secs(60) }
     }
 }
 
@@ -384,7 +386,7 @@ mod tests {
             show_errors = true
             body_timeout = "4s"
             limits = { timeout = "5s", memory = "1MiB", fuel = "6M", stack = 7, body = 8, output = "9kB" }
-            pool = { size = 10, queue = 11, wait = "12ms", reuse = true }
+            pool = { size = 10, queue = 11, wait = "12ms", reuse = true, idle = "13s" }
             [[route]]
             path = "/y"
             module = "m.wasm"
@@ -438,7 +440,7 @@ mod tests {
                 .with_stack(7)
                 .with_max_input(8)
                 .with_max_output(9_000),
-            pool: Pool { size: 10, queue: 11, wait: Duration::from_millis(12), reuse: true },
+            pool: Pool { size: 10, queue: 11, wait: Duration::from_millis(12), reuse: true, idle: seconds(13) },
             line: 15,
         };
         assert_eq!(config.routes[0], route);
@@ -469,6 +471,7 @@ mod tests {
             ("ROUTE[route.limits]\nmemory = 'x'\n", "line 6: memory: expected a number of bytes"),
             ("ROUTE[route.pool]\nsize = 0\n", "line 1: route `/a`, pool.size: expected 1 to 4096"),
             ("ROUTE[route.pool]\nsize = 9000000000000000000\n", "the pools have 9000000000000000000 instances"),
+            ("ROUTEpool = { idle = '1s' }\n", "line 1: route `/a`, pool.idle: only instances with `pool.reuse` are idle"),
             ("ROUTEargs = ['a']\n", "line 1: route `/a`, args: only routes of the kind `command` have it"),
             ("ROUTEname = ''\n", "line 1: route ``, name: expected 1 to 200 bytes"),
             ("ROUTEenv = { '' = 'a' }\n", "line 1: route `/a`, env: "),

@@ -43,6 +43,10 @@ impl Kind for Command {
     fn instances(&self) -> Instances {
         self.0.instances()
     }
+
+    fn prune(&self, _: std::time::Instant) {
+        // An instance of a command runs once, and is never idle.
+    }
 }
 
 impl Command {

@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
@@ -64,5 +65,9 @@ impl Kind for Plugin {
 
     fn instances(&self) -> Instances {
         self.0.instances()
+    }
+
+    fn prune(&self, now: Instant) {
+        self.0.prune(now);
     }
 }

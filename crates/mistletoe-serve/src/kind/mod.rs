@@ -49,6 +49,9 @@ pub(crate) trait Kind: Send + Sync {
 
     /// Returns the instances now.
     fn instances(&self) -> Instances;
+
+    /// Closes the instances that have been idle for too long by now.
+    fn prune(&self, now: Instant);
 }
 
 /// What a kind gets of its route.
@@ -150,7 +153,14 @@ impl<P: Protocol> Guests<P> {
     }
 
     fn instances(&self) -> Instances {
-        Instances { in_use: self.pool.in_use(), waiting: self.pool.waiting(), limit: self.pool.limit() }
+        let Self { pool, .. } = self;
+        Instances { in_use: pool.in_use(), idle: pool.idle(), waiting: pool.waiting(), limit: pool.limit() }
+    }
+
+    fn prune(&self, now: Instant) {
+        if let Some(time) = now.checked_sub(self.route().pool.idle) {
+            self.pool.prune(time);
+        }
     }
 
     /// Waits for an instance, unless too many requests wait already.

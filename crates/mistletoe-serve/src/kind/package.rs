@@ -1,6 +1,7 @@
 //! Packages: a document as the body in, and a document out.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
@@ -51,5 +52,9 @@ impl Kind for Package {
 
     fn instances(&self) -> Instances {
         self.0.instances()
+    }
+
+    fn prune(&self, now: Instant) {
+        self.0.prune(now);
     }
 }

@@ -2,6 +2,7 @@
 
 mod client;
 mod guests;
+mod idle;
 
 use std::net::SocketAddr;
 use std::path::Path;
