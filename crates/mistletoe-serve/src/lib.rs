@@ -42,6 +42,7 @@ mod body;
 pub mod config;
 mod connection;
 mod failure;
+mod framing;
 mod kind;
 mod log;
 mod metrics;

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version};
@@ -44,15 +44,19 @@ pub(crate) struct Record {
     failure: Option<Failure>,
 }
 
-#[derive(Serialize)]
+#[derive(Default, Serialize)]
 struct Line<'a> {
     request: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     remote: Option<String>,
-    method: &'a str,
-    host: &'a str,
-    target: String,
-    version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<&'a str>,
     status: u16,
@@ -135,10 +139,10 @@ impl Drop for Record {
         let line = Line {
             request: &self.id,
             remote: self.remote.map(|address| address.to_string()),
-            method: self.method.as_str(),
-            host: &self.host,
-            target: self.uri.path_and_query().map_or_else(|| self.uri.to_string(), |target| target.to_string()),
-            version: format!("{:?}", self.version),
+            method: Some(self.method.as_str()),
+            host: Some(&self.host),
+            target: Some(self.uri.path_and_query().map_or_else(|| self.uri.to_string(), |target| target.to_string())),
+            version: Some(format!("{:?}", self.version)),
             route: name.map(|name| &**name),
             status: self.status,
             bytes: self.bytes,
@@ -149,6 +153,22 @@ impl Drop for Record {
         };
         self.log.entry("request", &line);
     }
+}
+
+/// Records what a client sent that did not become a request.
+pub(crate) fn refused(log: &Log, metrics: &Metrics, remote: SocketAddr, failure: &Failure) {
+    let (kind, status) = (failure.kind(), failure.status().as_u16());
+    let line = Line {
+        request: &new_id(),
+        remote: Some(remote.to_string()),
+        status,
+        error: Some(&kind),
+        message: Some(excerpt(&failure.to_string())),
+        ..Line::default()
+    };
+    log.entry("request", &line);
+    metrics.unrouted.request(status, Duration::ZERO, 0);
+    metrics.unrouted.failure(kind);
 }
 
 /// Returns the beginning of a text, which may be a guest's.
@@ -164,6 +184,10 @@ fn id(headers: &HeaderMap) -> Arc<str> {
     if let Some(given) = given.filter(|id| !id.is_empty() && id.len() <= 100 && id.bytes().all(plain)) {
         return given.into();
     }
+    new_id()
+}
+
+fn new_id() -> Arc<str> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     static PROCESS: OnceLock<u64> = OnceLock::new();
     let process = PROCESS.get_or_init(|| RandomState::new().hash_one("process"));

@@ -89,7 +89,7 @@ impl Server {
                 let Ok(permit) = permits.clone().acquire_owned().await else { return };
                 let (stream, address) = accept(&listener).await;
                 let open = Open::new(service.numbers());
-                let service = service.clone();
+                let (service, refused) = (service.clone(), service.clone());
                 let respond = move |mut request: Request<Incoming>| {
                     request.extensions_mut().insert(RemoteAddr(address));
                     let response = service.clone().call(request);
@@ -103,7 +103,9 @@ impl Server {
                 let connection =
                     connection::serve(builder.clone(), stream, settings.clone(), graceful.watcher(), respond);
                 connections.spawn(async move {
-                    connection.await;
+                    if let Err(failure) = connection.await {
+                        refused.refused(address, &failure);
+                    }
                     drop((open, permit));
                 });
                 // Forget those that have ended.
@@ -149,7 +151,8 @@ async fn administrate(listener: TcpListener, service: Service, is_ready: Arc<Ato
         };
         let connection = connection::serve(builder.clone(), stream, settings.clone(), graceful.watcher(), respond);
         connections.spawn(async move {
-            connection.await;
+            // Nothing that an administrator sends is recorded.
+            let _ = connection.await;
             drop(permit);
         });
         while connections.try_join_next().is_some() {}

@@ -13,18 +13,19 @@ use std::task::{Context as TaskContext, Poll};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Response, Version};
 use http_body::Body as HttpBody;
 use mistletoe::AnyBackend;
 
 use crate::body::{Body, BoxError};
 use crate::config::{Config, Error, Listener, Problem, Route};
+use crate::connection::Ambiguous;
 use crate::failure::Failure;
 use crate::kind::{self, Call, Context, Kind};
 use crate::log::Log;
 use crate::metrics::{Metrics, RouteStatus};
-use crate::record::{REQUEST_ID, Record, Recorded};
+use crate::record::{self, REQUEST_ID, Record, Recorded};
 use crate::route::Table;
 
 /// Maximum length of a module, in bytes.
@@ -175,6 +176,11 @@ impl Service {
         &self.0.metrics
     }
 
+    /// Records what a client sent that did not become a request.
+    pub(crate) fn refused(&self, remote: SocketAddr, failure: &Failure) {
+        record::refused(&self.0.log, &self.0.metrics, remote, failure);
+    }
+
     /// Returns the number of guests that run now.
     pub fn running(&self) -> usize {
         self.state().routes.iter().map(|route| route.kind.instances().in_use).sum()
@@ -221,8 +227,10 @@ impl Service {
         let mut record = Record::new(&request, remote, &host, log, metrics);
         let id = record.id.clone();
         let is_head = request.method() == Method::HEAD;
+        let version = request.version();
         let mut show_errors = false;
         let result = async {
+            framing(&request)?;
             if host.is_empty() && request.version() == Version::HTTP_11 {
                 return Err(Failure::Request("the request does not name one host"));
             }
@@ -239,7 +247,11 @@ impl Service {
         let mut response = match result.await {
             Ok(response) => response,
             Err(failure) => {
-                let response = failure.response(show_errors);
+                let mut response = failure.response(show_errors);
+                // Who sends one malformed request may send another one in its body.
+                if matches!(failure, Failure::Request(_)) && version < Version::HTTP_2 {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
                 record.failure(failure);
                 response
             }
@@ -327,6 +339,19 @@ impl Served {
         let begun = Instant::now();
         let kind = kind::compile(context.clone(), &backend, &wasm)?;
         Ok(Self { context, engine: backend.name(), compile_seconds: begun.elapsed().as_secs_f64(), kind })
+    }
+}
+
+/// Checks that a request's body has one meaning: its length is given, or it is chunked and not encoded otherwise.
+fn framing<B>(request: &Request<B>) -> Result<(), Failure> {
+    if request.extensions().get::<Ambiguous>().is_some() {
+        return Err(Failure::Request("the head has both Content-Length and Transfer-Encoding, or a line without CRLF"));
+    }
+    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Failure::Request("the transfer coding is not `chunked` alone")),
     }
 }
 
