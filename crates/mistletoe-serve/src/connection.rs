@@ -28,6 +28,11 @@ use crate::metrics::Metrics;
 /// How an HTTP/2 connection begins.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// Maximum number of bytes of request bodies that an HTTP/2 connection holds until they are read.
+const WINDOW: u32 = 256 << 10;
+/// Maximum number of bytes of a response that are on their way through an HTTP/2 connection.
+const SEND_BUFFER: usize = 64 << 10;
+
 /// Returns a builder of connections with the listener's limits.
 pub(crate) fn builder(listener: &Listener) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
@@ -43,6 +48,9 @@ pub(crate) fn builder(listener: &Listener) -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(listener.max_streams)
         .max_header_list_size(listener.max_header_bytes)
+        .initial_connection_window_size(WINDOW)
+        .initial_stream_window_size(WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
         // A client that has gone without a word.
         .keep_alive_interval(listener.header_timeout)
         .keep_alive_timeout(listener.header_timeout);

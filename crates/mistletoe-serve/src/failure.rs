@@ -42,6 +42,10 @@ pub(crate) enum Failure {
     SlowClient,
     /// All instances are in use.
     Busy,
+    /// Too many requests are under way.
+    Crowded,
+    /// Too many responses wait for their clients.
+    Full,
     /// The guest ran out of time while it waited for its client.
     TimedOut,
     /// An error of the guest.
@@ -70,6 +74,8 @@ impl Failure {
             Self::TooLarge => "too-large".into(),
             Self::SlowClient => "slow-client".into(),
             Self::Busy => "busy".into(),
+            Self::Crowded => "crowded".into(),
+            Self::Full => "full".into(),
             Self::TimedOut => "timed-out".into(),
             Self::Output(_) => "output".into(),
             Self::Package(_) => "package".into(),
@@ -88,7 +94,7 @@ impl Failure {
             Self::LargeHead => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::SlowHead | Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Crowded | Self::Full => StatusCode::SERVICE_UNAVAILABLE,
             Self::TimedOut | Self::SlowClient => StatusCode::GATEWAY_TIMEOUT,
             Self::Output(_) => StatusCode::BAD_GATEWAY,
             Self::Package(_) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -163,6 +169,8 @@ impl fmt::Display for Failure {
             Self::TooLarge => f.write_str("the body exceeds its limit"),
             Self::SlowClient => f.write_str("the client took too long to accept the response"),
             Self::Busy => f.write_str("all instances stayed in use"),
+            Self::Crowded => f.write_str("too many requests are under way"),
+            Self::Full => f.write_str("too many responses wait for their clients"),
             Self::TimedOut => f.write_str("timed out while the guest waited for its client"),
             Self::Guest(error) => error.fmt(f),
             Self::Output(problem) => f.write_str(problem),

@@ -39,6 +39,7 @@
 
 mod admin;
 mod body;
+mod budget;
 pub mod config;
 mod connection;
 mod failure;

@@ -15,6 +15,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use serde::Serialize;
 
 use crate::body::{Body, BoxError};
+use crate::budget::Units;
 use crate::failure::Failure;
 use crate::log::Log;
 use crate::metrics::{Latest, Metrics, RouteMetrics, now};
@@ -25,6 +26,10 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The status of a request whose client left before the end of the response. It is never sent.
 const LEFT: u16 = 499;
+/// Maximum length of a message in the log, in bytes.
+const MAX_MESSAGE: usize = 500;
+/// Maximum length of a request's host and of its target in the log, in bytes each.
+const MAX_TARGET: usize = 4 << 10;
 
 /// The record of one request. It is written when the response has been sent, or is dropped.
 pub(crate) struct Record {
@@ -42,6 +47,8 @@ pub(crate) struct Record {
     status: u16,
     bytes: u64,
     failure: Option<Failure>,
+    /// One request of those that may be under way.
+    admission: Option<Units>,
 }
 
 #[derive(Default, Serialize)]
@@ -94,11 +101,22 @@ impl Record {
             status: LEFT,
             bytes: 0,
             failure: None,
+            admission: None,
         }
     }
 
     pub(crate) fn route(&mut self, name: &Arc<str>, metrics: &Arc<RouteMetrics>) {
         self.route = Some((name.clone(), metrics.clone()));
+    }
+
+    /// Keeps the place of the request among those under way until the record is written.
+    pub(crate) fn admit(&mut self, admission: Units) {
+        self.admission = Some(admission);
+    }
+
+    /// Counts bytes of the response's body.
+    pub(crate) fn sent(&mut self, bytes: u64) {
+        self.bytes += bytes;
     }
 
     pub(crate) fn status(&mut self, status: StatusCode) {
@@ -122,7 +140,7 @@ impl Drop for Record {
         metrics.request(self.status, time, self.bytes);
         let name = self.route.as_ref().map(|(name, _)| name);
         let kind = self.failure.as_ref().map(Failure::kind);
-        let message = self.failure.as_ref().map(|failure| excerpt(&failure.to_string()));
+        let message = self.failure.as_ref().map(|failure| excerpt(&failure.to_string(), MAX_MESSAGE));
         // What clients do wrong is no failure of the service.
         if let (Some(name), Some(kind), Some(message)) = (name, &kind, &message)
             && (self.status >= 500 || self.status < 400)
@@ -136,12 +154,16 @@ impl Drop for Record {
                 message: message.clone(),
             });
         }
+        let host = excerpt(&self.host, MAX_TARGET);
         let line = Line {
             request: &self.id,
             remote: self.remote.map(|address| address.to_string()),
             method: Some(self.method.as_str()),
-            host: Some(&self.host),
-            target: Some(self.uri.path_and_query().map_or_else(|| self.uri.to_string(), |target| target.to_string())),
+            host: Some(&host),
+            target: Some(match self.uri.path_and_query() {
+                Some(target) => excerpt(target.as_str(), MAX_TARGET),
+                None => excerpt(&self.uri.to_string(), MAX_TARGET),
+            }),
             version: Some(format!("{:?}", self.version)),
             route: name.map(|name| &**name),
             status: self.status,
@@ -163,7 +185,7 @@ pub(crate) fn refused(log: &Log, metrics: &Metrics, remote: SocketAddr, failure:
         remote: Some(remote.to_string()),
         status,
         error: Some(&kind),
-        message: Some(excerpt(&failure.to_string())),
+        message: Some(excerpt(&failure.to_string(), MAX_MESSAGE)),
         ..Line::default()
     };
     log.entry("request", &line);
@@ -171,9 +193,9 @@ pub(crate) fn refused(log: &Log, metrics: &Metrics, remote: SocketAddr, failure:
     metrics.unrouted.failure(kind);
 }
 
-/// Returns the beginning of a text, which may be a guest's.
-fn excerpt(text: &str) -> String {
-    let end = text.floor_char_boundary(500);
+/// Returns the beginning of a text, which may be a guest's or a client's.
+fn excerpt(text: &str, limit: usize) -> String {
+    let end = text.floor_char_boundary(limit);
     format!("{}{}", &text[..end], if end < text.len() { "…" } else { "" })
 }
 
@@ -217,7 +239,7 @@ impl HttpBody for Recorded {
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         match (&frame, &mut self.record) {
-            (Some(Ok(frame)), Some(record)) => record.bytes += frame.data_ref().map_or(0, Bytes::len) as u64,
+            (Some(Ok(frame)), Some(record)) => record.sent(frame.data_ref().map_or(0, Bytes::len) as u64),
             (Some(Err(error)), Some(record)) => {
                 if let Some(failure) = error.downcast_ref::<Failure>() {
                     record.failure(failure.clone());

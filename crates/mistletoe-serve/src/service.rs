@@ -19,6 +19,7 @@ use http_body::Body as HttpBody;
 use mistletoe::AnyBackend;
 
 use crate::body::{Body, BoxError};
+use crate::budget::{Budget, Share, UNIT};
 use crate::config::{Config, Error, Listener, Problem, Route};
 use crate::connection::Ambiguous;
 use crate::failure::Failure;
@@ -83,8 +84,17 @@ struct Inner {
     /// One reload after the other.
     reloading: Mutex<()>,
     source: Box<dyn Source>,
+    shared: Shared,
+}
+
+/// What all routes share, also over a reload.
+struct Shared {
     log: Log,
     metrics: Arc<Metrics>,
+    /// Requests under way.
+    requests: Budget,
+    /// Memory for responses.
+    responses: Budget,
 }
 
 /// The routes between two reloads. It ends with its last request.
@@ -101,6 +111,7 @@ struct Served {
     engine: &'static str,
     compile_seconds: f64,
     kind: Arc<dyn Kind>,
+    requests: Share,
 }
 
 /// What a reload did.
@@ -120,14 +131,19 @@ impl Service {
     ///
     /// All problems of the modules, engines and directories.
     pub fn new(config: &Config, source: impl Source, log: Log) -> Result<Self, Error> {
-        let metrics = Arc::new(Metrics::new());
-        let state = State::load(config, &source, &log, &metrics)?;
+        let Listener { max_requests, response_memory, .. } = config.listener;
+        let shared = Shared {
+            log,
+            metrics: Arc::new(Metrics::new()),
+            requests: Budget::new(max_requests),
+            responses: Budget::new(usize::try_from(response_memory.div_ceil(UNIT)).unwrap_or(usize::MAX)),
+        };
+        let state = State::load(config, &source, &shared)?;
         Ok(Self(Arc::new(Inner {
             state: RwLock::new(Arc::new(state)),
             reloading: Mutex::new(()),
             source: Box::new(source),
-            log,
-            metrics,
+            shared,
         })))
     }
 
@@ -140,8 +156,8 @@ impl Service {
     /// As [`Service::new`]. The routes are then unchanged.
     pub fn reload(&self, config: &Config) -> Result<Reload, Error> {
         let _one = self.0.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let Inner { source, log, metrics, .. } = &*self.0;
-        let state = State::load(config, &**source, log, metrics).inspect_err(|_| self.failed_reload())?;
+        let Inner { source, shared, .. } = &*self.0;
+        let state = State::load(config, &**source, shared).inspect_err(|_| self.failed_reload())?;
         let reload = {
             let mut current = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
             let listeners_differ = current.listener != state.listener || current.admin != state.admin;
@@ -152,33 +168,35 @@ impl Service {
             reload
         };
         let state = self.state();
-        metrics.retain(|name| state.routes.iter().any(|route| *route.context.name == *name));
-        metrics.reloads.fetch_add(1, Ordering::Relaxed);
+        shared.metrics.retain(|name| state.routes.iter().any(|route| *route.context.name == *name));
+        shared.metrics.reloads.fetch_add(1, Ordering::Relaxed);
         Ok(reload)
     }
 
     /// Counts a reload whose configuration could not be read.
     pub fn failed_reload(&self) {
-        self.0.metrics.failed_reloads.fetch_add(1, Ordering::Relaxed);
+        self.0.shared.metrics.failed_reloads.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Returns the metrics in Prometheus' text format.
     pub fn metrics(&self) -> String {
-        self.0.metrics.prometheus(&self.statuses(), self.0.log.dropped())
+        let Shared { log, metrics, .. } = &self.0.shared;
+        metrics.prometheus(&self.statuses(), log.dropped())
     }
 
     /// Returns the state of the service as a JSON object, which `docs/serve.md` describes.
     pub fn status(&self) -> String {
-        self.0.metrics.status(&self.statuses())
+        self.0.shared.metrics.status(&self.statuses())
     }
 
     pub(crate) fn numbers(&self) -> &Arc<Metrics> {
-        &self.0.metrics
+        &self.0.shared.metrics
     }
 
     /// Records what a client sent that did not become a request.
     pub(crate) fn refused(&self, remote: SocketAddr, failure: &Failure) {
-        record::refused(&self.0.log, &self.0.metrics, remote, failure);
+        let Shared { log, metrics, .. } = &self.0.shared;
+        record::refused(log, metrics, remote, failure);
     }
 
     /// Returns the number of guests that run now.
@@ -222,7 +240,7 @@ impl Service {
     async fn respond(self, request: Request<Body>) -> Response<Body> {
         let state = self.state();
         let remote = request.extensions().get::<RemoteAddr>().map(|RemoteAddr(address)| *address);
-        let (log, metrics) = (self.0.log.clone(), self.0.metrics.clone());
+        let (log, metrics) = (self.0.shared.log.clone(), self.0.shared.metrics.clone());
         let host = host(&request).unwrap_or_default();
         let mut record = Record::new(&request, remote, &host, log, metrics);
         let id = record.id.clone();
@@ -235,8 +253,11 @@ impl Service {
                 return Err(Failure::Request("the request does not name one host"));
             }
             let route = state.table.find(&host, request.uri().path(), request.method())?;
-            let Some(Served { context, kind, .. }) = state.routes.get(route) else { return Err(Failure::NoRoute) };
+            let Some(Served { context, kind, requests, .. }) = state.routes.get(route) else {
+                return Err(Failure::NoRoute);
+            };
             record.route(&context.name, &context.metrics);
+            record.admit(requests.try_acquire(1).ok_or(Failure::Crowded)?);
             show_errors = context.route.show_errors;
             // Before any of the body is asked for.
             if request.body().size_hint().lower() > context.route.limits.max_input() {
@@ -244,7 +265,9 @@ impl Service {
             }
             kind.clone().respond(Call { request, remote, id: id.clone() }).await
         };
-        let mut response = match result.await {
+        let result = result.await;
+        let mut record = Some(record);
+        let mut response = match result {
             Ok(response) => response,
             Err(failure) => {
                 let mut response = failure.response(show_errors);
@@ -252,11 +275,15 @@ impl Service {
                 if matches!(failure, Failure::Request(_)) && version < Version::HTTP_2 {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
-                record.failure(failure);
+                // A short text. What is kept of the request does not wait until the client reads it.
+                if let Some(mut record) = record.take() {
+                    record.status(response.status());
+                    record.sent(if is_head { 0 } else { response.body().size_hint().lower() });
+                    record.failure(failure);
+                }
                 response
             }
         };
-        record.status(response.status());
         if let Ok(id) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
@@ -268,6 +295,8 @@ impl Service {
             }
             response = Response::from_parts(parts, Body::empty());
         }
+        let Some(mut record) = record else { return response };
+        record.status(response.status());
         response.map(|body| Body::new(Recorded::new(body, record)))
     }
 }
@@ -297,12 +326,12 @@ impl std::fmt::Debug for Service {
 }
 
 impl State {
-    fn load(config: &Config, source: &dyn Source, log: &Log, metrics: &Metrics) -> Result<Self, Error> {
+    fn load(config: &Config, source: &dyn Source, shared: &Shared) -> Result<Self, Error> {
         let mut engines = BTreeMap::new();
         let mut problems = Vec::new();
         let mut routes = Vec::new();
         for route in &config.routes {
-            match Served::load(route, &mut engines, source, log, metrics) {
+            match Served::load(route, config.routes.len(), &mut engines, source, shared) {
                 Ok(served) => routes.push(served),
                 Err(problem) => problems.push(problem),
             }
@@ -318,10 +347,10 @@ impl State {
 impl Served {
     fn load(
         route: &Route,
+        routes: usize,
         engines: &mut BTreeMap<Option<String>, AnyBackend>,
         source: &dyn Source,
-        log: &Log,
-        metrics: &Metrics,
+        shared: &Shared,
     ) -> Result<Self, Problem> {
         let backend = match engines.get(&route.engine) {
             Some(backend) => backend.clone(),
@@ -335,10 +364,17 @@ impl Served {
         let wasm = source.module(&route.module);
         let wasm = wasm.map_err(|error| Problem::of(route, "module", error.to_string()))?;
         let name: Arc<str> = route.name.as_str().into();
-        let context = Context { route: Arc::new(route.clone()), metrics: metrics.route(&name), name, log: log.clone() };
+        let context = Context {
+            route: Arc::new(route.clone()),
+            metrics: shared.metrics.route(&name),
+            name,
+            log: shared.log.clone(),
+            responses: shared.responses.share(routes),
+        };
         let begun = Instant::now();
         let kind = kind::compile(context.clone(), &backend, &wasm)?;
-        Ok(Self { context, engine: backend.name(), compile_seconds: begun.elapsed().as_secs_f64(), kind })
+        let compile_seconds = begun.elapsed().as_secs_f64();
+        Ok(Self { context, engine: backend.name(), compile_seconds, kind, requests: shared.requests.share(routes) })
     }
 }
 

@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::value::{Fuel, Host, MediaType, Methods, RecordEnd, Size, SizeOrNone, Stack, Time};
 use super::{Config, Dir, Error, Kind, Listener, MAX_FILE, MAX_GUESTS, MAX_ROUTES, Pool, Problem, Route};
+use crate::budget;
 use crate::route::{self, Pattern};
 
 #[derive(Deserialize)]
@@ -34,6 +35,8 @@ struct ServerTable {
     write_timeout: Option<Time>,
     keep_alive: Option<bool>,
     grace: Option<Time>,
+    max_requests: Option<usize>,
+    response_memory: Option<Size>,
 }
 
 #[derive(Deserialize)]
@@ -129,6 +132,14 @@ pub(super) fn parse(text: &str, directory: &Path) -> Result<Config, Error> {
     if guests > MAX_GUESTS {
         problems.push(Problem::new(format!("the pools have {guests} instances together, more than {MAX_GUESTS}")));
     }
+    let room = budget::share(usize::try_from(listener.response_memory).unwrap_or(usize::MAX), routes.len()) as u64;
+    for route in routes.iter().filter(|route| route.kind != Kind::Command && route.limits.max_output() > room) {
+        let message = format!(
+            "{} bytes are more than the {room} that a route may have of `server.response_memory`",
+            route.limits.max_output()
+        );
+        problems.push(Problem::of(route, "limits.output", message));
+    }
     let mut names = HashSet::new();
     for route in &routes {
         if !names.insert(&route.name) {
@@ -165,11 +176,15 @@ fn listener(table: ServerTable, problems: &mut Vec<Problem>) -> Listener {
         write_timeout: time(table.write_timeout, default.write_timeout),
         keep_alive: table.keep_alive.unwrap_or(default.keep_alive),
         grace: time(table.grace, default.grace),
+        max_requests: table.max_requests.unwrap_or(default.max_requests),
+        response_memory: table.response_memory.map_or(default.response_memory, |Size(bytes)| bytes),
     };
     range("max_connections", listener.max_connections as u64, 1, 1_000_000);
     range("max_header_bytes", bytes, 8 << 10, 1 << 20);
     range("max_headers", listener.max_headers as u64, 1, 10_000);
     range("max_streams", listener.max_streams.into(), 1, 10_000);
+    range("max_requests", listener.max_requests as u64, 1, 1_000_000);
+    range("response_memory", listener.response_memory, 1 << 20, 1 << 40);
     listener
 }
 

@@ -62,6 +62,12 @@ pub struct Listener {
     pub keep_alive: bool,
     /// How long requests may go on after the server was told to stop.
     pub grace: Duration,
+    /// Maximum number of requests under way, of all connections. Where there are several routes, one of them may have
+    /// half of it.
+    pub max_requests: usize,
+    /// Memory for responses of plugins and packages until their clients have read them, in bytes. Where there are
+    /// several routes, one of them may have half of it.
+    pub response_memory: u64,
 }
 
 /// A route: which requests it takes, and the guest that responds to them.
@@ -271,6 +277,8 @@ impl Default for Listener {
             write_timeout: Duration::from_secs(10),
             keep_alive: true,
             grace: Duration::from_secs(10),
+            max_requests: 4_096,
+            response_memory: 256 << 20,
         }
     }
 }
@@ -369,6 +377,8 @@ mod tests {
             write_timeout = "2s"
             keep_alive = false
             grace = "3s"
+            max_requests = 4
+            response_memory = "1GiB"
             [admin]
             listen = "127.0.0.1:1"
             [[route]]
@@ -412,6 +422,8 @@ mod tests {
             write_timeout: seconds(2),
             keep_alive: false,
             grace: seconds(3),
+            max_requests: 4,
+            response_memory: 1 << 30,
         };
         assert_eq!(config.listener, listener);
         assert_eq!(config.admin, "127.0.0.1:1".parse().ok());
@@ -441,7 +453,7 @@ mod tests {
                 .with_max_input(8)
                 .with_max_output(9_000),
             pool: Pool { size: 10, queue: 11, wait: Duration::from_millis(12), reuse: true, idle: seconds(13) },
-            line: 15,
+            line: 17,
         };
         assert_eq!(config.routes[0], route);
         let Route { name, args, engine, methods, .. } = &config.routes[1];
@@ -457,6 +469,12 @@ mod tests {
             ("[server]\nlisten = 'a'\n", "line 2: listen: "),
             ("[server]\nmax_headers = 0\n", "server, max_headers: 0 is not from 1 to 10000"),
             ("[server]\nmax_header_bytes = '1KiB'\n", "server, max_header_bytes: 1024 is not from 8192 to 1048576"),
+            ("[server]\nmax_requests = 0\n", "server, max_requests: 0 is not from 1 to 1000000"),
+            ("[server]\nresponse_memory = '1'\n", "server, response_memory: 1 is not from 1048576 to 1099511627776"),
+            (
+                "[server]\nresponse_memory = '63MiB'\nROUTE",
+                "line 3: route `/a`, limits.output: 67108864 bytes are more than the 66060288 that a route may have of",
+            ),
             ("[server]\ngrace = 'unlimited'\n", "line 2: grace: a server needs this limit"),
             ("[server]\ngrace = '25h'\n", "line 2: grace: more than 24h"),
             ("a = [", "line 1: "),

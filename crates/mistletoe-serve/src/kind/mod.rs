@@ -10,6 +10,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::header::HOST;
 use http::request::Parts;
 use http::{Request, Response};
@@ -17,11 +18,13 @@ use http_body::Body as _;
 use mistletoe::protocol::Protocol;
 use mistletoe::wasi::{self, Access, Builder, Clock, OutputStream, Random, Wasi};
 use mistletoe::{AnyBackend, AnyProgram, AnyProgramSession, CancelHandle, ErrorKind, Pool, PoolPermit, Reused};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::body::Body;
+use crate::budget::{Share, Units, units};
 use crate::config::{self, Dir, Problem, Route};
 use crate::failure::{Failure, guest_kind};
 use crate::log::Log;
@@ -61,6 +64,8 @@ pub(crate) struct Context {
     pub(crate) name: Arc<str>,
     pub(crate) metrics: Arc<RouteMetrics>,
     pub(crate) log: Log,
+    /// Room for responses until their clients have read them.
+    pub(crate) responses: Share,
 }
 
 /// Compiles a module for its route.
@@ -84,18 +89,27 @@ struct Guests<P: Protocol> {
     pool: Pool<AnyProgram<P, Wasi>, Reused>,
     /// A permit for each request that runs or waits.
     admission: Arc<Semaphore>,
-    /// Room for the bodies that are held at once, in units of [`UNIT`].
+    /// Room for the bodies that are held at once.
     bodies: Arc<Semaphore>,
 }
 
 /// A whole body, which takes room until it is dropped.
 struct Collected {
-    bytes: bytes::Bytes,
+    bytes: Bytes,
     room: OwnedSemaphorePermit,
 }
 
-/// Unit of the room for bodies, in bytes.
-const UNIT: u64 = 1 << 10;
+/// A whole response, which takes room until it is dropped.
+struct Buffered {
+    bytes: Vec<u8>,
+    _room: Units,
+}
+
+impl AsRef<[u8]> for Buffered {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 type Session<P> = AnyProgramSession<P, Wasi>;
 
@@ -194,6 +208,28 @@ impl<P: Protocol> Guests<P> {
         ended(self.spawn(admitted, wasi, &ending, call).await)
     }
 
+    /// Returns what waits for room for a whole response. It blocks, so call it on the guest's thread: until there is
+    /// room, the guest keeps its instance, and no further one produces another response.
+    fn buffer(&self) -> impl FnOnce(Vec<u8>) -> Result<Bytes, Failure> + Send + 'static {
+        let (responses, wait) = (self.context.responses.clone(), self.route().pool.wait);
+        move |mut bytes| {
+            if bytes.is_empty() {
+                return Ok(Bytes::new());
+            }
+            bytes.shrink_to_fit();
+            let units = units(bytes.len() as u64);
+            let room = match responses.try_acquire(units) {
+                Some(room) => room,
+                None => {
+                    let acquire = async { timeout(wait, responses.acquire(units)).await };
+                    let room = Handle::current().block_on(acquire);
+                    room.ok().and_then(Result::ok).ok_or(Failure::Full)?
+                }
+            };
+            Ok(Bytes::from_owner(Buffered { bytes, _room: room }))
+        }
+    }
+
     /// Starts a guest on a blocking thread.
     fn spawn<R: Send + 'static>(
         &self,
@@ -253,11 +289,6 @@ impl<P: Protocol> Guests<P> {
     fn timeout(&self) -> Duration {
         self.route().limits.timeout().unwrap_or(Duration::MAX)
     }
-}
-
-/// Returns how many units of room a body takes.
-fn units(length: u64) -> u32 {
-    u32::try_from(length.div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
 fn grant(builder: Builder, host: &std::path::Path, guest: &str, writable: bool) -> std::io::Result<Builder> {

@@ -3,6 +3,7 @@
 mod client;
 mod guests;
 mod idle;
+mod memory;
 mod refusals;
 
 use std::net::SocketAddr;
