@@ -98,8 +98,7 @@ impl Scanner {
                     *left -= (bytes.len() - rest.len()) as u64;
                     bytes = rest;
                     if *left == 0 {
-                        self.state =
-                            if matches!(self.state, State::Body(_)) { State::Start } else { State::ChunkEnd };
+                        self.state = if matches!(self.state, State::Body(_)) { State::Start } else { State::ChunkEnd };
                     }
                 }
                 _ => match bytes.iter().position(|byte| *byte == b'\n') {
@@ -261,8 +260,14 @@ mod tests {
                 ),
                 (2, 0, true),
             ),
-            ("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\nA:b\n\r\n", (2, 2, false)),
-            (&format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 1\r\n\r\n{GET}"), (2, 0, true)),
+            (
+                "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET / HTTP/1.1\r\nA:b\n\r\n",
+                (2, 2, false),
+            ),
+            (
+                &format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 1\r\n\r\n{GET}"),
+                (2, 0, true),
+            ),
             ("GET / HTTP/1.1\r\nTRANSFER-ENCODING: chunked\r\nA: b\r\ncontent-length: 0\r\n\r\n", (1, 1, false)),
             // Line feeds alone.
             ("GET / HTTP/1.1\nHost: a\r\n\r\n", (1, 1, false)),
@@ -271,7 +276,10 @@ mod tests {
             (&format!("GET /{long} HTTP/1.1\r\nX: {long}\r\n\r\n{GET}"), (2, 0, true)),
             (&format!("GET /{long} HTTP/1.1\r\nX: {long}\n\r\n{GET}"), (1, 1, false)),
             (&format!("POST / HTTP/1.1\r\nTransfer-Encoding:{padded}chunked\r\n\r\n0\r\n\r\n"), (1, 1, false)),
-            (&format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0;{long}\r\nX: {long}\r\n\r\n{GET}"), (2, 0, true)),
+            (
+                &format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0;{long}\r\nX: {long}\r\n\r\n{GET}"),
+                (2, 0, true),
+            ),
             // What hyper refuses, and what is not HTTP/1.1.
             ("GET / HTTP/1.1\r\nContent-Length: x\r\n\r\n", (1, 0, false)),
             ("GET / HTTP/1.1\r\nContent-Length: +1\r\n\r\n", (1, 0, false)),
@@ -283,7 +291,11 @@ mod tests {
             ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\nGET / HTTP/1.1\n\n", (1, 0, false)),
         ] {
             for part in [1, 2, 3, 7, 64, usize::MAX] {
-                assert_eq!(scanned(bytes.as_bytes(), part.min(bytes.len().max(1))), found, "{bytes:?} in parts of {part}");
+                assert_eq!(
+                    scanned(bytes.as_bytes(), part.min(bytes.len().max(1))),
+                    found,
+                    "{bytes:?} in parts of {part}"
+                );
             }
         }
     }

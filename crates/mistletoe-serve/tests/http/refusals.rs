@@ -39,7 +39,8 @@ fn a_request_with_two_lengths_is_refused() {
 
         // Behind others on its connection, whose bodies look like it.
         client = Client::new(server.address);
-        let chunk = format!("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n", request.len());
+        let chunk =
+            format!("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n{:x}\r\n", request.len());
         client.send(
             [
                 "GET /echo HTTP/1.1\r\nHost: a\r\n\r\n",
