@@ -24,6 +24,7 @@ use crate::config::Listener;
 use crate::failure::Failure;
 use crate::framing::{Heads, Scanner};
 use crate::metrics::Metrics;
+use crate::unread::{Pieces, Unread};
 
 /// How an HTTP/2 connection begins.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -87,16 +88,28 @@ where
         write: None,
         write_timeout: listener.write_timeout,
     };
-    let requests = AtomicU64::new(0);
+    let (requests, unread) = (AtomicU64::new(0), Arc::new(Unread::default()));
     let service = service_fn(|mut request: Request<Incoming>| {
         let number = requests.fetch_add(1, Ordering::Relaxed) + 1;
         if request.version() < Version::HTTP_2 && heads.is_ambiguous(number) {
             request.extensions_mut().insert(Ambiguous);
         }
+        let unread = (request.version() == Version::HTTP_2).then(|| unread.clone());
         let response = respond(request);
-        async move { Ok::<_, Infallible>(response.await) }
+        async move {
+            let response = response.await;
+            Ok::<_, Infallible>(match unread {
+                Some(unread) => response.map(|body| Body::new(Pieces::new(body, &unread))),
+                None => response,
+            })
+        }
     });
-    let result = watcher.watch(builder.serve_connection(TokioIo::new(stream), service)).await;
+    let connection = watcher.watch(builder.serve_connection(TokioIo::new(stream), service));
+    let result = tokio::select! {
+        result = connection => result,
+        // Its requests are recorded as those of a client that left.
+        () = unread.overdue(listener.write_timeout) => return Ok(()),
+    };
     result.map_or_else(|error| refusal(&error, &heads, requests.load(Ordering::Relaxed)).map_or(Ok(()), Err), Ok)
 }
 

@@ -51,6 +51,7 @@ mod record;
 pub mod route;
 mod server;
 mod service;
+mod unread;
 
 pub use body::{Body, BoxError};
 pub use log::Log;

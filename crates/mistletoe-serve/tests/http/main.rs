@@ -2,6 +2,7 @@
 
 mod client;
 mod guests;
+mod http2;
 mod idle;
 mod memory;
 mod refusals;
