@@ -8,8 +8,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::task::{Context as TaskContext, Poll};
+use std::thread;
 use std::time::Instant;
 
 use bytes::Bytes;
@@ -83,8 +85,10 @@ struct Inner {
     state: RwLock<Arc<State>>,
     /// One reload after the other.
     reloading: Mutex<()>,
-    source: Box<dyn Source>,
-    shared: Shared,
+    source: Arc<dyn Source>,
+    shared: Arc<Shared>,
+    /// Whether a thread still compiles. It holds a clone.
+    compiling: Mutex<Weak<()>>,
 }
 
 /// What all routes share, also over a reload.
@@ -127,23 +131,29 @@ pub struct Reload {
 impl Service {
     /// Compiles the modules of a configuration. This takes as long as the engines take: seconds, for large modules.
     ///
+    /// An engine that compiles cannot be interrupted. So this happens on a thread of its own, which ends by itself even
+    /// where nobody waits for it any more.
+    ///
     /// # Errors
     ///
-    /// All problems of the modules, engines and directories.
+    /// All problems of the modules, engines and directories, and one if they take longer than
+    /// [`compile_timeout`](Config::compile_timeout).
     pub fn new(config: &Config, source: impl Source, log: Log) -> Result<Self, Error> {
         let Listener { max_requests, response_memory, .. } = config.listener;
-        let shared = Shared {
+        let shared = Arc::new(Shared {
             log,
             metrics: Arc::new(Metrics::new()),
             requests: Budget::new(max_requests),
             responses: Budget::new(usize::try_from(response_memory.div_ceil(UNIT)).unwrap_or(usize::MAX)),
-        };
-        let state = State::load(config, &source, &shared)?;
+        });
+        let (source, compiling): (Arc<dyn Source>, _) = (Arc::new(source), Mutex::default());
+        let state = State::load_in_time(config, &source, &shared, &compiling)?;
         Ok(Self(Arc::new(Inner {
             state: RwLock::new(Arc::new(state)),
             reloading: Mutex::new(()),
-            source: Box::new(source),
+            source,
             shared,
+            compiling,
         })))
     }
 
@@ -153,11 +163,12 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// As [`Service::new`]. The routes are then unchanged.
+    /// As [`Service::new`], and one problem if modules of an earlier reload that took too long still compile. The routes
+    /// are then unchanged.
     pub fn reload(&self, config: &Config) -> Result<Reload, Error> {
         let _one = self.0.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let Inner { source, shared, .. } = &*self.0;
-        let state = State::load(config, &**source, shared).inspect_err(|_| self.failed_reload())?;
+        let Inner { source, shared, compiling, .. } = &*self.0;
+        let state = State::load_in_time(config, source, shared, compiling).inspect_err(|_| self.failed_reload())?;
         let reload = {
             let mut current = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
             let listeners_differ = current.listener != state.listener || current.admin != state.admin;
@@ -180,7 +191,7 @@ impl Service {
 
     /// Returns the metrics in Prometheus' text format.
     pub fn metrics(&self) -> String {
-        let Shared { log, metrics, .. } = &self.0.shared;
+        let Shared { log, metrics, .. } = &*self.0.shared;
         metrics.prometheus(&self.statuses(), log.dropped())
     }
 
@@ -195,7 +206,7 @@ impl Service {
 
     /// Records what a client sent that did not become a request.
     pub(crate) fn refused(&self, remote: SocketAddr, failure: &Failure) {
-        let Shared { log, metrics, .. } = &self.0.shared;
+        let Shared { log, metrics, .. } = &*self.0.shared;
         record::refused(log, metrics, remote, failure);
     }
 
@@ -326,6 +337,45 @@ impl std::fmt::Debug for Service {
 }
 
 impl State {
+    /// Loads a configuration on a thread of its own, and waits as long as it allows.
+    fn load_in_time(
+        config: &Config,
+        source: &Arc<dyn Source>,
+        shared: &Arc<Shared>,
+        compiling: &Mutex<Weak<()>>,
+    ) -> Result<Self, Error> {
+        let mut compiling = compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        // Each thread that is left behind takes a processor and memory.
+        if compiling.strong_count() > 0 {
+            return Err(Problem::new("modules of an earlier reload still compile").into());
+        }
+        let own = Arc::new(());
+        *compiling = Arc::downgrade(&own);
+        let (sender, receiver) = mpsc::channel();
+        let load = {
+            let (config, source, shared) = (config.clone(), source.clone(), shared.clone());
+            move || {
+                let state = Self::load(&config, &*source, &shared);
+                // Before the end of this reload is known, so that it does not hold up the next one.
+                drop(own);
+                // If nobody waits for it, the state ends here.
+                let _ = sender.send(state);
+            }
+        };
+        let spawned = thread::Builder::new().name("compile".to_owned()).spawn(load);
+        spawned.map_err(|error| Problem::new(format!("no thread to compile on: {error}")))?;
+        let time = config.compile_timeout;
+        receiver.recv_timeout(time).map_err(|error| {
+            Problem::in_server(
+                "compile_timeout",
+                match error {
+                    RecvTimeoutError::Timeout => format!("the modules take longer than {time:?} to compile"),
+                    RecvTimeoutError::Disconnected => "the thread that compiles the modules ended".to_owned(),
+                },
+            )
+        })?
+    }
+
     fn load(config: &Config, source: &dyn Source, shared: &Shared) -> Result<Self, Error> {
         let mut engines = BTreeMap::new();
         let mut problems = Vec::new();

@@ -8,7 +8,9 @@ use serde::Deserialize;
 use toml::Spanned;
 
 use super::value::{Fuel, Host, MediaType, Methods, RecordEnd, Size, SizeOrNone, Stack, Time};
-use super::{Config, Dir, Error, Kind, Listener, MAX_FILE, MAX_GUESTS, MAX_ROUTES, Pool, Problem, Route};
+use super::{
+    COMPILE_TIMEOUT, Config, Dir, Error, Kind, Listener, MAX_FILE, MAX_GUESTS, MAX_ROUTES, Pool, Problem, Route,
+};
 use crate::budget;
 use crate::route::{self, Pattern};
 
@@ -37,6 +39,7 @@ struct ServerTable {
     grace: Option<Time>,
     max_requests: Option<usize>,
     response_memory: Option<Size>,
+    compile_timeout: Option<Time>,
 }
 
 #[derive(Deserialize)]
@@ -112,6 +115,7 @@ pub(super) fn parse(text: &str, directory: &Path) -> Result<Config, Error> {
         Problem { line, key: line.and_then(|line| key(text, line)), message: error.message().to_owned() }
     })?;
     let mut problems = Vec::new();
+    let compile_timeout = file.server.compile_timeout.as_ref().map_or(COMPILE_TIMEOUT, |Time(time)| *time);
     let listener = listener(file.server, &mut problems);
     if file.route.len() > MAX_ROUTES {
         problems.push(Problem::new(format!("it has {} routes, more than {MAX_ROUTES}", file.route.len())));
@@ -150,7 +154,7 @@ pub(super) fn parse(text: &str, directory: &Path) -> Result<Config, Error> {
         problems.push(Problem::of(second, "path", format!("the route `{}` takes the same requests", first.name)));
     }
     if problems.is_empty() {
-        Ok(Config { listener, admin: file.admin.map(|admin| admin.listen), routes })
+        Ok(Config { listener, admin: file.admin.map(|admin| admin.listen), compile_timeout, routes })
     } else {
         Err(Error::new(problems))
     }
@@ -161,7 +165,7 @@ fn listener(table: ServerTable, problems: &mut Vec<Problem>) -> Listener {
     let mut range = |key: &str, value: u64, least: u64, most: u64| {
         if !(least..=most).contains(&value) {
             let message = format!("{value} is not from {least} to {most}");
-            problems.push(Problem { line: None, key: Some(format!("server, {key}")), message });
+            problems.push(Problem::in_server(key, message));
         }
     };
     let time = |time: Option<Time>, default| time.map_or(default, |Time(time)| time);

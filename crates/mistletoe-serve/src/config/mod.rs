@@ -27,6 +27,8 @@ pub const MAX_FILE: u64 = 1 << 20;
 pub const MAX_ROUTES: usize = 1_000;
 /// Maximum number of guests that may run at once, over all routes. Each of them takes a thread.
 pub const MAX_GUESTS: usize = 4_096;
+/// Default of [`Config::compile_timeout`].
+const COMPILE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The configuration of a server. `docs/serve.md` lists the keys of the file, their values and defaults.
 #[derive(Clone, Debug, PartialEq)]
@@ -36,6 +38,8 @@ pub struct Config {
     pub listener: Listener,
     /// Address of the administration's listener, if there is one.
     pub admin: Option<SocketAddr>,
+    /// How long all modules may take to compile, at the start and at a reload.
+    pub compile_timeout: Duration,
     /// The routes, in the order of the file.
     pub routes: Vec<Route>,
 }
@@ -202,7 +206,8 @@ impl Config {
 
     /// Returns the configuration of one module that responds to every path, with all defaults.
     pub fn of_module(module: impl Into<PathBuf>, kind: Kind) -> Self {
-        Self { listener: Listener::default(), admin: None, routes: vec![Route::new("/...", module, kind)] }
+        let routes = vec![Route::new("/...", module, kind)];
+        Self { listener: Listener::default(), admin: None, compile_timeout: COMPILE_TIMEOUT, routes }
     }
 }
 
@@ -291,8 +296,12 @@ impl Default for Pool {
 }
 
 impl Problem {
-    fn new(message: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { line: None, key: None, message: message.into() }
+    }
+
+    pub(crate) fn in_server(key: &str, message: String) -> Self {
+        Self { line: None, key: Some(format!("server, {key}")), message }
     }
 
     pub(crate) fn of(route: &Route, key: &str, message: impl Into<String>) -> Self {
@@ -379,6 +388,7 @@ mod tests {
             grace = "3s"
             max_requests = 4
             response_memory = "1GiB"
+            compile_timeout = "5m"
             [admin]
             listen = "127.0.0.1:1"
             [[route]]
@@ -426,7 +436,7 @@ mod tests {
             response_memory: 1 << 30,
         };
         assert_eq!(config.listener, listener);
-        assert_eq!(config.admin, "127.0.0.1:1".parse().ok());
+        assert_eq!((config.admin, config.compile_timeout), ("127.0.0.1:1".parse().ok(), seconds(300)));
         let route = Route {
             name: "n".to_owned(),
             path: Pattern::parse("/x/...").expect("a pattern"),
@@ -453,7 +463,7 @@ mod tests {
                 .with_max_input(8)
                 .with_max_output(9_000),
             pool: Pool { size: 10, queue: 11, wait: Duration::from_millis(12), reuse: true, idle: seconds(13) },
-            line: 17,
+            line: 18,
         };
         assert_eq!(config.routes[0], route);
         let Route { name, args, engine, methods, .. } = &config.routes[1];
@@ -489,7 +499,10 @@ mod tests {
             ("ROUTE[route.limits]\nmemory = 'x'\n", "line 6: memory: expected a number of bytes"),
             ("ROUTE[route.pool]\nsize = 0\n", "line 1: route `/a`, pool.size: expected 1 to 4096"),
             ("ROUTE[route.pool]\nsize = 9000000000000000000\n", "the pools have 9000000000000000000 instances"),
-            ("ROUTEpool = { idle = '1s' }\n", "line 1: route `/a`, pool.idle: only instances with `pool.reuse` are idle"),
+            (
+                "ROUTEpool = { idle = '1s' }\n",
+                "line 1: route `/a`, pool.idle: only instances with `pool.reuse` are idle",
+            ),
             ("ROUTEargs = ['a']\n", "line 1: route `/a`, args: only routes of the kind `command` have it"),
             ("ROUTEname = ''\n", "line 1: route ``, name: expected 1 to 200 bytes"),
             ("ROUTEenv = { '' = 'a' }\n", "line 1: route `/a`, env: "),

@@ -6,6 +6,7 @@ mod http2;
 mod idle;
 mod memory;
 mod refusals;
+mod reload;
 
 use std::net::SocketAddr;
 use std::path::Path;
