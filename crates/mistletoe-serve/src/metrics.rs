@@ -138,7 +138,7 @@ impl Metrics {
     }
 
     /// Returns all numbers in Prometheus' text format, version 0.0.4.
-    pub(crate) fn prometheus(&self, routes: &[RouteStatus], lost_log_lines: u64) -> String {
+    pub(crate) fn prometheus(&self, routes: &[RouteStatus], lost_log_lines: u64, lost_spans: Option<u64>) -> String {
         let mut text = Exposition::default();
         let named = || routes.iter().map(|route| (&*route.name, &route.metrics)).chain([("", &self.unrouted)]);
 
@@ -194,6 +194,10 @@ impl Metrics {
         text.sample("", &[], self.connections.load(Ordering::Relaxed));
         text.family("mistletoe_log_lines_lost_total", "counter", "Lines of the log that could not be written.");
         text.sample("", &[], lost_log_lines);
+        if let Some(lost) = lost_spans {
+            text.family("mistletoe_spans_lost_total", "counter", "Spans that the collector did not get.");
+            text.sample("", &[], lost);
+        }
         text.text
     }
 }
@@ -313,7 +317,7 @@ mod tests {
             failures: 1,
             metrics: route,
         };
-        let text = metrics.prometheus(&[status], 7);
+        let text = metrics.prometheus(&[status], 7, Some(8));
         for line in [
             "# TYPE mistletoe_requests_total counter",
             r#"mistletoe_requests_total{route="a\"b",status="200"} 2"#,
@@ -328,6 +332,7 @@ mod tests {
             r#"mistletoe_instances_idle{route="a\"b"} 4"#,
             r#"mistletoe_instances_waiting{route="a\"b"} 2"#,
             "mistletoe_log_lines_lost_total 7",
+            "mistletoe_spans_lost_total 8",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
         }

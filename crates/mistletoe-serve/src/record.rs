@@ -16,14 +16,17 @@ use serde::Serialize;
 
 use crate::body::{Body, BoxError};
 use crate::budget::Units;
+#[cfg(feature = "otel")]
+use crate::config::Route;
 use crate::failure::Failure;
 use crate::log::Log;
 use crate::metrics::{Latest, Metrics, RouteMetrics, now};
+#[cfg(feature = "otel")]
+use crate::otel::Spans;
+use crate::trace::Span;
 
 /// Identifies a request, in its response and in the log.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The context of a trace (W3C Trace Context).
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The status of a request whose client left before the end of the response. It is never sent.
 const LEFT: u16 = 499;
 /// Maximum length of a message in the log, in bytes.
@@ -42,13 +45,37 @@ pub(crate) struct Record {
     uri: Uri,
     version: Version,
     host: String,
-    trace: Option<String>,
+    span: Option<Span>,
     route: Option<(Arc<str>, Arc<RouteMetrics>)>,
     status: u16,
     bytes: u64,
     failure: Option<Failure>,
     /// One request of those that may be under way.
     admission: Option<Units>,
+    #[cfg(feature = "otel")]
+    export: Option<Export>,
+}
+
+/// Where the span of a request goes, and what only the span has.
+#[cfg(feature = "otel")]
+struct Export {
+    spans: Spans,
+    served: Option<(Arc<Route>, &'static str)>,
+    usage: Arc<Usage>,
+}
+
+/// What a guest used for a request.
+#[derive(Debug, Default)]
+pub(crate) struct Usage {
+    fuel: OnceLock<u64>,
+}
+
+impl Usage {
+    /// Notes the fuel, where it is counted.
+    pub(crate) fn fuel(&self, units: u64) {
+        // A request has one guest.
+        let _ = self.fuel.set(units);
+    }
 }
 
 #[derive(Default, Serialize)]
@@ -70,7 +97,9 @@ struct Line<'a> {
     bytes: u64,
     ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    traceparent: Option<&'a str>,
+    trace_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    span_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,10 +111,10 @@ impl Record {
         request: &Request<B>,
         remote: Option<SocketAddr>,
         host: &str,
+        span: Option<Span>,
         log: Log,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let trace = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
         Self {
             log,
             metrics,
@@ -96,17 +125,33 @@ impl Record {
             uri: request.uri().clone(),
             version: request.version(),
             host: host.to_owned(),
-            trace: trace.map(str::to_owned),
+            span,
             route: None,
             status: LEFT,
             bytes: 0,
             failure: None,
             admission: None,
+            #[cfg(feature = "otel")]
+            export: None,
         }
     }
 
     pub(crate) fn route(&mut self, name: &Arc<str>, metrics: &Arc<RouteMetrics>) {
         self.route = Some((name.clone(), metrics.clone()));
+    }
+
+    /// Exports the request's span when the record is written.
+    #[cfg(feature = "otel")]
+    pub(crate) fn export(&mut self, spans: &Spans, usage: &Arc<Usage>) {
+        self.export = Some(Export { spans: spans.clone(), served: None, usage: usage.clone() });
+    }
+
+    /// Notes what serves the request.
+    #[cfg(feature = "otel")]
+    pub(crate) fn served(&mut self, route: &Arc<Route>, engine: &'static str) {
+        if let Some(export) = &mut self.export {
+            export.served = Some((route.clone(), engine));
+        }
     }
 
     /// Keeps the place of the request among those under way until the record is written.
@@ -155,6 +200,23 @@ impl Drop for Record {
             });
         }
         let host = excerpt(&self.host, MAX_TARGET);
+        #[cfg(feature = "otel")]
+        if let (Some(Export { spans, served, usage }), Some(span)) = (self.export.take(), self.span) {
+            spans.span(crate::otel::Request {
+                span,
+                id: &self.id,
+                time,
+                method: &self.method,
+                path: excerpt(self.uri.path(), MAX_TARGET),
+                host: host.clone(),
+                version: self.version,
+                remote: self.remote,
+                status: self.status,
+                route: served
+                    .map(|(route, engine)| (route.path.as_str().to_owned(), engine, usage.fuel.get().copied())),
+                error: kind.as_deref().map(str::to_owned),
+            });
+        }
         let line = Line {
             request: &self.id,
             remote: self.remote.map(|address| address.to_string()),
@@ -169,7 +231,8 @@ impl Drop for Record {
             status: self.status,
             bytes: self.bytes,
             ms: (time.as_micros() as f64) / 1e3,
-            traceparent: self.trace.as_deref(),
+            trace_id: self.span.map(|span| span.own.trace_id()),
+            span_id: self.span.map(|span| span.own.span_id()),
             error: kind.as_deref(),
             message,
         };

@@ -7,6 +7,8 @@ use std::io::{self, Read as _};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
+#[cfg(feature = "otel")]
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
@@ -28,8 +30,11 @@ use crate::failure::Failure;
 use crate::kind::{self, Call, Context, Kind};
 use crate::log::Log;
 use crate::metrics::{Metrics, RouteStatus};
+#[cfg(feature = "otel")]
+use crate::otel::Spans;
 use crate::record::{self, REQUEST_ID, Record, Recorded};
 use crate::route::Table;
+use crate::trace::Span;
 
 /// Maximum length of a module, in bytes.
 const MAX_MODULE: u64 = 256 << 20;
@@ -89,6 +94,8 @@ struct Inner {
     shared: Arc<Shared>,
     /// Whether a thread still compiles. It holds a clone.
     compiling: Mutex<Weak<()>>,
+    #[cfg(feature = "otel")]
+    spans: OnceLock<Spans>,
 }
 
 /// What all routes share, also over a reload.
@@ -154,7 +161,30 @@ impl Service {
             source,
             shared,
             compiling,
+            #[cfg(feature = "otel")]
+            spans: OnceLock::new(),
         })))
+    }
+
+    /// Exports a span of each request from now on. The first destination stays.
+    #[cfg(feature = "otel")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "otel")))]
+    pub fn export_spans(&self, spans: Spans) {
+        let _ = self.0.spans.set(spans);
+    }
+
+    /// Returns the number of spans that were lost, if they are exported.
+    fn lost_spans(&self) -> Option<u64> {
+        #[cfg(feature = "otel")]
+        let lost = self.0.spans.get().map(Spans::lost);
+        #[cfg(not(feature = "otel"))]
+        let lost = None;
+        lost
+    }
+
+    /// Returns whether spans are exported.
+    fn exports(&self) -> bool {
+        self.lost_spans().is_some()
     }
 
     /// Compiles the modules of another configuration, and then exchanges all routes at once.
@@ -192,7 +222,7 @@ impl Service {
     /// Returns the metrics in Prometheus' text format.
     pub fn metrics(&self) -> String {
         let Shared { log, metrics, .. } = &*self.0.shared;
-        metrics.prometheus(&self.statuses(), log.dropped())
+        metrics.prometheus(&self.statuses(), log.dropped(), self.lost_spans())
     }
 
     /// Returns the state of the service as a JSON object, which `docs/serve.md` describes.
@@ -248,12 +278,18 @@ impl Service {
         self.state().routes.iter().map(status).collect()
     }
 
-    async fn respond(self, request: Request<Body>) -> Response<Body> {
+    async fn respond(self, mut request: Request<Body>) -> Response<Body> {
         let state = self.state();
         let remote = request.extensions().get::<RemoteAddr>().map(|RemoteAddr(address)| *address);
         let (log, metrics) = (self.0.shared.log.clone(), self.0.shared.metrics.clone());
         let host = host(&request).unwrap_or_default();
-        let mut record = Record::new(&request, remote, &host, log, metrics);
+        let usage = Arc::default();
+        let span = Span::of(request.headers_mut(), self.exports());
+        let mut record = Record::new(&request, remote, &host, span, log, metrics);
+        #[cfg(feature = "otel")]
+        if let Some(spans) = self.0.spans.get() {
+            record.export(spans, &usage);
+        }
         let id = record.id.clone();
         let is_head = request.method() == Method::HEAD;
         let version = request.version();
@@ -264,17 +300,20 @@ impl Service {
                 return Err(Failure::Request("the request does not name one host"));
             }
             let route = state.table.find(&host, request.uri().path(), request.method())?;
-            let Some(Served { context, kind, requests, .. }) = state.routes.get(route) else {
+            let Some(served) = state.routes.get(route) else {
                 return Err(Failure::NoRoute);
             };
+            let Served { context, kind, requests, .. } = served;
             record.route(&context.name, &context.metrics);
+            #[cfg(feature = "otel")]
+            record.served(&context.route, served.engine);
             record.admit(requests.try_acquire(1).ok_or(Failure::Crowded)?);
             show_errors = context.route.show_errors;
             // Before any of the body is asked for.
             if request.body().size_hint().lower() > context.route.limits.max_input() {
                 return Err(Failure::TooLarge);
             }
-            kind.clone().respond(Call { request, remote, id: id.clone() }).await
+            kind.clone().respond(Call { request, remote, id: id.clone(), usage }).await
         };
         let result = result.await;
         let mut record = Some(record);

@@ -59,7 +59,7 @@ impl Command {
         let wasi = guests.wasi(&call.id, &environment)?;
         let wasi = wasi.args([program]).args(route.args.iter().map(String::as_str));
 
-        let ending = Ending::new(&guests.context.metrics);
+        let ending = Ending::new(&guests.context.metrics, &call.usage);
         let admitted = guests.admit().await?;
         let until = deadline(guests.timeout()).map(Instant::from_std);
         let runtime = Handle::current();

@@ -41,7 +41,7 @@ impl Kind for Plugin {
             let Collected { bytes, room } = guests.collect(body).await?;
             let mut log = guests.context.log.of_guest(&guests.context.name, &call.id);
             let buffer = guests.buffer();
-            let output = guests.run(wasi, move |session| {
+            let output = guests.run(&call.usage, wasi, move |session| {
                 let (Output { stdout, stderr, .. }, result) = match session.call(&bytes) {
                     Ok(output) => (output, Ok(())),
                     Err(error) => (session.unfinished(), Err(error)),

@@ -29,6 +29,7 @@ use crate::config::{self, Dir, Problem, Route};
 use crate::failure::{Failure, guest_kind};
 use crate::log::Log;
 use crate::metrics::{Instances, RouteMetrics};
+use crate::record::Usage;
 
 pub(crate) use cgi::split_port;
 
@@ -41,6 +42,7 @@ pub(crate) struct Call {
     /// Address of the client, if known.
     pub(crate) remote: Option<SocketAddr>,
     pub(crate) id: Arc<str>,
+    pub(crate) usage: Arc<Usage>,
 }
 
 pub(crate) type Responding = Pin<Box<dyn Future<Output = Result<Response<Body>, Failure>> + Send>>;
@@ -119,11 +121,12 @@ struct Ending {
     handle: CancelHandle,
     failure: Arc<Mutex<Option<Failure>>>,
     metrics: Arc<RouteMetrics>,
+    usage: Arc<Usage>,
 }
 
 impl Ending {
-    fn new(metrics: &Arc<RouteMetrics>) -> Self {
-        Self { handle: CancelHandle::new(), failure: Arc::default(), metrics: metrics.clone() }
+    fn new(metrics: &Arc<RouteMetrics>, usage: &Arc<Usage>) -> Self {
+        Self { handle: CancelHandle::new(), failure: Arc::default(), metrics: metrics.clone(), usage: usage.clone() }
     }
 
     /// Cancels the guest, for this reason unless there is another one already.
@@ -199,10 +202,11 @@ impl<P: Protocol> Guests<P> {
     /// Runs a guest on a blocking thread. If the future is dropped, the guest is cancelled.
     async fn run<R: Send + 'static>(
         &self,
+        usage: &Arc<Usage>,
         wasi: Wasi,
         call: impl FnOnce(&mut Session<P>) -> mistletoe::Result<R> + Send + 'static,
     ) -> Result<R, Failure> {
-        let ending = Ending::new(&self.context.metrics);
+        let ending = Ending::new(&self.context.metrics, usage);
         let _guard = ending.handle.clone().drop_guard();
         let admitted = self.admit().await?;
         ended(self.spawn(admitted, wasi, &ending, call).await)
@@ -253,6 +257,7 @@ impl<P: Protocol> Guests<P> {
             let result = call(&mut session).inspect_err(count);
             if let Ok(Some(units)) = session.fuel_used() {
                 metrics.fuel(units);
+                ending.usage.fuel(units);
             }
             metrics.memory(session.memory_size());
             // Closes the streams of this request.

@@ -32,7 +32,7 @@ impl Kind for Package {
             let input = String::from_utf8(bytes.into()).map_err(|_| Failure::Request("the body is not UTF-8"))?;
             // The document is read on the guest's thread, too: it may be long.
             let buffer = guests.buffer();
-            let output = guests.run(wasi, move |session| {
+            let output = guests.run(&call.usage, wasi, move |session| {
                 let output = session.generate(&input)?;
                 drop((input, room));
                 Ok(match MistResult::parse(&output) {
