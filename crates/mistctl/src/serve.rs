@@ -14,6 +14,8 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 use mistletoe::AnyBackend;
+#[cfg(feature = "otel")]
+use mistletoe_serve::Spans;
 use mistletoe_serve::config::{self, Config, Kind, MAX_GUESTS};
 use mistletoe_serve::{BoxError, Log, Server, Service, Source};
 use tokio::runtime::Builder;
@@ -102,11 +104,21 @@ async fn serve(arguments: Serve, file: PathBuf, config: Config, service: Service
     // Before the server says that it is ready, so that no signal from then on is lost.
     let mut stop = Stop::new().map_err(not_started)?;
     let hangup = Hangup::new().map_err(not_started)?;
+    #[cfg(feature = "otel")]
+    let spans = Spans::from_env().map_err(|error| Failure::start("the export of spans", io::Error::other(error)))?;
+    #[cfg(feature = "otel")]
+    if let Some(spans) = &spans {
+        service.export_spans(spans.clone());
+    }
     let admin = server.admin_address().map(|address| format!(", administration on http://{address}"));
     note(Level::Info, &format!("listening on http://{}{}", server.address(), admin.unwrap_or_default()));
     let reloads = tokio::spawn(reloads(arguments, file, config, service, hangup));
     server.run(async move { stop.recv().await }).await;
     reloads.abort();
+    #[cfg(feature = "otel")]
+    if let Some(spans) = spans {
+        spans.flush(CANCELLED).await;
+    }
     Ok(())
 }
 

@@ -176,7 +176,11 @@ fn nothing_starts_with_a_problem() {
     }
     let bad = scratch.file("bad.wasm", "(module)");
     let output = mistctl(&["serve", &bad]);
-    assert!(text(&output.stderr).contains("it is not a plugin, middleware, command or package"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("it is not a plugin, middleware, command or package"),
+        "{}",
+        text(&output.stderr)
+    );
     assert_eq!(output.status.code(), Some(3));
     assert_eq!(mistctl(&["serve"]).status.code(), Some(2));
     // An address that is in use.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::io::{self, Write};
 use std::iter;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
@@ -15,6 +15,8 @@ use crate::metrics::now;
 
 /// Maximum number of lines that wait for a writer.
 const WAITING: usize = 4_096;
+/// Maximum number of bytes of these lines.
+const WAITING_BYTES: usize = 16 << 20;
 /// Maximum number of bytes of a guest's line that are kept until it ends. A longer line is logged as several.
 const MAX_LINE: usize = 8 << 10;
 
@@ -26,6 +28,8 @@ pub struct Log(Option<Arc<Inner>>);
 
 struct Inner {
     lines: SyncSender<Message>,
+    /// Bytes of the lines that wait.
+    waiting: AtomicUsize,
     dropped: AtomicU64,
 }
 
@@ -67,7 +71,7 @@ impl Log {
     /// The errors of starting a thread.
     pub fn to_writer(mut writer: impl Write + Send + 'static) -> io::Result<Self> {
         let (lines, waiting) = sync_channel(WAITING);
-        let inner = Arc::new(Inner { lines, dropped: AtomicU64::new(0) });
+        let inner = Arc::new(Inner { lines, waiting: AtomicUsize::new(0), dropped: AtomicU64::new(0) });
         // The thread ends with the last clone of the log.
         let log = Arc::downgrade(&inner);
         thread::Builder::new().name("log".to_owned()).spawn(move || {
@@ -80,13 +84,17 @@ impl Log {
                         Message::Flush(done) => flushing.push(done),
                     }
                 }
-                if writer.write_all(&lines).and_then(|()| writer.flush()).is_err()
-                    && let Some(log) = log.upgrade()
-                {
-                    let lost = lines.iter().filter(|byte| **byte == b'\n').count();
-                    log.dropped.fetch_add(lost as u64, Ordering::Relaxed);
+                let result = writer.write_all(&lines).and_then(|()| writer.flush());
+                if let Some(log) = log.upgrade() {
+                    log.waiting.fetch_sub(lines.len(), Ordering::Relaxed);
+                    if result.is_err() {
+                        let lost = lines.iter().filter(|byte| **byte == b'\n').count();
+                        log.dropped.fetch_add(lost as u64, Ordering::Relaxed);
+                    }
                 }
                 lines.clear();
+                // Many lines came at once. Others need less.
+                lines.shrink_to(MAX_LINE);
                 flushing.clear();
             }
         })?;
@@ -112,7 +120,10 @@ impl Log {
         let time = now();
         let Ok(mut line) = serde_json::to_vec(&Entry { time, event, fields }) else { return };
         line.push(b'\n');
-        if inner.lines.try_send(Message::Line(line)).is_err() {
+        let length = line.len();
+        let fits = inner.waiting.fetch_add(length, Ordering::Relaxed) + length <= WAITING_BYTES;
+        if !fits || inner.lines.try_send(Message::Line(line)).is_err() {
+            inner.waiting.fetch_sub(length, Ordering::Relaxed);
             inner.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -5,14 +5,14 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Request;
 use hyper::body::Incoming;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use tower_service::Service as _;
 
@@ -25,6 +25,8 @@ use crate::service::{RemoteAddr, Service};
 const ADMINISTRATORS: usize = 64;
 /// How long to wait after a connection could not be accepted: there may be too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
+/// Interval at which idle instances are looked for.
+const PRUNE: Duration = Duration::from_secs(1);
 
 /// A [`Service`] on a listener, and a second listener for health, metrics and a status page.
 pub struct Server {
@@ -76,6 +78,7 @@ impl Server {
         if let Some((listener, _)) = admin {
             administration.spawn(administrate(listener, service.clone(), is_ready.clone()));
         }
+        administration.spawn(prune(service.clone()));
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
         let serving = async {
@@ -86,7 +89,7 @@ impl Server {
                 let Ok(permit) = permits.clone().acquire_owned().await else { return };
                 let (stream, address) = accept(&listener).await;
                 let open = Open::new(service.numbers());
-                let service = service.clone();
+                let (service, refused) = (service.clone(), service.clone());
                 let respond = move |mut request: Request<Incoming>| {
                     request.extensions_mut().insert(RemoteAddr(address));
                     let response = service.clone().call(request);
@@ -100,7 +103,9 @@ impl Server {
                 let connection =
                     connection::serve(builder.clone(), stream, settings.clone(), graceful.watcher(), respond);
                 connections.spawn(async move {
-                    connection.await;
+                    if let Err(failure) = connection.await {
+                        refused.refused(address, &failure);
+                    }
                     drop((open, permit));
                 });
                 // Forget those that have ended.
@@ -120,6 +125,16 @@ impl Server {
     }
 }
 
+/// Closes idle instances until it is dropped.
+async fn prune(service: Service) {
+    loop {
+        sleep(PRUNE).await;
+        let service = service.clone();
+        // Freeing memory can take long. It fails only while the runtime shuts down.
+        let _ = spawn_blocking(move || service.prune(Instant::now())).await;
+    }
+}
+
 /// Serves administrators until it is dropped.
 async fn administrate(listener: TcpListener, service: Service, is_ready: Arc<AtomicBool>) {
     let settings = Arc::new(Listener::default());
@@ -136,7 +151,8 @@ async fn administrate(listener: TcpListener, service: Service, is_ready: Arc<Ato
         };
         let connection = connection::serve(builder.clone(), stream, settings.clone(), graceful.watcher(), respond);
         connections.spawn(async move {
-            connection.await;
+            // Nothing that an administrator sends is recorded.
+            let _ = connection.await;
             drop(permit);
         });
         while connections.try_join_next().is_some() {}

@@ -4,9 +4,16 @@ mod client;
 mod clients;
 mod failures;
 mod guests;
+mod http2;
+mod idle;
 mod kinds;
+mod memory;
 mod middleware;
+#[cfg(feature = "otel")]
+mod otel;
 mod protocol;
+mod refusals;
+mod reload;
 mod server;
 mod service;
 mod upstream;
