@@ -14,6 +14,8 @@ use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 use mistletoe::AnyBackend;
+#[cfg(feature = "otel")]
+use mistletoe_serve::Spans;
 use mistletoe_serve::config::{self, Config, Kind, MAX_GUESTS};
 use mistletoe_serve::{BoxError, Log, Server, Service, Source};
 use tokio::runtime::Builder;
@@ -140,6 +142,12 @@ async fn serve(
     // A file that reaches the limit on its size is then an error of its writer, and does not end the process.
     #[cfg(unix)]
     let _file_size = signal(SignalKind::from_raw(libc::SIGXFSZ)).map_err(not_started)?;
+    #[cfg(feature = "otel")]
+    let spans = Spans::from_env().map_err(|error| Failure::start("the export of spans", io::Error::other(error)))?;
+    #[cfg(feature = "otel")]
+    if let Some(spans) = &spans {
+        service.export_spans(spans.clone());
+    }
     let admin = server.admin_address().map(|address| format!(", administration on http://{address}"));
     note(Level::Info, &format!("listening on http://{}{}", server.address(), admin.unwrap_or_default()));
     let reloads = tokio::spawn(reloads(arguments, file, known, service, hangup));
@@ -155,6 +163,10 @@ async fn serve(
         () = signals => {}
     }
     reloads.abort();
+    #[cfg(feature = "otel")]
+    if let Some(spans) = spans {
+        spans.flush(CANCELLED).await;
+    }
     Ok(())
 }
 

@@ -1,14 +1,15 @@
-//! Connections: HTTP/1.1 and HTTP/2 on one listener, and clients that are too slow.
+//! Connections: HTTP/1.1 and HTTP/2 on one listener, clients that are too slow, and what is refused before it is a
+//! request.
 
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{Request, Response};
+use http::{Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -18,12 +19,20 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
-use crate::body::Body;
+use crate::body::{Body, BoxError};
 use crate::config::Listener;
+use crate::failure::Failure;
+use crate::framing::{Heads, Scanner};
 use crate::metrics::Metrics;
+use crate::unread::{Pieces, Unread};
 
 /// How an HTTP/2 connection begins.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Maximum number of bytes of request bodies that an HTTP/2 connection holds until they are read.
+const WINDOW: u32 = 256 << 10;
+/// Maximum number of bytes of a response that are on their way through an HTTP/2 connection.
+const SEND_BUFFER: usize = 64 << 10;
 
 /// Returns a builder of connections with the listener's limits.
 pub(crate) fn builder(listener: &Listener) -> Builder<TokioExecutor> {
@@ -40,36 +49,90 @@ pub(crate) fn builder(listener: &Listener) -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .max_concurrent_streams(listener.max_streams)
         .max_header_list_size(listener.max_header_bytes)
+        .initial_connection_window_size(WINDOW)
+        .initial_stream_window_size(WINDOW)
+        .max_send_buf_size(SEND_BUFFER)
         // A client that has gone without a word.
         .keep_alive_interval(listener.header_timeout)
         .keep_alive_timeout(listener.header_timeout);
     builder
 }
 
+/// An extension of a request that can be read in two ways.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ambiguous;
+
 /// Serves a connection until it ends, or gracefully when the watcher is told to.
+///
+/// # Errors
+///
+/// Why the connection ended before the service got a request, if that is its client's fault.
 pub(crate) async fn serve<F>(
     builder: Arc<Builder<TokioExecutor>>,
     stream: TcpStream,
     listener: Arc<Listener>,
     watcher: Watcher,
     respond: impl Fn(Request<Incoming>) -> F + Send,
-) where
+) -> Result<(), Failure>
+where
     F: Future<Output = Response<Body>> + Send + 'static,
 {
     // A small response is not held back. Without this it is just slower.
     let _ = stream.set_nodelay(true);
+    let scanner = Scanner::default();
+    let heads = scanner.heads().clone();
     let stream = Timed {
         stream,
+        scanner,
         first: Some((Box::pin(sleep(listener.header_timeout)), 0)),
         write: None,
         write_timeout: listener.write_timeout,
     };
-    let service = service_fn(|request| {
+    let (requests, unread) = (AtomicU64::new(0), Arc::new(Unread::default()));
+    let service = service_fn(|mut request: Request<Incoming>| {
+        let number = requests.fetch_add(1, Ordering::Relaxed) + 1;
+        if request.version() < Version::HTTP_2 && heads.is_ambiguous(number) {
+            request.extensions_mut().insert(Ambiguous);
+        }
+        let unread = (request.version() == Version::HTTP_2).then(|| unread.clone());
         let response = respond(request);
-        async move { Ok::<_, Infallible>(response.await) }
+        async move {
+            let response = response.await;
+            Ok::<_, Infallible>(match unread {
+                Some(unread) => response.map(|body| Body::new(Pieces::new(body, &unread))),
+                None => response,
+            })
+        }
     });
-    // How a connection fails is its client's matter.
-    let _ = watcher.watch(builder.serve_connection(TokioIo::new(stream), service)).await;
+    let connection = watcher.watch(builder.serve_connection(TokioIo::new(stream), service));
+    let result = tokio::select! {
+        result = connection => result,
+        // Its requests are recorded as those of a client that left.
+        () = unread.overdue(listener.write_timeout) => return Ok(()),
+    };
+    result.map_or_else(|error| refusal(&error, &heads, requests.load(Ordering::Relaxed)).map_or(Ok(()), Err), Ok)
+}
+
+/// Returns why a connection failed, if there is no request that it is recorded with.
+fn refusal(error: &BoxError, heads: &Heads, requests: u64) -> Option<Failure> {
+    let Some(hyper) = error.downcast_ref::<hyper::Error>() else {
+        // The connection failed before it was known which protocol the client speaks.
+        let io = error.downcast_ref::<io::Error>()?;
+        return (io.kind() == io::ErrorKind::TimedOut).then_some(Failure::SlowHead);
+    };
+    if hyper.is_parse_too_large() {
+        // hyper has two errors of this kind, and tells them apart in their texts alone.
+        return Some(if hyper.to_string().starts_with("URI") { Failure::LongTarget } else { Failure::LargeHead });
+    }
+    if hyper.is_parse() {
+        return Some(Failure::Head(hyper.to_string()));
+    }
+    // The time for a head is the time of an idle connection, too.
+    if hyper.is_timeout() && heads.begun() != requests {
+        return Some(Failure::SlowHead);
+    }
+    let h2 = std::error::Error::source(hyper)?.downcast_ref::<h2::Error>()?;
+    (h2.is_go_away() && h2.is_library()).then(|| Failure::Head(h2.to_string()))
 }
 
 /// Counts an open connection until it is dropped.
@@ -91,6 +154,7 @@ impl Drop for Open {
 /// A stream whose client may not be too slow.
 struct Timed {
     stream: TcpStream,
+    scanner: Scanner,
     /// Until it is known which protocol the client speaks: when it has to be, and how much of [`PREFACE`] has come.
     first: Option<(Pin<Box<Sleep>>, usize)>,
     /// When the client has to have accepted something; `None` while it does.
@@ -127,6 +191,7 @@ impl AsyncRead for Timed {
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
         let result = Pin::new(&mut self.stream).poll_read(context, buffer);
+        self.scanner.scan(buffer.filled().get(before..).unwrap_or_default());
         if let Some((late, come)) = &mut self.first {
             match result {
                 Poll::Pending => {

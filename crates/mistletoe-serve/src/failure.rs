@@ -22,6 +22,14 @@ pub(crate) enum Failure {
     NoRoute,
     /// The path has routes, but for these methods.
     Method(Vec<Method>),
+    /// The request's head is malformed. The service does not see the request.
+    Head(String),
+    /// The request's target exceeds 64 KiB. The service does not see the request.
+    LongTarget,
+    /// The request's head exceeds its limit. The service does not see the request.
+    LargeHead,
+    /// The client took too long to send a request's head. It gets no response.
+    SlowHead,
     /// The request is malformed.
     Request(&'static str),
     /// The request's body could not be received.
@@ -34,6 +42,10 @@ pub(crate) enum Failure {
     SlowClient,
     /// All instances are in use.
     Busy,
+    /// Too many requests are under way.
+    Crowded,
+    /// Too many responses wait for their clients.
+    Full,
     /// The guest ran out of time while it waited for its client.
     TimedOut,
     /// An error of the guest.
@@ -72,12 +84,16 @@ impl Failure {
         match self {
             Self::NoRoute => "no-route".into(),
             Self::Method(_) => "method".into(),
-            Self::Request(_) => "request".into(),
+            Self::Head(_) | Self::Request(_) => "request".into(),
+            Self::LongTarget | Self::LargeHead => "large-head".into(),
+            Self::SlowHead => "slow-head".into(),
             Self::Body(_) => "body".into(),
             Self::SlowBody => "slow-body".into(),
             Self::TooLarge => "too-large".into(),
             Self::SlowClient => "slow-client".into(),
             Self::Busy => "busy".into(),
+            Self::Crowded => "crowded".into(),
+            Self::Full => "full".into(),
             Self::TimedOut => "timed-out".into(),
             Self::Output(_) => "output".into(),
             Self::Package(_) => "package".into(),
@@ -93,10 +109,12 @@ impl Failure {
         match self {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Request(_) | Self::Body(_) => StatusCode::BAD_REQUEST,
-            Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
+            Self::Head(_) | Self::Request(_) | Self::Body(_) => StatusCode::BAD_REQUEST,
+            Self::LongTarget => StatusCode::URI_TOO_LONG,
+            Self::LargeHead => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::SlowHead | Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Crowded | Self::Full => StatusCode::SERVICE_UNAVAILABLE,
             Self::TimedOut | Self::SlowClient | Self::SlowUpstream => StatusCode::GATEWAY_TIMEOUT,
             Self::Output(_) | Self::Upstream(_) => StatusCode::BAD_GATEWAY,
             Self::Package(_) => StatusCode::UNPROCESSABLE_ENTITY,
@@ -161,12 +179,18 @@ impl fmt::Display for Failure {
         match self {
             Self::NoRoute => f.write_str("no route has this path"),
             Self::Method(_) => f.write_str("no route has this path and method"),
+            Self::Head(problem) => f.write_str(problem),
+            Self::LongTarget => f.write_str("the target exceeds 64 KiB"),
+            Self::LargeHead => f.write_str("the head exceeds its limit"),
+            Self::SlowHead => f.write_str("the client took too long to send a head"),
             Self::Request(problem) => f.write_str(problem),
             Self::Body(error) => write!(f, "the body cannot be received: {error}"),
             Self::SlowBody => f.write_str("the client took too long to send the body"),
             Self::TooLarge => f.write_str("the body exceeds its limit"),
             Self::SlowClient => f.write_str("the client took too long to accept the response"),
             Self::Busy => f.write_str("all instances stayed in use"),
+            Self::Crowded => f.write_str("too many requests are under way"),
+            Self::Full => f.write_str("too many responses wait for their clients"),
             Self::TimedOut => f.write_str("timed out while the guest waited for its client"),
             Self::Guest(error) => error.fmt(f),
             Self::Output(problem) => f.write_str(problem),

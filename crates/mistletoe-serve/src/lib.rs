@@ -36,27 +36,37 @@
 //! # Cargo features
 //!
 //! `wasmi`, `wasmtime`, `wasmer`, `wasmi-portable`, `wasmtime-winch` and `wasmtime-pulley` add an engine, as in
-//! `mistletoe`. There is none by default.
+//! `mistletoe`. There is none by default. `otel` exports a span of each request to an OpenTelemetry collector
+//! (`Spans`).
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![forbid(unsafe_code)]
 
 mod admin;
 mod body;
+mod budget;
 pub mod config;
 mod connection;
 mod failure;
 mod files;
+mod framing;
 mod headers;
 mod kind;
 mod log;
 mod metrics;
+#[cfg(feature = "otel")]
+mod otel;
 mod record;
 pub mod route;
 mod server;
 mod service;
+mod trace;
+mod unread;
 
 pub use body::{Body, BoxError};
 pub use log::Log;
+#[cfg(feature = "otel")]
+#[cfg_attr(docsrs, doc(cfg(feature = "otel")))]
+pub use otel::Spans;
 pub use server::Server;
 pub use service::{Files, Reload, RemoteAddr, Service, Source};

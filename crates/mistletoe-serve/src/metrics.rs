@@ -94,6 +94,7 @@ pub(crate) struct HandlerStatus {
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Instances {
     pub(crate) in_use: usize,
+    pub(crate) idle: usize,
     pub(crate) waiting: usize,
     pub(crate) limit: usize,
 }
@@ -156,7 +157,7 @@ impl Metrics {
     }
 
     /// Returns all numbers in Prometheus' text format, version 0.0.4.
-    pub(crate) fn prometheus(&self, routes: &[RouteStatus], lost_log_lines: u64) -> String {
+    pub(crate) fn prometheus(&self, routes: &[RouteStatus], lost_log_lines: u64, lost_spans: Option<u64>) -> String {
         let mut text = Exposition::default();
         let named = || routes.iter().map(|route| (&*route.name, &route.metrics)).chain([("", &self.unrouted)]);
 
@@ -189,8 +190,9 @@ impl Metrics {
             text.sample("", &[("route", &route.name)], route.metrics.memory_peak.load(Ordering::Relaxed));
         }
         type Gauge = (&'static str, &'static str, fn(&Instances) -> usize);
-        let gauges: [Gauge; 3] = [
+        let gauges: [Gauge; 4] = [
             ("mistletoe_instances_in_use", "Guests that run.", |instances| instances.in_use),
+            ("mistletoe_instances_idle", "Instances that are kept for further requests.", |instances| instances.idle),
             ("mistletoe_instances_waiting", "Requests that wait for an instance.", |instances| instances.waiting),
             ("mistletoe_instances_limit", "Maximum number of guests that run at once.", |instances| instances.limit),
         ];
@@ -207,6 +209,10 @@ impl Metrics {
         text.sample("", &[], self.connections.load(Ordering::Relaxed));
         text.family("mistletoe_log_lines_lost_total", "counter", "Lines of the log that could not be written.");
         text.sample("", &[], lost_log_lines);
+        if let Some(lost) = lost_spans {
+            text.family("mistletoe_spans_lost_total", "counter", "Spans that the collector did not get.");
+            text.sample("", &[], lost);
+        }
         text.text
     }
 }
@@ -328,7 +334,7 @@ mod tests {
         route.request(200, Duration::from_millis(3), 10);
         route.request(200, Duration::from_secs(60), 5);
         route.failure("busy".into());
-        let instances = Instances { in_use: 1, waiting: 2, limit: 3 };
+        let instances = Instances { in_use: 1, idle: 4, waiting: 2, limit: 3 };
         let handler = || HandlerStatus {
             engine: Some("wasmi"),
             target: Some("m.wasm".to_owned()),
@@ -344,7 +350,7 @@ mod tests {
             failures: 1,
             metrics: route,
         };
-        let text = metrics.prometheus(&[status], 7);
+        let text = metrics.prometheus(&[status], 7, Some(8));
         for line in [
             "# TYPE mistletoe_requests_total counter",
             r#"mistletoe_requests_total{route="a\"b",status="200"} 2"#,
@@ -356,9 +362,11 @@ mod tests {
             r#"mistletoe_request_seconds_sum{route="a\"b"} 60.003"#,
             r#"mistletoe_request_seconds_count{route="a\"b"} 2"#,
             r#"mistletoe_response_bytes_total{route="a\"b"} 15"#,
+            r#"mistletoe_instances_idle{route="a\"b"} 4"#,
             r#"mistletoe_instances_waiting{route="a\"b"} 2"#,
             r#"mistletoe_instances_limit{route="a\"b",middleware="auth"} 3"#,
             "mistletoe_log_lines_lost_total 7",
+            "mistletoe_spans_lost_total 8",
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is not in:\n{text}");
         }

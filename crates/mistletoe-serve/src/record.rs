@@ -5,9 +5,9 @@ use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version};
@@ -15,16 +15,24 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use serde::Serialize;
 
 use crate::body::{Body, BoxError};
+use crate::budget::Units;
+#[cfg(feature = "otel")]
+use crate::config::Route;
 use crate::failure::Failure;
 use crate::log::Log;
 use crate::metrics::{Latest, Metrics, RouteMetrics, now};
+#[cfg(feature = "otel")]
+use crate::otel::Spans;
+use crate::trace::Span;
 
 /// Identifies a request, in its response and in the log.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The context of a trace (W3C Trace Context).
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// The status of a request whose client left before the end of the response. It is never sent.
 const LEFT: u16 = 499;
+/// Maximum length of a message in the log, in bytes.
+const MAX_MESSAGE: usize = 500;
+/// Maximum length of a request's host and of its target in the log, in bytes each.
+const MAX_TARGET: usize = 4 << 10;
 
 /// The record of one request. It is written when the response has been sent, or is dropped.
 pub(crate) struct Record {
@@ -37,29 +45,67 @@ pub(crate) struct Record {
     uri: Uri,
     version: Version,
     host: String,
-    trace: Option<String>,
+    span: Option<Span>,
     route: Option<(Arc<str>, Arc<RouteMetrics>)>,
     status: u16,
     bytes: u64,
     failure: Option<Failure>,
+    /// One request of those that may be under way.
+    admission: Option<Units>,
+    #[cfg(feature = "otel")]
+    export: Option<Export>,
 }
 
-#[derive(Serialize)]
+/// Where the span of a request goes, and what only the span has.
+#[cfg(feature = "otel")]
+struct Export {
+    spans: Spans,
+    served: Option<(Arc<Route>, Option<&'static str>)>,
+    usage: Arc<Usage>,
+}
+
+/// What the guests used for a request.
+#[derive(Debug, Default)]
+pub(crate) struct Usage {
+    fuel: Mutex<Option<u64>>,
+}
+
+impl Usage {
+    /// Adds the fuel of a call, where it is counted.
+    pub(crate) fn fuel(&self, units: u64) {
+        let mut fuel = self.fuel.lock().unwrap_or_else(PoisonError::into_inner);
+        *fuel = Some(fuel.unwrap_or_default().saturating_add(units));
+    }
+
+    /// Returns the fuel, if any was counted.
+    #[cfg(feature = "otel")]
+    fn counted_fuel(&self) -> Option<u64> {
+        *self.fuel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[derive(Default, Serialize)]
 struct Line<'a> {
     request: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     remote: Option<String>,
-    method: &'a str,
-    host: &'a str,
-    target: String,
-    version: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    method: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<&'a str>,
     status: u16,
     bytes: u64,
     ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    traceparent: Option<&'a str>,
+    trace_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    span_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -71,10 +117,10 @@ impl Record {
         request: &Request<B>,
         remote: Option<SocketAddr>,
         host: &str,
+        span: Option<Span>,
         log: Log,
         metrics: Arc<Metrics>,
     ) -> Self {
-        let trace = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
         Self {
             log,
             metrics,
@@ -85,16 +131,43 @@ impl Record {
             uri: request.uri().clone(),
             version: request.version(),
             host: host.to_owned(),
-            trace: trace.map(str::to_owned),
+            span,
             route: None,
             status: LEFT,
             bytes: 0,
             failure: None,
+            admission: None,
+            #[cfg(feature = "otel")]
+            export: None,
         }
     }
 
     pub(crate) fn route(&mut self, name: &Arc<str>, metrics: &Arc<RouteMetrics>) {
         self.route = Some((name.clone(), metrics.clone()));
+    }
+
+    /// Exports the request's span when the record is written.
+    #[cfg(feature = "otel")]
+    pub(crate) fn export(&mut self, spans: &Spans, usage: &Arc<Usage>) {
+        self.export = Some(Export { spans: spans.clone(), served: None, usage: usage.clone() });
+    }
+
+    /// Notes what serves the request.
+    #[cfg(feature = "otel")]
+    pub(crate) fn served(&mut self, route: &Arc<Route>, engine: Option<&'static str>) {
+        if let Some(export) = &mut self.export {
+            export.served = Some((route.clone(), engine));
+        }
+    }
+
+    /// Keeps the place of the request among those under way until the record is written.
+    pub(crate) fn admit(&mut self, admission: Units) {
+        self.admission = Some(admission);
+    }
+
+    /// Counts bytes of the response's body.
+    pub(crate) fn sent(&mut self, bytes: u64) {
+        self.bytes += bytes;
     }
 
     pub(crate) fn status(&mut self, status: StatusCode) {
@@ -117,7 +190,7 @@ impl Drop for Record {
         metrics.request(self.status, time, self.bytes);
         let name = self.route.as_ref().map(|(name, _)| name);
         let kind = self.failure.as_ref().map(Failure::kind);
-        let message = self.failure.as_ref().map(|failure| excerpt(&failure.to_string()));
+        let message = self.failure.as_ref().map(|failure| excerpt(&failure.to_string(), MAX_MESSAGE));
         // What clients do wrong is no failure of the service.
         if let (Some(name), Some(kind), Some(message)) = (name, &kind, &message)
             && (self.status >= 500 || self.status < 400)
@@ -131,18 +204,39 @@ impl Drop for Record {
                 message: message.clone(),
             });
         }
+        let host = excerpt(&self.host, MAX_TARGET);
+        #[cfg(feature = "otel")]
+        if let (Some(Export { spans, served, usage }), Some(span)) = (self.export.take(), self.span) {
+            spans.span(crate::otel::Request {
+                span,
+                id: &self.id,
+                time,
+                method: &self.method,
+                path: excerpt(self.uri.path(), MAX_TARGET),
+                host: host.clone(),
+                version: self.version,
+                remote: self.remote,
+                status: self.status,
+                route: served.map(|(route, engine)| (route.path.as_str().to_owned(), engine, usage.counted_fuel())),
+                error: kind.as_deref().map(str::to_owned),
+            });
+        }
         let line = Line {
             request: &self.id,
             remote: self.remote.map(|address| address.to_string()),
-            method: self.method.as_str(),
-            host: &self.host,
-            target: self.uri.path_and_query().map_or_else(|| self.uri.to_string(), |target| target.to_string()),
-            version: format!("{:?}", self.version),
+            method: Some(self.method.as_str()),
+            host: Some(&host),
+            target: Some(match self.uri.path_and_query() {
+                Some(target) => excerpt(target.as_str(), MAX_TARGET),
+                None => excerpt(&self.uri.to_string(), MAX_TARGET),
+            }),
+            version: Some(format!("{:?}", self.version)),
             route: name.map(|name| &**name),
             status: self.status,
             bytes: self.bytes,
             ms: (time.as_micros() as f64) / 1e3,
-            traceparent: self.trace.as_deref(),
+            trace_id: self.span.map(|span| span.own.trace_id()),
+            span_id: self.span.map(|span| span.own.span_id()),
             error: kind.as_deref(),
             message,
         };
@@ -150,9 +244,25 @@ impl Drop for Record {
     }
 }
 
-/// Returns the beginning of a text, which may be a guest's.
-fn excerpt(text: &str) -> String {
-    let end = text.floor_char_boundary(500);
+/// Records what a client sent that did not become a request.
+pub(crate) fn refused(log: &Log, metrics: &Metrics, remote: SocketAddr, failure: &Failure) {
+    let (kind, status) = (failure.kind(), failure.status().as_u16());
+    let line = Line {
+        request: &new_id(),
+        remote: Some(remote.to_string()),
+        status,
+        error: Some(&kind),
+        message: Some(excerpt(&failure.to_string(), MAX_MESSAGE)),
+        ..Line::default()
+    };
+    log.entry("request", &line);
+    metrics.unrouted.request(status, Duration::ZERO, 0);
+    metrics.unrouted.failure(kind);
+}
+
+/// Returns the beginning of a text, which may be a guest's or a client's.
+fn excerpt(text: &str, limit: usize) -> String {
+    let end = text.floor_char_boundary(limit);
     format!("{}{}", &text[..end], if end < text.len() { "…" } else { "" })
 }
 
@@ -163,6 +273,10 @@ fn id(headers: &HeaderMap) -> Arc<str> {
     if let Some(given) = given.filter(|id| !id.is_empty() && id.len() <= 100 && id.bytes().all(plain)) {
         return given.into();
     }
+    new_id()
+}
+
+fn new_id() -> Arc<str> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     static PROCESS: OnceLock<u64> = OnceLock::new();
     let process = PROCESS.get_or_init(|| RandomState::new().hash_one("process"));
@@ -208,7 +322,7 @@ impl HttpBody for Recorded {
                 Poll::Pending
             }
             (Some(Ok(frame)), Some(record)) => {
-                record.bytes += frame.data_ref().map_or(0, Bytes::len) as u64;
+                record.sent(frame.data_ref().map_or(0, Bytes::len) as u64);
                 Poll::Ready(Some(Ok(frame)))
             }
             (frame, _) => {

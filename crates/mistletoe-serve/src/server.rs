@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::Request;
 use hyper::body::Incoming;
@@ -26,9 +26,8 @@ use crate::service::{RemoteAddr, Service};
 const ADMINISTRATORS: usize = 64;
 /// How long to wait after a connection could not be accepted: there may be too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
-/// How often a thread for guests is put to use: tokio ends threads that are idle for 10 seconds. Two threads in turn
-/// are not enough to keep both.
-const THREAD: Duration = Duration::from_secs(8);
+/// Interval at which idle instances are looked for.
+const PRUNE: Duration = Duration::from_secs(1);
 
 /// A [`Service`] on a listener, and a second listener for health, metrics and a status page.
 pub struct Server {
@@ -46,7 +45,7 @@ impl Server {
     ///
     /// The errors of listening, with the address, and of starting a thread.
     pub async fn bind(config: &Config, service: Service) -> io::Result<Self> {
-        // See `keep_thread`.
+        // tokio panics if the system does not give it a first thread for guests. `prune` keeps that thread.
         let _ = thread::Builder::new().spawn(|| ())?.join();
         let (listener, address) = listen(config.listener.address).await?;
         let admin = match config.admin {
@@ -79,10 +78,10 @@ impl Server {
         let Self { service, listener, settings, admin, .. } = self;
         let is_ready = Arc::new(AtomicBool::new(true));
         let mut administration = JoinSet::new();
-        administration.spawn(keep_thread());
         if let Some((listener, _)) = admin {
             administration.spawn(administrate(listener, service.clone(), is_ready.clone()));
         }
+        administration.spawn(prune(service.clone()));
         let graceful = GracefulShutdown::new();
         let mut connections = JoinSet::new();
         let serving = async {
@@ -93,7 +92,7 @@ impl Server {
                 let Ok(permit) = permits.clone().acquire_owned().await else { return };
                 let (stream, address) = accept(&listener).await;
                 let open = Open::new(service.numbers());
-                let service = service.clone();
+                let (service, refused) = (service.clone(), service.clone());
                 let respond = move |mut request: Request<Incoming>| {
                     request.extensions_mut().insert(RemoteAddr(address));
                     let response = service.clone().call(request);
@@ -107,7 +106,9 @@ impl Server {
                 let connection =
                     connection::serve(builder.clone(), stream, settings.clone(), graceful.watcher(), respond);
                 connections.spawn(async move {
-                    connection.await;
+                    if let Err(failure) = connection.await {
+                        refused.refused(address, &failure);
+                    }
                     drop((open, permit));
                 });
                 // Forget those that have ended.
@@ -127,12 +128,16 @@ impl Server {
     }
 }
 
-/// Keeps a thread for guests at any time, until it is dropped.
+/// Closes idle instances until it is dropped.
 ///
-/// Where the system gives no more threads, guests take turns on those that there are. tokio panics if there are none.
-async fn keep_thread() {
-    while spawn_blocking(|| ()).await.is_ok() {
-        sleep(THREAD).await;
+/// This keeps at least one thread for guests, since tokio ends only those that are idle for 10 seconds. Where the system
+/// gives no more threads, guests take turns on those that there are.
+async fn prune(service: Service) {
+    loop {
+        let service = service.clone();
+        // Freeing memory can take long. It fails only while the runtime shuts down.
+        let _ = spawn_blocking(move || service.prune(Instant::now())).await;
+        sleep(PRUNE).await;
     }
 }
 
@@ -152,7 +157,8 @@ async fn administrate(listener: TcpListener, service: Service, is_ready: Arc<Ato
         };
         let connection = connection::serve(builder.clone(), stream, settings.clone(), graceful.watcher(), respond);
         connections.spawn(async move {
-            connection.await;
+            // Nothing that an administrator sends is recorded.
+            let _ = connection.await;
             drop(permit);
         });
         while connections.try_join_next().is_some() {}

@@ -5,26 +5,35 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
+#[cfg(feature = "otel")]
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::task::{Context as TaskContext, Poll};
+use std::thread;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, Request, Response, Version};
 use http_body::Body as HttpBody;
 use mistletoe::AnyBackend;
 
 use crate::body::{Body, BoxError, Sender};
+use crate::budget::{Budget, Share, UNIT};
 use crate::config::{Config, Error, Guest, Handler, Listener, Problem, Route};
+use crate::connection::Ambiguous;
 use crate::failure::Failure;
 use crate::files;
 use crate::kind::{self, Call, Context, Kind};
 use crate::log::Log;
 use crate::metrics::{HandlerStatus, Metrics, MiddlewareStatus, RouteStatus};
-use crate::record::{REQUEST_ID, Record, Recorded};
+#[cfg(feature = "otel")]
+use crate::otel::Spans;
+use crate::record::{self, REQUEST_ID, Record, Recorded};
 use crate::route::Table;
+use crate::trace::Span;
 
 /// Maximum length of a module, in bytes.
 const MAX_MODULE: u64 = 256 << 20;
@@ -75,9 +84,22 @@ struct Inner {
     state: RwLock<Arc<State>>,
     /// One reload after the other.
     reloading: Mutex<()>,
-    source: Box<dyn Source>,
+    source: Arc<dyn Source>,
+    shared: Arc<Shared>,
+    /// Whether a thread still compiles. It holds a clone.
+    compiling: Mutex<Weak<()>>,
+    #[cfg(feature = "otel")]
+    spans: OnceLock<Spans>,
+}
+
+/// What all routes share, also over a reload.
+struct Shared {
     log: Log,
     metrics: Arc<Metrics>,
+    /// Requests under way.
+    requests: Budget,
+    /// Memory for responses.
+    responses: Budget,
 }
 
 /// The routes between two reloads. It ends with its last request.
@@ -93,6 +115,7 @@ struct Served {
     context: Context,
     /// The middleware in its order, and then the handler.
     stages: Vec<Stage>,
+    requests: Share,
 }
 
 /// Middleware, or the handler.
@@ -118,19 +141,53 @@ pub struct Reload {
 impl Service {
     /// Compiles the modules of a configuration. This takes as long as the engines take: seconds, for large modules.
     ///
+    /// An engine that compiles cannot be interrupted. So this happens on a thread of its own, which ends by itself even
+    /// where nobody waits for it any more.
+    ///
     /// # Errors
     ///
-    /// All problems of the modules, engines and directories.
+    /// All problems of the modules, engines and directories, and one if they take longer than
+    /// [`compile_timeout`](Config::compile_timeout).
     pub fn new(config: &Config, source: impl Source, log: Log) -> Result<Self, Error> {
-        let metrics = Arc::new(Metrics::new());
-        let state = State::load(config, &source, &log, &metrics)?;
+        let Listener { max_requests, response_memory, .. } = config.listener;
+        let shared = Arc::new(Shared {
+            log,
+            metrics: Arc::new(Metrics::new()),
+            requests: Budget::new(max_requests),
+            responses: Budget::new(usize::try_from(response_memory.div_ceil(UNIT)).unwrap_or(usize::MAX)),
+        });
+        let (source, compiling): (Arc<dyn Source>, _) = (Arc::new(source), Mutex::default());
+        let state = State::load_in_time(config, &source, &shared, &compiling)?;
         Ok(Self(Arc::new(Inner {
             state: RwLock::new(Arc::new(state)),
             reloading: Mutex::new(()),
-            source: Box::new(source),
-            log,
-            metrics,
+            source,
+            shared,
+            compiling,
+            #[cfg(feature = "otel")]
+            spans: OnceLock::new(),
         })))
+    }
+
+    /// Exports a span of each request from now on. The first destination stays.
+    #[cfg(feature = "otel")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "otel")))]
+    pub fn export_spans(&self, spans: Spans) {
+        let _ = self.0.spans.set(spans);
+    }
+
+    /// Returns the number of spans that were lost, if they are exported.
+    fn lost_spans(&self) -> Option<u64> {
+        #[cfg(feature = "otel")]
+        let lost = self.0.spans.get().map(Spans::lost);
+        #[cfg(not(feature = "otel"))]
+        let lost = None;
+        lost
+    }
+
+    /// Returns whether spans are exported.
+    fn exports(&self) -> bool {
+        self.lost_spans().is_some()
     }
 
     /// Compiles the modules of another configuration, and then exchanges all routes at once.
@@ -139,11 +196,12 @@ impl Service {
     ///
     /// # Errors
     ///
-    /// As [`Service::new`]. The routes are then unchanged.
+    /// As [`Service::new`], and one problem if modules of an earlier reload that took too long still compile. The routes
+    /// are then unchanged.
     pub fn reload(&self, config: &Config) -> Result<Reload, Error> {
         let _one = self.0.reloading.lock().unwrap_or_else(PoisonError::into_inner);
-        let Inner { source, log, metrics, .. } = &*self.0;
-        let state = State::load(config, &**source, log, metrics).inspect_err(|_| {
+        let Inner { source, shared, compiling, .. } = &*self.0;
+        let state = State::load_in_time(config, source, shared, compiling).inspect_err(|_| {
             self.failed_reload();
             self.forget_others();
         })?;
@@ -157,33 +215,40 @@ impl Service {
             reload
         };
         self.forget_others();
-        metrics.reloads.fetch_add(1, Ordering::Relaxed);
+        shared.metrics.reloads.fetch_add(1, Ordering::Relaxed);
         Ok(reload)
     }
 
     /// Forgets the numbers of all routes but those there are.
     fn forget_others(&self) {
         let state = self.state();
-        self.0.metrics.retain(|name| state.routes.iter().any(|route| *route.context.name == *name));
+        self.0.shared.metrics.retain(|name| state.routes.iter().any(|route| *route.context.name == *name));
     }
 
     /// Counts a reload whose configuration could not be read.
     pub fn failed_reload(&self) {
-        self.0.metrics.failed_reloads.fetch_add(1, Ordering::Relaxed);
+        self.0.shared.metrics.failed_reloads.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Returns the metrics in Prometheus' text format.
     pub fn metrics(&self) -> String {
-        self.0.metrics.prometheus(&self.statuses(), self.0.log.dropped())
+        let Shared { log, metrics, .. } = &*self.0.shared;
+        metrics.prometheus(&self.statuses(), log.dropped(), self.lost_spans())
     }
 
     /// Returns the state of the service as a JSON object, which `docs/serve.md` describes.
     pub fn status(&self) -> String {
-        self.0.metrics.status(&self.statuses())
+        self.0.shared.metrics.status(&self.statuses())
     }
 
     pub(crate) fn numbers(&self) -> &Arc<Metrics> {
-        &self.0.metrics
+        &self.0.shared.metrics
+    }
+
+    /// Records what a client sent that did not become a request.
+    pub(crate) fn refused(&self, remote: SocketAddr, failure: &Failure) {
+        let Shared { log, metrics, .. } = &*self.0.shared;
+        record::refused(log, metrics, remote, failure);
     }
 
     /// Returns the number of guests that run now.
@@ -191,6 +256,17 @@ impl Service {
         let state = self.state();
         let guests = state.routes.iter().flat_map(|route| &route.stages).filter(|stage| stage.engine.is_some());
         guests.filter_map(|stage| stage.kind.instances()).map(|instances| instances.in_use).sum()
+    }
+
+    /// Closes the reused instances that have been idle for longer than their route's
+    /// [`idle`](crate::config::Pool::idle), as of `now`.
+    ///
+    /// A [`Server`](crate::Server) does so every second. A program with a server of its own calls this at an interval.
+    /// It blocks for as long as the engine takes to free the instances.
+    pub fn prune(&self, now: Instant) {
+        for stage in self.state().routes.iter().flat_map(|route| &route.stages) {
+            stage.kind.prune(now);
+        }
     }
 
     fn state(&self) -> Arc<State> {
@@ -223,23 +299,36 @@ impl Service {
         self.state().routes.iter().filter_map(status).collect()
     }
 
-    async fn respond(self, request: Request<Body>) -> Response<Body> {
+    async fn respond(self, mut request: Request<Body>) -> Response<Body> {
         let state = self.state();
         let remote = request.extensions().get::<RemoteAddr>().map(|RemoteAddr(address)| *address);
-        let (log, metrics) = (self.0.log.clone(), self.0.metrics.clone());
+        let (log, metrics) = (self.0.shared.log.clone(), self.0.shared.metrics.clone());
         let host = host(&request).unwrap_or_default();
-        let mut record = Record::new(&request, remote, &host, log, metrics);
+        let usage = Arc::default();
+        let span = Span::of(request.headers_mut(), self.exports());
+        let mut record = Record::new(&request, remote, &host, span, log, metrics);
+        #[cfg(feature = "otel")]
+        if let Some(spans) = self.0.spans.get() {
+            record.export(spans, &usage);
+        }
         let id = record.id.clone();
         let is_head = request.method() == Method::HEAD;
+        let version = request.version();
         let mut show_errors = false;
         let result = async {
+            framing(&request)?;
             if host.is_empty() && request.version() == Version::HTTP_11 {
                 return Err(Failure::Request("the request does not name one host"));
             }
             let route = state.table.find(&host, request.uri().path(), request.method())?;
-            let Some(Served { context, stages }) = state.routes.get(route) else { return Err(Failure::NoRoute) };
+            let Some(Served { context, stages, requests }) = state.routes.get(route) else {
+                return Err(Failure::NoRoute);
+            };
             let Some(Stage { kind, .. }) = stages.first() else { return Err(Failure::NoRoute) };
             record.route(&context.name, &context.metrics);
+            #[cfg(feature = "otel")]
+            record.served(&context.route, stages.last().and_then(|stage| stage.engine));
+            record.admit(requests.try_acquire(1).ok_or(Failure::Crowded)?);
             show_errors = context.route.show_errors;
             // Before any of the body is asked for.
             let limit = context.route.max_body();
@@ -247,22 +336,32 @@ impl Service {
                 return Err(Failure::TooLarge);
             }
             let request = request.map(|body| body.guarded(limit, context.route.body_timeout, Sender::Client));
-            kind.clone().respond(Call { request, remote, id: id.clone() }).await
+            kind.clone().respond(Call { request, remote, id: id.clone(), usage }).await
         };
-        let mut response = match result.await {
+        let result = result.await;
+        let mut record = Some(record);
+        let mut response = match result {
             Ok(mut response) => {
-                if let Some(failure) = response.extensions_mut().remove::<Failure>() {
+                if let (Some(failure), Some(record)) = (response.extensions_mut().remove::<Failure>(), &mut record) {
                     record.failure(failure);
                 }
                 response
             }
             Err(failure) => {
-                let response = failure.response(show_errors);
-                record.failure(failure);
+                let mut response = failure.response(show_errors);
+                // Who sends one malformed request may send another one in its body.
+                if matches!(failure, Failure::Request(_)) && version < Version::HTTP_2 {
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                }
+                // A short text. What is kept of the request does not wait until the client reads it.
+                if let Some(mut record) = record.take() {
+                    record.status(response.status());
+                    record.sent(if is_head { 0 } else { response.body().size_hint().lower() });
+                    record.failure(failure);
+                }
                 response
             }
         };
-        record.status(response.status());
         if let Ok(id) = HeaderValue::from_str(&id) {
             response.headers_mut().insert(REQUEST_ID, id);
         }
@@ -274,6 +373,8 @@ impl Service {
             }
             response = Response::from_parts(parts, Body::empty());
         }
+        let Some(mut record) = record else { return response };
+        record.status(response.status());
         response.map(|body| Body::new(Recorded::new(body, record)))
     }
 }
@@ -303,12 +404,51 @@ impl std::fmt::Debug for Service {
 }
 
 impl State {
-    fn load(config: &Config, source: &dyn Source, log: &Log, metrics: &Metrics) -> Result<Self, Error> {
+    /// Loads a configuration on a thread of its own, and waits as long as it allows.
+    fn load_in_time(
+        config: &Config,
+        source: &Arc<dyn Source>,
+        shared: &Arc<Shared>,
+        compiling: &Mutex<Weak<()>>,
+    ) -> Result<Self, Error> {
+        let mut compiling = compiling.lock().unwrap_or_else(PoisonError::into_inner);
+        // Each thread that is left behind takes a processor and memory.
+        if compiling.strong_count() > 0 {
+            return Err(Problem::new("modules of an earlier reload still compile").into());
+        }
+        let own = Arc::new(());
+        *compiling = Arc::downgrade(&own);
+        let (sender, receiver) = mpsc::channel();
+        let load = {
+            let (config, source, shared) = (config.clone(), source.clone(), shared.clone());
+            move || {
+                let state = Self::load(&config, &*source, &shared);
+                // Before the end of this reload is known, so that it does not hold up the next one.
+                drop(own);
+                // If nobody waits for it, the state ends here.
+                let _ = sender.send(state);
+            }
+        };
+        let spawned = thread::Builder::new().name("compile".to_owned()).spawn(load);
+        spawned.map_err(|error| Problem::new(format!("no thread to compile on: {error}")))?;
+        let time = config.compile_timeout;
+        receiver.recv_timeout(time).map_err(|error| {
+            Problem::in_server(
+                "compile_timeout",
+                match error {
+                    RecvTimeoutError::Timeout => format!("the modules take longer than {time:?} to compile"),
+                    RecvTimeoutError::Disconnected => "the thread that compiles the modules ended".to_owned(),
+                },
+            )
+        })?
+    }
+
+    fn load(config: &Config, source: &dyn Source, shared: &Shared) -> Result<Self, Error> {
         let mut engines = BTreeMap::new();
         let mut problems = Vec::new();
         let mut routes = Vec::new();
         for route in &config.routes {
-            match Served::load(route, &mut engines, source, log, metrics) {
+            match Served::load(route, config.routes.len(), &mut engines, source, shared) {
                 Ok(served) => routes.push(served),
                 Err(problem) => problems.push(problem),
             }
@@ -324,13 +464,19 @@ impl State {
 impl Served {
     fn load(
         route: &Route,
+        routes: usize,
         engines: &mut BTreeMap<Option<String>, AnyBackend>,
         source: &dyn Source,
-        log: &Log,
-        metrics: &Metrics,
+        shared: &Shared,
     ) -> Result<Self, Problem> {
         let name: Arc<str> = route.name.as_str().into();
-        let context = Context { route: Arc::new(route.clone()), metrics: metrics.route(&name), name, log: log.clone() };
+        let context = Context {
+            route: Arc::new(route.clone()),
+            metrics: shared.metrics.route(&name),
+            name,
+            log: shared.log.clone(),
+            responses: shared.responses.share(routes),
+        };
         let last = kind::without_module(&context).map(|kind| Stage::without_module(&route.handler, kind));
         let mut stages: Vec<_> = last.into_iter().collect();
         let guests: Vec<_> = route.guests().collect();
@@ -339,7 +485,7 @@ impl Served {
             stages.push(Stage::load(&context, guest, next, engines, source)?);
         }
         stages.reverse();
-        Ok(Self { context, stages })
+        Ok(Self { context, stages, requests: shared.requests.share(routes) })
     }
 }
 
@@ -379,6 +525,19 @@ impl Stage {
             _ => None,
         };
         Self { name: None, engine: None, target, compile_seconds: 0.0, kind }
+    }
+}
+
+/// Checks that a request's body has one meaning: its length is given, or it is chunked and not encoded otherwise.
+fn framing<B>(request: &Request<B>) -> Result<(), Failure> {
+    if request.extensions().get::<Ambiguous>().is_some() {
+        return Err(Failure::Request("the head has both Content-Length and Transfer-Encoding, or a line without CRLF"));
+    }
+    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Ok(()),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
+        _ => Err(Failure::Request("the transfer coding is not `chunked` alone")),
     }
 }
 

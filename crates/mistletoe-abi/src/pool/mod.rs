@@ -6,7 +6,7 @@ use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::backend::Backend;
 use crate::cancel::CancelHandle;
@@ -15,7 +15,7 @@ use crate::program::any::{AnyProgram, AnyProgramSession};
 use crate::program::{Program, ProgramSession};
 use crate::protocol::traits::Protocol;
 use sealed::Idle as _;
-use semaphore::{Permit, Semaphore, Turn};
+use semaphore::{Permit, Semaphore, Turn, lock};
 
 mod semaphore;
 
@@ -33,7 +33,8 @@ mod semaphore;
 /// # Limit
 ///
 /// A session is in use until its [`PooledSession`] is dropped. A reused pool keeps idle sessions as long as the pool or
-/// a clone of it exists. It never has more than `limit` sessions, in use and idle together.
+/// a clone of it exists, or until it is [pruned](Pool::prune). It never has more than `limit` sessions, in use and idle
+/// together.
 ///
 /// A pool with a limit of 0 is always exhausted.
 ///
@@ -181,6 +182,7 @@ mod sealed {
     pub struct Pool;
 
     use std::sync::{Arc, Mutex};
+    use std::time::Instant;
 
     use crate::pool::semaphore::lock;
 
@@ -207,17 +209,21 @@ mod sealed {
     }
 
     impl Mode for super::Reused {
-        type Idle<S> = Arc<Mutex<Vec<S>>>;
+        /// The sessions with the times of their last use, which only increase.
+        type Idle<S> = Arc<Mutex<Vec<(Instant, S)>>>;
     }
 
-    impl<S> Idle<S> for Arc<Mutex<Vec<S>>> {
-        /// Takes the most recently used session, which the processor's caches may still hold.
+    impl<S> Idle<S> for Arc<Mutex<Vec<(Instant, S)>>> {
+        /// Takes the most recently used session, which the processor's caches may still hold. The others become idle
+        /// for long enough to be pruned.
         fn take(&self) -> Option<S> {
-            lock(self).pop()
+            lock(self).pop().map(|(_, session)| session)
         }
 
         fn keep(&self, session: S) {
-            lock(self).push(session);
+            let mut idle = lock(self);
+            // With the lock held, so that the times increase.
+            idle.push((Instant::now(), session));
         }
     }
 }
@@ -255,6 +261,38 @@ impl<P: Sessions> Pool<P> {
             semaphore: self.semaphore.clone(),
             idle: Arc::default(),
         }
+    }
+}
+
+impl<P: Sessions> Pool<P, Reused> {
+    /// Returns the number of idle sessions, which this pool and its clones keep.
+    pub fn idle(&self) -> usize {
+        lock(&self.idle).len()
+    }
+
+    /// Closes the idle sessions whose last use ended before `time`, and returns their number.
+    ///
+    /// A pool has no thread of its own. Call this at an interval to limit how long a session stays idle:
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// use mistletoe_abi::{AnyPackage, Pool, Reused};
+    ///
+    /// /// Closes the sessions that have been idle for more than a minute.
+    /// fn tick(pool: &Pool<AnyPackage, Reused>) {
+    ///     if let Some(time) = Instant::now().checked_sub(Duration::from_secs(60)) {
+    ///         pool.prune(time);
+    ///     }
+    /// }
+    /// ```
+    pub fn prune(&self, time: Instant) -> usize {
+        let mut idle = lock(&self.idle);
+        let count = idle.partition_point(|(last_use, _)| *last_use < time);
+        let closed: Vec<_> = idle.drain(..count).collect();
+        // Closing a session takes time, and runs the destructor of its state.
+        drop(idle);
+        closed.len()
     }
 }
 
@@ -514,3 +552,98 @@ where
 /// ```
 #[cfg(doctest)]
 struct Pinned;
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::error::ErrorKind;
+
+    /// A program whose sessions have no guest: their state is all they have.
+    #[derive(Clone)]
+    struct Guestless;
+
+    /// Tells which pool it belongs to when it is dropped.
+    #[derive(Default)]
+    struct Closes(Option<Arc<dyn Fn() + Send + Sync>>);
+
+    impl Drop for Closes {
+        fn drop(&mut self) {
+            if let Some(closed) = &self.0 {
+                closed();
+            }
+        }
+    }
+
+    impl Sessions for Guestless {
+        type State = Closes;
+        type Session = Closes;
+
+        fn open(&self, state: Closes, _: Option<&CancelHandle>, _: sealed::Pool) -> Result<Closes> {
+            Ok(state)
+        }
+
+        fn set_state(session: &mut Closes, state: Closes, _: sealed::Pool) {
+            *session = state;
+        }
+
+        fn set_cancel_handle(_: &mut Closes, _: Option<CancelHandle>, _: sealed::Pool) {}
+
+        fn is_usable(_: &Closes, _: sealed::Pool) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn sessions_that_were_idle_for_too_long_are_closed() {
+        let pool = Pool::new(&Guestless, 3).reused();
+        let begun = Instant::now();
+        let sessions = [pool.session().expect("a session"), pool.session().expect("a session")];
+        assert_eq!((pool.idle(), pool.in_use()), (0, 2));
+        drop(sessions);
+        assert_eq!((pool.idle(), pool.in_use(), pool.prune(begun), pool.idle()), (2, 0, 0, 2));
+        // The session that was used last is used again, and the other one stays idle.
+        let between = loop {
+            let now = Instant::now();
+            if now > begun && now > lock(&pool.idle)[1].0 {
+                break now;
+            }
+        };
+        drop(pool.session().expect("a session"));
+        assert_eq!((pool.idle(), pool.prune(between), pool.idle()), (2, 1, 1));
+        // A session in use is not idle, whenever it was used before.
+        let session = pool.session().expect("a session");
+        let later = Instant::now() + Duration::from_secs(1);
+        assert_eq!((pool.idle(), pool.prune(later), pool.in_use()), (0, 0, 1));
+        drop(session);
+        assert_eq!((pool.idle(), pool.clone().prune(later), pool.idle()), (1, 1, 0));
+        // What is closed leaves no place behind, and takes none.
+        let sessions: Vec<_> = (0..3).map(|_| pool.session().expect("a session")).collect();
+        let exhausted = pool.clone().wait(Duration::ZERO).session().map(drop).expect_err("no session is left");
+        assert!(matches!(exhausted.kind(), ErrorKind::PoolExhausted { limit: 3, .. }), "{exhausted}");
+        drop(sessions);
+        assert_eq!(pool.idle(), 3);
+    }
+
+    #[test]
+    fn a_session_that_is_closed_may_use_its_pool() {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let pool = {
+            let own: Arc<Mutex<Option<Pool<Guestless, Reused>>>> = Arc::default();
+            let (pools, seen) = (own.clone(), seen.clone());
+            let closed: Arc<dyn Fn() + Send + Sync> = Arc::new(move || {
+                let idle = lock(&pools).as_ref().map(Pool::idle);
+                lock(&seen).push(idle);
+            });
+            let pool = Pool::with_state(&Guestless, 1, move || Closes(Some(closed.clone()))).reused();
+            *lock(&own) = Some(pool.clone());
+            drop(pool.session().expect("a session"));
+            assert_eq!(pool.prune(Instant::now() + Duration::from_secs(1)), 1);
+            // The pool and its sessions know each other.
+            lock(&own).take()
+        };
+        assert_eq!((*lock(&seen)).as_slice(), [Some(0)]);
+        drop(pool);
+    }
+}

@@ -12,9 +12,10 @@ use super::value::{
     Fuel, GuestBytes, Headers, Host, MediaType, Methods, RecordEnd, Size, SizeOrNone, Stack, Status, Time, Url,
 };
 use super::{
-    Config, Dir, Error, FixedResponse, Guest, GuestConfig, Handler, Kind, Listener, MAX_BODY, MAX_FILE, MAX_GUESTS,
-    MAX_ROUTES, Pool, Problem, Route, UPSTREAM_REQUESTS, Upstream,
+    COMPILE_TIMEOUT, Config, Dir, Error, FixedResponse, Guest, GuestConfig, Handler, Kind, Listener, MAX_BODY,
+    MAX_FILE, MAX_GUESTS, MAX_ROUTES, Pool, Problem, Route, UPSTREAM_REQUESTS, Upstream,
 };
+use crate::budget;
 use crate::route::{self, Pattern};
 
 #[derive(Deserialize)]
@@ -40,6 +41,9 @@ struct ServerTable {
     write_timeout: Option<Time>,
     keep_alive: Option<bool>,
     grace: Option<Time>,
+    max_requests: Option<usize>,
+    response_memory: Option<Size>,
+    compile_timeout: Option<Time>,
 }
 
 #[derive(Deserialize)]
@@ -146,6 +150,7 @@ struct PoolTable {
     queue: Option<usize>,
     wait: Option<Time>,
     reuse: Option<bool>,
+    idle: Option<Time>,
 }
 
 pub(super) fn parse(text: &str, directory: &Path) -> Result<Config, Error> {
@@ -158,6 +163,7 @@ pub(super) fn parse(text: &str, directory: &Path) -> Result<Config, Error> {
         Problem { line, key: line.and_then(|line| key(text, line)), message: error.message().to_owned() }
     })?;
     let mut problems = Vec::new();
+    let compile_timeout = file.server.compile_timeout.as_ref().map_or(COMPILE_TIMEOUT, |Time(time)| *time);
     let listener = listener(file.server, &mut problems);
     match file.route.len() {
         0 => problems.push(Problem::new("it has no `[[route]]`")),
@@ -177,6 +183,17 @@ pub(super) fn parse(text: &str, directory: &Path) -> Result<Config, Error> {
     if guests > MAX_GUESTS {
         problems.push(Problem::new(format!("the pools have {guests} instances together, more than {MAX_GUESTS}")));
     }
+    let room = budget::share(usize::try_from(listener.response_memory).unwrap_or(usize::MAX), routes.len()) as u64;
+    for route in &routes {
+        // What of a response is in memory as a whole: the output of plugins and packages.
+        let whole = |guest: &&Guest| matches!(guest.kind, Kind::Httpwasm | Kind::Package);
+        for guest in route.guests().filter(whole).filter(|guest| guest.limits.max_output() > room) {
+            let output = guest.limits.max_output();
+            let message =
+                format!("{output} bytes are more than the {room} that a route may have of `server.response_memory`");
+            problems.push(Problem::of_guest(route, guest, "limits.output", message));
+        }
+    }
     let mut names = HashSet::new();
     for route in &routes {
         if !names.insert(&route.name) {
@@ -187,7 +204,7 @@ pub(super) fn parse(text: &str, directory: &Path) -> Result<Config, Error> {
         problems.push(Problem::of(second, "path", format!("the route `{}` takes the same requests", first.name)));
     }
     if problems.is_empty() {
-        Ok(Config { listener, admin: file.admin.map(|admin| admin.listen), routes })
+        Ok(Config { listener, admin: file.admin.map(|admin| admin.listen), compile_timeout, routes })
     } else {
         Err(Error::new(problems))
     }
@@ -198,7 +215,7 @@ fn listener(table: ServerTable, problems: &mut Vec<Problem>) -> Listener {
     let mut range = |key: &str, value: u64, least: u64, most: u64| {
         if !(least..=most).contains(&value) {
             let message = format!("{value} is not from {least} to {most}");
-            problems.push(Problem { line: None, key: Some(format!("server, {key}")), message });
+            problems.push(Problem::in_server(key, message));
         }
     };
     let time = |time: Option<Time>, default| time.map_or(default, |Time(time)| time);
@@ -213,11 +230,15 @@ fn listener(table: ServerTable, problems: &mut Vec<Problem>) -> Listener {
         write_timeout: time(table.write_timeout, default.write_timeout),
         keep_alive: table.keep_alive.unwrap_or(default.keep_alive),
         grace: time(table.grace, default.grace),
+        max_requests: table.max_requests.unwrap_or(default.max_requests),
+        response_memory: table.response_memory.map_or(default.response_memory, |Size(bytes)| bytes),
     };
     range("max_connections", listener.max_connections as u64, 1, 1_000_000);
     range("max_header_bytes", bytes, 8 << 10, 1 << 20);
     range("max_headers", listener.max_headers as u64, 1, 10_000);
     range("max_streams", listener.max_streams.into(), 1, 10_000);
+    range("max_requests", listener.max_requests as u64, 1, 1_000_000);
+    range("response_memory", listener.response_memory, 1 << 20, 1 << 40);
     listener
 }
 
@@ -311,6 +332,9 @@ impl RouteTable {
         only("limits.output", served, limits.output.is_some());
         only("pool", served, pool.size.is_some() || pool.queue.is_some() || pool.wait.is_some());
         only("pool.reuse", &[Httpwasm, HttpWasm, Package], pool.reuse.is_some());
+        if pool.idle.is_some() && pool.reuse != Some(true) {
+            problems.push(("pool.idle", "only instances with `pool.reuse` are idle".to_owned()));
+        }
         if self.config.is_some() && self.config_file.is_some() {
             problems.push(("config_file", "there is a `config` already".to_owned()));
         }
@@ -416,6 +440,7 @@ impl PoolTable {
             queue: self.queue.unwrap_or(default.queue),
             wait: self.wait.map_or(default.wait, |Time(time)| time),
             reuse: self.reuse.unwrap_or(default.reuse),
+            idle: self.idle.map_or(default.idle, |Time(time)| time),
         }
     }
 }

@@ -31,6 +31,8 @@ pub const MAX_GUESTS: usize = 4_096;
 const MAX_BODY: u64 = 1 << 20;
 /// Number of concurrent requests to an upstream by default.
 const UPSTREAM_REQUESTS: usize = 100;
+/// Default of [`Config::compile_timeout`].
+const COMPILE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The configuration of a server. `docs/serve.md` lists the keys of the file, their values and defaults.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +42,8 @@ pub struct Config {
     pub listener: Listener,
     /// Address of the administration's listener, if there is one.
     pub admin: Option<SocketAddr>,
+    /// How long all modules may take to compile, at the start and at a reload.
+    pub compile_timeout: Duration,
     /// The routes, in the order of the file.
     pub routes: Vec<Route>,
 }
@@ -66,6 +70,12 @@ pub struct Listener {
     pub keep_alive: bool,
     /// How long requests may go on after the server was told to stop.
     pub grace: Duration,
+    /// Maximum number of requests under way, of all connections. Where there are several routes, one of them may have
+    /// half of it.
+    pub max_requests: usize,
+    /// Memory for responses of plugins and packages until their clients have read them, in bytes. Where there are
+    /// several routes, one of them may have half of it.
+    pub response_memory: u64,
 }
 
 /// A route: which requests it takes, the middleware that they pass, and what responds to them.
@@ -212,6 +222,8 @@ pub struct Pool {
     pub wait: Duration,
     /// Whether instances respond to more than one request.
     pub reuse: bool,
+    /// How long a reused instance may be idle before it is closed.
+    pub idle: Duration,
 }
 
 /// Why a configuration cannot be used: at least one problem.
@@ -263,7 +275,7 @@ impl Config {
     /// Returns the configuration of one module that responds to every path, with all defaults.
     pub fn of_module(module: impl Into<PathBuf>, kind: Kind) -> Self {
         let route = Route::new(Pattern::default(), Handler::Guest(Guest::new(module, kind)));
-        Self { listener: Listener::default(), admin: None, routes: vec![route] }
+        Self { listener: Listener::default(), admin: None, compile_timeout: COMPILE_TIMEOUT, routes: vec![route] }
     }
 
     /// Returns the files that the configuration names: all modules, and the guests' configurations.
@@ -398,6 +410,8 @@ impl Default for Listener {
             write_timeout: Duration::from_secs(10),
             keep_alive: true,
             grace: Duration::from_secs(10),
+            max_requests: 4_096,
+            response_memory: 256 << 20,
         }
     }
 }
@@ -405,13 +419,17 @@ impl Default for Listener {
 impl Default for Pool {
     fn default() -> Self {
         let size = available_parallelism().map_or(1, NonZero::get);
-        Self { size, queue: 100, wait: Duration::from_secs(1), reuse: false }
+        Self { size, queue: 100, wait: Duration::from_secs(1), reuse: false, idle: Duration::from_secs(60) }
     }
 }
 
 impl Problem {
-    fn new(message: impl Into<String>) -> Self {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
         Self { line: None, key: None, message: message.into() }
+    }
+
+    pub(crate) fn in_server(key: &str, message: String) -> Self {
+        Self { line: None, key: Some(format!("server, {key}")), message }
     }
 
     pub(crate) fn of(route: &Route, key: &str, message: impl Into<String>) -> Self {
@@ -505,6 +523,9 @@ mod tests {
             write_timeout = "2s"
             keep_alive = false
             grace = "3s"
+            max_requests = 4
+            response_memory = "1GiB"
+            compile_timeout = "5m"
             [admin]
             listen = "127.0.0.1:1"
             [[route]]
@@ -522,7 +543,7 @@ mod tests {
             show_errors = true
             body_timeout = "4s"
             limits = { timeout = "5s", memory = "1MiB", fuel = "6M", stack = 7, body = 8, output = "9kB" }
-            pool = { size = 10, queue = 11, wait = "12ms", reuse = true }
+            pool = { size = 10, queue = 11, wait = "12ms", reuse = true, idle = "13s" }
             [[route]]
             path = "/y"
             module = "m.wasm"
@@ -569,9 +590,11 @@ mod tests {
             write_timeout: seconds(2),
             keep_alive: false,
             grace: seconds(3),
+            max_requests: 4,
+            response_memory: 1 << 30,
         };
         assert_eq!(config.listener, listener);
-        assert_eq!(config.admin, "127.0.0.1:1".parse().ok());
+        assert_eq!((config.admin, config.compile_timeout), ("127.0.0.1:1".parse().ok(), seconds(300)));
         let guest = Guest {
             name: None,
             module: PathBuf::from("dir/m.wasm"),
@@ -593,7 +616,7 @@ mod tests {
                 .with_stack(7)
                 .with_max_input(8)
                 .with_max_output(9_000),
-            pool: Pool { size: 10, queue: 11, wait: Duration::from_millis(12), reuse: true },
+            pool: Pool { size: 10, queue: 11, wait: Duration::from_millis(12), reuse: true, idle: seconds(13) },
         };
         let route = Route {
             name: "n".to_owned(),
@@ -604,7 +627,7 @@ mod tests {
             handler: Handler::Guest(guest),
             show_errors: true,
             body_timeout: seconds(4),
-            line: 15,
+            line: 18,
         };
         assert_eq!(config.routes[0], route);
         let Route { name, handler: Handler::Guest(guest), methods, .. } = &config.routes[1] else { panic!("a guest") };
@@ -647,7 +670,7 @@ mod tests {
             timeout: seconds(8),
             max_body: 10,
             max_output: 11,
-            pool: Pool { size: 12, queue: 13, wait: seconds(14), reuse: false },
+            pool: Pool { size: 12, queue: 13, wait: seconds(14), ..Pool::default() },
         };
         assert_eq!(config.routes[3].handler, Handler::Upstream(upstream));
         let Handler::Guest(guest) = &config.routes[4].handler else { panic!("a guest") };
@@ -666,6 +689,12 @@ mod tests {
             ("[server]\nlisten = 'a'\n", "line 2: listen: "),
             ("[server]\nmax_headers = 0\n", "server, max_headers: 0 is not from 1 to 10000"),
             ("[server]\nmax_header_bytes = '1KiB'\n", "server, max_header_bytes: 1024 is not from 8192 to 1048576"),
+            ("[server]\nmax_requests = 0\n", "server, max_requests: 0 is not from 1 to 1000000"),
+            ("[server]\nresponse_memory = '1'\n", "server, response_memory: 1 is not from 1048576 to 1099511627776"),
+            (
+                "[server]\nresponse_memory = '63MiB'\nROUTE",
+                "line 3: route `/a`, limits.output: 67108864 bytes are more than the 66060288 that a route may have of",
+            ),
             ("[server]\ngrace = 'unlimited'\n", "line 2: grace: a server needs this limit"),
             ("[server]\ngrace = '25h'\n", "line 2: grace: more than 24h"),
             ("a = [", "line 1: "),
@@ -680,6 +709,10 @@ mod tests {
             ("ROUTE[route.limits]\nmemory = 'x'\n", "line 6: memory: expected a number of bytes"),
             ("ROUTE[route.pool]\nsize = 0\n", "line 1: route `/a`, pool.size: expected 1 to 4096"),
             ("ROUTE[route.pool]\nsize = 9000000000000000000\n", "the pools have 9000000000000000000 instances"),
+            (
+                "ROUTEpool = { idle = '1s' }\n",
+                "line 1: route `/a`, pool.idle: only instances with `pool.reuse` are idle",
+            ),
             ("ROUTEargs = ['a']\n", "line 1: route `/a`, args: only routes of the kind `command` have it"),
             ("ROUTEconfig = 'a'\n", "line 1: route `/a`, config: only routes of the kind `http-wasm` have it"),
             ("ROUTEurl = 'http://a'\n", "line 1: route `/a`, url: only routes of the kind `upstream` have it"),

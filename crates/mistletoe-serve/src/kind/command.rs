@@ -49,6 +49,10 @@ impl Kind for Command {
     fn instances(&self) -> Option<Instances> {
         self.0.instances()
     }
+
+    fn prune(&self, _: std::time::Instant) {
+        // An instance of a command runs once, and is never idle.
+    }
 }
 
 impl Command {
@@ -62,7 +66,7 @@ impl Command {
         let wasi = guests.wasi(&call.id, &environment)?;
         let wasi = wasi.args([program]).args(guest.args.iter().map(String::as_str));
 
-        let ending = Ending::new(&guests.context.metrics);
+        let ending = Ending::new(&guests.context.metrics, &call.usage);
         let admitted = guests.admit().await?;
         let until = deadline(guests.timeout()).map(Instant::from_std);
         let runtime = Handle::current();

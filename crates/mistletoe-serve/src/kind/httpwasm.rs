@@ -2,6 +2,7 @@
 
 use std::io::Write as _;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
@@ -45,24 +46,26 @@ impl Kind for Plugin {
             let wasi = guests.wasi(&call.id, &environment)?.build();
             let Collected { bytes, room } = guests.collect(body).await?;
             let mut log = guests.log(&call.id);
-            let output = guests.run(wasi, move |session| {
-                let (output, result) = match session.call(&bytes) {
+            let buffer = guests.buffer();
+            let output = guests.run(&call.usage, wasi, move |session| {
+                let (Output { stdout, stderr, .. }, result) = match session.call(&bytes) {
                     Ok(output) => (output, Ok(())),
                     Err(error) => (session.unfinished(), Err(error)),
                 };
                 drop((bytes, room));
                 // The log takes every byte.
-                let _ = log.write_all(&output.stderr);
-                result.map(|()| output)
+                let _ = log.write_all(&stderr);
+                drop(stderr);
+                result.map(|()| buffer(stdout))
             });
-            let Output { stdout, .. } = output.await?;
+            let stdout = output.await??;
             let content_type = guests.guest.content_type.clone().unwrap_or_else(|| {
                 HeaderValue::from_static(match std::str::from_utf8(&stdout) {
                     Ok(_) => "text/plain; charset=utf-8",
                     Err(_) => "application/octet-stream",
                 })
             });
-            let mut response = Response::new(Body::from(bytes::Bytes::from(stdout)));
+            let mut response = Response::new(Body::from(stdout));
             response.headers_mut().insert(CONTENT_TYPE, content_type);
             Ok(response)
         })
@@ -70,5 +73,9 @@ impl Kind for Plugin {
 
     fn instances(&self) -> Option<Instances> {
         self.0.instances()
+    }
+
+    fn prune(&self, now: Instant) {
+        self.0.prune(now);
     }
 }

@@ -8,6 +8,7 @@ use std::mem;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Method, Response};
@@ -71,6 +72,10 @@ impl Kind for Middleware {
     fn instances(&self) -> Option<Instances> {
         self.guests.instances()
     }
+
+    fn prune(&self, now: Instant) {
+        self.guests.prune(now);
+    }
 }
 
 /// A guest that has let a request through, and waits for the response.
@@ -95,11 +100,11 @@ impl Drop for Running {
 impl Middleware {
     async fn run(&self, call: Call) -> Result<Response<Body>, Failure> {
         let Self { guests, next } = self;
-        let Call { request, remote, id } = call;
+        let Call { request, remote, id, usage } = call;
         let is_head = request.method() == Method::HEAD;
         let wasi = guests.wasi::<&str, &str>(&id, &[])?.build();
         let log = logger(guests.log(&id));
-        let ending = Ending::new(&guests.context.metrics);
+        let ending = Ending::new(&guests.context.metrics, &usage);
         let (alive, gone) = watch::channel(());
         let running = Running { handle: ending.handle.clone(), _alive: alive };
         let admitted = guests.admit().await?;
@@ -125,7 +130,7 @@ impl Middleware {
         let (waiting, mut messages) = because(&ending, handling.await)?;
         let Some(waiting) = waiting else { return Ok(messages.response().0) };
 
-        let result = next.clone().respond(Call { request: messages.request(), remote, id }).await;
+        let result = next.clone().respond(Call { request: messages.request(), remote, id, usage }).await;
         let (mut response, failure) = match with_body(result, is_head).await {
             Ok(response) => (response, None),
             Err(failure) => (failure.response(guests.context.route.show_errors), Some(failure)),

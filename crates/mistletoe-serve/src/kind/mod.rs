@@ -14,6 +14,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::header::HOST;
 use http::request::Parts;
 use http::{Request, Response, StatusCode};
@@ -23,16 +24,19 @@ use mistletoe::wasi::{self, Access, Builder, Clock, OutputStream, Random, Wasi};
 use mistletoe::{
     AnyBackend, AnyProgram, AnyProgramSession, CancelHandle, ErrorKind, Pool, PoolPermit, PooledSession, Reused,
 };
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use crate::body::Body;
+use crate::budget::{Share, Units, units};
 use crate::config::{self, Dir, Guest, GuestConfig, Handler, MAX_FILE, Problem, Route};
 use crate::failure::{Failure, guest_kind};
 use crate::files;
 use crate::log::{GuestLog, Log};
 use crate::metrics::{Instances, RouteMetrics};
+use crate::record::Usage;
 
 pub(crate) use cgi::split_port;
 
@@ -45,6 +49,7 @@ pub(crate) struct Call {
     /// Address of the client, if known.
     pub(crate) remote: Option<SocketAddr>,
     pub(crate) id: Arc<str>,
+    pub(crate) usage: Arc<Usage>,
 }
 
 pub(crate) type Responding = Pin<Box<dyn Future<Output = Result<Response<Body>, Failure>> + Send>>;
@@ -58,6 +63,9 @@ pub(crate) trait Kind: Send + Sync {
 
     /// Returns the instances now, if there is a limit on their number.
     fn instances(&self) -> Option<Instances>;
+
+    /// Closes the instances that have been idle for too long by now.
+    fn prune(&self, now: Instant);
 }
 
 /// What a kind gets of its route.
@@ -67,6 +75,8 @@ pub(crate) struct Context {
     pub(crate) name: Arc<str>,
     pub(crate) metrics: Arc<RouteMetrics>,
     pub(crate) log: Log,
+    /// Room for responses until their clients have read them.
+    pub(crate) responses: Share,
 }
 
 /// Compiles the module of a guest. Middleware passes requests on to `next`.
@@ -105,7 +115,7 @@ pub(crate) fn without_module(context: &Context) -> Option<Arc<dyn Kind>> {
     }
 }
 
-fn bytes_of(config: &GuestConfig) -> Result<bytes::Bytes, String> {
+fn bytes_of(config: &GuestConfig) -> Result<Bytes, String> {
     let file = match config {
         GuestConfig::Bytes(bytes) => return Ok(bytes.clone()),
         GuestConfig::File(file) => file,
@@ -124,18 +134,27 @@ struct Guests<P: Protocol> {
     pool: Pool<AnyProgram<P, Wasi>, Reused>,
     /// A permit for each request that runs or waits.
     admission: Arc<Semaphore>,
-    /// Room for the bodies that are held at once, in units of [`UNIT`].
+    /// Room for the bodies that are held at once.
     bodies: Arc<Semaphore>,
 }
 
 /// A whole body, which takes room until it is dropped.
 struct Collected {
-    bytes: bytes::Bytes,
+    bytes: Bytes,
     room: OwnedSemaphorePermit,
 }
 
-/// Unit of the room for bodies, in bytes.
-const UNIT: u64 = 1 << 10;
+/// A whole response, which takes room until it is dropped.
+struct Buffered {
+    bytes: Vec<u8>,
+    _room: Units,
+}
+
+impl AsRef<[u8]> for Buffered {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 type Session<P> = AnyProgramSession<P, Wasi>;
 
@@ -145,11 +164,12 @@ struct Ending {
     handle: CancelHandle,
     failure: Arc<Mutex<Option<Failure>>>,
     metrics: Arc<RouteMetrics>,
+    usage: Arc<Usage>,
 }
 
 impl Ending {
-    fn new(metrics: &Arc<RouteMetrics>) -> Self {
-        Self { handle: CancelHandle::new(), failure: Arc::default(), metrics: metrics.clone() }
+    fn new(metrics: &Arc<RouteMetrics>, usage: &Arc<Usage>) -> Self {
+        Self { handle: CancelHandle::new(), failure: Arc::default(), metrics: metrics.clone(), usage: usage.clone() }
     }
 
     /// Cancels the guest, for this reason unless there is another one already.
@@ -205,7 +225,14 @@ impl<P: Protocol> Guests<P> {
     }
 
     fn instances(&self) -> Option<Instances> {
-        Some(Instances { in_use: self.pool.in_use(), waiting: self.pool.waiting(), limit: self.pool.limit() })
+        let Self { pool, .. } = self;
+        Some(Instances { in_use: pool.in_use(), idle: pool.idle(), waiting: pool.waiting(), limit: pool.limit() })
+    }
+
+    fn prune(&self, now: Instant) {
+        if let Some(time) = now.checked_sub(self.guest.pool.idle) {
+            self.pool.prune(time);
+        }
     }
 
     /// Waits for an instance, unless too many requests wait already.
@@ -230,13 +257,36 @@ impl<P: Protocol> Guests<P> {
     /// Runs a guest on a blocking thread. If the future is dropped, the guest is cancelled.
     async fn run<R: Send + 'static>(
         &self,
+        usage: &Arc<Usage>,
         wasi: Wasi,
         call: impl FnOnce(&mut Session<P>) -> mistletoe::Result<R> + Send + 'static,
     ) -> Result<R, Failure> {
-        let ending = Ending::new(&self.context.metrics);
+        let ending = Ending::new(&self.context.metrics, usage);
         let _guard = ending.handle.clone().drop_guard();
         let admitted = self.admit().await?;
         ended(self.spawn(admitted, wasi, &ending, call).await)
+    }
+
+    /// Returns what waits for room for a whole response. It blocks, so call it on the guest's thread: until there is
+    /// room, the guest keeps its instance, and no further one produces another response.
+    fn buffer(&self) -> impl FnOnce(Vec<u8>) -> Result<Bytes, Failure> + Send + 'static {
+        let (responses, wait) = (self.context.responses.clone(), self.guest.pool.wait);
+        move |mut bytes| {
+            if bytes.is_empty() {
+                return Ok(Bytes::new());
+            }
+            bytes.shrink_to_fit();
+            let units = units(bytes.len() as u64);
+            let room = match responses.try_acquire(units) {
+                Some(room) => room,
+                None => {
+                    let acquire = async { timeout(wait, responses.acquire(units)).await };
+                    let room = Handle::current().block_on(acquire);
+                    room.ok().and_then(Result::ok).ok_or(Failure::Full)?
+                }
+            };
+            Ok(Bytes::from_owner(Buffered { bytes, _room: room }))
+        }
     }
 
     /// Starts a guest on a blocking thread.
@@ -320,6 +370,7 @@ impl<P: Protocol> Instance<P> {
         }
         if let Ok(Some(units)) = self.session().fuel_used() {
             self.ending.metrics.fuel(units);
+            self.ending.usage.fuel(units);
         }
         let memory = self.session().memory_size();
         self.ending.metrics.memory(memory);
@@ -348,11 +399,6 @@ impl<P: Protocol> Drop for Instance<P> {
 /// Returns a semaphore. More permits than one can have are a panic.
 fn permits(count: usize) -> Arc<Semaphore> {
     Arc::new(Semaphore::new(count.min(Semaphore::MAX_PERMITS)))
-}
-
-/// Returns how many units of room a body takes.
-fn units(length: u64) -> u32 {
-    u32::try_from(length.div_ceil(UNIT)).unwrap_or(u32::MAX)
 }
 
 fn grant(builder: Builder, host: &std::path::Path, guest: &str, writable: bool) -> std::io::Result<Builder> {

@@ -1,8 +1,8 @@
 //! Packages: a document as the body in, and a document out.
 
 use std::sync::Arc;
+use std::time::Instant;
 
-use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
 use mistletoe::AnyBackend;
@@ -14,6 +14,9 @@ use crate::body::Body;
 use crate::config::Guest;
 use crate::failure::Failure;
 use crate::metrics::Instances;
+
+/// Maximum length of the message of a package that returned `Err`, in bytes. Clients get no more of it.
+const MAX_MESSAGE: usize = 64 << 10;
 
 struct Package(Guests<PackageInterface>);
 
@@ -34,22 +37,25 @@ impl Kind for Package {
             let Collected { bytes, room } = guests.collect(call.request.into_body()).await?;
             let input = String::from_utf8(bytes.into()).map_err(|_| Failure::Request("the body is not UTF-8"))?;
             // The document is read on the guest's thread, too: it may be long.
-            let output = guests.run(wasi, move |session| {
+            let buffer = guests.buffer();
+            let output = guests.run(&call.usage, wasi, move |session| {
                 let output = session.generate(&input)?;
                 drop((input, room));
-                let result = MistResult::parse(&output);
-                Ok((output, result))
+                Ok(match MistResult::parse(&output) {
+                    Ok(MistResult::Ok { .. }) => buffer(output.into_bytes()),
+                    Ok(MistResult::Err { message: Some(mut message) }) => {
+                        message.truncate(message.floor_char_boundary(MAX_MESSAGE));
+                        message.shrink_to_fit();
+                        Err(Failure::Package(message))
+                    }
+                    Ok(MistResult::Err { message: None }) => {
+                        Err(Failure::Package("the package returned `Err` without a message".to_owned()))
+                    }
+                    Err(error) => Err(Failure::Output(error.to_string().into())),
+                })
             });
-            let (output, result) = output.await?;
-            match result {
-                Ok(MistResult::Ok { .. }) => {}
-                Ok(MistResult::Err { message }) => {
-                    let message = message.unwrap_or_else(|| "the package returned `Err` without a message".to_owned());
-                    return Err(Failure::Package(message));
-                }
-                Err(error) => return Err(Failure::Output(error.to_string().into())),
-            }
-            let mut response = Response::new(Body::from(Bytes::from(output)));
+            let output = output.await??;
+            let mut response = Response::new(Body::from(output));
             response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/yaml"));
             Ok(response)
         })
@@ -57,5 +63,9 @@ impl Kind for Package {
 
     fn instances(&self) -> Option<Instances> {
         self.0.instances()
+    }
+
+    fn prune(&self, now: Instant) {
+        self.0.prune(now);
     }
 }

@@ -1,6 +1,7 @@
 //! Responses that no guest makes.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::Response;
 
@@ -25,6 +26,8 @@ impl Kind for Fixed {
     fn instances(&self) -> Option<Instances> {
         None
     }
+
+    fn prune(&self, _: Instant) {}
 }
 
 /// What is behind middleware that nothing follows.
@@ -38,4 +41,6 @@ impl Kind for NotFound {
     fn instances(&self) -> Option<Instances> {
         None
     }
+
+    fn prune(&self, _: Instant) {}
 }

@@ -65,7 +65,11 @@ impl Kind for Upstream {
         let config::Pool { size, queue, .. } = self.settings.pool;
         let in_use = size.saturating_sub(self.running.available_permits());
         let admitted = size.saturating_add(queue).saturating_sub(self.admission.available_permits());
-        Some(Instances { in_use, waiting: admitted.saturating_sub(in_use), limit: size })
+        Some(Instances { in_use, idle: 0, waiting: admitted.saturating_sub(in_use), limit: size })
+    }
+
+    fn prune(&self, _: std::time::Instant) {
+        // The client closes idle connections by itself.
     }
 }
 

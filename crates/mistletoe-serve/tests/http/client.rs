@@ -45,6 +45,18 @@ impl Client {
         let _ = self.stream.get_mut().write_all(bytes.as_ref());
     }
 
+    /// Sends as much as the server takes, and returns whether that is all.
+    pub(crate) fn sends(&mut self, bytes: &[u8]) -> bool {
+        self.0.get_mut().write_all(bytes).is_ok()
+    }
+
+    /// Reads that many bytes; nothing at the end of the connection.
+    pub(crate) fn bytes(&mut self, length: usize) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; length];
+        self.0.read_exact(&mut bytes).ok()?;
+        Some(bytes)
+    }
+
     /// Reads a line without its end; nothing at the end of the connection.
     pub(crate) fn line(&mut self) -> Option<String> {
         let mut line = String::new();

@@ -65,6 +65,15 @@ const PLUGINS: &[(&str, &str, &str)] = &[
     ("fill", "", "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 1)) (i32.const -1)))) unreachable"),
     ("flood", "", "(loop $ever (call $oputs (i32.const 0) (i32.const 0x10000)) (br $ever))"),
     ("log", r#"(data (i32.const 64) "one line\nanother")"#, "(call $eputs (i32.const 64) (i32.const 16))"),
+    // 1 MiB.
+    (
+        "large",
+        "(global $left (mut i32) (i32.const 16))",
+        "(loop $more
+            (call $oputs (i32.const 0) (i32.const 0x10000))
+            (global.set $left (i32.sub (global.get $left) (i32.const 1)))
+            (br_if $more (global.get $left)))",
+    ),
     ("bytes", r#"(data (i32.const 64) "\ff\00")"#, "(call $oputs (i32.const 64) (i32.const 2))"),
     ("environment", "", "ENVIRONMENT (call $oputs (i32.const 0x90000) (i32.load (i32.const 4)))"),
     (

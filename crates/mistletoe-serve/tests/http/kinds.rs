@@ -49,24 +49,27 @@ fn a_plugin_sees_its_request_in_its_environment() {
     let reply = client.reply();
     let text = reply.text();
     let variables: Vec<_> = text.split_terminator('\0').collect();
-    for variable in [
-        "A=1",
-        "HTTP_PATH=/environment/a%20b",
-        "HTTP_METHOD=PUT",
-        "HTTP_HOST=A.example:81",
-        "HTTP_QUERY=x=1&y",
-        &format!("TRACEPARENT={trace}"),
-    ] {
+    for variable in
+        ["A=1", "HTTP_PATH=/environment/a%20b", "HTTP_METHOD=PUT", "HTTP_HOST=A.example:81", "HTTP_QUERY=x=1&y"]
+    {
         assert!(variables.contains(&variable), "{variable} is not in {variables:?}");
     }
     assert!(variables.iter().any(|variable| variable.starts_with("REMOTE_ADDR=127.0.0.1:")), "{variables:?}");
+    // A new span of the same trace.
+    let variable = variables.iter().find_map(|variable| variable.strip_prefix("TRACEPARENT=")).expect("a trace");
+    let span = &variable[36..52];
+    assert!(variable.len() == trace.len() && variable[..36] == trace[..36] && span != &trace[36..52], "{variable}");
     // The request's own come last, where a reader that takes the last of two sees them, and only once.
     assert_eq!(variables.iter().filter(|variable| variable.starts_with("HTTP_PATH=")).count(), 1, "{variables:?}");
     assert_eq!(reply.header("x-request-id"), Some("mine"));
     let line = server.logged(&["\"request\"", "\"mine\""]);
-    for text in
-        [trace, "\"status\":200", "\"route\":\"/environment/...\"", "/environment/a%20b?x=1&y", "\"method\":\"PUT\""]
-    {
+    for text in [
+        &format!("\"trace_id\":\"{}\",\"span_id\":\"{span}\"", &trace[3..35]),
+        "\"status\":200",
+        "\"route\":\"/environment/...\"",
+        "/environment/a%20b?x=1&y",
+        "\"method\":\"PUT\"",
+    ] {
         assert!(line.contains(text), "{text} is not in {line}");
     }
 

@@ -5,9 +5,16 @@ mod clients;
 mod failures;
 mod faults;
 mod guests;
+mod http2;
+mod idle;
 mod kinds;
+mod memory;
 mod middleware;
+#[cfg(feature = "otel")]
+mod otel;
 mod protocol;
+mod refusals;
+mod reload;
 mod server;
 mod service;
 mod upstream;

@@ -112,50 +112,6 @@ fn a_client_can_ask_before_it_sends_a_body() {
     assert_reply(&expecting(11).reply(), 413, "Payload Too Large\n");
 }
 
-/// Two clients behind one proxy must not get each other's responses: what could be read in two ways is refused, or is
-/// the last request of its connection.
-#[test]
-fn a_request_cannot_be_smuggled() {
-    let server = start("", &[route("/cat", "command-cat", ""), route("/smuggled", "plugin-echo", "")].concat());
-    let smuggled = "0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: a\r\n\r\n";
-    let length = smuggled.len();
-    for headers in [
-        format!("Content-Length: {length}\r\nTransfer-Encoding: chunked"),
-        format!("Transfer-Encoding: chunked\r\nContent-Length: {length}"),
-    ] {
-        let mut client = Client::new(server.address);
-        client.send(format!("POST /cat HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n{smuggled}"));
-        let reply = client.reply();
-        assert_eq!((reply.status, reply.header("connection")), (200, Some("close")), "{headers}");
-        assert!(client.is_closed(), "{headers}");
-    }
-    for headers in [
-        "Content-Length: 1\r\nContent-Length: 2",
-        "Content-Length: +1",
-        "Content-Length: 1, 1",
-        "Transfer-Encoding: chunked, identity",
-        "Transfer-Encoding: x",
-        "Content-Length : 1",
-        "Bad Name: 1",
-        " folded: 1",
-        "Host: b",
-    ] {
-        let mut client = Client::new(server.address);
-        client.try_send(format!("POST /cat HTTP/1.1\r\nHost: a\r\n{headers}\r\n\r\n{smuggled}"));
-        // Refused, or not even that.
-        if let Some(reply) = client.reply_to("") {
-            assert_eq!(reply.status, 400, "{headers}");
-        }
-        if headers != "Host: b" {
-            assert!(client.is_closed(), "{headers}");
-        }
-    }
-    let mut client = Client::new(server.address);
-    client.send("GET /smuggled HTTP/1.1\r\n\r\n");
-    assert_eq!(client.reply().status, 400, "a request has to name a host");
-    assert!(!server.service.metrics().contains(r#"{route="/smuggled",status="200"}"#), "{}", server.service.metrics());
-}
-
 #[test]
 fn a_header_has_limits() {
     let server = start("max_headers = 20\nmax_header_bytes = '8KiB'", &route("/hello", "httpwasm-c", ""));
