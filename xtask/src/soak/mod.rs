@@ -1,7 +1,7 @@
 //! `cargo xtask soak`: `mistctl serve` for minutes, with everything that guests, clients and files do wrong at once.
 //!
-//! Neighbours are routes that get requests all the time, and have to respond to each of them. Three kinds of phases take
-//! turns, so that all meet the same machine. `docs/serve-faults.md` has the results.
+//! Neighbours are routes that get requests all the time, and have to respond to each of them. Three kinds of phases
+//! take turns, so that all meet the same machine. `docs/serve-faults.md` has the results.
 
 mod attacks;
 mod client;
@@ -54,7 +54,7 @@ struct Plan {
     between: Duration,
     /// Number of connections that are opened in each attack, and do nothing.
     crowd: usize,
-    /// How long the server lets these stay. The full run keeps all of them until the end of an attack.
+    /// How long the server lets these stay: longer than a cycle.
     header_timeout: Duration,
     /// Time between reloads.
     reload: Duration,
@@ -108,6 +108,7 @@ const NEIGHBOURS: &[Neighbour] = &[
 /// The kinds of phases, in their order.
 const PHASES: [&str; 3] = ["calm", "one route attacked", "all at once"];
 const CALM: usize = 0;
+const ONE: usize = 1;
 const ALL: usize = 2;
 
 /// What all threads see.
@@ -183,12 +184,13 @@ impl Shared {
         }
     }
 
-    /// Opens many connections in each phase of all attacks, half of them with the beginning of a request.
+    /// Opens many connections, half of them with the beginning of a request, and keeps them until the cycle ends.
     fn crowd(&self, size: usize, address: SocketAddr) {
         while !self.is_over() {
-            let mut crowd = Vec::new();
-            while self.kind() == ALL && !self.is_over() {
-                if crowd.len() < size {
+            let (mut crowd, cycle) = (Vec::new(), self.phase() / PHASES.len());
+            while self.phase() / PHASES.len() == cycle && !self.is_over() {
+                // Most are opened in calm, when that is quick, and none while the times of an attack count.
+                if crowd.len() < size && self.kind() != ONE {
                     match Client::connect(address) {
                         Ok(mut client) => {
                             if crowd.len() % 2 == 0 {
@@ -261,25 +263,24 @@ impl Shared {
 impl Plan {
     fn new(args: &Args) -> Self {
         let (seconds, milliseconds) = (Duration::from_secs, Duration::from_millis);
-        let between = seconds(1);
         if args.short {
-            let (header_timeout, reload) = (seconds(5), milliseconds(100));
-            // The allocator's arenas fill for minutes.
+            let (header_timeout, reload) = (seconds(10), milliseconds(100));
+            // The heap grows for a minute.
             return Self {
                 cycles: 4,
                 phase: seconds(3),
-                between,
+                between: seconds(1),
                 crowd: 1_000,
                 header_timeout,
                 reload,
                 has_times: false,
             };
         }
-        let (phase, header_timeout, reload) = (seconds(5), seconds(15), milliseconds(500));
+        let (phase, header_timeout, reload) = (seconds(5), seconds(20), milliseconds(500));
         // A quarter of the time is a number of whole cycles.
         let quarter = args.minutes * 60.0 / phase.as_secs_f64() / PHASES.len() as f64 / 4.0;
         let cycles = 4 * quarter.ceil().max(1.0) as usize;
-        Self { cycles, phase, between, crowd: 10_000, header_timeout, reload, memory: 1.1, has_times: true }
+        Self { cycles, phase, between: seconds(2), crowd: 10_000, header_timeout, reload, memory: 1.1, has_times: true }
     }
 
     fn configuration(&self, generation: usize) -> String {

@@ -39,6 +39,8 @@ impl Server {
         let mut child = Command::new(mistctl)
             .args(["serve", "--backend", backend])
             .arg(file)
+            // One heap for all threads: with several, glibc keeps more and more free memory, which looks like a leak.
+            .env("MALLOC_ARENA_MAX", "1")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
