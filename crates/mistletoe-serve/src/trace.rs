@@ -190,7 +190,7 @@ mod tests {
         let Span { own, parent } = Span::of(&mut fields, false).expect("a span");
         assert_eq!(parent.map(|parent| parent.to_string()).as_deref(), Some(PARENT));
         assert!(own.trace_id() == PARENT[3..35] && own.span_id() != PARENT[36..52], "{own}");
-        assert_eq!((&fields[TRACEPARENT], &fields[TRACESTATE]), (own.to_string().as_str(), "a=b"));
+        assert!(fields[TRACEPARENT] == own.to_string() && fields[TRACESTATE] == "a=b", "{fields:?}");
 
         for bad in [
             headers(&[]),
