@@ -111,7 +111,7 @@ pub enum Reason {
 }
 
 /// A text from others, in quotation marks, without control characters and cut after 100 characters.
-pub struct Quoted<'a>(pub &'a str);
+pub(super) struct Quoted<'a>(pub(super) &'a str);
 
 impl Reason {
     pub(super) fn json(error: serde_json::Error) -> Self {

@@ -39,7 +39,8 @@ mod sign;
 mod simple;
 mod verify;
 
-pub use error::{Error, Quoted, Reason, Refusal};
+use error::Quoted;
+pub use error::{Error, Reason, Refusal};
 pub use key::{Algorithm, KeyError, PublicKey};
 pub use policy::{MAX_POLICY, MAX_RULES, Policy, PolicyError, Problem, Requirement};
 pub use sign::{CONFIG, INDEX, MANIFEST, RandomError, Signature, SigningKey};
