@@ -1,17 +1,12 @@
-//! `mistctl cache`, and the cache that the other verbs use.
+//! `mistctl cache`, and the caches that the other verbs use: of compiled code, and of modules from registries.
 
 use std::env;
-use std::error::Error as _;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
-
-use mistletoe::cache::Cache;
-use mistletoe::{AnyBackend, Backend as _};
 
 use crate::cli::CacheVerb;
 use crate::failure::Failure;
 use crate::print;
-use crate::stderr::{Level, note, printable};
 
 pub(crate) fn run(verb: &CacheVerb) -> Result<(), Failure> {
     let folder = folder().ok_or_else(|| Failure::usage("there is no home directory; set MISTLETOE_CACHE"))?;
@@ -22,22 +17,42 @@ pub(crate) fn run(verb: &CacheVerb) -> Result<(), Failure> {
     if !folder.exists() {
         return Ok(());
     }
-    let cache = Cache::open(folder)?;
-    match verb {
-        CacheVerb::Clear => Ok(cache.clear()?),
-        _ => print(&list(&cache)?),
+    let mut lines = Vec::new();
+    #[cfg(feature = "cache")]
+    {
+        let cache = mistletoe::cache::Cache::open(&folder)?;
+        match verb {
+            CacheVerb::Clear => cache.clear()?,
+            _ => lines.extend(cache.entries()?.into_iter().map(|entry| {
+                let backend = entry.compiler.split(' ').next().unwrap_or_default().to_owned();
+                (entry.used, entry.bytes, backend, entry.name)
+            })),
+        }
     }
+    #[cfg(feature = "registry")]
+    if let Some(folder) = registry_folder().filter(|folder| folder.exists()) {
+        let failed = |error| Failure::read(&folder, error);
+        let cache = mistletoe_registry::Cache::open(&folder).map_err(failed)?;
+        match verb {
+            CacheVerb::Clear => cache.clear().map_err(failed)?,
+            _ => lines.extend(
+                cache
+                    .entries()
+                    .map_err(failed)?
+                    .into_iter()
+                    .map(|entry| (entry.used, entry.bytes, "registry".to_owned(), entry.name.to_string())),
+            ),
+        }
+    }
+    // Most recently used first.
+    lines.sort_by(|a, b| b.0.cmp(&a.0));
+    print(&lines.into_iter().map(line).collect::<String>())
 }
 
-/// Returns one line per entry: the time since its last use, its size in bytes, the backend, and its name.
-fn list(cache: &Cache) -> Result<String, Failure> {
-    let mut list = String::new();
-    for entry in cache.entries()? {
-        let age = age(SystemTime::now().duration_since(entry.used).unwrap_or_default());
-        let backend = printable(entry.compiler.split(' ').next().unwrap_or_default());
-        list.push_str(&format!("{age:>5} {:>12}  {backend:<16} {}\n", entry.bytes, entry.name));
-    }
-    Ok(list)
+/// Returns the line of an entry: the time since its last use, its size in bytes, where it is from, and its name.
+fn line((used, bytes, from, name): (SystemTime, u64, String, String)) -> String {
+    let age = age(SystemTime::now().duration_since(used).unwrap_or_default());
+    format!("{age:>5} {bytes:>12}  {:<16} {name}\n", crate::stderr::printable(&from))
 }
 
 fn age(age: Duration) -> String {
@@ -50,10 +65,17 @@ fn age(age: Duration) -> String {
 }
 
 /// Adds the user's cache to a backend whose engine's code can be cached. Without a cache it compiles as usual.
-pub(crate) fn with(backend: AnyBackend) -> AnyBackend {
+#[cfg(feature = "cache")]
+pub(crate) fn with(backend: mistletoe::AnyBackend) -> mistletoe::AnyBackend {
+    use std::error::Error as _;
+
+    use mistletoe::Backend as _;
+
+    use crate::stderr::{Level, note};
+
     let warn = |text: &str| note(Level::Warning, text);
     let Some(folder) = folder().filter(|_| backend.compatibility_key().is_some()) else { return backend };
-    match Cache::open(folder) {
+    match mistletoe::cache::Cache::open(folder) {
         Ok(cache) => {
             let cache = cache.on_error(move |error| warn(&format!("{error}: {}", error.source)));
             backend.cached(cache)
@@ -64,6 +86,12 @@ pub(crate) fn with(backend: AnyBackend) -> AnyBackend {
             backend
         }
     }
+}
+
+/// Returns the directory of the modules from registries, if there is one for this user.
+#[cfg(feature = "registry")]
+pub(crate) fn registry_folder() -> Option<PathBuf> {
+    folder().map(|folder| folder.join("registry"))
 }
 
 /// Returns the directory of the cache, if there is one for this user.

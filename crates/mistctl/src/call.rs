@@ -14,7 +14,7 @@ use crate::{deadline, files, log, print_bytes};
 
 pub(crate) fn run(arguments: &Call) -> Result<(), Failure> {
     let input = files::bytes(arguments.stdin.as_deref().unwrap_or(Path::new("-")))?;
-    let file = files::module(&arguments.module)?;
+    let file = files::module(&arguments.module, &arguments.registries)?;
     let in_module = |error| Failure::library(&arguments.module, error);
 
     let handler = deadline::compiling(&arguments.module, &arguments.limits, || {

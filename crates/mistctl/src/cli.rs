@@ -13,6 +13,7 @@ use crate::failure::in_one_line;
 use crate::function::Function;
 use crate::generate::Generate;
 use crate::limit::{self, Limit};
+use crate::registries::Registries;
 use crate::stderr::{Level, note};
 use crate::values::ValuesOf;
 
@@ -75,15 +76,37 @@ pub(crate) enum Verb {
         #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = TextFormat::Text)]
         output: TextFormat,
     },
+    /// Not compiled in. Exist to say how to get them.
+    #[cfg(not(feature = "registry"))]
+    #[command(hide = true, disable_help_flag = true, aliases = ["push", "verify", "sign", "update"])]
+    Pull {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
+        arguments: Vec<String>,
+    },
+    /// Pull a module from a registry, by its digest or its tag.
+    #[cfg(feature = "registry")]
+    Pull(crate::registry::Pull),
+    /// Push a module to a registry.
+    #[cfg(feature = "registry")]
+    Push(crate::registry::Push),
+    /// Check the signature of a module in a registry.
+    #[cfg(feature = "registry")]
+    Verify(crate::registry::Verify),
+    /// Sign a module in a registry.
+    #[cfg(feature = "registry")]
+    Sign(crate::registry::Sign),
+    /// Renew the digests in mistletoe.lock.
+    #[cfg(feature = "registry")]
+    Update(crate::registry::Update),
     /// Not compiled in. Exists to say how to get it.
-    #[cfg(not(feature = "cache"))]
+    #[cfg(not(any(feature = "cache", feature = "registry")))]
     #[command(hide = true, disable_help_flag = true)]
     Cache {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]
         arguments: Vec<String>,
     },
-    /// Show and clear the cache of compiled code.
-    #[cfg(feature = "cache")]
+    /// Show and clear the cache of compiled code and of modules from registries.
+    #[cfg(any(feature = "cache", feature = "registry"))]
     #[command(after_help = "The cache is in the directory that MISTLETOE_CACHE names, or else in `mistletoe` in the\n\
             directory of the user's caches.")]
     Cache {
@@ -99,10 +122,10 @@ pub(crate) enum Verb {
     },
 }
 
-#[cfg(feature = "cache")]
+#[cfg(any(feature = "cache", feature = "registry"))]
 #[derive(Debug, Subcommand)]
 pub(crate) enum CacheVerb {
-    /// Print one line for each module: time since its last use, bytes, backend, name.
+    /// Print one line for each entry: time since its last use, bytes, the backend or `registry`, name.
     List,
     /// Remove everything.
     Clear,
@@ -120,6 +143,8 @@ pub(crate) struct Inspect {
     /// Format of the output.
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = ListFormat::Yaml)]
     pub(crate) output: ListFormat,
+    #[command(flatten)]
+    pub(crate) registries: Registries,
     #[command(flatten)]
     pub(crate) backend: Backend,
     #[command(flatten)]
@@ -153,6 +178,8 @@ pub(crate) struct Run {
     #[arg(long)]
     pub(crate) trace: bool,
     #[command(flatten)]
+    pub(crate) registries: Registries,
+    #[command(flatten)]
     pub(crate) backend: Backend,
     #[command(flatten)]
     pub(crate) limits: Limits,
@@ -178,6 +205,8 @@ pub(crate) struct Call {
     /// Record the plugin's stack, which takes several times as long, and print it if the call fails.
     #[arg(long)]
     pub(crate) trace: bool,
+    #[command(flatten)]
+    pub(crate) registries: Registries,
     #[command(flatten)]
     pub(crate) backend: Backend,
     #[command(flatten)]

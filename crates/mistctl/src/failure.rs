@@ -48,6 +48,9 @@ pub(crate) enum Failure {
     /// A package's schema cannot be used.
     #[cfg(feature = "schema")]
     Schema { package: String, problem: String },
+    /// A module cannot be had from where it is.
+    #[cfg(feature = "registry")]
+    Registry(mistletoe_registry::Error),
     /// An error of the library.
     Library { file: Option<String>, source: Error },
 }
@@ -220,6 +223,8 @@ impl Failure {
             Self::Values { .. } => Kind::Own { kind: "values" },
             #[cfg(feature = "schema")]
             Self::Schema { .. } => Kind::Own { kind: "schema" },
+            #[cfg(feature = "registry")]
+            Self::Registry(_) => Kind::Own { kind: "registry" },
             Self::Late { limit, .. } => {
                 let limit_ms = u64::try_from(limit.as_millis()).unwrap_or(u64::MAX);
                 Kind::Late { kind: "timed-out", limit_ms, export: None }
@@ -238,6 +243,8 @@ impl Failure {
             | Self::Late { file, .. } => Some(file),
             #[cfg(feature = "schema")]
             Self::Values { package: file, .. } | Self::Schema { package: file, .. } => Some(file),
+            #[cfg(feature = "registry")]
+            Self::Registry(error) => Some(error.subject()),
             Self::Library { file, .. } => file.as_deref(),
             Self::Package { .. } | Self::Tests { .. } | Self::Usage { .. } => None,
         }
@@ -266,6 +273,8 @@ impl Failure {
                 };
                 format!("timed out after {limit} while {activity}{}", raised_with("--timeout"))
             }
+            #[cfg(feature = "registry")]
+            Self::Registry(error) => error.kind().to_string(),
             Self::Library { source, .. } => message(source),
         }
     }
@@ -282,6 +291,8 @@ impl Failure {
             }
             #[cfg(feature = "schema")]
             Self::Schema { problem, .. } => own(problem.clone()),
+            #[cfg(feature = "registry")]
+            Self::Registry(error) => reasons(error),
             Self::Library { source, .. } => reasons(source),
             _ => Vec::new(),
         }
@@ -295,10 +306,9 @@ pub(crate) fn message(error: &Error) -> String {
 }
 
 /// Returns the causes of an error. After a trap or an engine's failure come the engine's own messages.
-fn reasons(error: &Error) -> Vec<Reason> {
+fn reasons(mut error: &(dyn StdError + 'static)) -> Vec<Reason> {
     let mut reasons = Vec::new();
     let mut is_engines = false;
-    let mut error: &(dyn StdError + 'static) = error;
     while let Some(cause) = error.source().filter(|_| reasons.len() < MAX_CAUSES) {
         let kind = error.downcast_ref::<Error>().map(Error::kind);
         is_engines |= matches!(kind, Some(ErrorKind::Trap { .. } | ErrorKind::Engine { .. }));
@@ -354,6 +364,13 @@ impl From<io::Error> for Cause {
 impl From<&str> for Cause {
     fn from(cause: &str) -> Self {
         Self::Other(cause.to_owned())
+    }
+}
+
+#[cfg(feature = "registry")]
+impl From<mistletoe_registry::Error> for Failure {
+    fn from(error: mistletoe_registry::Error) -> Self {
+        Self::Registry(error)
     }
 }
 

@@ -1,10 +1,13 @@
 //! Reads what the command line names, whatever its size and content.
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::failure::Failure;
+use crate::registries::Registries;
 
 /// Maximum length of a package and of an input, in bytes: the library's limits, which a file could exceed.
 const MAX_PACKAGE: u64 = 256 << 20;
@@ -12,9 +15,42 @@ const MAX_PACKAGE: u64 = 256 << 20;
 const MAX_TEXT: usize = 16 << 20;
 const MAX_INPUT: u64 = 64 << 20;
 
-/// Reads the file of a module, in the binary or the text format.
-pub(crate) fn module(path: &Path) -> Result<Vec<u8>, Failure> {
-    read(path, MAX_PACKAGE)
+/// Reads a module, in the binary or the text format: a file, standard input, or what a reference names.
+pub(crate) fn module(path: &Path, registries: &Registries) -> Result<Vec<u8>, Failure> {
+    match registries.pull(path)? {
+        Some(module) => Ok(module),
+        None if path == Path::new("-") => limited(stdin()?, named(path), MAX_PACKAGE, 0),
+        None => read(path, MAX_PACKAGE),
+    }
+}
+
+/// Returns the name of a module: its file's, or the last part of a reference's path.
+pub(crate) fn name(path: &Path) -> Cow<'_, str> {
+    match path.to_str().and_then(|text| text.split_once("://")) {
+        Some((_, rest)) => {
+            let path = rest.split(['@', '?', '#']).next().unwrap_or_default();
+            let name = path.rsplit('/').next().unwrap_or_default();
+            name.split(':').next().unwrap_or_default().into()
+        }
+        None => path.file_name().unwrap_or_default().to_string_lossy(),
+    }
+}
+
+/// Returns the name of a module without an extension.
+pub(crate) fn stem(path: &Path) -> String {
+    let name = name(path);
+    Path::new(&*name).file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Whether standard input is taken.
+static IS_STDIN_TAKEN: AtomicBool = AtomicBool::new(false);
+
+/// Returns standard input, which has one content for one purpose.
+fn stdin() -> Result<io::Stdin, Failure> {
+    match IS_STDIN_TAKEN.swap(true, Ordering::Relaxed) {
+        true => Err(Failure::usage("standard input, `-`, is named more than once")),
+        false => Ok(io::stdin()),
+    }
 }
 
 /// Returns a module in the binary format.
@@ -46,7 +82,7 @@ pub(crate) fn open(path: &Path) -> Result<File, Failure> {
 
 /// Reads an input of any content; `-` is standard input.
 pub(crate) fn bytes(path: &Path) -> Result<Vec<u8>, Failure> {
-    if path == Path::new("-") { limited(io::stdin(), named(path), MAX_INPUT, 0) } else { read(path, MAX_INPUT) }
+    if path == Path::new("-") { limited(stdin()?, named(path), MAX_INPUT, 0) } else { read(path, MAX_INPUT) }
 }
 
 /// Returns the name of an input for an error about it.

@@ -13,6 +13,7 @@ use crate::guest::Guest;
 use crate::manifests::{self, Resource};
 use crate::package::Session;
 use crate::program::{self, Ended, Release};
+use crate::registries::Registries;
 use crate::set::resolved;
 use crate::stderr::{Excerpt, Level, MAX_MESSAGE, note};
 use crate::{files, log, print};
@@ -47,6 +48,8 @@ pub(crate) struct Function {
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     #[command(flatten)]
+    registries: Registries,
+    #[command(flatten)]
     backend: Backend,
     #[command(flatten)]
     limits: Limits,
@@ -73,7 +76,9 @@ pub(crate) fn run(arguments: &Function) -> Result<(), Failure> {
         list.configure(&files::input(file)?).map_err(|problem| unusable(file, problem))?;
     }
     let limits = arguments.limits.get();
-    let guest = Guest::load(path, &arguments.backend, &arguments.limits, limits)?.guest;
+    let registries = arguments.config.as_deref().map(|file| arguments.registries.beside(file));
+    let registries = registries.unwrap_or_else(|| arguments.registries.clone());
+    let guest = Guest::load(path, &registries, &arguments.backend, &arguments.limits, limits)?.guest;
     let input = arguments.input.unwrap_or(match guest {
         Guest::Package(_) => Input::Values,
         Guest::Program(_) => Input::Resources,

@@ -12,9 +12,10 @@ use crate::guest::{Guest, Loaded};
 use crate::input::ValueArgs;
 use crate::package::{Output, Session};
 use crate::program::{self, Release};
+use crate::registries::Registries;
 use crate::stderr::{Excerpt, Level, MAX_MESSAGE, note};
 use crate::trace::Repeat;
-use crate::{engines, manifests, print, tree};
+use crate::{engines, files, manifests, print, tree};
 
 #[derive(Args, Debug)]
 #[command(after_help = format!("Examples:\n  \
@@ -63,6 +64,8 @@ pub(crate) struct Generate {
     #[arg(long)]
     pub(crate) trace: bool,
     #[command(flatten)]
+    pub(crate) registries: Registries,
+    #[command(flatten)]
     pub(crate) backend: Backend,
     #[command(flatten)]
     pub(crate) limits: Limits,
@@ -76,8 +79,10 @@ pub(crate) fn run(arguments: &Generate) -> Result<(), Failure> {
     let values = arguments.values.read()?;
     let limits = if arguments.stats { arguments.limits.with_fuel_counted() } else { arguments.limits.get() };
     let limits = limits.with_backtrace(arguments.trace);
+    let registries = arguments.registries.beside_values(&arguments.values);
     let begin = Instant::now();
-    let Loaded { wasm, backend, guest } = Guest::load(path, &arguments.backend, &arguments.limits, limits)?;
+    let Loaded { wasm, backend, guest } =
+        Guest::load(path, &registries, &arguments.backend, &arguments.limits, limits)?;
     let compile_time = begin.elapsed();
     match guest {
         Guest::Package(package) => {
@@ -138,7 +143,7 @@ fn deliver(
         MistResult::Ok { message, files } => {
             match &arguments.output {
                 cli::Output::Yaml => {
-                    let stem = arguments.package.file_stem().unwrap_or_default().to_string_lossy();
+                    let stem = files::stem(&arguments.package);
                     let source = arguments.source.then_some(name.unwrap_or(&stem));
                     let stream = manifests::stream(&files, source);
                     print(&stream.map_err(|problem| Failure::refused(&arguments.package, problem))?)?;

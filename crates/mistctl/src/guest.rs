@@ -9,6 +9,7 @@ use mistletoe::{AnyBackend, AnyCommand, AnyPackage, Error, ErrorKind, Imports, y
 
 use crate::cli::{Backend, Limits};
 use crate::failure::Failure;
+use crate::registries::Registries;
 use crate::{deadline, files};
 
 /// A compiled module, told by its exports.
@@ -31,11 +32,12 @@ impl Guest {
     /// them.
     pub(crate) fn load(
         path: &Path,
+        registries: &Registries,
         backend: &Backend,
         arguments: &Limits,
         limits: mistletoe::Limits,
     ) -> Result<Loaded, Failure> {
-        let file = files::module(path)?;
+        let file = files::module(path, registries)?;
         let in_module = |error| Failure::library(path, error);
         deadline::compiling(path, arguments, || {
             let wasm = files::assembled(path, file)?;

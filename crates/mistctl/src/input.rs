@@ -40,15 +40,8 @@ impl ValueArgs {
     /// An unusable file is a failure to read it; an unusable argument is wrong usage.
     pub(crate) fn read(&self) -> Result<Mapping, Failure> {
         let mut values = Values::new();
-        let mut is_stdin_read = false;
-        let mut read = |path: &Path| {
-            if path == Path::new("-") && std::mem::replace(&mut is_stdin_read, true) {
-                return Err(Failure::usage("standard input, `-`, is named more than once"));
-            }
-            files::input(path)
-        };
         for path in &self.files {
-            let text = read(path)?;
+            let text = files::input(path)?;
             mapping(&text)
                 .and_then(|mapping| values.merge(mapping))
                 .map_err(|problem| Failure::read(files::named(path), &*problem))?;
@@ -63,7 +56,7 @@ impl ValueArgs {
             values.set(text, Form::Text).map_err(|problem: Problem| problem.of("--set-string", text))?;
         }
         for text in &self.set_file {
-            let mut read = |path: &str| read(Path::new(path)).map_err(Problem::Failure);
+            let mut read = |path: &str| files::input(Path::new(path)).map_err(Problem::Failure);
             values.set(text, Form::File(&mut read)).map_err(|problem| problem.of("--set-file", text))?;
         }
         Ok(values.into_mapping())

@@ -24,7 +24,7 @@ pub(crate) const MAX_NAME: usize = 200;
 const MAX_STRING: usize = 2_000;
 
 pub(crate) fn run(arguments: &Inspect) -> Result<(), Failure> {
-    let file = files::module(&arguments.package)?;
+    let file = files::module(&arguments.package, &arguments.registries)?;
     let failed = |error| Failure::library(&arguments.package, error);
     let (wasm, Inspection { interface, invalid, .. }) =
         deadline::compiling(&arguments.package, &arguments.limits, || {

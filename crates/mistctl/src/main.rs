@@ -4,7 +4,7 @@
 
 #![forbid(unsafe_code)]
 
-#[cfg(feature = "cache")]
+#[cfg(any(feature = "cache", feature = "registry"))]
 mod cache;
 mod call;
 mod check;
@@ -26,6 +26,9 @@ mod manifests;
 mod new;
 mod package;
 mod program;
+mod registries;
+#[cfg(feature = "registry")]
+mod registry;
 mod run;
 mod schema;
 #[cfg(feature = "serve")]
@@ -105,12 +108,27 @@ fn run(verb: Verb) -> Result<ExitCode, Failure> {
         Verb::Serve(arguments) => serve::run(&arguments),
         Verb::Backends { output: TextFormat::Text } => print(&backends()),
         Verb::Backends { output: TextFormat::Json } => print(&backends_as_json()),
-        #[cfg(not(feature = "cache"))]
-        Verb::Cache { .. } => Err(Failure::Usage {
-            message: "this build has no cache: build with --features cache, wasmtime or wasmer".to_owned(),
+        #[cfg(not(feature = "registry"))]
+        Verb::Pull { .. } => Err(Failure::Usage {
+            message: "this build has no registries: build with --features registry".to_owned(),
             help: None,
         }),
-        #[cfg(feature = "cache")]
+        #[cfg(feature = "registry")]
+        Verb::Pull(arguments) => registry::pull(&arguments),
+        #[cfg(feature = "registry")]
+        Verb::Push(arguments) => registry::push(&arguments),
+        #[cfg(feature = "registry")]
+        Verb::Verify(arguments) => registry::verify(&arguments),
+        #[cfg(feature = "registry")]
+        Verb::Sign(arguments) => registry::sign(&arguments),
+        #[cfg(feature = "registry")]
+        Verb::Update(arguments) => registry::update(&arguments),
+        #[cfg(not(any(feature = "cache", feature = "registry")))]
+        Verb::Cache { .. } => Err(Failure::Usage {
+            message: "this build has no cache: build with --features cache, registry, wasmtime or wasmer".to_owned(),
+            help: None,
+        }),
+        #[cfg(any(feature = "cache", feature = "registry"))]
         Verb::Cache { verb } => cache::run(&verb),
         Verb::Completions { shell } => {
             let mut script = Vec::new();

@@ -15,7 +15,7 @@ use crate::stderr::Level;
 use crate::{deadline, files, stderr};
 
 pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
-    let file = files::module(&arguments.module)?;
+    let file = files::module(&arguments.module, &arguments.registries)?;
     let in_module = |error| Failure::library(&arguments.module, error);
     let limits = arguments.limits.get().with_backtrace(arguments.trace);
     let command = deadline::compiling(&arguments.module, &arguments.limits, || {
@@ -108,7 +108,7 @@ fn full(stream: &'static str, limit: u64) -> impl FnOnce() + Send {
 }
 
 fn grants(arguments: &Run, max_output: u64, lost: &Lost) -> Result<Wasi, Failure> {
-    let program = arguments.module.file_name().unwrap_or_default().to_string_lossy();
+    let program = files::name(&arguments.module);
     let mut denials = Denials::default();
     let mut builder = Wasi::builder()
         .args([&*program])

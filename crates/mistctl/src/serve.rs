@@ -28,6 +28,7 @@ use tokio::time::timeout;
 use crate::cli::Backend;
 use crate::failure::Failure;
 use crate::files;
+use crate::registries::Registries;
 use crate::stderr::{Level, note};
 
 /// Threads for guests: those of a state that is reloaded end while those of the next one begin.
@@ -63,6 +64,8 @@ pub(crate) struct Serve {
     #[arg(long)]
     watch: bool,
     #[command(flatten)]
+    registries: Registries,
+    #[command(flatten)]
     backend: Backend,
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -75,20 +78,25 @@ enum Verb {
         /// The configuration.
         file: PathBuf,
         #[command(flatten)]
+        registries: Registries,
+        #[command(flatten)]
         backend: Backend,
     },
 }
 
 pub(crate) fn run(arguments: &Serve) -> Result<(), Failure> {
-    if let Some(Verb::Check { file, backend }) = &arguments.verb {
+    if let Some(Verb::Check { file, registries, backend }) = &arguments.verb {
         let config = Config::read(file).map_err(|error| refused(file, &error))?;
-        let service = Service::new(&config, Modules(backend.clone()), Log::default());
+        let service = Service::new(&config, Modules::new(file, registries, backend), Log::default());
         return service.map(drop).map_err(|error| refused(file, &error));
     }
     let Some(file) = &arguments.file else { return Err(Failure::usage("expected a configuration or a module")) };
+    if file.as_os_str() == "-" {
+        return Err(Failure::usage("a server reads its modules again, so standard input cannot be one"));
+    }
     let (config, known) = arguments.read(file)?;
     let log = output().and_then(Log::to_writer).map_err(|error| Failure::start("the log", error))?;
-    let service = Service::new(&config, Modules(arguments.backend.clone()), log.clone());
+    let service = Service::new(&config, Modules::new(file, &arguments.registries, &arguments.backend), log.clone());
     let service = service.map_err(|error| refused(file, &error))?;
 
     #[cfg(unix)]
@@ -232,6 +240,10 @@ fn stamp(file: &Path) -> Stamp {
     fs::metadata(file).ok().and_then(|file| Some((file.modified().ok()?, file.len())))
 }
 
+fn is_config(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "toml")
+}
+
 impl Serve {
     /// Reads the configuration, and returns what its files were like before.
     fn read(&self, file: &Path) -> Result<(Config, Stamps), Failure> {
@@ -244,10 +256,10 @@ impl Serve {
 
     /// Reads the configuration, or makes one for a module.
     fn config(&self, file: &Path) -> Result<Config, Failure> {
-        let mut config = if file.extension().is_some_and(|extension| extension == "toml") {
+        let mut config = if is_config(file) {
             Config::read(file).map_err(|error| refused(file, &error))?
         } else {
-            let wasm = module(file)?;
+            let wasm = module(file, &self.registries)?;
             let kind = Kind::of(&wasm).ok_or_else(|| {
                 Failure::refused(
                     file,
@@ -267,27 +279,42 @@ fn refused(file: &Path, error: &config::Error) -> Failure {
     Failure::refused(file, problems.join("\n"))
 }
 
-/// Reads a module, which has to be a regular file: a reload reads it again, and opening a pipe waits for its writer.
-fn module(path: &Path) -> Result<Vec<u8>, Failure> {
+/// Reads a module. A file has to be a regular one: a reload reads it again, and opening a pipe waits for its writer.
+fn module(path: &Path, registries: &Registries) -> Result<Vec<u8>, Failure> {
+    if let Some(pulled) = registries.pull(path)? {
+        return files::assembled(path, pulled);
+    }
     let metadata = fs::metadata(path).map_err(|error| Failure::read(path, error))?;
     if !metadata.is_file() {
         return Err(Failure::read(path, "it is not a regular file"));
     }
-    files::assembled(path, files::module(path)?)
+    files::assembled(path, files::module(path, registries)?)
 }
 
 /// Modules and engines as the other verbs get them: text is assembled, and compiled code comes from the cache.
-struct Modules(Backend);
+struct Modules {
+    registries: Registries,
+    backend: Backend,
+}
+
+impl Modules {
+    /// Returns the modules of a configuration, beside which the lock file is.
+    fn new(file: &Path, registries: &Registries, backend: &Backend) -> Self {
+        // A module in a registry has no directory.
+        let registries = if is_config(file) { registries.beside(file) } else { registries.clone() };
+        Self { registries, backend: backend.clone() }
+    }
+}
 
 impl Source for Modules {
     fn module(&self, path: &Path) -> Result<Vec<u8>, BoxError> {
-        module(path).map_err(|failure| failure.in_one_line().into())
+        module(path, &self.registries).map_err(|failure| failure.in_one_line().into())
     }
 
     fn backend(&self, name: Option<&str>) -> mistletoe::Result<AnyBackend> {
         match name {
-            Some(name) => self.0.start_named(name),
-            None => self.0.start(),
+            Some(name) => self.backend.start_named(name),
+            None => self.backend.start(),
         }
     }
 }

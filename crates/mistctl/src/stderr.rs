@@ -39,7 +39,7 @@ pub(crate) fn is_verbose() -> bool {
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Level {
     /// What the program does.
-    #[cfg(feature = "serve")]
+    #[cfg(any(feature = "registry", feature = "serve"))]
     Info,
     Error,
     /// A cause of the error above.
@@ -99,7 +99,7 @@ fn json(object: &impl Serialize) -> String {
 /// Returns what a line begins with, coloured if standard error is a terminal that wants colours.
 fn label(level: Level) -> (&'static str, Style) {
     let (label, color) = match level {
-        #[cfg(feature = "serve")]
+        #[cfg(any(feature = "registry", feature = "serve"))]
         Level::Info => ("info:", AnsiColor::Green),
         Level::Error => ("error:", AnsiColor::Red),
         Level::Cause => ("  caused by:", AnsiColor::Red),
@@ -136,6 +136,19 @@ impl Write for Bytes {
     fn flush(&mut self) -> io::Result<()> {
         io::stderr().flush()
     }
+}
+
+/// Returns whether standard error is a terminal on which a line can be replaced.
+#[cfg(feature = "registry")]
+pub(crate) fn is_interactive() -> bool {
+    io::stderr().is_terminal() && !is_json() && env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+/// Shows a line that the next one replaces.
+#[cfg(feature = "registry")]
+pub(crate) fn progress(line: &str) {
+    let _ = io::stderr().lock().write_all(format!("\r\x1b[K{line}").as_bytes());
+    UNFINISHED.store(!line.is_empty(), Ordering::Relaxed);
 }
 
 /// Shows a guest's stream as lines of one level. The last line need not have an end.

@@ -13,6 +13,7 @@ use crate::guest::Guest;
 use crate::json::to_json;
 use crate::manifests::commented;
 use crate::package::Session;
+use crate::registries::Registries;
 use crate::stderr::Excerpt;
 use crate::{print, schema};
 
@@ -41,6 +42,8 @@ pub(crate) struct ValuesOf {
     /// The package: a WebAssembly module in the binary or the text format. A program describes nothing.
     pub(crate) package: PathBuf,
     #[command(flatten)]
+    registries: Registries,
+    #[command(flatten)]
     pub(crate) backend: Backend,
     #[command(flatten)]
     pub(crate) limits: Limits,
@@ -48,7 +51,8 @@ pub(crate) struct ValuesOf {
 
 pub(crate) fn run(arguments: &ValuesOf) -> Result<(), Failure> {
     let path = arguments.package.as_path();
-    let guest = Guest::load(path, &arguments.backend, &arguments.limits, arguments.limits.get())?.guest;
+    let guest =
+        Guest::load(path, &arguments.registries, &arguments.backend, &arguments.limits, arguments.limits.get())?.guest;
     let Guest::Package(package) = guest else { return print("# A program does not describe its values.\n") };
     let description = Session::open(&package, path)?.into_description();
     print(&description.map_or_else(|| "# The package does not describe its values.\n".to_owned(), |p| listing(&p)))

@@ -342,9 +342,45 @@ fn a_build_without_the_server_says_how_to_get_it() {
     }
 }
 
+/// Built without registries, the verbs and the references say how to get them.
+#[test]
+#[cfg(not(feature = "registry"))]
+fn a_build_without_registries_says_how_to_get_them() {
+    for arguments in [
+        &["pull"][..],
+        &["pull", "oci://registry.example/web:1", "-o", "web.wasm"],
+        &["push", "--help"],
+        &["verify", "oci://registry.example/web:1", "--key", "cosign.pub"],
+        &["sign"],
+        &["update"],
+        &["generate", "web", "-p", "oci://registry.example/web:1"],
+        &["inspect", "https://files.example/web.wasm"],
+    ] {
+        let output = mistctl(arguments);
+        assert!(text(&output.stderr).contains("build with --features registry"), "{}", text(&output.stderr));
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_module_comes_from_standard_input_once() {
+    let wat = fs::read(example("namespace.wat")).expect("read");
+    let generate = ["generate", "my-namespace", "-p", "-"];
+    let output = fed(&mut command(&generate), &wat);
+    assert_eq!(text(&output.stdout), NAMESPACE, "{}", text(&output.stderr));
+    let output = fed(&mut command(&["inspect", "-"]), &wat);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    // The values, the request and the list are there, too.
+    for arguments in [&[&generate[..], &["-f", "-"]].concat()[..], &["call", "-"], &["fn", "-"]] {
+        let output = fed(&mut command(arguments), b"kind: ResourceList\nitems: []\n");
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {}", text(&output.stderr));
+        assert!(text(&output.stderr).contains("named more than once"), "{}", text(&output.stderr));
+    }
+}
+
 /// Built without the cache, the verb says how to get it.
 #[test]
-#[cfg(not(feature = "cache"))]
+#[cfg(not(any(feature = "cache", feature = "registry")))]
 fn a_build_without_the_cache_says_how_to_get_it() {
     for arguments in [&["cache"][..], &["cache", "list"], &["cache", "clear", "--help"]] {
         let output = mistctl(arguments);

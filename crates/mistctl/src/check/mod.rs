@@ -27,6 +27,7 @@ use crate::input::ValueArgs;
 use crate::inspect::MAX_NAME;
 use crate::json::to_json;
 use crate::limit::{self, Limit};
+use crate::registries::Registries;
 use crate::stderr::Excerpt;
 use crate::{deadline, files, log, package, print};
 use declared::{Declared, declared};
@@ -55,6 +56,8 @@ pub(crate) struct Check {
     #[arg(short, long, value_enum, value_name = "FORMAT", default_value_t = ListFormat::Yaml)]
     output: ListFormat,
     #[command(flatten)]
+    registries: Registries,
+    #[command(flatten)]
     backend: cli::Backend,
     #[command(flatten)]
     limits: cli::Limits,
@@ -62,7 +65,7 @@ pub(crate) struct Check {
 
 pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
     let values = arguments.values.read()?;
-    let file = files::module(&arguments.package)?;
+    let file = files::module(&arguments.package, &arguments.registries.beside_values(&arguments.values))?;
     let mut report = Report::default();
     let read = deadline::compiling(&arguments.package, &arguments.limits, || {
         let wasm = match files::assembled(&arguments.package, file) {

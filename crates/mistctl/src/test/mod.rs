@@ -20,6 +20,7 @@ use crate::cli;
 use crate::failure::{Failure, in_one_line};
 use crate::guest::Guest;
 use crate::package::Session;
+use crate::registries::Registries;
 use crate::stderr::{Excerpt, printable};
 use crate::{engines, files, log, package, print};
 use case::{Case, Expected, MAX_MESSAGE};
@@ -63,6 +64,8 @@ pub(crate) struct Test {
     /// Run the tests again whenever the package or a test changes, until interrupted.
     #[arg(long)]
     watch: bool,
+    #[command(flatten)]
+    registries: Registries,
     #[command(flatten)]
     backend: cli::Backend,
     #[command(flatten)]
@@ -139,7 +142,7 @@ fn once(arguments: &Test, written: &mut States) -> Result<(), Failure> {
     }
     let report = |cases: &[junit::Case], error: Option<&str>| {
         let Some(file) = &arguments.junit else { return Ok(()) };
-        let suite = path.file_stem().unwrap_or_default().to_string_lossy();
+        let suite = files::stem(&path);
         fs::write(file, junit::report(&suite, cases, error)).map_err(|error| Failure::write(file, error))
     };
     let (package, description) = match open(arguments, &path) {
@@ -178,8 +181,14 @@ fn once(arguments: &Test, written: &mut States) -> Result<(), Failure> {
 
 /// Compiles the package and reads its description.
 fn open(arguments: &Test, path: &Path) -> Result<(AnyPackage<Wasi>, Option<MistPackage>), Failure> {
-    let Guest::Package(package) =
-        Guest::load(path, &arguments.backend, &arguments.limits, arguments.limits.get())?.guest
+    let Guest::Package(package) = Guest::load(
+        path,
+        &arguments.registries.beside(&arguments.directory.join("x")),
+        &arguments.backend,
+        &arguments.limits,
+        arguments.limits.get(),
+    )?
+    .guest
     else {
         return Err(Failure::usage(format!("{} is a program; tests are for packages", path.display())));
     };

@@ -25,15 +25,14 @@
 //! An entry that is truncated, altered, renamed or owned by another user is ignored, reported and replaced. A program
 //! of the same user that changes a file while it is in use is not defended against: it can change this process as well.
 
-use std::ffi::OsStr;
 use std::fmt;
-use std::fs::{self, File, FileTimes};
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use blake3::{Hash, Hasher};
+use mistletoe_store::{Name, Store};
 
 use crate::backend::store::StoreData;
 use crate::backend::{Artifact, Backend, Keep};
@@ -45,8 +44,6 @@ use crate::module::{Feature, ModuleSource};
 const MAX_BYTES: u64 = 1 << 30;
 /// Bytes of a digest file that are read at most. It holds a digest in hexadecimal digits and a label.
 const MAX_DIGEST: u64 = 4096;
-/// An unfinished file older than this was abandoned by its writer.
-const ABANDONED: Duration = Duration::from_secs(3600);
 const CODE: &str = "code";
 const DIGEST: &str = "digest";
 
@@ -55,7 +52,7 @@ const DIGEST: &str = "digest";
 pub struct Cache(Arc<Inner>);
 
 struct Inner {
-    folder: PathBuf,
+    store: Store,
     max_bytes: u64,
     report: Box<dyn Fn(&CacheError) + Send + Sync>,
 }
@@ -104,7 +101,7 @@ pub struct Entry {
     ///
     /// This is the unverified text of the digest file: do not trust it.
     pub compiler: String,
-    /// Length of the compiled code in bytes.
+    /// Length of the entry's two files, in bytes.
     pub bytes: u64,
     /// The time of the last use.
     pub used: SystemTime,
@@ -127,10 +124,10 @@ impl Cache {
     /// other users can write to it.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Self> {
         let folder = folder.into();
-        match make(&folder).and_then(|()| fs::metadata(&folder)).and_then(|metadata| private(&metadata)) {
-            Ok(()) => {
+        match Store::open(&folder, CODE, &[DIGEST]) {
+            Ok(store) => {
                 let report = Box::new(|_: &CacheError| ());
-                Ok(Self(Arc::new(Inner { folder, max_bytes: MAX_BYTES, report })))
+                Ok(Self(Arc::new(Inner { store, max_bytes: MAX_BYTES, report })))
             }
             Err(error) => Err(Error::with_source(ErrorKind::Cache { path: folder }, error)),
         }
@@ -153,7 +150,7 @@ impl Cache {
 
     fn with(self, change: impl FnOnce(&mut Inner)) -> Self {
         let mut inner = Arc::try_unwrap(self.0).unwrap_or_else(|shared| Inner {
-            folder: shared.folder.clone(),
+            store: shared.store.clone(),
             max_bytes: shared.max_bytes,
             report: Box::new(move |error| (shared.report)(error)),
         });
@@ -163,7 +160,7 @@ impl Cache {
 
     /// Returns the cache's directory.
     pub fn folder(&self) -> &Path {
-        &self.0.folder
+        self.0.store.directory()
     }
 
     /// Lists the entries, most recently used first.
@@ -172,22 +169,13 @@ impl Cache {
     ///
     /// [`Cache`](ErrorKind::Cache) if the directory cannot be read.
     pub fn entries(&self) -> Result<Vec<Entry>> {
-        let mut entries = Vec::new();
-        for path in self.files()? {
-            let name = path.file_stem().and_then(OsStr::to_str).filter(|name| Hash::from_hex(name).is_ok());
-            if path.extension() != Some(OsStr::new(CODE)) {
-                continue;
-            }
-            // Another process may have removed the file meanwhile.
-            if let (Some(name), Ok(metadata)) = (name, path.symlink_metadata()) {
-                let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-                let digest = read_digest(&path.with_extension(DIGEST)).unwrap_or_default();
-                let compiler = digest.split_once('\n').map(|(_, compiler)| compiler).unwrap_or_default().to_owned();
-                entries.push(Entry { name: name.to_owned(), compiler, bytes: metadata.len(), used });
-            }
-        }
-        entries.sort_by(|a, b| b.used.cmp(&a.used).then_with(|| a.name.cmp(&b.name)));
-        Ok(entries)
+        let entry = |entry: mistletoe_store::Entry| {
+            let digest = self.read_digest(entry.name).unwrap_or_default();
+            let compiler = digest.split_once('\n').map(|(_, compiler)| compiler).unwrap_or_default().to_owned();
+            Entry { name: entry.name.to_string(), compiler, bytes: entry.bytes, used: entry.used }
+        };
+        let entries = self.0.store.entries().map_err(|error| self.failed(error))?;
+        Ok(entries.into_iter().map(entry).collect())
     }
 
     /// Removes all entries and unfinished files. Files that do not belong to the cache stay.
@@ -196,31 +184,16 @@ impl Cache {
     ///
     /// [`Cache`](ErrorKind::Cache) if the directory cannot be read or a file cannot be removed.
     pub fn clear(&self) -> Result<()> {
-        for path in self.files()? {
-            if is_entry(&path) || is_unfinished(&path) {
-                remove(&path).map_err(|error| self.failed(error))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn files(&self) -> Result<Vec<PathBuf>> {
-        let paths = fs::read_dir(self.folder()).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
-        paths.map_err(|error| self.failed(error))
+        self.0.store.clear().map_err(|error| self.failed(error))
     }
 
     fn failed(&self, error: io::Error) -> Error {
         Error::with_source(ErrorKind::Cache { path: self.folder().to_owned() }, error)
     }
 
-    fn path(&self, key: &Key, extension: &str) -> PathBuf {
-        self.folder().join(key.name.to_hex().as_str()).with_extension(extension)
-    }
-
     /// Loads the code stored under this key, if there is any and it is exactly what was saved.
     pub(crate) fn load(&self, key: &Key) -> Option<Artifact> {
-        let path = self.path(key, CODE);
-        match read(&path, &self.path(key, DIGEST), key) {
+        match self.read(key) {
             Ok(artifact) => Some(artifact),
             Err(error) if error.kind() == io::ErrorKind::NotFound => None,
             Err(error) => {
@@ -232,11 +205,9 @@ impl Cache {
 
     /// Removes and reports an entry that could not be used.
     pub(crate) fn discard(&self, key: &Key, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) {
-        let path = self.path(key, CODE);
         // An entry that cannot be removed is replaced by the next one, or reported again.
-        let _ = remove(&path);
-        let _ = remove(&path.with_extension(DIGEST));
-        self.report(path, source.into());
+        let _ = self.0.store.remove(key.name());
+        self.report(self.0.store.path(key.name(), CODE), source.into());
     }
 
     fn report(&self, path: PathBuf, source: Box<dyn std::error::Error + Send + Sync>) {
@@ -249,125 +220,37 @@ impl Cache {
             return;
         }
         let digest = format!("{}\n{}", digest(key, code), key.compiler);
-        let path = self.path(key, CODE);
+        let Inner { store, max_bytes, .. } = &*self.0;
+        let name = key.name();
         // A process that reads between the two writes finds that the files do not match, and compiles.
-        let stored = self.write(&path, code).and_then(|()| self.write(&self.path(key, DIGEST), digest.as_bytes()));
+        let stored = store.write(name, CODE, code).and_then(|()| store.write(name, DIGEST, digest.as_bytes()));
         if let Err(error) = stored {
-            self.report(path, error.into());
+            self.report(store.path(name, CODE), error.into());
         }
-        if let Err(error) = self.evict() {
-            self.report(self.folder().to_owned(), error.into());
+        if let Err(error) = store.evict(*max_bytes) {
+            self.report(self.folder().to_owned(), self.failed(error).into());
         }
     }
 
-    /// Writes a complete file and moves it into place, where it is never changed.
-    fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
-        let mut file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(self.folder())?;
-        file.write_all(bytes)?;
-        file.persist(path).map(drop).map_err(|error| error.error)
+    fn read_digest(&self, name: Name) -> io::Result<String> {
+        let mut text = String::new();
+        self.0.store.read(name, DIGEST)?.take(MAX_DIGEST).read_to_string(&mut text)?;
+        Ok(text)
     }
 
-    /// Removes the least recently used entries until the rest is within the limit, and abandoned files.
-    fn evict(&self) -> Result<()> {
-        let mut bytes: u64 = 0;
-        for entry in self.entries()? {
-            bytes = bytes.saturating_add(entry.bytes);
-            if bytes > self.0.max_bytes {
-                let path = self.folder().join(&entry.name);
-                for extension in [CODE, DIGEST] {
-                    remove(&path.with_extension(extension)).map_err(|error| self.failed(error))?;
-                }
-            }
+    fn read(&self, key: &Key) -> io::Result<Artifact> {
+        let file = self.0.store.read(key.name(), CODE)?;
+        let expected = self.read_digest(key.name())?;
+        let mut hasher = hasher(key);
+        hasher.update_reader(&file)?;
+        let found = hasher.finalize();
+        let expected = expected.lines().next().and_then(|digest| Hash::from_hex(digest).ok());
+        if expected != Some(found) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not what was written"));
         }
-        for path in self.files()?.into_iter().filter(|path| is_unfinished(path)) {
-            let age = path.symlink_metadata().and_then(|metadata| metadata.modified()).ok();
-            if age.and_then(|modified| modified.elapsed().ok()).is_some_and(|age| age > ABANDONED) {
-                remove(&path).map_err(|error| self.failed(error))?;
-            }
-        }
-        Ok(())
+        self.0.store.touch(&file);
+        Ok(Artifact::new(file))
     }
-}
-
-/// Prefix of the names of files that are not complete yet.
-const UNFINISHED: &str = ".unfinished-";
-
-fn is_unfinished(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(UNFINISHED.as_bytes()))
-}
-
-fn is_entry(path: &Path) -> bool {
-    let named = path.file_stem().and_then(OsStr::to_str).is_some_and(|name| Hash::from_hex(name).is_ok());
-    named && path.extension().is_some_and(|extension| extension == CODE || extension == DIGEST)
-}
-
-/// Removes a file, if it still exists.
-fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result,
-    }
-}
-
-#[cfg(unix)]
-fn make(folder: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt as _;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)
-}
-
-#[cfg(not(unix))]
-fn make(folder: &Path) -> io::Result<()> {
-    fs::create_dir_all(folder)
-}
-
-/// Refuses what belongs to another user, or what other users can write to.
-#[cfg(unix)]
-fn private(metadata: &fs::Metadata) -> io::Result<()> {
-    use std::os::unix::fs::MetadataExt as _;
-    if metadata.uid() != rustix::process::geteuid().as_raw() {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "it belongs to another user"));
-    }
-    if metadata.mode() & 0o022 != 0 {
-        return Err(io::Error::new(io::ErrorKind::PermissionDenied, "other users can write to it"));
-    }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn private(_: &fs::Metadata) -> io::Result<()> {
-    Ok(())
-}
-
-/// Opens a file of the cache: a regular file of this user, not a link.
-fn open(path: &Path) -> io::Result<File> {
-    // Before the file is opened, since opening a pipe blocks.
-    if !path.symlink_metadata()?.is_file() {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file"));
-    }
-    let file = File::open(path)?;
-    private(&file.metadata()?)?;
-    Ok(file)
-}
-
-fn read_digest(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
-    open(path)?.take(MAX_DIGEST).read_to_string(&mut text)?;
-    Ok(text)
-}
-
-fn read(code: &Path, digest: &Path, key: &Key) -> io::Result<Artifact> {
-    let file = open(code)?;
-    let expected = read_digest(digest)?;
-    let mut hasher = hasher(key);
-    hasher.update_reader(&file)?;
-    let found = hasher.finalize();
-    let expected = expected.lines().next().and_then(|digest| Hash::from_hex(digest).ok());
-    if expected != Some(found) {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not what was written"));
-    }
-    // Marks the entry as used now. A failure to do so does not make the code unusable.
-    let _ = file.set_times(FileTimes::new().set_modified(SystemTime::now()));
-    Ok(Artifact::new(file))
 }
 
 /// Starts an entry's digest with its name, so that an entry under another name does not verify.
@@ -392,6 +275,10 @@ impl Key {
         }
         hasher.update(module.wasm());
         Self { name: hasher.finalize(), compiler }
+    }
+
+    fn name(&self) -> Name {
+        Name::from(*self.name.as_bytes())
     }
 }
 
@@ -461,7 +348,7 @@ impl<B: Backend> Backend for Cached<B> {
 
 impl fmt::Debug for Cache {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cache").field("folder", &self.0.folder).field("max_bytes", &self.0.max_bytes).finish()
+        f.debug_struct("Cache").field("folder", &self.folder()).field("max_bytes", &self.0.max_bytes).finish()
     }
 }
 

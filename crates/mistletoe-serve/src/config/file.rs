@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mistletoe::Limits;
 use serde::Deserialize;
@@ -381,7 +381,7 @@ impl RouteTable {
         if self.module.is_none() {
             missing("module", self.kind);
         }
-        let mut guest = Guest::new(directory.join(self.module.unwrap_or_default()), kind);
+        let mut guest = Guest::new(module(directory, &self.module.unwrap_or_default()), kind);
         guest.engine = engine;
         guest.config = guest_config(self.config, self.config_file, directory);
         guest.args = self.args;
@@ -397,7 +397,7 @@ impl RouteTable {
 
 impl MiddlewareTable {
     fn guest(self, engine: Option<&str>, directory: &Path) -> Guest {
-        let mut guest = Guest::new(directory.join(self.module), Kind::HttpWasm);
+        let mut guest = Guest::new(module(directory, &self.module), Kind::HttpWasm);
         guest.engine = self.engine.or_else(|| engine.map(str::to_owned));
         guest.config = guest_config(self.config, self.config_file, directory);
         guest.env = self.env;
@@ -455,6 +455,11 @@ fn guest_config(bytes: Option<GuestBytes>, file: Option<String>, directory: &Pat
 fn dirs(tables: Vec<DirTable>, directory: &Path) -> Vec<Dir> {
     let dir = |DirTable { host, guest, writable }| Dir { host: directory.join(host), guest, writable };
     tables.into_iter().map(dir).collect()
+}
+
+/// Returns where a module is: a path relative to the directory, or a reference, which the source of modules reads.
+fn module(directory: &Path, text: &str) -> PathBuf {
+    if text.contains(':') && !text.starts_with(['.', '/']) { text.into() } else { directory.join(text) }
 }
 
 /// Checks what involves more than one value.

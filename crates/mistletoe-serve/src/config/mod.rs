@@ -122,7 +122,7 @@ pub struct Guest {
     /// Name of middleware in logs and metrics: the module's file name without its extension, with a number if the route
     /// has another one of that name. `None` for the guest that responds.
     pub name: Option<String>,
-    /// File of the module.
+    /// File of the module, or a reference to it that the [`Source`](crate::Source) reads.
     pub module: PathBuf,
     /// The interface of the module.
     pub kind: Kind,
@@ -679,6 +679,22 @@ mod tests {
         let files: Vec<_> = config.files().map(|file| file.display().to_string()).collect();
         let modules = ["dir/m.wasm", "dir/m.wasm", "dir/a/auth.wasm", "dir/auth.wat", "dir/log.wasm", "dir/c.json"];
         assert_eq!(files, [&modules[..], &["dir/m.wasm", "dir/m.json"]].concat());
+    }
+
+    #[test]
+    fn a_reference_is_not_a_path_in_the_directory() {
+        for (text, module) in [
+            ("m.wasm", "dir/m.wasm"),
+            ("./a/b:1", "dir/./a/b:1"),
+            ("/m.wasm", "/m.wasm"),
+            ("oci://h/web:1", "oci://h/web:1"),
+            ("https://h/m.wasm", "https://h/m.wasm"),
+            ("mistletoe/web:1", "mistletoe/web:1"),
+        ] {
+            let config = parse(&format!("[[route]]\npath = '/x'\nmodule = '{text}'\nkind = 'command'\n"));
+            let files: Vec<_> = config.expect("a configuration").files().map(Path::to_owned).collect();
+            assert_eq!(files, [Path::new(module)], "{text}");
+        }
     }
 
     #[test]

@@ -1,0 +1,238 @@
+//! `mistctl` with registries. The tests that are ignored need `docker-registry` and `openssl`, and run with
+//! `--include-ignored`.
+
+#![cfg(feature = "registry")]
+
+#[path = "support/docker.rs"]
+#[allow(dead_code, reason = "not every test needs all of it")]
+mod docker;
+#[allow(dead_code, reason = "not every test needs all of it")]
+mod support;
+
+use std::fs;
+use std::process::{Command, Output};
+
+use docker::{Registry, run};
+use support::{Scratch, command, example, fed, text};
+
+/// Runs mistctl in a directory, with a cache of its own there and without the user's credentials and policy.
+fn prepared(scratch: &Scratch, arguments: &[&str]) -> Command {
+    let mut command = command(arguments);
+    command.current_dir(scratch.0.path()).env("MISTLETOE_CACHE", scratch.path("cache"));
+    command.env("DOCKER_CONFIG", scratch.path("none")).env_remove("REGISTRY_AUTH_FILE").env_remove("XDG_RUNTIME_DIR");
+    command.env_remove("MISTLETOE_POLICY").env("SOURCE_DATE_EPOCH", "0");
+    command
+}
+
+fn output(scratch: &Scratch, arguments: &[&str]) -> Output {
+    prepared(scratch, arguments).output().expect("mistctl starts")
+}
+
+/// Runs mistctl, which has to succeed, and returns its standard output.
+fn good(scratch: &Scratch, arguments: &[&str]) -> String {
+    let output = output(scratch, arguments);
+    assert!(output.status.success(), "{arguments:?}: {}", text(&output.stderr));
+    text(&output.stdout).to_owned()
+}
+
+/// Runs mistctl, which has to fail with a status and a text in standard error.
+fn bad(scratch: &Scratch, arguments: &[&str], status: i32, problem: &str) {
+    let output = output(scratch, arguments);
+    let stderr = text(&output.stderr);
+    assert!(output.status.code() == Some(status) && stderr.contains(problem), "{arguments:?}: {stderr}");
+    assert_eq!(text(&output.stdout), "", "{arguments:?}");
+}
+
+const NAMESPACE: &str = "apiVersion: v1\nkind: Namespace\nmetadata:\n  name: web\n";
+
+/// Pushes the example package, and returns the reference with its digest.
+fn pushed(scratch: &Scratch, registry: &Registry, tag: &str) -> String {
+    let reference = format!("oci://{}/apps/web:{tag}", registry.address);
+    good(scratch, &["push", &example("namespace.wat"), &reference, "--annotation", "a=b"]).trim_end().to_owned()
+}
+
+fn lines(scratch: &Scratch, directory: &str) -> usize {
+    fs::read_dir(scratch.path(directory)).map_or(0, Iterator::count)
+}
+
+#[test]
+fn a_wrong_reference_is_wrong_usage_with_a_position() {
+    let scratch = Scratch::new();
+    for arguments in
+        [&["pull", "oci://host/Web"][..], &["inspect", "oci://host/Web"], &["push", "x.wasm", "oci://host/Web"]]
+    {
+        bad(&scratch, arguments, 2, "oci://host/Web at byte 11: a path has lower-case letters");
+    }
+    bad(&scratch, &["inspect", "ftp://host/web"], 2, "unknown scheme");
+    bad(&scratch, &["pull", "web.wasm"], 2, "web.wasm is not in a registry");
+    bad(&scratch, &["verify", "oci://host/web"], 2, "expected --key or --policy");
+    bad(&scratch, &["update"], 2, "mistletoe.lock does not exist");
+    bad(&scratch, &["update", "--lock-file", "x", "app.wasm"], 3, "only `oci://` and `https://` have digests");
+    bad(
+        &scratch,
+        &["inspect", "http://registry.invalid/web.wasm", "--allow-tag"],
+        3,
+        "the connection is not encrypted",
+    );
+    bad(&scratch, &["inspect", "oci://host/web", "--locked"], 3, "it is not in mistletoe.lock");
+}
+
+#[test]
+fn a_package_of_a_git_registry_is_a_file() {
+    let scratch = Scratch::new();
+    let directory = scratch.path("home/registries/mistletoe/examples/web");
+    fs::create_dir_all(&directory).expect("created");
+    fs::copy(example("namespace.wat"), directory.join("web-0.1.2.mist-pack.wasm")).expect("copied");
+    let run = |reference: &str| {
+        let mut command = prepared(&scratch, &["generate", "web", "-p", reference]);
+        command.env("MIST_HOME_LOCATION", scratch.path("home")).output().expect("mistctl starts")
+    };
+    let output = run("mistletoe/examples/web:0.1.2");
+    assert_eq!(text(&output.stdout), NAMESPACE, "{}", text(&output.stderr));
+    assert!(text(&run("mistletoe/examples/web:0.1.3").stderr).contains("web-0.1.3.mist-pack.wasm"));
+    assert!(text(&run("other/web:1").stderr).contains("clone the registry there"));
+}
+
+#[test]
+fn keys_are_not_for_files() {
+    let scratch = Scratch::new();
+    run(Command::new("openssl").args(["genpkey", "-algorithm", "ed25519", "-out"]).arg(scratch.path("key.pem")));
+    let public = ["pkey", "-pubout", "-in", "key.pem", "-out", "key.pub"];
+    run(Command::new("openssl").args(public).current_dir(scratch.0.path()));
+    let file = example("namespace.wat");
+    bad(&scratch, &["generate", "web", "-p", &file, "--key", "key.pub"], 3, "the signature is not accepted");
+    bad(&scratch, &["generate", "web", "-p", "-", "--key", "key.pub"], 2, "not for standard input");
+    bad(&scratch, &["generate", "web", "-p", &file, "--key", "key.pem"], 3, "key.pem");
+}
+
+#[test]
+#[ignore = "needs docker-registry"]
+fn a_module_is_pushed_pulled_and_run_also_without_the_registry() {
+    let (scratch, registry) = (Scratch::new(), Registry::start());
+    let pinned = pushed(&scratch, &registry, "1.2");
+    assert!(pinned.starts_with(&format!("oci://{}/apps/web:1.2@sha256:", registry.address)), "{pinned}");
+    assert_eq!(pushed(&scratch, &registry, "1.2"), pinned, "the same module has the same digest");
+    assert_eq!(good(&scratch, &["generate", "web", "-p", &pinned]), NAMESPACE);
+    assert_eq!(good(&scratch, &["pull", &pinned, "-o", "web.wasm"]), "");
+    assert_eq!(good(&scratch, &["generate", "web", "-p", "web.wasm"]), NAMESPACE);
+    let listed = good(&scratch, &["cache", "list"]);
+    assert!(listed.lines().count() == 2 && listed.lines().all(|line| line.contains(" registry ")), "{listed}");
+    drop(registry);
+    assert_eq!(good(&scratch, &["generate", "web", "-p", &pinned]), NAMESPACE);
+    assert!(good(&scratch, &["inspect", &pinned]).contains("name: namespace"));
+    assert!(good(&scratch, &["check", &pinned]).contains("findings: []"));
+    assert!(good(&scratch, &["values", &pinned]).contains("declares no values"));
+    assert_eq!(good(&scratch, &["cache", "clear"]), "");
+    assert_eq!(lines(&scratch, "cache/registry"), 0);
+    bad(&scratch, &["generate", "web", "-p", &pinned], 3, "the connection failed");
+}
+
+#[test]
+#[ignore = "needs docker-registry"]
+fn a_tag_needs_a_lock_file_or_a_flag() {
+    let (scratch, registry) = (Scratch::new(), Registry::start());
+    let pinned = pushed(&scratch, &registry, "1");
+    let tag = pinned.split('@').next().expect("a tag").to_owned();
+    fs::create_dir(scratch.path("deploy")).expect("created");
+    scratch.file("deploy/values.yaml", "{}");
+    let generate = |more: &[&str]| output(&scratch, &[&["generate", "web", "-p", &tag], more].concat());
+    bad(&scratch, &["generate", "web", "-p", &tag], 3, &format!("it is now {pinned}"));
+    let allowed = generate(&["--allow-tag"]);
+    assert_eq!((text(&allowed.stdout), text(&allowed.stderr)), (NAMESPACE, &*format!("info: resolved to {pinned}\n")));
+    assert!(!scratch.path("mistletoe.lock").exists());
+    // Beside the values.
+    let updated = good(&scratch, &["update", &tag, "--lock-file", "deploy/mistletoe.lock"]);
+    assert_eq!(updated, format!("{tag} {}\n", pinned.split_once('@').expect("a digest").1));
+    assert_eq!(text(&generate(&["-f", "deploy/values.yaml", "--locked"]).stdout), NAMESPACE);
+    bad(&scratch, &["generate", "web", "-p", &tag, "--locked"], 3, "not in mistletoe.lock");
+    // The tag moves: nothing changes until the lock file does.
+    let other = format!("oci://{}/apps/web:1", registry.address);
+    let moved = good(&scratch, &["push", &example("namespace.wat"), &other, "--annotation", "a=c"]);
+    assert_ne!(moved.trim_end(), pinned);
+    let resolved = output(&scratch, &["pull", &tag]);
+    assert_eq!(text(&resolved.stdout), moved);
+    let pull = |directory: &str| {
+        let mut command = prepared(&scratch, &["pull", &tag]);
+        text(&command.current_dir(scratch.path(directory)).output().expect("mistctl starts").stdout).to_owned()
+    };
+    assert_eq!(pull("deploy"), format!("{pinned}\n"));
+    let updated = good(&scratch, &["update", "--lock-file", "deploy/mistletoe.lock"]);
+    assert!(updated.contains(&format!("(before: {})", pinned.split_once('@').expect("a digest").1)), "{updated}");
+    assert_eq!(pull("deploy"), moved);
+}
+
+#[test]
+#[ignore = "needs docker-registry"]
+fn signatures_decide_what_runs() {
+    let (scratch, registry) = (Scratch::new(), Registry::start());
+    let pinned = pushed(&scratch, &registry, "1");
+    for name in ["mine", "other"] {
+        let (private, public) = (format!("{name}.pem"), format!("{name}.pub"));
+        let new = ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", &private];
+        run(Command::new("openssl").args(new).current_dir(scratch.0.path()));
+        let public = ["pkey", "-pubout", "-in", &private, "-out", &public];
+        run(Command::new("openssl").args(public).current_dir(scratch.0.path()));
+    }
+    let policy = format!(
+        "[[rule]]\nreference = \"oci://{}/apps/...\"\nkeys = [\"mine.pub\"]\n[default]\nrequired = false\n",
+        registry.address
+    );
+    scratch.file("policy.toml", policy);
+    let generate = |more: &[&'static str]| [&["generate", "web", "-p", &pinned][..], more].concat();
+    bad(&scratch, &generate(&["--key", "mine.pub"]), 3, "is not signed");
+    bad(&scratch, &generate(&["--policy", "policy.toml"]), 3, "is not signed");
+    bad(&scratch, &["verify", &pinned, "--key", "mine.pub"], 3, "is not signed");
+    assert_eq!(good(&scratch, &["sign", &pinned, "--key", "mine.pem"]), format!("{pinned}\n"));
+    let verified = good(&scratch, &["verify", &pinned, "--key", "mine.pub"]);
+    assert!(verified.contains("no transparency log was consulted"), "{verified}");
+    bad(&scratch, &["verify", &pinned, "--key", "other.pub"], 3, "the signature is not accepted");
+    bad(&scratch, &generate(&["--key", "other.pub"]), 3, "the signature is not accepted");
+    assert_eq!(good(&scratch, &generate(&["--key", "mine.pub"])), NAMESPACE);
+    assert_eq!(good(&scratch, &generate(&["--policy", "policy.toml"])), NAMESPACE);
+    let mut from_env = prepared(&scratch, &generate(&[]));
+    from_env.env("MISTLETOE_POLICY", scratch.path("policy.toml"));
+    assert_eq!(text(&from_env.output().expect("mistctl starts").stdout), NAMESPACE);
+    bad(&scratch, &["verify", &pinned, "--policy", "mine.pub"], 3, "mine.pub");
+}
+
+#[test]
+#[ignore = "needs docker-registry"]
+fn encryption_and_a_password() {
+    let (scratch, registry) = (Scratch::new(), Registry::secured());
+    let reference = format!("oci://localhost:{}/web:1", registry.address.port());
+    let (ca, config) = (registry.ca().display().to_string(), registry.credentials());
+    let file = example("namespace.wat");
+    let push = ["push", &file, &reference, "--ca", &ca];
+    bad(&scratch, &push, 3, "access is denied");
+    for variable in ["REGISTRY_AUTH_FILE", "DOCKER_CONFIG"] {
+        let value = if variable == "DOCKER_CONFIG" { registry.directory.path() } else { &config };
+        let output = prepared(&scratch, &push).env(variable, value).output().expect("mistctl starts");
+        assert!(output.status.success(), "{variable}: {}", text(&output.stderr));
+    }
+    let other = scratch.file("empty.pem", "");
+    bad(&scratch, &["push", &file, &reference, "--ca", &other], 3, "has no certificate");
+    // The user's helper has the password, too.
+    let helper =
+        scratch.file("docker-credential-test", "#!/bin/sh\necho '{\"Username\":\"user\",\"Secret\":\"pass:word\"}'\n");
+    run(Command::new("chmod").args(["+x", &helper]));
+    fs::create_dir(scratch.path("docker")).expect("created");
+    fs::write(scratch.path("docker/config.json"), r#"{"credsStore": "test"}"#).expect("written");
+    let path = format!("{}:{}", scratch.0.path().display(), std::env::var("PATH").unwrap_or_default());
+    let mut with_helper = prepared(&scratch, &push);
+    let output = with_helper.env("PATH", path).env("DOCKER_CONFIG", scratch.path("docker")).output();
+    let output = output.expect("mistctl starts");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
+
+#[test]
+#[ignore = "needs docker-registry"]
+fn a_plugin_is_called_and_a_program_is_run() {
+    let (scratch, registry) = (Scratch::new(), Registry::start());
+    let push = |name: &str| {
+        let reference = format!("oci://{}/{}", registry.address, name.split('.').next().expect("a name"));
+        good(&scratch, &["push", &example(name), &reference]).trim_end().to_owned()
+    };
+    let plugin = push("httpwasm-c.wasm");
+    let output = fed(&mut prepared(&scratch, &["call", &plugin]), b"world");
+    assert_eq!(text(&output.stdout), "hello, world\n", "{}", text(&output.stderr));
+}

@@ -1,0 +1,648 @@
+//! From a reference to a module: what it is now, whether it may be used, and its bytes.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::env;
+use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde::{Deserialize, Serialize};
+
+use crate::cache::Cache;
+use crate::client::{Client, MAX_MANIFEST};
+use crate::digest::Digest;
+use crate::error::{Error, ErrorKind, Result};
+use crate::layout::{Artifact, Layer, MAX_MODULE};
+use crate::lock::Lock;
+use crate::manifest::{Descriptor, Document, Manifest};
+use crate::reference::{Image, Package, Reference, Repository, Url};
+use crate::signature::{self, BUNDLE, Fetch, Policy, Requirement, SigningKey, Verified};
+
+/// Maximum length of the objects of a manifest's signatures that are kept together, in bytes of their file.
+const MAX_SIGNATURES: u64 = 16 << 20;
+
+/// Gets modules by reference.
+///
+/// ```no_run
+/// use mistletoe_registry::{Cache, Client, Lock, Puller, Reference, Tags};
+///
+/// let reference: Reference = "oci://registry.example/apps/web:1.2".parse()?;
+/// let puller = Puller::new(Client::new())
+///     .cache(Cache::open("/home/me/.cache/my-program")?)
+///     .tags(Tags::Lock { file: "mistletoe.lock".into(), is_frozen: false });
+/// let module = puller.pull(&reference)?;
+/// println!("{}: {} bytes", module.reference, module.bytes.len());
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Puller {
+    client: Client,
+    cache: Option<Cache>,
+    tags: Tags,
+    trust: Trust,
+    home: Option<PathBuf>,
+    report: Arc<dyn Fn(Event<'_>) + Send + Sync>,
+}
+
+/// What a reference without a digest means.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Tags {
+    /// An error.
+    #[default]
+    Refuse,
+    /// The digest in a lock file. A reference that is not in it is resolved and recorded, if the file exists and is not
+    /// frozen.
+    Lock {
+        /// The lock file.
+        file: PathBuf,
+        /// Whether the file stays as it is.
+        is_frozen: bool,
+    },
+    /// Whatever the reference resolves to.
+    Allow,
+}
+
+/// Which signatures a module needs.
+#[derive(Clone, Debug, Default)]
+enum Trust {
+    #[default]
+    None,
+    Keys(Requirement),
+    Policy(Policy),
+}
+
+/// What a [`Puller`] tells its user.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// A reference without a digest was resolved.
+    Resolved {
+        /// The same reference, with its digest.
+        pinned: &'a Reference,
+    },
+    /// A signature is good.
+    Verified {
+        /// The reference, with its digest.
+        pinned: &'a Reference,
+        /// The signature.
+        signature: &'a Verified,
+    },
+    /// The cache cannot be used for some content. The module is pulled nevertheless.
+    Cache {
+        /// The digest of the content.
+        digest: Digest,
+        /// The cause.
+        error: &'a std::io::Error,
+    },
+}
+
+/// A module.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Module {
+    /// Where it is from, with a digest if the reference can have one.
+    pub reference: Reference,
+    /// The bytes, as they were pushed: a module in the binary or the text format.
+    pub bytes: Vec<u8>,
+}
+
+/// A change of a lock file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Change {
+    /// The reference.
+    pub reference: String,
+    /// The digest before, if there was one.
+    pub before: Option<Digest>,
+    /// The digest now.
+    pub now: Digest,
+}
+
+impl fmt::Debug for Puller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Puller").field("cache", &self.cache).field("tags", &self.tags).finish_non_exhaustive()
+    }
+}
+
+impl Puller {
+    /// Returns a puller without a cache, which takes digests only and looks at no signatures.
+    ///
+    /// Git registries are in the directory `registries` of the one that `MIST_HOME_LOCATION` names, which is by default
+    /// `~/.mistletoe`.
+    pub fn new(client: Client) -> Self {
+        let variable = |name| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let home = if cfg!(windows) { "USERPROFILE" } else { "HOME" };
+        let home = variable("MIST_HOME_LOCATION").or_else(|| variable(home).map(|home| home.join(".mistletoe")));
+        Self { client, cache: None, tags: Tags::default(), trust: Trust::None, home, report: Arc::new(|_| ()) }
+    }
+
+    /// Sets the cache.
+    pub fn cache(mut self, cache: Cache) -> Self {
+        self.cache = Some(cache);
+        self
+    }
+
+    /// Sets what references without a digest mean.
+    pub fn tags(mut self, tags: Tags) -> Self {
+        self.tags = tags;
+        self
+    }
+
+    /// Requires of every module a signature by one of some keys.
+    pub fn keys(mut self, keys: Vec<signature::PublicKey>) -> Self {
+        self.trust = Trust::Keys(Requirement::signed_by(keys));
+        self
+    }
+
+    /// Requires the signatures that a policy says. Files, standard input and packages in git registries are the user's
+    /// own: a policy does not apply to them.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.trust = Trust::Policy(policy);
+        self
+    }
+
+    /// Sets the directory of the git registries.
+    pub fn registries(mut self, home: impl Into<PathBuf>) -> Self {
+        self.home = Some(home.into());
+        self
+    }
+
+    /// Sets a callback for what is worth knowing. By default nobody is told.
+    pub fn on_event(mut self, report: impl Fn(Event<'_>) + Send + Sync + 'static) -> Self {
+        self.report = Arc::new(report);
+        self
+    }
+
+    /// Returns the client.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Gets a module. Standard input is not read here.
+    ///
+    /// What is in the cache is not asked for again: a reference with a digest, or one that the lock file has, needs no
+    /// connection the second time.
+    ///
+    /// # Errors
+    ///
+    /// Any [`ErrorKind`]. Nothing is written but complete content into the cache, and to the lock file once the module
+    /// is there.
+    pub fn pull(&self, reference: &Reference) -> Result<Module> {
+        let (pinned, lock) = self.pin(reference)?;
+        let bytes = match &pinned {
+            Reference::Image(image) => self.image(image)?,
+            Reference::Url(url) => self.url(url)?,
+            Reference::Package(package) => self.unsigned(&pinned, || read(&self.package(package)?))?,
+            Reference::File(path) => self.unsigned(&pinned, || read(path))?,
+            Reference::Stdin => {
+                let problem = "standard input is read by its user".to_owned();
+                return Err(Error::new("-", ErrorKind::File { problem }));
+            }
+        };
+        if let Some(lock) = lock {
+            lock.write()?;
+        }
+        Ok(Module { reference: pinned, bytes })
+    }
+
+    /// Checks the signatures of a reference, without getting the module.
+    ///
+    /// # Errors
+    ///
+    /// [`Signature`](ErrorKind::Signature) if there is no good one, and those of the connection.
+    pub fn verify(&self, image: &Image) -> Result<Option<Verified>> {
+        let image = match self.pin(&Reference::Image(image.clone()))?.0 {
+            Reference::Image(image) => image,
+            // A reference stays what it is.
+            _ => image.clone(),
+        };
+        let digest = self.client.resolve(&image)?;
+        // Of what the registry has, not of what it says that it has.
+        let image = image.with_digest(digest);
+        self.manifest(&image)?;
+        self.trusted(&image, digest)
+    }
+
+    /// Returns what a reference is now: the reference with a digest.
+    ///
+    /// # Errors
+    ///
+    /// As [`Client::resolve`]. What has no digest is an error.
+    pub fn resolve(&self, reference: &Reference) -> Result<Reference> {
+        match reference {
+            Reference::Image(image) => Ok(Reference::Image(image.with_digest(self.client.resolve(image)?))),
+            Reference::Url(url) => {
+                Ok(Reference::Url(url.with_digest(self.client.get(url, MAX_MODULE, &mut std::io::sink())?)))
+            }
+            _ => {
+                let problem = "only `oci://` and `https://` have digests".to_owned();
+                Err(Error::new(reference, ErrorKind::File { problem }))
+            }
+        }
+    }
+
+    /// Resolves references again, or all that a lock file has if none are given, and writes the lock file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`resolve`](Self::resolve) and [`Lock::read`]; the file then stays as it is.
+    pub fn update(&self, file: &Path, references: &[Reference]) -> Result<Vec<Change>> {
+        let mut lock = Lock::read(file)?.unwrap_or_else(|| Lock::new(file));
+        let all: Result<Vec<Reference>> = lock
+            .iter()
+            .map(|(text, _)| text.parse().map_err(|error| Error::with_source(text, ErrorKind::Reference, error)))
+            .collect();
+        let references = if references.is_empty() { &all? } else { references };
+        let mut changes = Vec::new();
+        for reference in references {
+            if reference.digest().is_some() {
+                let problem = "it has a digest, so there is nothing to record".to_owned();
+                return Err(Error::new(reference, ErrorKind::File { problem }));
+            }
+            let Some(now) = self.resolve(reference)?.digest() else { continue };
+            let before = lock.insert(reference, now);
+            changes.push(Change { reference: reference.to_string(), before, now });
+        }
+        lock.write()?;
+        Ok(changes)
+    }
+
+    /// Pushes a module to a repository, under a tag if the reference has one, and returns the reference with its
+    /// digest.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Client::push_blob`]; [`Reference`](ErrorKind::Reference) if the reference has a digest, which is
+    /// that of what is pushed.
+    pub fn push(&self, image: &Image, artifact: &Artifact<'_>) -> Result<Image> {
+        if image.digest().is_some() {
+            return Err(Error::with_source(image, ErrorKind::Reference, "the digest follows from what is pushed"));
+        }
+        let repository = image.repository();
+        self.client.push_blob(repository, artifact.module)?;
+        self.client.push_blob(repository, &artifact.config)?;
+        let pushed = self.client.push_manifest(repository, image.tag(), Artifact::MEDIA_TYPE, &artifact.manifest)?;
+        Ok(image.with_digest(pushed.digest))
+    }
+
+    /// Signs what a reference is now, in the format of cosign 3, and pushes the signature next to it. Returns the
+    /// reference with its digest.
+    ///
+    /// # Errors
+    ///
+    /// Those of the connection; [`Signature`](ErrorKind::Signature) if the list of referrers cannot be changed.
+    pub fn sign(&self, image: &Image, key: &SigningKey) -> Result<Image> {
+        let fetched = self.client.manifest(image)?;
+        let image = image.with_digest(fetched.digest);
+        let repository = image.repository();
+        let media_type = match Document::parse(&image, &fetched.bytes)? {
+            Document::Manifest(_) => crate::manifest::MANIFEST,
+            Document::Index(_) => crate::manifest::INDEX,
+        };
+        let refused =
+            |error: Box<dyn std::error::Error + Send + Sync>| Error::with_source(&image, ErrorKind::Signature, error);
+        let signature = key.sign(&fetched.bytes, media_type).map_err(|error| refused(error.into()))?;
+        self.client.push_blob(repository, signature::CONFIG)?;
+        self.client.push_blob(repository, &signature.bundle)?;
+        let pushed = self.client.push_manifest(repository, None, signature::MANIFEST, &signature.manifest)?;
+        if !pushed.is_listed {
+            let tag = signature::referrers_tag(&fetched.digest);
+            let index = self.client.tagged(repository, &tag)?;
+            let index = signature.add_to_index(index.as_ref().map(|index| &*index.bytes));
+            if let Some(index) = index.map_err(|reason| refused(reason.to_string().into()))? {
+                self.client.push_manifest(repository, Some(&tag), signature::INDEX, &index)?;
+            }
+        }
+        Ok(image)
+    }
+
+    /// Returns the reference with its digest, and the lock file to write if it was recorded.
+    fn pin(&self, reference: &Reference) -> Result<(Reference, Option<Lock>)> {
+        if reference.digest().is_some() || !matches!(reference, Reference::Image(_) | Reference::Url(_)) {
+            return Ok((reference.clone(), None));
+        }
+        let resolved = || {
+            let pinned = self.resolve(reference)?;
+            (self.report)(Event::Resolved { pinned: &pinned });
+            Ok::<_, Error>(pinned)
+        };
+        let no_digest = || {
+            let pinned = self.resolve(reference)?.to_string();
+            Err(Error::new(reference, ErrorKind::NoDigest { pinned }))
+        };
+        match &self.tags {
+            Tags::Refuse => no_digest(),
+            Tags::Allow => Ok((resolved()?, None)),
+            Tags::Lock { file, is_frozen } => {
+                let lock = Lock::read(file)?;
+                let known = lock.as_ref().and_then(|lock| lock.get(reference));
+                match (reference, known) {
+                    (Reference::Image(image), Some(digest)) => {
+                        return Ok((Reference::Image(image.with_digest(digest)), None));
+                    }
+                    (Reference::Url(url), Some(digest)) => return Ok((Reference::Url(url.with_digest(digest)), None)),
+                    _ if *is_frozen => return Err(Error::new(reference, ErrorKind::NotLocked)),
+                    _ => {}
+                }
+                let Some(mut lock) = lock else { return no_digest() };
+                let pinned = resolved()?;
+                if let Some(digest) = pinned.digest() {
+                    lock.insert(reference, digest);
+                }
+                Ok((pinned, Some(lock)))
+            }
+        }
+    }
+
+    fn image(&self, image: &Image) -> Result<Vec<u8>> {
+        let digest = self.client.resolve(image)?;
+        let image = image.with_digest(digest);
+        let document = self.manifest(&image)?;
+        self.trusted(&image, digest)?;
+        let manifest = match document {
+            Document::Manifest(manifest) => manifest,
+            Document::Index(index) => self.entry(&image, index.wasm(&image)?)?,
+        };
+        let layer = Layer::of(&image, &manifest)?;
+        let subject = format!("{}@{}", image.repository(), layer.descriptor.digest);
+        let bytes = self.blob(image.repository(), &layer.descriptor)?;
+        layer.unpack(subject, bytes)
+    }
+
+    /// Returns the manifest that an index refers to.
+    fn entry(&self, image: &Image, entry: &Descriptor) -> Result<Manifest> {
+        let image = image.with_digest(entry.digest);
+        match self.manifest(&image)? {
+            Document::Manifest(manifest) => Ok(manifest),
+            Document::Index(_) => {
+                let problem = "the entry of the index is an index".to_owned();
+                Err(Error::new(image, ErrorKind::Layout { problem }))
+            }
+        }
+    }
+
+    /// Returns the manifest or the index with the digest of a reference.
+    fn manifest(&self, image: &Image) -> Result<Document> {
+        let cached = image.digest().and_then(|digest| self.cached(digest));
+        let bytes = match cached {
+            Some(bytes) => bytes,
+            None => {
+                let fetched = self.client.manifest(image)?;
+                self.keep(fetched.digest, &fetched.bytes);
+                fetched.bytes
+            }
+        };
+        if bytes.len() as u64 > MAX_MANIFEST {
+            return Err(Error::new(image, ErrorKind::TooLarge { limit: MAX_MANIFEST }));
+        }
+        Document::parse(image, &bytes)
+    }
+
+    /// Returns a blob, which has the length and the digest that its descriptor says.
+    fn blob(&self, repository: &Repository, blob: &Descriptor) -> Result<Vec<u8>> {
+        let subject = || format!("{repository}@{}", blob.digest);
+        // Before the cache is looked at: a manifest with another length is wrong, whatever is there.
+        if blob.size > MAX_MODULE {
+            return Err(Error::new(subject(), ErrorKind::TooLarge { limit: MAX_MODULE }));
+        }
+        let bytes = match self.cached(blob.digest) {
+            Some(bytes) => bytes,
+            None => self.receive(blob.digest, |sink| self.client.blob(repository, blob, MAX_MODULE, sink))?,
+        };
+        let (expected, found) = (blob.size, bytes.len() as u64);
+        if expected == found { Ok(bytes) } else { Err(Error::new(subject(), ErrorKind::Length { expected, found })) }
+    }
+
+    fn url(&self, url: &Url) -> Result<Vec<u8>> {
+        let requirement = match &self.trust {
+            Trust::None => None,
+            Trust::Keys(requirement) => Some(requirement),
+            Trust::Policy(policy) => Some(policy.for_reference(url.as_str())),
+        };
+        if requirement.is_some_and(|requirement| requirement.required) {
+            return Err(Error::with_source(url, ErrorKind::Signature, "only modules in registries have signatures"));
+        }
+        match url.digest() {
+            Some(digest) => match self.cached(digest) {
+                Some(bytes) => Ok(bytes),
+                None => self.receive(digest, |sink| self.client.get(url, MAX_MODULE, sink).map(drop)),
+            },
+            // Every URL has been resolved.
+            None => Err(Error::new(url, ErrorKind::NotFound)),
+        }
+    }
+
+    /// Receives content into the cache, or into memory if there is none.
+    fn receive(&self, digest: Digest, receive: impl Fn(&mut dyn std::io::Write) -> Result<()>) -> Result<Vec<u8>> {
+        let file = self.cache.as_ref().and_then(|cache| {
+            let file = cache.create();
+            file.inspect_err(|error| (self.report)(Event::Cache { digest, error })).ok().map(|file| (cache, file))
+        });
+        if let Some((cache, mut file)) = file {
+            receive(&mut file)?;
+            let kept = cache.keep(file, digest);
+            if let Err(error) = &kept {
+                (self.report)(Event::Cache { digest, error });
+            }
+            // What is larger than the cache is not in it any more.
+            if let Some(bytes) = self.cached(digest) {
+                return Ok(bytes);
+            }
+        }
+        let mut bytes = Vec::new();
+        receive(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    fn cached(&self, digest: Digest) -> Option<Vec<u8>> {
+        let found = self.cache.as_ref()?.get(digest);
+        found.unwrap_or_else(|error| {
+            (self.report)(Event::Cache { digest, error: &error });
+            None
+        })
+    }
+
+    fn keep(&self, digest: Digest, bytes: &[u8]) {
+        if let Some(Err(error)) = self.cache.as_ref().map(|cache| cache.put(digest, bytes)) {
+            (self.report)(Event::Cache { digest, error: &error });
+        }
+    }
+
+    /// Checks the signatures that are required of a manifest.
+    fn trusted(&self, image: &Image, digest: Digest) -> Result<Option<Verified>> {
+        let requirement = match &self.trust {
+            Trust::None => return Ok(None),
+            Trust::Keys(requirement) => requirement,
+            Trust::Policy(policy) => policy.for_reference(&image.to_string()),
+        };
+        if requirement.keys.is_empty() && !requirement.required {
+            return Ok(None);
+        }
+        let told = |verified: Option<Verified>| {
+            if let Some(signature) = &verified {
+                (self.report)(Event::Verified { pinned: &Reference::Image(image.clone()), signature });
+            }
+            verified
+        };
+        // What was read before suffices, if it is still good under the keys of today.
+        let kept = self.cache.as_ref().and_then(|cache| cache.signatures(digest, MAX_SIGNATURES).ok().flatten());
+        if let Some(kept) = kept.and_then(|kept| serde_json::from_slice::<Objects>(&kept).ok())
+            && let Ok(verified) = requirement.check(&kept, &digest)
+        {
+            return Ok(told(verified));
+        }
+        let remote = Remote { client: &self.client, repository: image.repository(), seen: RefCell::default() };
+        match requirement.check(&remote, &digest) {
+            Ok(verified) => {
+                let seen = serde_json::to_vec(&*remote.seen.borrow()).unwrap_or_default();
+                if let Some(cache) = &self.cache
+                    && seen.len() as u64 <= MAX_SIGNATURES
+                    && let Err(error) = cache.put_signatures(digest, &seen)
+                {
+                    (self.report)(Event::Cache { digest, error: &error });
+                }
+                Ok(told(verified))
+            }
+            Err(signature::Error::Fetch(error)) => Err(error),
+            Err(error) => Err(Error::with_source(image, ErrorKind::Signature, error)),
+        }
+    }
+
+    /// Reads what has no signatures, unless keys are required of everything.
+    fn unsigned(&self, reference: &Reference, read: impl FnOnce() -> Result<Vec<u8>>) -> Result<Vec<u8>> {
+        match self.trust {
+            Trust::Keys(_) => {
+                let problem = "only modules in registries have signatures";
+                Err(Error::with_source(reference, ErrorKind::Signature, problem))
+            }
+            _ => read(),
+        }
+    }
+
+    /// Returns the file of a package in a git registry.
+    fn package(&self, package: &Package) -> Result<PathBuf> {
+        let failed = |problem: String| Error::new(package, ErrorKind::File { problem });
+        let home = self.home.as_ref();
+        let home = home.ok_or_else(|| failed("there is no home directory; set MIST_HOME_LOCATION".to_owned()))?;
+        let clone = home.join("registries").join(package.registry());
+        if !clone.is_dir() {
+            let problem = format!(
+                "{} is not a directory: clone the registry there (a file with a colon in its name begins with `./`)",
+                clone.display()
+            );
+            return Err(failed(problem));
+        }
+        Ok(package.file(&clone))
+    }
+}
+
+/// Reads a file of at most [`MAX_MODULE`] bytes.
+fn read(path: &Path) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let read = File::open(path).and_then(|file| file.take(MAX_MODULE + 1).read_to_end(&mut bytes));
+    read.map_err(|error| Error::file(path, error.to_string()))?;
+    if bytes.len() as u64 > MAX_MODULE {
+        return Err(Error::new(path.display(), ErrorKind::TooLarge { limit: MAX_MODULE }));
+    }
+    Ok(bytes)
+}
+
+/// A repository, as the check of signatures reads it, and what was read.
+struct Remote<'a> {
+    client: &'a Client,
+    repository: &'a Repository,
+    seen: RefCell<Objects>,
+}
+
+/// What was read to check signatures.
+#[derive(Default, Deserialize, Serialize)]
+struct Objects {
+    manifests: BTreeMap<String, Bytes>,
+    referrers: Option<Vec<Bytes>>,
+    blobs: BTreeMap<String, Bytes>,
+}
+
+/// Bytes, in base64.
+#[derive(Deserialize, Serialize)]
+#[serde(try_from = "String", into = "String")]
+struct Bytes(Vec<u8>);
+
+impl Clone for Bytes {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl From<Bytes> for String {
+    fn from(bytes: Bytes) -> Self {
+        STANDARD.encode(bytes.0)
+    }
+}
+
+impl TryFrom<String> for Bytes {
+    type Error = base64::DecodeError;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        STANDARD.decode(text).map(Self)
+    }
+}
+
+impl Fetch for Remote<'_> {
+    type Error = Error;
+
+    fn manifest(&self, reference: &str) -> Result<Option<Vec<u8>>> {
+        let separator = if reference.starts_with("sha256:") { '@' } else { ':' };
+        let image = format!("{}{separator}{reference}", self.repository);
+        let image = Image::parse(&image).map_err(|error| Error::with_source(&image, ErrorKind::Reference, error))?;
+        match self.client.manifest(&image) {
+            Err(error) if *error.kind() == ErrorKind::NotFound => Ok(None),
+            // The check says that it was swapped.
+            Ok(fetched) => {
+                let bytes = fetched.bytes;
+                self.seen.borrow_mut().manifests.insert(reference.to_owned(), Bytes(bytes.clone()));
+                Ok(Some(bytes))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn referrers(&self, subject: &Digest) -> Result<Option<Vec<Vec<u8>>>> {
+        let pages = self.client.referrers(self.repository, *subject, BUNDLE)?;
+        self.seen.borrow_mut().referrers = pages.clone().map(|pages| pages.into_iter().map(Bytes).collect());
+        Ok(pages)
+    }
+
+    fn blob(&self, digest: &Digest, size: u64) -> Result<Option<Vec<u8>>> {
+        let mut bytes = Vec::new();
+        let descriptor = Descriptor::new("application/octet-stream", *digest, size);
+        match self.client.blob(self.repository, &descriptor, signature::MAX_OBJECT, &mut bytes) {
+            Err(error) if *error.kind() == ErrorKind::NotFound => Ok(None),
+            Ok(()) => {
+                self.seen.borrow_mut().blobs.insert(digest.to_string(), Bytes(bytes.clone()));
+                Ok(Some(bytes))
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl Fetch for Objects {
+    type Error = std::convert::Infallible;
+
+    fn manifest(&self, reference: &str) -> Result<Option<Vec<u8>>, Self::Error> {
+        Ok(self.manifests.get(reference).map(|bytes| bytes.0.clone()))
+    }
+
+    fn referrers(&self, _: &Digest) -> Result<Option<Vec<Vec<u8>>>, Self::Error> {
+        Ok(self.referrers.as_ref().map(|pages| pages.iter().map(|page| page.0.clone()).collect()))
+    }
+
+    fn blob(&self, digest: &Digest, _: u64) -> Result<Option<Vec<u8>>, Self::Error> {
+        Ok(self.blobs.get(&digest.to_string()).map(|bytes| bytes.0.clone()))
+    }
+}

@@ -1,0 +1,449 @@
+//! What a hostile or broken server does: each a clear error, in bounded time and memory, and no file that is not
+//! complete.
+
+#[allow(dead_code, reason = "not every test needs all of it")]
+mod support;
+
+use std::fs;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mistletoe_registry::{Cache, Client, Digest, Error, ErrorKind, Image, Puller, Reference, Tags};
+use support::server::{Fault, Origin, Request, Server};
+use support::{client, memory, module, repository};
+use tempfile::TempDir;
+
+type Faults = Box<dyn Fn(&Request, usize) -> Option<Fault> + Send + Sync>;
+
+/// Length of the module. More than one resumed transfer's progress, and more than buffers of sockets hold.
+const LENGTH: usize = 8 << 20;
+
+/// Pulls `oci://ADDRESS/web@DIGEST` with a cache in `directory`.
+fn pull(server: &Server, digest: Digest, client: Client, directory: &TempDir) -> Result<Vec<u8>, Error> {
+    let reference: Reference = format!("oci://{}/web@{digest}", server.address).parse().expect("a reference");
+    let cache = Cache::open(directory.path().join("cache")).expect("a cache");
+    Puller::new(client).cache(cache).pull(&reference).map(|module| module.bytes)
+}
+
+/// Returns the lengths of the files in the cache, sorted.
+fn cached(directory: &TempDir) -> Vec<u64> {
+    let entries = fs::read_dir(directory.path().join("cache")).expect("a directory");
+    let mut lengths: Vec<_> =
+        entries.map(|entry| entry.and_then(|entry| entry.metadata()).expect("an entry").len()).collect();
+    lengths.sort_unstable();
+    lengths
+}
+
+fn is_blob(request: &Request) -> bool {
+    request.path.contains("/blobs/")
+}
+
+/// The same fault for every request of a blob.
+fn of_blobs(fault: Fault) -> impl Fn(&Request, usize) -> Option<Fault> + Send + Sync {
+    move |request, _| is_blob(request).then(|| fault.clone())
+}
+
+/// The same fault for every request of a manifest.
+fn of_manifests(fault: Fault) -> impl Fn(&Request, usize) -> Option<Fault> + Send + Sync {
+    move |request, _| (!is_blob(request)).then(|| fault.clone())
+}
+
+#[test]
+fn a_fault_is_an_error_and_leaves_no_file() {
+    let bytes = module(LENGTH);
+    let (content, digest, layer) = repository(&bytes);
+    let manifest = content[&format!("/v2/web/manifests/{digest}")].1.clone();
+    let (length, manifest_length) = (LENGTH as u64, manifest.len() as u64);
+    let mut other = bytes.clone();
+    other[LENGTH / 2] ^= 1;
+    let swapped = ErrorKind::Digest { expected: layer, found: Digest::of(&other) };
+    let mut other_manifest = manifest.clone();
+    other_manifest.push(b' ');
+    let swapped_manifest = ErrorKind::Digest { expected: digest, found: Digest::of(&other_manifest) };
+    let long = vec![b' '; (4 << 20) + 1];
+    let reply = |status, body: &str| Fault::Reply(status, Vec::new(), body.as_bytes().to_vec());
+    let json = r#"{"errors":[{"code":"DENIED","message":"no\u001b[2J"},{"code":"X"}]}"#;
+    // The fault, the kind of the error, and how often the request is sent.
+    let of_a_blob: Vec<(Fault, ErrorKind, usize)> = vec![
+        (Fault::Close, ErrorKind::Connection, 3),
+        (Fault::Garbage, ErrorKind::Protocol { problem: "the response is not HTTP".to_owned() }, 1),
+        (Fault::Length(length - 1), ErrorKind::Length { expected: length, found: length - 1 }, 1),
+        (Fault::Length(length + 1), ErrorKind::Length { expected: length, found: length + 1 }, 1),
+        (Fault::Length(u64::MAX), ErrorKind::Length { expected: length, found: u64::MAX }, 1),
+        (Fault::Body(b"short".to_vec()), ErrorKind::Length { expected: length, found: 5 }, 1),
+        (Fault::Body(other), swapped, 1),
+        (Fault::Stall, ErrorKind::TimedOut, 3),
+        (Fault::Drip(Duration::from_millis(10)), ErrorKind::TooSlow, 1),
+        (reply(404, ""), ErrorKind::NotFound, 1),
+        (reply(403, json), ErrorKind::Unauthorized, 1),
+        (reply(418, json), ErrorKind::Status { status: 418, message: Some("DENIED: no\u{fffd}[2J; X".to_owned()) }, 1),
+        (reply(500, ""), ErrorKind::Status { status: 500, message: None }, 3),
+        (reply(204, ""), ErrorKind::Status { status: 204, message: None }, 1),
+    ];
+    for (fault, kind, count) in of_a_blob {
+        let server = Server::start(Origin::Memory(content.clone()), of_blobs(fault.clone()));
+        let directory = TempDir::new().expect("a directory");
+        let error = pull(&server, digest, client(), &directory).expect_err("a fault");
+        assert_eq!(error.kind(), &kind, "{fault:?}: {error}");
+        assert_eq!(server.requests().iter().filter(|request| is_blob(request)).count(), count, "{fault:?}");
+        assert_eq!(cached(&directory), [manifest_length], "{fault:?}");
+    }
+    let of_a_manifest: Vec<(Fault, ErrorKind)> = vec![
+        (Fault::Close, ErrorKind::Connection),
+        (Fault::EndlessHead, ErrorKind::Protocol { problem: "the response is not HTTP".to_owned() }),
+        (Fault::Cut(10), ErrorKind::Connection),
+        (Fault::Length(5 << 20), ErrorKind::TooLarge { limit: 4 << 20 }),
+        (Fault::Body(other_manifest), swapped_manifest),
+        (Fault::Body(long), ErrorKind::TooLarge { limit: 4 << 20 }),
+        (Fault::Endless, ErrorKind::TooLarge { limit: 4 << 20 }),
+        (Fault::Stall, ErrorKind::TimedOut),
+        (Fault::Drip(Duration::from_millis(10)), ErrorKind::TooSlow),
+    ];
+    for (fault, kind) in of_a_manifest {
+        let server = Server::start(Origin::Memory(content.clone()), of_manifests(fault.clone()));
+        let directory = TempDir::new().expect("a directory");
+        let error = pull(&server, digest, client(), &directory).expect_err("a fault");
+        assert_eq!(error.kind(), &kind, "{fault:?}: {error}");
+        assert_eq!(cached(&directory), [0u64; 0], "{fault:?}");
+    }
+}
+
+#[test]
+fn an_endless_body_is_read_up_to_its_limit() {
+    let (content, digest, _) = repository(&module(1000));
+    let server = Server::start(Origin::Memory(content), of_blobs(Fault::Endless));
+    let directory = TempDir::new().expect("a directory");
+    let error = pull(&server, digest, client(), &directory).expect_err("too long");
+    assert!(matches!(error.kind(), ErrorKind::Length { expected: 1000, found } if *found > 1000), "{error}");
+    // What the sockets hold on the way.
+    assert!(server.sent() < 64 << 20, "{}", server.sent());
+}
+
+#[test]
+fn a_cut_blob_is_resumed() {
+    let bytes = module(LENGTH);
+    let (content, digest, _) = repository(&bytes);
+    let cases: Vec<(&str, Faults)> = vec![
+        (
+            "every part but the last",
+            Box::new(|request, earlier| (is_blob(request) && earlier < 5).then_some(Fault::Cut(LENGTH / 6))),
+        ),
+        (
+            "a server without parts",
+            Box::new(|request, earlier| match (is_blob(request), earlier) {
+                (false, _) => None,
+                (true, 0) => Some(Fault::Cut(LENGTH / 2)),
+                (true, _) => Some(Fault::NoRange),
+            }),
+        ),
+        ("a short stall", Box::new(|request, earlier| (is_blob(request) && earlier == 0).then_some(Fault::Stall))),
+    ];
+    for (name, faults) in cases {
+        let server = Server::start(Origin::Memory(content.clone()), faults);
+        let directory = TempDir::new().expect("a directory");
+        assert!(pull(&server, digest, client(), &directory).expect(name) == bytes, "{name}");
+        assert_eq!(cached(&directory).last(), Some(&(LENGTH as u64)), "{name}");
+        let blobs: Vec<_> = server.requests().into_iter().filter(is_blob).collect();
+        let ranges: Vec<_> = blobs.iter().map(|request| request.header("range").map(str::to_owned)).collect();
+        assert_eq!(ranges[0], None, "{name}");
+        if name == "every part but the last" {
+            let expected: Vec<_> = (1..6).map(|part| Some(format!("bytes={}-", part * (LENGTH / 6)))).collect();
+            assert_eq!(ranges[1..], expected);
+        }
+    }
+}
+
+#[test]
+fn a_cut_without_progress_is_tried_three_times() {
+    let (content, digest, _) = repository(&module(LENGTH));
+    let server = Server::start(Origin::Memory(content), of_blobs(Fault::Cut(1)));
+    let directory = TempDir::new().expect("a directory");
+    pull(&server, digest, client(), &directory).expect_err("cut");
+    assert_eq!(server.requests().iter().filter(|request| is_blob(request)).count(), 3);
+}
+
+#[test]
+fn another_part_than_requested_is_an_error() {
+    let bytes = module(LENGTH);
+    let (content, digest, _) = repository(&bytes);
+    let server = Server::start(Origin::Memory(content), move |request, earlier| {
+        if !is_blob(request) {
+            return None;
+        }
+        let range = ("Content-Range", format!("bytes 0-{}/{LENGTH}", LENGTH - 1));
+        Some(if earlier == 0 { Fault::Cut(LENGTH / 2) } else { Fault::Reply(206, vec![range], Vec::new()) })
+    });
+    let directory = TempDir::new().expect("a directory");
+    let error = pull(&server, digest, client(), &directory).expect_err("another part");
+    assert_eq!(error.kind(), &ErrorKind::Protocol { problem: "it is not the requested part".to_owned() });
+}
+
+#[test]
+fn a_busy_server_is_asked_again_and_is_told_how_long_to_wait() {
+    let bytes = module(100);
+    let (content, digest, _) = repository(&bytes);
+    let busy = |after: &str| Fault::Reply(429, vec![("Retry-After", after.to_owned())], Vec::new());
+    for (after, is_waited_for) in [("0", true), ("Sun, 06 Nov 1994 08:49:37 GMT", true), ("soon", true), ("61", false)]
+    {
+        let fault = busy(after);
+        let faults = move |request: &Request, earlier: usize| (is_blob(request) && earlier < 2).then(|| fault.clone());
+        let server = Server::start(Origin::Memory(content.clone()), faults);
+        let directory = TempDir::new().expect("a directory");
+        let pulled = pull(&server, digest, client(), &directory);
+        match is_waited_for {
+            true => assert!(pulled.expect(after) == bytes),
+            false => {
+                let wait = Duration::from_secs(61);
+                assert_eq!(pulled.expect_err(after).kind(), &ErrorKind::RetryAfter { wait });
+            }
+        }
+    }
+}
+
+#[test]
+fn redirects_are_followed_up_to_five_and_not_everywhere() {
+    let bytes = module(100);
+    let (content, digest, layer) = repository(&bytes);
+    let blob = format!("/v2/web/blobs/{layer}");
+    let to = |location: String| Fault::Reply(307, vec![("Location", location)], Vec::new());
+    // A chain of redirects on one host: `?5` is the fifth one.
+    let mut chained = content.clone();
+    let target = chained[&blob].clone();
+    chained.insert(format!("{blob}?5"), target);
+    for (limit, is_followed) in [(5, true), (6, false)] {
+        let faults = {
+            let blob = blob.clone();
+            move |request: &Request, _: usize| {
+                let step: usize = match request.path.strip_prefix(&blob)? {
+                    "" => 0,
+                    query => query[1..].parse().ok()?,
+                };
+                (step < limit).then(|| to(format!("{blob}?{}", step + 1)))
+            }
+        };
+        let server = Server::start(Origin::Memory(chained.clone()), faults);
+        let directory = TempDir::new().expect("a directory");
+        let pulled = pull(&server, digest, client(), &directory);
+        match is_followed {
+            true => assert!(pulled.expect("five") == bytes),
+            false => {
+                assert_eq!(pulled.expect_err("six").kind(), &ErrorKind::Redirect { reason: "there are more than 5" })
+            }
+        }
+    }
+    for (location, kind) in [
+        ("http://registry.invalid/x", ErrorKind::PlainHttp),
+        ("ftp://127.0.0.1/x", ErrorKind::Redirect { reason: "its location is not a URL" }),
+        ("http://user@127.0.0.1/x", ErrorKind::Redirect { reason: "its location is not a URL" }),
+    ] {
+        let server = Server::start(Origin::Memory(content.clone()), of_blobs(to(location.to_owned())));
+        let directory = TempDir::new().expect("a directory");
+        assert_eq!(pull(&server, digest, client(), &directory).expect_err(location).kind(), &kind);
+    }
+    let without = Fault::Reply(307, Vec::new(), Vec::new());
+    let server = Server::start(Origin::Memory(content), of_blobs(without));
+    let directory = TempDir::new().expect("a directory");
+    let error = pull(&server, digest, client(), &directory).expect_err("no location");
+    assert!(matches!(error.kind(), ErrorKind::Protocol { .. }), "{error}");
+}
+
+/// Writes a configuration of Docker with a password for a host.
+fn credentials(directory: &TempDir, host: &str) -> mistletoe_registry::Credentials {
+    let file = directory.path().join("config.json");
+    // "user:secret" in base64.
+    fs::write(&file, format!(r#"{{"auths": {{"{host}": {{"auth": "dXNlcjpzZWNyZXQ="}}}}}}"#)).expect("written");
+    mistletoe_registry::Credentials::from_file(file)
+}
+
+#[test]
+fn credentials_stay_with_their_host() {
+    let bytes = module(100);
+    let (content, digest, layer) = repository(&bytes);
+    // Where the redirect leads: another port is another host.
+    let storage = Server::start(
+        Origin::Memory([("/storage".to_owned(), (String::new(), bytes.clone()))].into()),
+        |_: &Request, _| None,
+    );
+    let location = format!("http://{}/storage", storage.address);
+    let blob = format!("/v2/web/blobs/{layer}");
+    let server = Server::start(Origin::Memory(content), move |request, _| match request.header("authorization") {
+        Some("Basic dXNlcjpzZWNyZXQ=") if request.path == blob => {
+            Some(Fault::Reply(307, vec![("Location", location.clone())], Vec::new()))
+        }
+        Some("Basic dXNlcjpzZWNyZXQ=") => None,
+        _ => Some(Fault::Reply(401, vec![("WWW-Authenticate", "Basic realm=\"x\"".to_owned())], Vec::new())),
+    });
+    let directory = TempDir::new().expect("a directory");
+    let with = client().credentials(credentials(&directory, &server.address.to_string()));
+    assert!(pull(&server, digest, with, &directory).expect("pulled") == bytes);
+    let seen = storage.requests();
+    assert_eq!(seen.len(), 1);
+    assert!(seen[0].header("authorization").is_none(), "{seen:?}");
+    // The password is known after the first time.
+    let refused = server.requests().iter().filter(|request| request.header("authorization").is_none()).count();
+    assert_eq!(refused, 1);
+
+    let directory = TempDir::new().expect("a directory");
+    let error = pull(&server, digest, client(), &directory).expect_err("no password");
+    assert_eq!(error.kind(), &ErrorKind::Unauthorized);
+}
+
+#[test]
+fn a_token_is_fetched_with_the_password_and_used_without_it() {
+    let bytes = module(100);
+    let (content, digest, _) = repository(&bytes);
+    let tokens = Server::start(
+        Origin::Memory(
+            [(
+                "/token?service=s&scope=repository%3Aweb%3Apull".to_owned(),
+                ("application/json".to_owned(), br#"{"token":"t0ken"}"#.to_vec()),
+            )]
+            .into(),
+        ),
+        |_: &Request, _| None,
+    );
+    let challenge = format!("Bearer realm=\"http://{}/token\",service=\"s\"", tokens.address);
+    let server = Server::start(Origin::Memory(content), move |request, _| match request.header("authorization") {
+        Some("Bearer t0ken") => None,
+        _ => Some(Fault::Reply(401, vec![("WWW-Authenticate", challenge.clone())], Vec::new())),
+    });
+    for user in [None, Some("Basic dXNlcjpzZWNyZXQ=")] {
+        let directory = TempDir::new().expect("a directory");
+        let with = match user {
+            None => client(),
+            Some(_) => client().credentials(credentials(&directory, &server.address.to_string())),
+        };
+        assert!(pull(&server, digest, with, &directory).expect("pulled") == bytes);
+        let last = tokens.requests().pop().expect("a request");
+        assert_eq!(last.header("authorization"), user);
+    }
+    // Once for both requests of a pull.
+    assert_eq!(tokens.requests().len(), 2);
+    assert!(server.requests().iter().all(|request| request.header("authorization") != Some("Basic dXNlcjpzZWNyZXQ=")));
+}
+
+#[test]
+fn a_token_service_that_fails_is_an_error() {
+    let (content, digest, _) = repository(&module(100));
+    for (challenge, kind) in [
+        ("Bearer realm=\"http://tokens.invalid/\"", ErrorKind::PlainHttp),
+        ("Negotiate", ErrorKind::Unauthorized),
+        ("Bearer realm=\"/x\"", ErrorKind::Protocol { problem: "the URL of the token service is not one".to_owned() }),
+    ] {
+        let server = Server::start(Origin::Memory(content.clone()), move |_, _| {
+            Some(Fault::Reply(401, vec![("WWW-Authenticate", challenge.to_owned())], Vec::new()))
+        });
+        let directory = TempDir::new().expect("a directory");
+        assert_eq!(pull(&server, digest, client(), &directory).expect_err(challenge).kind(), &kind);
+    }
+    for (status, body, kind) in [
+        (401, "", ErrorKind::Unauthorized),
+        (200, "{}", ErrorKind::Protocol { problem: "the token service sent no token".to_owned() }),
+        (200, r#"{"token":"a\nb"}"#, ErrorKind::Protocol { problem: "the token service sent no token".to_owned() }),
+    ] {
+        let tokens = Server::start(Origin::Memory(content.clone()), move |_, _| {
+            Some(Fault::Reply(status, Vec::new(), body.as_bytes().to_vec()))
+        });
+        let challenge = format!("Bearer realm=\"http://{}/token\"", tokens.address);
+        let server = Server::start(Origin::Memory(content.clone()), move |_, _| {
+            Some(Fault::Reply(401, vec![("WWW-Authenticate", challenge.clone())], Vec::new()))
+        });
+        let directory = TempDir::new().expect("a directory");
+        assert_eq!(pull(&server, digest, client(), &directory).expect_err(body).kind(), &kind);
+    }
+}
+
+#[test]
+fn what_is_cached_needs_no_server() {
+    let bytes = module(LENGTH);
+    let (content, digest, layer) = repository(&bytes);
+    let directory = TempDir::new().expect("a directory");
+    let server = Server::start(Origin::Memory(content), |_, _| None);
+    for _ in 0..2 {
+        assert!(pull(&server, digest, client(), &directory).expect("pulled") == bytes);
+    }
+    assert_eq!(server.requests().len(), 2);
+    // Damaged content is fetched again.
+    let file = directory.path().join("cache").join(layer.hex()).with_extension("blob");
+    fs::write(&file, b"damaged").expect("written");
+    assert!(pull(&server, digest, client(), &directory).expect("pulled") == bytes);
+    assert_eq!(server.requests().len(), 3);
+    assert!(pull(&server, digest, client(), &directory).expect("cached") == bytes);
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[test]
+fn a_descriptor_of_another_length_is_an_error_even_if_the_content_is_cached() {
+    let bytes = module(100);
+    let (mut content, digest, _) = repository(&bytes);
+    let manifest = content[&format!("/v2/web/manifests/{digest}")].1.clone();
+    let directory = TempDir::new().expect("a directory");
+    let text = String::from_utf8(manifest).expect("text");
+    for (size, kind) in [
+        ("99", ErrorKind::Length { expected: 99, found: 100 }),
+        ("268435457", ErrorKind::TooLarge { limit: 256 << 20 }),
+    ] {
+        let other = text.replace("\"size\":100}", &format!("\"size\":{size}}}"));
+        assert_ne!(text, other);
+        let other_digest = Digest::of(other.as_bytes());
+        content.insert(format!("/v2/web/manifests/{other_digest}"), (String::new(), other.into_bytes()));
+        let server = Server::start(Origin::Memory(content.clone()), |_, _| None);
+        assert!(pull(&server, digest, client(), &directory).expect("pulled") == bytes);
+        let error = pull(&server, other_digest, client(), &directory).expect_err(size);
+        assert_eq!(error.kind(), &kind);
+    }
+}
+
+#[test]
+fn a_url_is_pulled_by_its_digest() {
+    let bytes = module(LENGTH);
+    let digest = Digest::of(&bytes);
+    let server = Server::start(memory(&bytes), |_: &Request, earlier| (earlier == 0).then_some(Fault::Cut(LENGTH / 2)));
+    let reference = |fragment: &str| -> Reference {
+        format!("http://{}/file.wasm{fragment}", server.address).parse().expect("a URL")
+    };
+    let puller = Puller::new(client());
+    let pinned = reference(&format!("#sha256={}", digest.hex()));
+    assert!(puller.pull(&pinned).expect("resumed").bytes == bytes);
+    let other = reference(&format!("#sha256={}", Digest::of(b"").hex()));
+    let error = puller.pull(&other).expect_err("another digest");
+    assert_eq!(error.kind(), &ErrorKind::Digest { expected: Digest::of(b""), found: digest });
+    let error = puller.pull(&reference("")).expect_err("no digest");
+    assert_eq!(error.kind(), &ErrorKind::NoDigest { pinned: pinned.to_string() });
+    let module = puller.tags(Tags::Allow).pull(&reference("")).expect("allowed");
+    assert!(module.bytes == bytes && module.reference == pinned);
+}
+
+#[test]
+fn a_url_without_a_digest_is_not_resumed() {
+    let server = Server::start(memory(&module(LENGTH)), |_: &Request, _| Some(Fault::Cut(LENGTH / 2)));
+    let reference = format!("http://{}/file.wasm", server.address).parse().expect("a URL");
+    let error = Puller::new(client()).tags(Tags::Allow).pull(&reference).expect_err("cut");
+    assert_eq!(error.kind(), &ErrorKind::Connection);
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn a_registry_is_told_from_another_server() {
+    let server = Server::start(memory(&module(10)), |_, _| None);
+    let image = Image::parse(&format!("oci://{}/web:1", server.address)).expect("an image");
+    client().ping(image.repository().host()).expect("a registry");
+    let server = Server::start(Origin::Memory([].into()), |_, _| None);
+    let image = Image::parse(&format!("oci://{}/web:1", server.address)).expect("an image");
+    let error = client().ping(image.repository().host()).expect_err("not a registry");
+    assert_eq!(error.kind(), &ErrorKind::NotFound);
+}
+
+#[test]
+fn several_processes_and_threads_share_a_cache() {
+    let bytes = Arc::new(module(LENGTH));
+    let (content, digest, _) = repository(&bytes);
+    let server = Server::start(Origin::Memory(content), |_, _| None);
+    let directory = TempDir::new().expect("a directory");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| assert!(pull(&server, digest, client(), &directory).expect("pulled") == *bytes));
+        }
+    });
+    assert_eq!(cached(&directory).len(), 2);
+}
