@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mistletoe::Limits;
 use serde::Deserialize;
@@ -286,8 +287,10 @@ impl RouteTable {
         if let Some(Time(time)) = body_timeout {
             route.body_timeout = time;
         }
+        // Requests that run at once in the handler pass the middleware at once.
+        let size = route.handler.pool().map_or(Pool::default().size, |pool| pool.size.clamp(1, MAX_GUESTS));
         for table in middleware {
-            let mut guest = table.guest(engine.as_deref(), directory);
+            let mut guest = table.guest(engine.as_deref(), directory, size);
             let stem = guest.module.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             let count = route.middleware.iter().filter(|other| other.module.file_stem() == guest.module.file_stem());
             guest.name = Some(match count.count() {
@@ -371,7 +374,7 @@ impl RouteTable {
                 let limits = self.limits.limits();
                 return Handler::Upstream(Upstream {
                     authority,
-                    timeout: limits.timeout().unwrap_or(std::time::Duration::MAX),
+                    timeout: limits.timeout().unwrap_or(Duration::MAX),
                     max_body: limits.max_input(),
                     max_output: limits.max_output(),
                     pool: self.pool.pool(Pool { size: UPSTREAM_REQUESTS, ..Pool::default() }),
@@ -396,14 +399,14 @@ impl RouteTable {
 }
 
 impl MiddlewareTable {
-    fn guest(self, engine: Option<&str>, directory: &Path) -> Guest {
+    fn guest(self, engine: Option<&str>, directory: &Path, size: usize) -> Guest {
         let mut guest = Guest::new(module(directory, &self.module), Kind::HttpWasm);
         guest.engine = self.engine.or_else(|| engine.map(str::to_owned));
         guest.config = guest_config(self.config, self.config_file, directory);
         guest.env = self.env;
         guest.dirs = dirs(self.dirs, directory);
         guest.limits = self.limits.limits();
-        guest.pool = self.pool.pool(guest.pool);
+        guest.pool = self.pool.pool(Pool { size, ..guest.pool });
         guest
     }
 }
@@ -470,10 +473,7 @@ fn check(route: &Route) -> Vec<Problem> {
     }
     for guest in route.guests() {
         let mut problem = |key: &str, message: &str| problems.push(Problem::of_guest(route, guest, key, message));
-        check_pool(&guest.pool, &mut problem);
-        if guest.limits.timeout().is_some_and(|timeout| timeout.is_zero()) {
-            problem("limits.timeout", "expected more than 0");
-        }
+        check_served(&guest.pool, guest.limits.timeout(), &mut problem);
         let nul = |text: &String| text.contains('\0');
         if guest.env.iter().any(|(name, value)| name.is_empty() || name.contains('=') || nul(name) || nul(value)) {
             problem("env", "the name of a variable is not empty and has no `=`, and there is no NUL in name or value");
@@ -486,12 +486,17 @@ fn check(route: &Route) -> Vec<Problem> {
         }
     }
     if let Handler::Upstream(upstream) = &route.handler {
-        check_pool(&upstream.pool, &mut |key, message| problems.push(Problem::of(route, key, message)));
+        let mut problem = |key: &str, message: &str| problems.push(Problem::of(route, key, message));
+        check_served(&upstream.pool, Some(upstream.timeout), &mut problem);
     }
     problems
 }
 
-fn check_pool(pool: &Pool, problem: &mut impl FnMut(&str, &str)) {
+/// Checks what guests and upstreams have in common.
+fn check_served(pool: &Pool, timeout: Option<Duration>, problem: &mut impl FnMut(&str, &str)) {
+    if timeout.is_some_and(|timeout| timeout.is_zero()) {
+        problem("limits.timeout", "expected more than 0");
+    }
     if !(1..=MAX_GUESTS).contains(&pool.size) {
         problem("pool.size", &format!("expected 1 to {MAX_GUESTS}"));
     }

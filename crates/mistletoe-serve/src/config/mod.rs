@@ -333,6 +333,15 @@ impl Handler {
         }
     }
 
+    /// Returns the instances of a guest, or the requests to an upstream.
+    pub fn pool(&self) -> Option<&Pool> {
+        match self {
+            Self::Guest(guest) => Some(&guest.pool),
+            Self::Response(_) => None,
+            Self::Upstream(upstream) => Some(&upstream.pool),
+        }
+    }
+
     /// Returns the name of its kind in configurations.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -563,6 +572,7 @@ mod tests {
             path = "/u/..."
             kind = "upstream"
             url = "http://a.example:81"
+            middleware = [{ module = "auth.wasm" }]
             limits = { timeout = "8s", body = 10, output = 11 }
             pool = { size = 12, queue = 13, wait = "14s" }
             [[route]]
@@ -673,12 +683,17 @@ mod tests {
             pool: Pool { size: 12, queue: 13, wait: seconds(14), ..Pool::default() },
         };
         assert_eq!(config.routes[3].handler, Handler::Upstream(upstream));
+        assert_eq!(
+            config.routes[3].middleware[0].pool,
+            Pool { size: 12, ..Pool::default() },
+            "the size is the upstream's"
+        );
         let Handler::Guest(guest) = &config.routes[4].handler else { panic!("a guest") };
         assert_eq!((guest.kind, &guest.config), (Kind::HttpWasm, &GuestConfig::File("dir/m.json".into())));
 
         let files: Vec<_> = config.files().map(|file| file.display().to_string()).collect();
         let modules = ["dir/m.wasm", "dir/m.wasm", "dir/a/auth.wasm", "dir/auth.wat", "dir/log.wasm", "dir/c.json"];
-        assert_eq!(files, [&modules[..], &["dir/m.wasm", "dir/m.json"]].concat());
+        assert_eq!(files, [&modules[..], &["dir/auth.wasm", "dir/m.wasm", "dir/m.json"]].concat());
     }
 
     #[test]
@@ -761,6 +776,10 @@ mod tests {
             ("[[route]]\npath = '/a'\nkind = 'upstream'\nurl = 'https://a'\n", "line 4: url: expected `http://HOST`"),
             ("[[route]]\npath = '/a'\nkind = 'upstream'\nurl = 'http://a/b'\n", "line 4: url: expected `http://HOST`"),
             ("[[route]]\npath = '/a'\nkind = 'upstream'\nurl = 'http://a@b'\n", "line 4: url: expected `http://HOST`"),
+            (
+                "[[route]]\npath = '/a'\nkind = 'upstream'\nurl = 'http://a'\nlimits = { timeout = '0s' }\n",
+                "line 1: route `/a`, limits.timeout: expected more than 0",
+            ),
             ("ROUTEname = ''\n", "line 1: route ``, name: expected 1 to 200 bytes"),
             ("ROUTEenv = { '' = 'a' }\n", "line 1: route `/a`, env: "),
             ("ROUTEROUTE", "line 5: route `/a`, name: another route has this name"),

@@ -6,6 +6,7 @@
 
 use std::mem;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll, ready};
 use std::time::Instant;
@@ -34,6 +35,8 @@ const LEVEL: Level = Level::Info;
 struct Middleware {
     guests: Guests<HttpHandler>,
     next: Arc<dyn Kind>,
+    /// Room for messages of instances that start.
+    starting: Arc<AtomicU64>,
 }
 
 pub(super) fn new(
@@ -45,21 +48,20 @@ pub(super) fn new(
     wasm: &[u8],
 ) -> mistletoe::Result<Arc<dyn Kind>> {
     // What a guest logs while it starts belongs to no request.
-    let log = logger(context.log.of_guest(&context.name, guest.name.as_deref().map(Arc::from).as_ref(), None));
+    let (starting, name) = (Arc::new(AtomicU64::new(0)), guest.name.as_deref().map(Arc::from));
+    let log = logger(context.log.of_guest(&context.name, name.as_ref(), None), starting.clone());
     let protocol = HttpHandler::default().config(config).log(LEVEL, log);
-    Ok(Arc::new(Middleware { guests: Guests::new(context, guest, protocol, backend, wasm)?, next }))
+    Ok(Arc::new(Middleware { guests: Guests::new(context, guest, protocol, backend, wasm)?, next, starting }))
 }
 
-/// Returns where the messages of one session go, up to the limit of a stream.
-fn logger(log: GuestLog) -> impl Fn(Level, &str) + Send + Sync + 'static {
-    let log = Mutex::new((log, MAX_LOG));
+/// Returns where a guest's messages go, as long as there is room for them, in bytes.
+fn logger(log: GuestLog, room: Arc<AtomicU64>) -> impl Fn(Level, &str) + Send + Sync + 'static {
+    let log = Mutex::new(log);
     move |level, message| {
-        let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-        let (log, room) = &mut *log;
-        // A line of no bytes is one, too.
-        if let Some(left) = room.checked_sub(message.len() as u64 + 1) {
-            *room = left;
-            log.message(level.as_str(), message);
+        // An empty message is a line, too.
+        let take = |room: u64| room.checked_sub(message.len() as u64 + 1);
+        if room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
+            log.lock().unwrap_or_else(PoisonError::into_inner).message(level.as_str(), message);
         }
     }
 }
@@ -99,11 +101,11 @@ impl Drop for Running {
 
 impl Middleware {
     async fn run(&self, call: Call) -> Result<Response<Body>, Failure> {
-        let Self { guests, next } = self;
+        let Self { guests, next, starting } = self;
         let Call { request, remote, id, usage } = call;
         let is_head = request.method() == Method::HEAD;
         let wasi = guests.wasi::<&str, &str>(&id, &[])?.build();
-        let log = logger(guests.log(&id));
+        let log = logger(guests.log(&id), Arc::new(AtomicU64::new(MAX_LOG)));
         let ending = Ending::new(&guests.context.metrics, &usage);
         let (alive, gone) = watch::channel(());
         let running = Running { handle: ending.handle.clone(), _alive: alive };
@@ -112,8 +114,9 @@ impl Middleware {
         let link = Link { runtime: Handle::current(), ending: ending.clone(), gone };
         let messages = Messages::new(request, remote, guests.guest.limits.max_input(), link);
         let handling = spawn_blocking({
-            let ending = ending.clone();
+            let (ending, starting) = (ending.clone(), starting.clone());
             move || {
+                starting.store(MAX_LOG, Ordering::Relaxed);
                 let mut instance = Instance::open(admitted, wasi, &ending)?;
                 instance.session().store_mut().set_log(LEVEL, log);
                 let (result, messages) = instance.session().handle_request(messages);

@@ -244,13 +244,14 @@ impl<P: Protocol> Guests<P> {
 
     /// Reads the whole body, of at most the route's limit. Waits for room for it first.
     ///
-    /// A body takes no instance while it is on its way: a client that is slow takes memory, and nothing else.
+    /// A body takes no instance of this guest while it is on its way, but those of the middleware before. So it has no
+    /// more time than the guest has.
     async fn collect(&self, body: Body) -> Result<Collected, Failure> {
         let (limit, wait) = (self.guest.limits.max_input(), self.guest.pool.wait);
         let length = body.size_hint().exact().unwrap_or(limit).min(limit);
         let room = timeout(wait, self.bodies.clone().acquire_many_owned(units(length))).await;
         let room = room.ok().and_then(Result::ok).ok_or(Failure::Busy)?;
-        let bytes = body.collect(limit).await?;
+        let bytes = timeout(self.timeout(), body.collect(limit)).await.map_err(|_| Failure::SlowBody)??;
         Ok(Collected { bytes, room })
     }
 

@@ -1,13 +1,17 @@
 //! Upstreams: another server gets the request, over HTTP/1.1, and its response is passed on. Both bodies stream.
 
+use std::convert::identity;
 use std::error::Error as StdError;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
 use std::time::Duration;
 
-use http::header::{CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, VIA};
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, VIA};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, StatusCode, Uri};
-use http_body::Body as _;
+use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -16,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::{Call, Context, Kind, Responding, authority, permits};
-use crate::body::{Body, Sender};
+use crate::body::{Body, BoxError, Sender};
 use crate::config;
 use crate::failure::Failure;
 use crate::headers::remove_hop_by_hop;
@@ -89,12 +93,7 @@ impl Upstream {
         }
         let body = Body::new(body).guarded(limit, self.body_timeout, Sender::Upstream);
         let is_end = body.is_end_stream();
-        // The request runs until its response is passed on.
-        let held = body.map_frame(move |frame| {
-            let _ = &permits;
-            frame
-        });
-        let mut response = Response::new(if is_end { Body::empty() } else { Body::new(held) });
+        let mut response = Response::new(if is_end { body } else { Body::new(Held { body, _permits: permits }) });
         *response.status_mut() = parts.status;
         *response.headers_mut() = parts.headers;
         remove_hop_by_hop(response.headers_mut());
@@ -102,11 +101,40 @@ impl Upstream {
     }
 
     /// Waits until the upstream has room for a request, unless too many wait already.
-    async fn admit(&self) -> Result<(OwnedSemaphorePermit, OwnedSemaphorePermit), Failure> {
+    async fn admit(&self) -> Result<Permits, Failure> {
         let admission = self.admission.clone().try_acquire_owned().map_err(|_| Failure::Busy)?;
         let running = timeout(self.settings.pool.wait, self.running.clone().acquire_owned()).await;
         let running = running.ok().and_then(Result::ok).ok_or(Failure::Busy)?;
         Ok((running, admission))
+    }
+}
+
+/// What a request needs to run, and to wait for that.
+type Permits = (OwnedSemaphorePermit, OwnedSemaphorePermit);
+
+/// The body of a response. The request runs until this is dropped.
+struct Held {
+    body: Body,
+    _permits: Permits,
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut TaskContext<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
@@ -130,7 +158,7 @@ fn request(call: Call, upstream: &Authority) -> Result<Request<Body>, Failure> {
     }
     if takes_trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
-        headers.insert(http::header::CONNECTION, HeaderValue::from_static("te"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
     append(&mut headers, VIA, "1.1 mistletoe");
     if let Some(remote) = call.remote {
@@ -140,6 +168,8 @@ fn request(call: Call, upstream: &Authority) -> Result<Request<Body>, Failure> {
         headers.insert(REQUEST_ID, id);
     }
 
+    // HTTP/1.1 has no trailers after a body of a known length. A mapped body has none that is known.
+    let body = if headers.contains_key(TRAILER) { Body::new(body.map_frame(identity)) } else { body };
     let mut request = Request::new(body);
     *request.method_mut() = parts.method;
     *request.uri_mut() = uri;

@@ -14,6 +14,7 @@ fn a_client_that_is_too_slow_is_let_go() {
         &[
             route("/hello", "httpwasm-c", "body_timeout = '300ms'"),
             route("/cat", "command-cat", "body_timeout = '300ms'"),
+            route("/whole", "plugin-echo", "body_timeout = '100s'\nlimits = { timeout = '300ms' }"),
             route("/flood", "command-flood", "limits = { timeout = '100s', output = '1GiB' }"),
         ]
         .concat(),
@@ -37,6 +38,10 @@ fn a_client_that_is_too_slow_is_let_go() {
         assert!(reply.status == 408 || (path == "/cat" && !reply.complete), "{path}: {reply:?}");
         server.wait_for(&format!("mistletoe_failures_total{{route=\"{path}\",kind=\"slow-body\"}} 1"));
     }
+    // However often a part of it comes.
+    let mut client = Client::new(server.address);
+    client.send("POST /whole HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf");
+    assert_eq!(client.reply().status, 408);
     // A response that is not read.
     let mut client = Client::new(server.address);
     client.send("GET /flood HTTP/1.1\r\nHost: a\r\n\r\n");

@@ -338,7 +338,14 @@ const ALL_MIDDLEWARE: &[(&str, u32, &str, &str, &str)] = &[
     ("trap-buffered", 2, "", "(global.get $next)", "unreachable"),
     ("misuse", 0, "", "(call $set_status (i32.const 99)) (global.get $next)", ""),
     ("loop-request", 0, "", "(loop $ever (br $ever)) (global.get $next)", ""),
-    ("loop-response", 2, "", "(global.get $next)", "(loop $ever (br $ever))"),
+    // Logs that it has begun.
+    (
+        "loop-response",
+        2,
+        "",
+        "(global.get $next)",
+        "(call $log (i32.const 1) (i32.const 0x400) (i32.const 7)) (loop $ever (br $ever))",
+    ),
     (
         "flood-request",
         1,

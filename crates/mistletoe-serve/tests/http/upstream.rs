@@ -63,7 +63,9 @@ async fn echoed(request: Request<Incoming>) -> hyper::Result<Response<BoxBody<By
         "/trailers" => {
             let trailers = HeaderMap::from_iter([("x-up".parse().expect("a name"), HeaderValue::from_static("1"))]);
             let body = Full::new(text).with_trailers(ready(Some(Ok(trailers))));
-            let mut response = Response::new(body.map_err(|never| match never {}).boxed());
+            // Without a length, after which HTTP/1.1 has no trailers.
+            let body = body.map_frame(std::convert::identity).map_err(|never| match never {});
+            let mut response = Response::new(body.boxed());
             response.headers_mut().insert("trailer", HeaderValue::from_static("x-up"));
             response
         }
@@ -401,6 +403,30 @@ fn a_request_to_an_upstream_has_limits() {
     assert_eq!(client.reply().status, 408);
     server.wait_for(r#"mistletoe_failures_total{route="/...",kind="too-large"} 2"#);
     server.wait_for(r#"mistletoe_failures_total{route="/...",kind="slow-body"} 1"#);
+}
+
+/// A guest that was not called for a response may not be used for another request.
+#[test]
+fn an_instance_whose_client_left_is_not_used_again() {
+    let upstream = raw(|mut client| {
+        while let Some(line) = client.line() {
+            client.fields();
+            if !line.contains("/waits") {
+                client.send("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+            }
+        }
+    });
+    let chain = through(&[("count", "pool = { size = 1, reuse = true }")]);
+    let server = start("", &to("/...", upstream, &format!("limits = {{ timeout = '100s' }}\n{chain}")));
+    for i in ["1", "2"] {
+        assert_eq!(get(server.address, "/").header("x-trail"), Some(i));
+    }
+    let mut client = Client::new(server.address);
+    client.send("GET /waits HTTP/1.1\r\nHost: a\r\n\r\n");
+    server.wait_for(r#"mistletoe_instances_in_use{route="/..."} 1"#);
+    drop(client);
+    server.wait_for(r#"mistletoe_instances_in_use{route="/...",middleware="middleware-count"} 0"#);
+    assert_eq!(get(server.address, "/").header("x-trail"), Some("1"));
 }
 
 #[test]
