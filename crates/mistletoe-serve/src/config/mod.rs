@@ -106,6 +106,7 @@ pub struct Route {
 /// What responds to the requests of a route.
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
+#[expect(clippy::large_enum_variant, reason = "there is one for each route")]
 pub enum Handler {
     /// A guest.
     Guest(Guest),
