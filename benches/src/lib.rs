@@ -2,7 +2,8 @@
 //!
 //! `benches/` has one program per question: `compare` (run by `cargo xtask bench`), `limits`, `deadline` and
 //! `compile_cost`. `baseline` has the hosts that the layer is compared with, which are written for one engine each and
-//! optimised. `peers` has other layers over engines, behind a feature.
+//! optimised. `peers` has other layers over engines, behind a feature. `plugin` has hosts of plugins by hand, which the
+//! program `by-hand` puts behind HTTP.
 
 #![deny(unsafe_code)]
 
@@ -10,3 +11,4 @@ pub mod baseline;
 pub mod interleaved;
 #[cfg(feature = "peers")]
 pub mod peers;
+pub mod plugin;

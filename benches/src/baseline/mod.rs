@@ -31,14 +31,14 @@ impl<M> Default for State<M> {
 
 /// Returns a range of a package's memory.
 #[inline]
-fn range(memory: &[u8], start: u32, length: u32) -> Result<&[u8]> {
+pub(crate) fn range(memory: &[u8], start: u32, length: u32) -> Result<&[u8]> {
     let start = start as usize;
     memory.get(start..start + length as usize).ok_or_else(|| "a range outside the memory".into())
 }
 
 /// Returns a mutable range of a package's memory.
 #[inline]
-fn range_mut(memory: &mut [u8], start: u32, length: u32) -> Result<&mut [u8]> {
+pub(crate) fn range_mut(memory: &mut [u8], start: u32, length: u32) -> Result<&mut [u8]> {
     let start = start as usize;
     memory.get_mut(start..start + length as usize).ok_or_else(|| "a range outside the memory".into())
 }

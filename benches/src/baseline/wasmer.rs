@@ -54,9 +54,7 @@ pub struct Session {
 impl Host {
     /// Creates an engine with the layer's settings, as far as they affect speed.
     pub fn new() -> Self {
-        let mut compiler = Cranelift::new();
-        compiler.canonicalize_nans(true);
-        Self { engine: EngineBuilder::new(compiler).engine().into() }
+        Self { engine: engine() }
     }
 
     /// Compiles a package.
@@ -160,9 +158,17 @@ impl Session {
     }
 }
 
+/// Creates only the engine.
+#[must_use]
+pub fn engine() -> Engine {
+    let mut compiler = Cranelift::new();
+    compiler.canonicalize_nans(true);
+    EngineBuilder::new(compiler).engine().into()
+}
+
 /// Lends the memory as a slice. wasmer's interface for this without `unsafe` copies in small pieces.
 #[inline]
-fn with_memory<R>(memory: &Memory, store: &impl AsStoreRef, look: impl FnOnce(&mut [u8]) -> R) -> R {
+pub(crate) fn with_memory<R>(memory: &Memory, store: &impl AsStoreRef, look: impl FnOnce(&mut [u8]) -> R) -> R {
     let view = memory.view(store);
     // SAFETY: the guest does not run or grow its memory while `look` has the slice, which cannot outlive the call. No
     // other thread has the memory, since the store is not `Send`. `look` has no way to obtain a second slice.

@@ -5,7 +5,17 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A run.
+use super::serve::Load;
+
+/// A run of the group `serve`, or of others.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Results {
+    Load { environment: Environment, load: Load },
+    Report(Report),
+}
+
+/// A run of all groups but `serve`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Report {
     pub(super) environment: Environment,

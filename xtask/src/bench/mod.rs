@@ -1,9 +1,11 @@
-//! `cargo xtask bench`: compares the layer with hand-written hosts, as tables and charts.
+//! `cargo xtask bench`: compares the layer with hand-written hosts, and `mistctl serve` with hand-written servers, as
+//! tables and charts.
 
 mod chart;
 mod measured;
 #[path = "../../../benches/benches/compare/names.rs"]
 mod names;
+mod serve;
 mod tables;
 
 use std::fs;
@@ -14,17 +16,21 @@ use std::time::SystemTime;
 use anyhow::{Context as _, Result, ensure};
 
 use clap::builder::PossibleValuesParser;
-use measured::{Environment, Report};
+use measured::{Environment, Group, Report, Results};
 use names::NAMES;
+use serve::Effort;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
     /// Run fewer rounds, and leave out slow ones: for a quick check, not for a report
     #[arg(long)]
     quick: bool,
-    /// Run only this group; may be repeated
-    #[arg(long, value_name = "GROUP", value_parser = PossibleValuesParser::new(NAMES))]
+    /// Run only this group; may be repeated. `serve` loads servers, and only runs alone
+    #[arg(long, value_name = "GROUP", value_parser = PossibleValuesParser::new(NAMES.into_iter().chain([serve::NAME])))]
     group: Vec<String>,
+    /// With the group `serve`: only check that each server starts and responds as expected
+    #[arg(long, requires = "group", conflicts_with_all = ["quick", "report"])]
+    check: bool,
     /// Include other layers: wasm_runtime_layer, waPC and Extism, which take some minutes to build
     #[arg(long)]
     peers: bool,
@@ -32,7 +38,7 @@ pub(crate) struct Args {
     #[arg(long, value_enum, default_value_t = Format::Markdown)]
     format: Format,
     /// Also write a document, and a chart for each group into a directory of the same name beside it
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "group"])]
+    #[arg(long, value_name = "FILE", conflicts_with = "quick")]
     report: Option<PathBuf>,
     /// Read the JSON of an earlier run instead of measuring
     #[arg(long, value_name = "FILE", conflicts_with_all = ["quick", "group", "peers"])]
@@ -46,20 +52,41 @@ enum Format {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let report = match &args.from {
+    let serve = args.group.iter().any(|group| group == serve::NAME);
+    ensure!(!serve || args.group.len() == 1, "the group `serve` has a report of its own: run it alone");
+    ensure!(serve || !args.check, "only the group `serve` can be checked");
+    ensure!(serve || args.group.is_empty() || args.report.is_none(), "a report is made of all groups, or of `serve`");
+    let results = match &args.from {
         Some(path) => {
             serde_json::from_slice(&read(path)?).with_context(|| format!("cannot make sense of {}", path.display()))?
         }
-        None => measure(args)?,
+        None if serve => load(args)?,
+        None => Results::Report(measure(args)?),
     };
-    match args.format {
-        Format::Markdown => print!("{}", tables::tables(&report)),
-        Format::Json => println!("{}", serde_json::to_string_pretty(&report)?),
+    match (args.format, &results) {
+        (Format::Json, _) => println!("{}", serde_json::to_string_pretty(&results)?),
+        (Format::Markdown, Results::Load { load, .. }) => print!("{}", serve::tables(load)),
+        (Format::Markdown, Results::Report(report)) => print!("{}", tables::tables(report)),
     }
     match &args.report {
-        Some(path) => write(&report, path),
+        Some(path) => write(&results, path),
         None => Ok(()),
     }
+}
+
+/// Runs the group `serve`.
+fn load(args: &Args) -> Result<Results> {
+    let effort = match (args.check, args.quick) {
+        (true, _) => Effort::Check,
+        (false, true) => Effort::Quick,
+        (false, false) => Effort::Whole,
+    };
+    let begin = Load::now();
+    let (load, versions) = serve::measure(effort)?;
+    let other_load = begin.and_then(|begin| Some(begin.others_until(Load::now()?)));
+    let mut environment = environment(false, other_load)?;
+    environment.versions.extend(versions);
+    Ok(Results::Load { environment, load })
 }
 
 /// The crates that `--peers` adds.
@@ -93,18 +120,24 @@ fn measure(args: &Args) -> Result<Report> {
     Ok(Report { environment: environment(args.peers, other_load)?, measured })
 }
 
-fn write(report: &Report, path: &Path) -> Result<()> {
-    ensure!(
-        report.measured.optimised && !report.measured.quick,
-        "a report is made of a whole run in the profile `bench`"
-    );
+fn write(results: &Results, path: &Path) -> Result<()> {
     let folder = path.with_extension("");
     let name = folder.file_name().and_then(|name| name.to_str()).context("the report needs a name")?;
+    let (is_whole, document, groups): (bool, String, &[Group]) = match results {
+        Results::Load { environment, load } => {
+            (load.whole, serve::document(load, environment, name), &serve::groups(load))
+        }
+        Results::Report(report) => {
+            let measured = &report.measured;
+            (measured.optimised && !measured.quick, tables::document(report, name), &measured.groups)
+        }
+    };
+    ensure!(is_whole, "a report is made of a whole run in the profile `bench`");
     fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
     let put =
         |path: &Path, text: &str| fs::write(path, text).with_context(|| format!("cannot write {}", path.display()));
-    put(path, &tables::document(report, name))?;
-    for group in &report.measured.groups {
+    put(path, &document)?;
+    for group in groups {
         put(&folder.join(&group.name).with_extension("svg"), &chart::chart(group))?;
     }
     Ok(())

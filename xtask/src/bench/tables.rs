@@ -61,7 +61,7 @@ the two numbers in brackets. The output of each host was checked before it was t
 }
 
 /// Returns the load of other programs, in words.
-fn busy(other_load: Option<f64>, cores: usize) -> String {
+pub(super) fn busy(other_load: Option<f64>, cores: usize) -> String {
     match other_load {
         None => String::new(),
         Some(load) if load < 0.05 => ", with nothing else to do".to_owned(),
@@ -80,8 +80,17 @@ fn table(group: &Group) -> String {
         let new = |text: &str, is_new: bool| if is_new { escaped(text) } else { String::new() };
         lines.push([new(&row.what, what), new(&row.engine, engine), escaped(&row.host), value(group, row), ratio(row)]);
     }
-    let mut widths = [0; 5];
-    for line in &lines {
+    let mut text = aligned(&lines);
+    for note in &group.notes {
+        let _ = write!(text, "\n{note}\n");
+    }
+    text
+}
+
+/// Returns lines of cells as a table. The first line is the heading.
+pub(super) fn aligned<const N: usize>(lines: &[[String; N]]) -> String {
+    let mut widths = [0; N];
+    for line in lines {
         for (width, cell) in widths.iter_mut().zip(line) {
             *width = cell.chars().count().max(*width);
         }
@@ -98,9 +107,6 @@ fn table(group: &Group) -> String {
             }
             text += "|\n";
         }
-    }
-    for note in &group.notes {
-        let _ = write!(text, "\n{note}\n");
     }
     text
 }
