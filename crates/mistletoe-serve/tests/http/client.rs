@@ -47,13 +47,13 @@ impl Client {
 
     /// Sends as much as the server takes, and returns whether that is all.
     pub(crate) fn sends(&mut self, bytes: &[u8]) -> bool {
-        self.0.get_mut().write_all(bytes).is_ok()
+        self.stream.get_mut().write_all(bytes).is_ok()
     }
 
     /// Reads that many bytes; nothing at the end of the connection.
     pub(crate) fn bytes(&mut self, length: usize) -> Option<Vec<u8>> {
         let mut bytes = vec![0; length];
-        self.0.read_exact(&mut bytes).ok()?;
+        self.stream.read_exact(&mut bytes).ok()?;
         Some(bytes)
     }
 
