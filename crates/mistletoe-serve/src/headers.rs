@@ -24,14 +24,24 @@ pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     HOP_BY_HOP.contains(name)
 }
 
-/// Removes the fields that are for the connection on which a message came.
-pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+/// Removes `Connection` and the fields that it names, except those that are always for the connection, such as `TE`.
+pub(crate) fn remove_connection(headers: &mut HeaderMap) {
     let values = headers.get_all(header::CONNECTION).iter();
     let named: Vec<HeaderName> = values
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| !is_hop_by_hop(name))
         .collect();
-    for name in named.iter().chain(&HOP_BY_HOP) {
+    for name in &named {
+        headers.remove(name);
+    }
+    headers.remove(header::CONNECTION);
+}
+
+/// Removes the fields that are for the connection on which a message came.
+pub(crate) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    remove_connection(headers);
+    for name in &HOP_BY_HOP {
         headers.remove(name);
     }
 }

@@ -21,7 +21,7 @@ use tokio::time::sleep_until;
 use super::{Ending, authority, is_without_body};
 use crate::body::Body;
 use crate::failure::Failure;
-use crate::headers::{is_framing, remove_hop_by_hop};
+use crate::headers::{is_framing, remove_connection, remove_hop_by_hop};
 
 /// The target of a request without one, and of one whose target is not a path.
 const ROOT: PathAndQuery = PathAndQuery::from_static("/");
@@ -68,6 +68,8 @@ impl Messages {
         let (mut parts, body) = request.into_parts();
         // HTTP/2 has the host in the URI alone. From here on there is one place for it.
         let host = HeaderValue::from_str(authority(&parts)).ok().filter(|host| !host.is_empty());
+        // Before the guest sets anything: a client must not name a field that the guest adds, and so remove it.
+        remove_connection(&mut parts.headers);
         parts.headers.remove(HOST);
         if let Some(host) = host {
             parts.headers.insert(HOST, host);

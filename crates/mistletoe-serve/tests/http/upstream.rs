@@ -287,6 +287,20 @@ fn a_request_cannot_be_smuggled_to_an_upstream() {
     }
 }
 
+/// An upstream trusts what middleware adds. A client that names the field in `Connection` does not remove it.
+#[test]
+fn a_client_cannot_remove_a_field_that_middleware_sets() {
+    let (upstream, _) = echo();
+    let server = start("", &to("/...", upstream, &through(&[("set", "config = '0x-user:ann'"), ("pass", "")])));
+    let mut client = Client::new(server.address);
+    client.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: X-User, TE\r\nX-User: bob\r\nTE: trailers\r\n\r\n");
+    let text = client.reply().text();
+    for line in ["x-user: ann", "te: trailers", "host: a"] {
+        assert!(text.lines().any(|found| found == line), "{line} is not in {text}");
+    }
+    assert!(!text.contains("bob"), "{text}");
+}
+
 #[test]
 fn an_upstream_that_misbehaves_has_a_status() {
     let nobody = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("an address");
