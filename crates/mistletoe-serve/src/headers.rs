@@ -24,6 +24,16 @@ pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     HOP_BY_HOP.contains(name)
 }
 
+/// Returns whether a message's body comes in chunks; nothing if it has another transfer coding, or several.
+pub(crate) fn is_chunked(headers: &HeaderMap) -> Option<bool> {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => Some(false),
+        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Some(true),
+        _ => None,
+    }
+}
+
 /// Removes `Connection` and the fields that it names, except those that are always for the connection, such as `TE`.
 pub(crate) fn remove_connection(headers: &mut HeaderMap) {
     let values = headers.get_all(header::CONNECTION).iter();

@@ -15,7 +15,7 @@ use std::thread;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST};
 use http::{HeaderValue, Method, Request, Response, Version};
 use http_body::Body as HttpBody;
 use mistletoe::AnyBackend;
@@ -26,6 +26,7 @@ use crate::config::{Config, Error, Guest, Handler, Listener, Problem, Route};
 use crate::connection::Ambiguous;
 use crate::failure::Failure;
 use crate::files;
+use crate::headers::is_chunked;
 use crate::kind::{self, Call, Context, Kind};
 use crate::log::Log;
 use crate::metrics::{HandlerStatus, Metrics, MiddlewareStatus, RouteStatus};
@@ -533,12 +534,7 @@ fn framing<B>(request: &Request<B>) -> Result<(), Failure> {
     if request.extensions().get::<Ambiguous>().is_some() {
         return Err(Failure::Request("the head has both Content-Length and Transfer-Encoding, or a line without CRLF"));
     }
-    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
-    match (codings.next(), codings.next()) {
-        (None, _) => Ok(()),
-        (Some(coding), None) if coding.as_bytes().eq_ignore_ascii_case(b"chunked") => Ok(()),
-        _ => Err(Failure::Request("the transfer coding is not `chunked` alone")),
-    }
+    is_chunked(request.headers()).map(drop).ok_or(Failure::Request("the transfer coding is not `chunked` alone"))
 }
 
 /// Returns the host that a request names, in lower case and without a port; nothing if it names none, or several.

@@ -23,7 +23,7 @@ use super::{Call, Context, Kind, Responding, authority, permits};
 use crate::body::{Body, BoxError, Sender};
 use crate::config;
 use crate::failure::Failure;
-use crate::headers::remove_hop_by_hop;
+use crate::headers::{is_chunked, remove_hop_by_hop};
 use crate::metrics::Instances;
 use crate::record::REQUEST_ID;
 
@@ -87,6 +87,7 @@ impl Upstream {
         if parts.status == StatusCode::SWITCHING_PROTOCOLS {
             return Err(Failure::Upstream("it switches protocols".to_owned()));
         }
+        framing(&parts.headers)?;
         let limit = self.settings.max_output;
         if body.size_hint().lower() > limit {
             return Err(Failure::Upstream("the body of its response exceeds the limit".to_owned()));
@@ -136,6 +137,19 @@ impl HttpBody for Held {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
+}
+
+/// Checks that a response's body has one length and no coding that is left out, since its field is (RFC 9112, section
+/// 6.3).
+fn framing(headers: &HeaderMap) -> Result<(), Failure> {
+    let problem = match is_chunked(headers) {
+        None => "the transfer coding of its response is not `chunked` alone",
+        Some(true) if headers.contains_key(CONTENT_LENGTH) => {
+            "its response has both Content-Length and Transfer-Encoding"
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(Failure::Upstream(problem.to_owned()))
 }
 
 /// Returns the request as the upstream gets it.

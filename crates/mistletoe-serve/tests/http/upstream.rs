@@ -329,6 +329,13 @@ fn an_upstream_that_misbehaves_has_a_status() {
         ),
         ("split", sends("HTTP/1.1 200 OK\r\nX: a\rb\r\n\r\n"), 502, "upstream"),
         ("two", sends("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nxx"), 502, "upstream"),
+        (
+            "both",
+            sends("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n4\r\npart\r\n0\r\n\r\n"),
+            502,
+            "upstream",
+        ),
+        ("coded", sends("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"), 502, "upstream"),
         ("large", sends("HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n"), 502, "upstream"),
         ("silent", waits(""), 504, "slow-upstream"),
         ("slow", waits("HTTP/1.1 200 OK\r\nX: "), 504, "slow-upstream"),
