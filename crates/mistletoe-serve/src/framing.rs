@@ -1,10 +1,10 @@
 //! Requests of HTTP/1.1 that can be read in two ways, found in the bytes of a connection.
 //!
 //! hyper parses requests, and refuses most of what is ambiguous. Two things it resolves before a service can see them:
-//! it drops `Content-Length` where there is `Transfer-Encoding`, and takes a line feed for the end of a line. A proxy
-//! in front may resolve them otherwise, and then takes one request for two. So this module follows the framing of a
-//! connection (RFC 9112, sections 2.2, 6 and 7) from one head to the next, and counts the heads. It changes no byte.
-//! Where it finds something that hyper refuses anyway, it gives up.
+//! it drops `Content-Length` where there is `Transfer-Encoding`, and takes a line feed for the end of a line, except
+//! among trailers. A proxy in front may resolve them otherwise, and then takes one request for two. So this module
+//! follows the framing of a connection (RFC 9112, sections 2.2, 6 and 7) from one head to the next, and counts the
+//! heads. It changes no byte. Where it finds something that hyper refuses anyway, it gives up.
 
 use std::mem;
 use std::sync::Arc;
@@ -157,6 +157,11 @@ impl Scanner {
                 None => State::Ended,
             },
             State::ChunkEnd if is_return && is_empty => State::Size,
+            // hyper goes on to a line that ends with CRLF. Where the next head begins can be read in two ways.
+            State::Trailers if !is_return => {
+                self.heads.ambiguous.store(self.heads.begun() + 1, Ordering::Relaxed);
+                State::Ended
+            }
             State::Trailers if is_empty => State::Start,
             State::Trailers => State::Trailers,
             _ => State::Ended,
@@ -268,6 +273,9 @@ mod tests {
                 &format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nContent-Length: 1\r\n\r\n{GET}"),
                 (2, 0, true),
             ),
+            // The request after trailers that end in two ways.
+            (&format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\nX: 1\r\n\r\n{GET}"), (1, 2, false)),
+            (&format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: 1\n\r\n{GET}"), (1, 2, false)),
             ("GET / HTTP/1.1\r\nTRANSFER-ENCODING: chunked\r\nA: b\r\ncontent-length: 0\r\n\r\n", (1, 1, false)),
             // Line feeds alone.
             ("GET / HTTP/1.1\nHost: a\r\n\r\n", (1, 1, false)),

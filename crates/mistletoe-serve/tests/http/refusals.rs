@@ -139,6 +139,20 @@ fn a_malformed_chunk_is_refused() {
     assert!(!server.service.metrics().contains(r#"{route="/echo",status="200""#), "{}", server.service.metrics());
 }
 
+/// The request has its response by then. The next one is refused.
+#[test]
+fn nothing_follows_trailers_that_end_in_two_ways() {
+    let server = echo();
+    for trailers in ["\nX: 1\r\n\r\n", "X: 1\n\r\nY: 2\r\n\r\n"] {
+        let mut client = Client::new(server.address);
+        let head = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n";
+        client.send(format!("{head}\r\n1\r\nx\r\n0\r\n{trailers}{head}Content-Length: 0\r\n\r\n{SMUGGLED}"));
+        assert_reply(&client.reply(), 200, "x\n");
+        assert_refused(&server, client, trailers);
+    }
+    assert!(!server.service.metrics().contains(r#"{route="/smuggled",status="#), "{}", server.service.metrics());
+}
+
 #[test]
 fn a_head_that_is_too_large_is_logged() {
     let server = start("max_headers = 20\nmax_header_bytes = '128KiB'", &route("/hello", "httpwasm-c", ""));
