@@ -240,6 +240,11 @@ fn listener(table: ServerTable, problems: &mut Vec<Problem>) -> Listener {
     range("max_streams", listener.max_streams.into(), 1, 10_000);
     range("max_requests", listener.max_requests as u64, 1, 1_000_000);
     range("response_memory", listener.response_memory, 1 << 20, 1 << 40);
+    for (key, time) in [("header_timeout", listener.header_timeout), ("write_timeout", listener.write_timeout)] {
+        if time.is_zero() {
+            problems.push(Problem::in_server(key, MORE_THAN_0.to_owned()));
+        }
+    }
     listener
 }
 
@@ -255,6 +260,9 @@ impl RouteKind {
         }
     }
 }
+
+/// A time in which nothing can happen is a mistake.
+const MORE_THAN_0: &str = "expected more than 0";
 
 /// The kinds with a module.
 const GUESTS: &[RouteKind] = &[RouteKind::Httpwasm, RouteKind::HttpWasm, RouteKind::Command, RouteKind::Package];
@@ -471,6 +479,9 @@ fn check(route: &Route) -> Vec<Problem> {
     if route.name.is_empty() || route.name.len() > 200 || route.name.chars().any(char::is_control) {
         problems.push(Problem::of(route, "name", "expected 1 to 200 bytes without control characters"));
     }
+    if route.body_timeout.is_zero() {
+        problems.push(Problem::of(route, "body_timeout", MORE_THAN_0));
+    }
     for guest in route.guests() {
         let mut problem = |key: &str, message: &str| problems.push(Problem::of_guest(route, guest, key, message));
         check_served(&guest.pool, guest.limits.timeout(), &mut problem);
@@ -495,7 +506,7 @@ fn check(route: &Route) -> Vec<Problem> {
 /// Checks what guests and upstreams have in common.
 fn check_served(pool: &Pool, timeout: Option<Duration>, problem: &mut impl FnMut(&str, &str)) {
     if timeout.is_some_and(|timeout| timeout.is_zero()) {
-        problem("limits.timeout", "expected more than 0");
+        problem("limits.timeout", MORE_THAN_0);
     }
     if !(1..=MAX_GUESTS).contains(&pool.size) {
         problem("pool.size", &format!("expected 1 to {MAX_GUESTS}"));

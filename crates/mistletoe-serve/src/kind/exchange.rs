@@ -351,11 +351,13 @@ fn merge(trailers: &mut HeaderMap, come: HeaderMap) {
     let mut new = HeaderMap::new();
     for (name, value) in &come {
         if !is_framing(name) && !trailers.contains_key(name) {
-            // hyper limits their number further than a map does.
+            // Trailers that find no room are lost. `extend` would panic.
             let _ = new.try_append(name, value.clone());
         }
     }
-    trailers.extend(new);
+    for (name, value) in &new {
+        let _ = trailers.try_append(name, value.clone());
+    }
 }
 
 /// Announces trailers: HTTP/1.1 sends no others.
