@@ -329,8 +329,8 @@ impl Service {
             record.route(&context.name, &context.metrics);
             #[cfg(feature = "otel")]
             record.served(&context.route, stages.last().and_then(|stage| stage.engine));
-            record.admit(requests.try_acquire(1).ok_or(Failure::Crowded)?);
             show_errors = context.route.show_errors;
+            record.admit(requests.try_acquire(1).ok_or(Failure::Crowded)?);
             // Before any of the body is asked for.
             let limit = context.route.max_body();
             if request.body().size_hint().lower() > limit {

@@ -17,6 +17,7 @@ use super::{
     MAX_FILE, MAX_GUESTS, MAX_ROUTES, Pool, Problem, Route, UPSTREAM_REQUESTS, Upstream,
 };
 use crate::budget;
+use crate::kind::is_without_body;
 use crate::route::{self, Pattern};
 
 #[derive(Deserialize)]
@@ -495,6 +496,13 @@ fn check(route: &Route) -> Vec<Problem> {
         if guest.dirs.iter().any(|dir| dir.guest.is_empty()) {
             problem("dirs", "the name for the guest is empty");
         }
+    }
+    if let Handler::Response(response) = &route.handler
+        && is_without_body(response.status)
+        && !response.body.is_empty()
+    {
+        let message = format!("a response with the status {} has no body", response.status.as_u16());
+        problems.push(Problem::of(route, "response", message));
     }
     if let Handler::Upstream(upstream) = &route.handler {
         let mut problem = |key: &str, message: &str| problems.push(Problem::of(route, key, message));

@@ -774,6 +774,10 @@ mod tests {
                 "line 4: response: expected a st",
             ),
             (
+                "[[route]]\npath = '/a'\nkind = 'response'\nresponse = { status = 204, body = 'x' }\n",
+                "line 1: route `/a`, response: a response with the status 204 has no body",
+            ),
+            (
                 "[[route]]\npath = '/a'\nkind = 'response'\nresponse = { headers = { Content-Length = '1' } }\n",
                 "line 4: response: `Content-Length` is not a header field of a response",
             ),

@@ -415,7 +415,7 @@ fn ended<R>(result: Result<mistletoe::Result<R>, JoinError>) -> Result<R, Failur
 }
 
 /// Returns whether a response with this status has no body.
-fn is_without_body(status: StatusCode) -> bool {
+pub(crate) fn is_without_body(status: StatusCode) -> bool {
     matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED | StatusCode::RESET_CONTENT)
 }
 

@@ -78,7 +78,7 @@ fn a_request_waits_for_room_for_its_response() {
 
 #[test]
 fn the_number_of_requests_under_way_is_limited() {
-    let keys = "limits = { timeout = '100s' }\npool = { size = 4 }";
+    let keys = "show_errors = true\nlimits = { timeout = '100s' }\npool = { size = 4 }";
     let server =
         start("max_requests = 4", &[route("/a", "plugin-loop", keys), route("/b", "plugin-echo", keys)].concat());
     let mut busy: Vec<_> = (0..2)
@@ -91,7 +91,7 @@ fn the_number_of_requests_under_way_is_limited() {
     server.wait_for(r#"mistletoe_instances_in_use{route="/a"} 2"#);
     let refused = get(server.address, "/a");
     assert_reply(&refused, 503, "Service Unavailable\n");
-    assert_eq!(refused.header("retry-after"), Some("1"));
+    assert_eq!((refused.header("retry-after"), refused.header("x-mistletoe-error")), (Some("1"), Some("crowded")));
     server.wait_for(r#"mistletoe_failures_total{route="/a",kind="crowded"} 1"#);
     assert_reply(&post(server.address, "/b", "x"), 200, "x\n");
     busy.pop();
