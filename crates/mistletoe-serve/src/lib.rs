@@ -28,7 +28,7 @@
 //!
 //! A route never takes more blocking threads than its pools have instances, so that no route starves another, as long as
 //! the runtime has threads for all of them: set `max_blocking_threads` of its builder to more than
-//! [`config::MAX_GUESTS`]. Threads are created when they are needed.
+//! [`config::MAX_GUESTS`]. Threads are created when they are needed. To look up the name of an upstream takes one, too.
 //!
 //! Where the system has no more threads to give, guests take turns on those that there are. tokio panics if there are
 //! none, so a [`Server`] keeps one. A program that mounts the service in a server of its own needs to do the same.

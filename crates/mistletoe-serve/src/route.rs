@@ -115,7 +115,8 @@ impl Table {
         let matches = |entry: &&Entry| {
             entry.host.as_deref().is_none_or(|wanted| wanted == host) && entry.path.rest(path).is_some()
         };
-        let first = self.0.iter().find(matches).ok_or(Miss::Path)?;
+        // A tunnel has no path, even if a client sends one.
+        let first = self.0.iter().find(matches).filter(|_| *method != Method::CONNECT).ok_or(Miss::Path)?;
         let mut allowed = Vec::new();
         for entry in self.0.iter().filter(|entry| entry.host == first.host && entry.path == first.path) {
             if takes(&entry.methods, method) {
@@ -194,7 +195,9 @@ mod tests {
         let allowed = find("", "/a/c", Method::POST);
         assert!(matches!(&allowed, Err(Miss::Method(methods)) if methods.len() == 3), "{allowed:?} {miss:?}");
         assert_eq!(find("", "*", Method::OPTIONS), Err(Miss::Path));
-        assert_eq!(find("", "", Method::CONNECT), Err(Miss::Path));
+        for path in ["", "/a"] {
+            assert_eq!(find("", path, Method::CONNECT), Err(Miss::Path));
+        }
     }
 
     #[test]
