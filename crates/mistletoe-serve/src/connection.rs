@@ -31,7 +31,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Maximum number of bytes of request bodies that an HTTP/2 connection holds until they are read.
 const WINDOW: u32 = 256 << 10;
-/// Maximum number of bytes of a response that are on their way through an HTTP/2 connection.
+/// Maximum number of bytes of a response that are on their way through an HTTP/2 connection, for each stream. One more
+/// piece waits for them.
 const SEND_BUFFER: usize = 64 << 10;
 
 /// Returns a builder of connections with the listener's limits.
