@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::mem;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::pin::Pin;
@@ -206,15 +207,16 @@ impl Service {
             self.failed_reload();
             self.forget_others();
         })?;
-        let reload = {
+        let (reload, old) = {
             let mut current = self.0.state.write().unwrap_or_else(PoisonError::into_inner);
             let listeners_differ = current.listener != state.listener || current.admin != state.admin;
             let reload = Reload { routes: state.routes.len(), listeners_differ };
             // What the listeners do is what they were bound with.
             let (listener, admin) = (current.listener.clone(), current.admin);
-            *current = Arc::new(State { listener, admin, ..state });
-            reload
+            (reload, mem::replace(&mut *current, Arc::new(State { listener, admin, ..state })))
         };
+        // It takes time to free instances and code. Requests do not wait for it.
+        drop(old);
         self.forget_others();
         shared.metrics.reloads.fetch_add(1, Ordering::Relaxed);
         Ok(reload)
