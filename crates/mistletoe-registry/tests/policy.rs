@@ -165,6 +165,8 @@ fn problems_have_their_line() {
     for reference in [
         "registry.example/a",
         "oci://",
+        "oci://a",
+        "oci://a:5000",
         "oci:///a",
         "oci://a/b:1",
         "oci://a/b@sha256:0",

@@ -150,11 +150,12 @@ impl Policy {
             let line = line(table.span().start);
             let RuleTable { reference, keys, required } = table.into_inner();
             let requirement = Requirement { keys: files.keys(&keys, line, &mut problems), required };
-            let (map, base) = match reference.strip_suffix("/...") {
-                Some(base) => (&mut policy.below, base),
-                None => (&mut policy.exact, &*reference),
+            let (map, name) = match reference.strip_suffix("/...") {
+                Some(base) => (&mut policy.below, pattern(base)),
+                // A host alone is no repository: the rule would never count.
+                None => (&mut policy.exact, pattern(&reference).filter(|name| name.contains('/'))),
             };
-            let problem = match pattern(base) {
+            let problem = match name {
                 Some(name) if map.insert(name.clone(), requirement).is_none() => continue,
                 Some(_) => "another rule has the reference",
                 None => "expected `oci://HOST/PATH` without a tag or a digest, and perhaps `/...` at the end, found",
