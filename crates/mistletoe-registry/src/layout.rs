@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io::Read;
 
-use flate2::read::GzDecoder;
+use flate2::read::MultiGzDecoder;
 use serde::Serialize;
 
 use crate::digest::Digest;
@@ -86,10 +86,11 @@ impl Layer {
         let failed = |problem| Error::new(&subject, ErrorKind::Layer { problem });
         match self.packing {
             Packing::Raw => Ok(bytes),
-            Packing::Gzip => read(GzDecoder::new(&*bytes)),
+            // Several members are one file (RFC 1952, section 2.2), and some builders of images write them.
+            Packing::Gzip => read(MultiGzDecoder::new(&*bytes)),
             Packing::Tar => plugin(&*bytes),
             // Everything before the module is unpacked, too.
-            Packing::TarGzip => plugin(GzDecoder::new(&*bytes).take(2 * MAX_MODULE)),
+            Packing::TarGzip => plugin(MultiGzDecoder::new(&*bytes).take(2 * MAX_MODULE)),
         }
         .map_err(failed)
     }
@@ -278,8 +279,10 @@ mod tests {
             ("application/vnd.wasm.content.layer.v1+wasm", MODULE_BYTES.to_vec()),
             ("application/vnd.module.wasm.content.layer.v1+wasm", MODULE_BYTES.to_vec()),
             ("application/vnd.yoke.wasm.gzip", gzip(MODULE_BYTES)),
+            ("application/vnd.yoke.wasm.gzip", [gzip(&MODULE_BYTES[..4]), gzip(&MODULE_BYTES[4..])].concat()),
             (TAR, archive.clone()),
             (TAR_GZIP, gzip(&archive)),
+            (TAR_GZIP, archive.chunks(512).map(gzip).collect::<Vec<_>>().concat()),
             (
                 "application/vnd.docker.image.rootfs.diff.tar.gzip",
                 gzip(&tar(&[("./plugin.wasm", Regular, MODULE_BYTES)])),
