@@ -129,11 +129,6 @@ impl Reference {
         path.to_str().map_or_else(|| Ok(Self::File(path.to_owned())), str::parse)
     }
 
-    /// Returns whether a text has a scheme, so that it names neither a file nor standard input.
-    pub fn has_scheme(text: &str) -> bool {
-        scheme(text).is_some()
-    }
-
     /// Returns the digest, if the reference has one.
     pub fn digest(&self) -> Option<Digest> {
         match self {
@@ -480,6 +475,11 @@ impl Url {
     /// Returns the URL without its fragment.
     pub fn as_str(&self) -> &str {
         &self.text
+    }
+
+    /// Returns the URL for a message. The query can be a credential: redirects lead to URLs that storage services sign.
+    pub(crate) fn without_query(&self) -> &str {
+        self.text.split('?').next().unwrap_or_default()
     }
 
     /// Returns the digest of the module, if there is one.

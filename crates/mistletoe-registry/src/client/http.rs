@@ -98,7 +98,7 @@ impl Response {
     /// Returns the URL in the `Location` header field.
     pub(super) fn location(&self, base: &Url) -> Result<Url> {
         let missing = || ErrorKind::Protocol { problem: "the response has no location".to_owned() };
-        let location = self.header("location").ok_or_else(|| Error::new(base, missing()))?;
+        let location = self.header("location").ok_or_else(|| Error::new(base.without_query(), missing()))?;
         base.join(location).map_err(|error| bad_location(base, error))
     }
 
@@ -177,7 +177,7 @@ impl Response {
 }
 
 pub(super) fn bad_location(url: &Url, error: ParseError) -> Error {
-    Error::with_source(url, ErrorKind::Redirect { reason: "its location is not a URL" }, error)
+    Error::with_source(url.without_query(), ErrorKind::Redirect { reason: "its location is not a URL" }, error)
 }
 
 /// Percent-encodes everything but unreserved characters (RFC 3986, section 2.3).
@@ -208,7 +208,8 @@ impl Client {
                     self.authorize(&response, &url, scope, deadline)?;
                 }
                 (status, _) if is_redirect(status) => {
-                    let refused = |reason| Err(Failure::Final(Error::new(&url, ErrorKind::Redirect { reason })));
+                    let refused =
+                        |reason| Err(Failure::Final(Error::new(url.without_query(), ErrorKind::Redirect { reason })));
                     if !matches!(call.method, Method::GET | Method::HEAD) {
                         return refused("only downloads are redirected");
                     }
@@ -235,12 +236,12 @@ impl Client {
         authorization: Option<&str>,
         deadline: Deadline,
     ) -> Result<Response, Failure> {
-        let is_loopback = url.host().is_loopback();
+        let (is_loopback, subject) = (url.host().is_loopback(), url.without_query());
         if !url.is_secure() && !is_loopback && !self.plain_http {
-            return Err(Failure::Final(Error::new(url, ErrorKind::PlainHttp)));
+            return Err(Failure::Final(Error::new(subject, ErrorKind::PlainHttp)));
         }
         if deadline.is_over() {
-            return Err(Failure::Final(Error::new(url, ErrorKind::TimedOut)));
+            return Err(Failure::Final(Error::new(subject, ErrorKind::TimedOut)));
         }
         let mut request = Request::builder().method(call.method.clone()).uri(url.as_str());
         for (name, value) in &call.headers {
@@ -249,9 +250,9 @@ impl Client {
         if let Some(authorization) = authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
-        let not_sent = |error| Failure::Final(Error::with_source(url, ErrorKind::Reference, error));
+        let not_sent = |error| Failure::Final(Error::with_source(subject, ErrorKind::Reference, error));
         let agent = self.agent(url)?;
-        let failed = |error| failure(url, error);
+        let failed = |error| failure(subject, error);
         let response = match call.body {
             None => {
                 let request = request.body(()).map_err(not_sent)?;
