@@ -193,7 +193,7 @@ impl Puller {
     /// Any [`ErrorKind`]. Nothing is written but complete content into the cache, and to the lock file once the module
     /// is there.
     pub fn pull(&self, reference: &Reference) -> Result<Module> {
-        let (pinned, lock) = self.pin(reference)?;
+        let (pinned, lock_file) = self.pin(reference)?;
         let bytes = match &pinned {
             Reference::Image(image) => self.image(image)?,
             Reference::Url(url) => self.url(url)?,
@@ -204,7 +204,11 @@ impl Puller {
                 return Err(Error::new("-", ErrorKind::File { problem }));
             }
         };
-        if let Some(lock) = lock {
+        // Read again: it may have changed while the module arrived.
+        if let (Some(file), Some(digest)) = (lock_file, pinned.digest())
+            && let Some(mut lock) = Lock::read(file)?
+        {
+            lock.insert(reference, digest);
             lock.write()?;
         }
         Ok(Module { reference: pinned, bytes })
@@ -321,8 +325,8 @@ impl Puller {
         Ok(image)
     }
 
-    /// Returns the reference with its digest, and the lock file to write if it was recorded.
-    fn pin(&self, reference: &Reference) -> Result<(Reference, Option<Lock>)> {
+    /// Returns the reference with its digest, and the lock file if it does not have it yet.
+    fn pin(&self, reference: &Reference) -> Result<(Reference, Option<&Path>)> {
         if reference.digest().is_some() || !matches!(reference, Reference::Image(_) | Reference::Url(_)) {
             return Ok((reference.clone(), None));
         }
@@ -342,19 +346,12 @@ impl Puller {
                 let lock = Lock::read(file)?;
                 let known = lock.as_ref().and_then(|lock| lock.get(reference));
                 match (reference, known) {
-                    (Reference::Image(image), Some(digest)) => {
-                        return Ok((Reference::Image(image.with_digest(digest)), None));
-                    }
-                    (Reference::Url(url), Some(digest)) => return Ok((Reference::Url(url.with_digest(digest)), None)),
-                    _ if *is_frozen => return Err(Error::new(reference, ErrorKind::NotLocked)),
-                    _ => {}
+                    (Reference::Image(image), Some(digest)) => Ok((Reference::Image(image.with_digest(digest)), None)),
+                    (Reference::Url(url), Some(digest)) => Ok((Reference::Url(url.with_digest(digest)), None)),
+                    _ if *is_frozen => Err(Error::new(reference, ErrorKind::NotLocked)),
+                    _ if lock.is_none() => no_digest(),
+                    _ => Ok((resolved()?, Some(file.as_path()))),
                 }
-                let Some(mut lock) = lock else { return no_digest() };
-                let pinned = resolved()?;
-                if let Some(digest) = pinned.digest() {
-                    lock.insert(reference, digest);
-                }
-                Ok((pinned, Some(lock)))
             }
         }
     }
@@ -444,14 +441,24 @@ impl Puller {
             file.inspect_err(|error| (self.report)(Event::Cache { digest, error })).ok().map(|file| (cache, file))
         });
         if let Some((cache, mut file)) = file {
-            receive(&mut file)?;
-            let kept = cache.keep(file, digest);
-            if let Err(error) = &kept {
-                (self.report)(Event::Cache { digest, error });
-            }
-            // What is larger than the cache is not in it any more.
-            if let Some(bytes) = self.cached(digest) {
-                return Ok(bytes);
+            match receive(&mut file) {
+                Ok(()) => {
+                    let kept = cache.keep(file, digest);
+                    if let Err(error) = &kept {
+                        (self.report)(Event::Cache { digest, error });
+                    }
+                    // What is larger than the cache is not in it any more.
+                    if let Some(bytes) = self.cached(digest) {
+                        return Ok(bytes);
+                    }
+                }
+                // The disk is full, for example.
+                Err(error) if matches!(error.kind(), ErrorKind::File { .. }) => {
+                    let cause = std::error::Error::source(&error).map(ToString::to_string);
+                    let error = std::io::Error::other(cause.unwrap_or_else(|| error.to_string()));
+                    (self.report)(Event::Cache { digest, error: &error });
+                }
+                Err(error) => return Err(error),
             }
         }
         let mut bytes = Vec::new();
@@ -601,7 +608,6 @@ impl Fetch for Remote<'_> {
         let image = Image::parse(&image).map_err(|error| Error::with_source(&image, ErrorKind::Reference, error))?;
         match self.client.manifest(&image) {
             Err(error) if *error.kind() == ErrorKind::NotFound => Ok(None),
-            // The check says that it was swapped.
             Ok(fetched) => {
                 let bytes = fetched.bytes;
                 self.seen.borrow_mut().manifests.insert(reference.to_owned(), Bytes(bytes.clone()));

@@ -8,7 +8,7 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mistletoe_registry::{Cache, Client, Digest, Error, ErrorKind, Image, Puller, Reference, Tags};
+use mistletoe_registry::{Cache, Client, Digest, Error, ErrorKind, Image, LOCK_FILE, Lock, Puller, Reference, Tags};
 use support::server::{Fault, Origin, Request, Server};
 use support::{client, memory, module, repository};
 use tempfile::TempDir;
@@ -235,10 +235,13 @@ fn redirects_are_followed_up_to_five_and_not_everywhere() {
         ("http://registry.invalid/x", ErrorKind::PlainHttp),
         ("ftp://127.0.0.1/x", ErrorKind::Redirect { reason: "its location is not a URL" }),
         ("http://user@127.0.0.1/x", ErrorKind::Redirect { reason: "its location is not a URL" }),
+        ("http://registry.invalid/x?signature=secret", ErrorKind::PlainHttp),
     ] {
         let server = Server::start(Origin::Memory(content.clone()), of_blobs(to(location.to_owned())));
         let directory = TempDir::new().expect("a directory");
-        assert_eq!(pull(&server, digest, client(), &directory).expect_err(location).kind(), &kind);
+        let error = pull(&server, digest, client(), &directory).expect_err(location);
+        assert_eq!(error.kind(), &kind);
+        assert!(!error.to_string().contains("secret"), "{error}");
     }
     let without = Fault::Reply(307, Vec::new(), Vec::new());
     let server = Server::start(Origin::Memory(content), of_blobs(without));
@@ -435,7 +438,33 @@ fn a_registry_is_told_from_another_server() {
 }
 
 #[test]
-fn several_processes_and_threads_share_a_cache() {
+fn what_the_lock_file_gets_while_a_module_arrives_stays() {
+    let (content, digest, _) = repository(&module(100));
+    let directory = TempDir::new().expect("a directory");
+    let file = directory.path().join(LOCK_FILE);
+    Lock::new(&file).write().expect("written");
+    let other: Reference = "oci://host/other:1".parse().expect("a reference");
+    let faults = {
+        let (file, other) = (file.clone(), other.clone());
+        move |request: &Request, _: usize| {
+            if is_blob(request) {
+                let mut lock = Lock::read(&file).expect("read").expect("it exists");
+                lock.insert(&other, Digest::of(b"other"));
+                lock.write().expect("written");
+            }
+            None
+        }
+    };
+    let server = Server::start(Origin::Memory(content), faults);
+    let reference: Reference = format!("oci://{}/web:1", server.address).parse().expect("a reference");
+    let tags = Tags::Lock { file: file.clone(), is_frozen: false };
+    Puller::new(client()).tags(tags).pull(&reference).expect("pulled");
+    let lock = Lock::read(&file).expect("read").expect("it exists");
+    assert_eq!((lock.get(&reference), lock.get(&other)), (Some(digest), Some(Digest::of(b"other"))));
+}
+
+#[test]
+fn threads_share_a_cache() {
     let bytes = Arc::new(module(LENGTH));
     let (content, digest, _) = repository(&bytes);
     let server = Server::start(Origin::Memory(content), |_, _| None);
