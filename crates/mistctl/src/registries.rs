@@ -39,7 +39,7 @@ pub(crate) struct Connection {
     /// Connect without encryption, and so send passwords in plain text. Loopback addresses need no flag.
     #[arg(long)]
     plain_http: bool,
-    /// Accept the certificates of a PEM file in addition to the system's [default: SSL_CERT_FILE].
+    /// Accept the certificates of a PEM file in addition to the system's, which SSL_CERT_FILE replaces.
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
 }

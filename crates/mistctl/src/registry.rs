@@ -181,7 +181,8 @@ pub(crate) fn verify(arguments: &Verify) -> Result<(), Failure> {
 
 pub(crate) fn sign(arguments: &Sign) -> Result<(), Failure> {
     let image = image(&arguments.reference)?;
-    let mut text = Zeroizing::new(String::new());
+    // It does not grow, so that no copy of the key is left behind.
+    let mut text = Zeroizing::new(String::with_capacity(MAX_KEY_FILE as usize + 1));
     let file = files::open(&arguments.key)?;
     file.take(MAX_KEY_FILE + 1).read_to_string(&mut text).map_err(|error| Failure::read(&arguments.key, error))?;
     let key = SigningKey::from_pem(&text).map_err(|error| Failure::refused(&arguments.key, error.to_string()))?;

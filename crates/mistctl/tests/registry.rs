@@ -1,5 +1,5 @@
-//! `mistctl` with registries. The tests that are ignored need `docker-registry` and `openssl`, and run with
-//! `--include-ignored`.
+//! `mistctl` with registries. The tests need `openssl`. Those that are ignored also need `docker-registry`, and run
+//! with `--include-ignored`.
 
 #![cfg(feature = "registry")]
 

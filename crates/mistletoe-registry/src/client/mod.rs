@@ -39,8 +39,9 @@ const PROGRESS: u64 = 1 << 20;
 /// A blocking client for registries. Cloning it is cheap; clones share connections and tokens.
 ///
 /// The client connects with HTTPS. It uses plain HTTP to `localhost` and loopback addresses, unless certificates are
-/// set with [`ca`](Self::ca), and to other hosts if [`plain_http`](Self::plain_http) says so. `HTTPS_PROXY`,
-/// `ALL_PROXY` and `NO_PROXY` name proxies; `SSL_CERT_FILE` and `SSL_CERT_DIR` replace the system's root certificates.
+/// set with [`ca`](Self::ca), and to other hosts if [`plain_http`](Self::plain_http) says so. `ALL_PROXY`,
+/// `HTTPS_PROXY` or `HTTP_PROXY`, the first that is set, names a proxy, and `NO_PROXY` hosts without it;
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR` replace the system's root certificates.
 ///
 /// ```no_run
 /// use mistletoe_registry::{Client, Image};
@@ -310,6 +311,10 @@ impl Client {
         deadline: Deadline,
     ) -> Result<(), Failure> {
         let begin = transfer.received;
+        // Everything had arrived when the connection ended. There is no part after it to ask for.
+        if begin > 0 && transfer.size == Some(begin) {
+            return Ok(());
+        }
         let mut call = call.clone();
         if begin > 0 {
             call = call.header(header::RANGE, format!("bytes={begin}-"));

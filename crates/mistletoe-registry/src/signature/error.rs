@@ -144,7 +144,7 @@ impl<E: std::error::Error + 'static> std::error::Error for Error<E> {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place.escape_debug(), self.reason)
+        write!(f, "{}: {}", crate::shown(&self.place).escape_debug(), self.reason)
     }
 }
 

@@ -8,8 +8,9 @@ use serde_json::{Map, Value};
 
 use super::{MAX_OBJECT, Reason};
 
-/// Parses a text of at most [`MAX_OBJECT`] bytes and 127 nested arrays and objects (`serde_json`'s limit). No object may have two members of one name:
-/// RFC 8259 (section 4) leaves open which of them counts, and two readers that differ in it would see two documents.
+/// Parses a text of at most [`MAX_OBJECT`] bytes and 127 nested arrays and objects (`serde_json`'s limit). No object
+/// may have two members of one name: RFC 8259 (section 4) leaves open which of them counts, and two readers that differ
+/// in it would see two documents.
 pub(super) fn parse<T: DeserializeOwned>(text: &[u8]) -> Result<T, Reason> {
     T::deserialize(value(text)?).map_err(Reason::json)
 }
