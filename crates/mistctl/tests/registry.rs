@@ -235,4 +235,25 @@ fn a_plugin_is_called_and_a_program_is_run() {
     let plugin = push("httpwasm-c.wasm");
     let output = fed(&mut prepared(&scratch, &["call", &plugin]), b"world");
     assert_eq!(text(&output.stdout), "hello, world\n", "{}", text(&output.stderr));
+    // The program gets the last part of the repository's path as its name.
+    let program = push("command-c.wasm");
+    let output = fed(&mut prepared(&scratch, &["run", &program]), b"");
+    assert!(text(&output.stdout).starts_with("arg 0 command-c\n"), "{}", text(&output.stderr));
+}
+
+#[cfg(feature = "serve")]
+#[test]
+#[ignore = "needs docker-registry"]
+fn a_server_takes_references_with_the_lock_file_beside_its_configuration() {
+    let (scratch, registry) = (Scratch::new(), Registry::start());
+    let pinned = pushed(&scratch, &registry, "1");
+    let tag = pinned.split('@').next().expect("a tag");
+    fs::create_dir(scratch.path("deploy")).expect("created");
+    let config =
+        scratch.file("deploy/serve.toml", format!("[[route]]\npath = '/'\nmodule = '{tag}'\nkind = 'package'\n"));
+    bad(&scratch, &["serve", "check", &config], 3, &format!("it is now {pinned}"));
+    good(&scratch, &["update", tag, "--lock-file", "deploy/mistletoe.lock"]);
+    good(&scratch, &["serve", "check", &config]);
+    drop(registry);
+    good(&scratch, &["serve", "check", &config, "--locked"]);
 }
