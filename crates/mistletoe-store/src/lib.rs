@@ -171,8 +171,12 @@ impl Store {
             let Ok(metadata) = path.symlink_metadata() else { continue };
             let (bytes, used) = entries.entry(name).or_default();
             *bytes = bytes.saturating_add(metadata.len());
+            let modified = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
             if path.extension() == Some(OsStr::new(self.main)) {
-                *used = Some(metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH));
+                *used = Some(modified);
+            } else {
+                // It counts as well if another process has removed the main file.
+                used.get_or_insert(modified);
             }
         }
         let entry = |(name, (bytes, used)): (Name, (u64, Option<SystemTime>))| Some(Entry { name, bytes, used: used? });
@@ -181,7 +185,8 @@ impl Store {
         Ok(entries)
     }
 
-    /// Removes the least recently used entries until the rest has at most `max_bytes`, and abandoned files.
+    /// Removes the least recently used entries until the rest has at most `max_bytes`, and abandoned files. An entry that
+    /// is larger alone is removed, and displaces no other.
     ///
     /// # Errors
     ///
@@ -189,8 +194,10 @@ impl Store {
     pub fn evict(&self, max_bytes: u64) -> io::Result<()> {
         let mut bytes: u64 = 0;
         for entry in self.entries()? {
-            bytes = bytes.saturating_add(entry.bytes);
-            if bytes > max_bytes {
+            if entry.bytes <= max_bytes {
+                bytes = bytes.saturating_add(entry.bytes);
+            }
+            if entry.bytes > max_bytes || bytes > max_bytes {
                 self.remove(entry.name)?;
             }
         }
@@ -403,6 +410,29 @@ mod tests {
         store.clear().expect("cleared");
         assert_eq!(left(), []);
         assert!(foreign.exists() && fs::read_dir(store.directory()).expect("a directory").count() == 1);
+    }
+
+    #[test]
+    fn an_entry_larger_than_the_limit_displaces_no_other() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = store(directory.path());
+        store.write(name(1), "main", &[0; 6]).expect("written");
+        age(&store, name(1), 100);
+        store.write(name(2), "main", &[0; 11]).expect("written");
+        store.evict(10).expect("evicted");
+        let left: Vec<_> = store.entries().expect("entries").iter().map(|entry| entry.name).collect();
+        assert_eq!(left, [name(1)]);
+    }
+
+    #[test]
+    fn a_file_without_its_main_file_is_removed_like_an_entry() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = store(directory.path());
+        store.write(name(1), "other", &[0; 6]).expect("written");
+        store.evict(6).expect("room for it");
+        assert!(store.path(name(1), "other").exists());
+        store.evict(5).expect("evicted");
+        assert!(!store.path(name(1), "other").exists());
     }
 
     #[test]
