@@ -185,8 +185,8 @@ impl Store {
         Ok(entries)
     }
 
-    /// Removes the least recently used entries until the rest has at most `max_bytes`, and abandoned files. An entry that
-    /// is larger alone is removed, and displaces no other.
+    /// Removes the least recently used entries until the rest has at most `max_bytes`, and abandoned files. An entry
+    /// that is larger alone is removed, and displaces no other.
     ///
     /// # Errors
     ///
