@@ -377,7 +377,15 @@ impl Client {
                 let kind = ErrorKind::Length { expected, found: transfer.received };
                 Err(Failure::Again { error: Error::new(subject, kind), wait: None })
             }
-            _ => Ok(()),
+            Some(_) => Ok(()),
+            None => {
+                // Now it is known.
+                let (received, total) = (transfer.received, Some(transfer.received));
+                if let Some(progress) = &self.progress {
+                    progress(Progress { received, total });
+                }
+                Ok(())
+            }
         }
     }
 
