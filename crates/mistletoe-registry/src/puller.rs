@@ -172,7 +172,7 @@ impl Puller {
         self
     }
 
-    /// Sets a callback for what is worth knowing. By default nobody is told.
+    /// Sets a callback for events. By default they are ignored.
     pub fn on_event(mut self, report: impl Fn(Event<'_>) + Send + Sync + 'static) -> Self {
         self.report = Arc::new(report);
         self

@@ -464,6 +464,40 @@ fn what_the_lock_file_gets_while_a_module_arrives_stays() {
 }
 
 #[test]
+fn referrers_come_in_pages_from_one_host() {
+    let (mut content, digest, _) = repository(&module(100));
+    content.insert("/next".to_owned(), (String::new(), b"two".to_vec()));
+    let path = format!("/v2/web/referrers/{digest}?artifactType=a%2Fb");
+    let referrers = |fault: Fault| {
+        let path = path.clone();
+        let faults = move |request: &Request, _: usize| (request.path == path).then(|| fault.clone());
+        let server = Server::start(Origin::Memory(content.clone()), faults);
+        let image = Image::parse(&format!("oci://{}/web", server.address)).expect("an image");
+        (client().referrers(image.repository(), digest, "a/b"), server.requests().len())
+    };
+    let page = |link: &str| Fault::Reply(200, vec![("Link", link.to_owned())], b"one".to_vec());
+    let cases: [(&str, &[&[u8]]); 4] = [
+        ("</next>; rel=\"next\"", &[b"one", b"two"]),
+        ("</other>; rel=\"prev\", </next>; x=y; rel=next", &[b"one", b"two"]),
+        ("</next>; rel=\"prev\"", &[b"one"]),
+        ("/next; rel=\"next\"", &[b"one"]),
+    ];
+    for (link, pages) in cases {
+        let found = referrers(page(link)).0.expect(link).expect("a list");
+        assert_eq!(found, pages, "{link}");
+    }
+    for (link, requests) in [("<http://127.0.0.2/next>; rel=next", 1), (&*format!("<{path}>; rel=next"), 16)] {
+        let (found, sent) = referrers(page(link));
+        let error = found.expect_err(link);
+        assert!(matches!(error.kind(), ErrorKind::Protocol { .. }), "{error}");
+        assert_eq!(sent, requests, "{link}");
+    }
+    for status in [400, 404, 405] {
+        assert_eq!(referrers(Fault::Reply(status, Vec::new(), Vec::new())).0.expect("no list"), None, "{status}");
+    }
+}
+
+#[test]
 fn threads_share_a_cache() {
     let bytes = Arc::new(module(LENGTH));
     let (content, digest, _) = repository(&bytes);
