@@ -265,7 +265,6 @@ impl Plan {
         let (seconds, milliseconds) = (Duration::from_secs, Duration::from_millis);
         if args.short {
             let (header_timeout, reload) = (seconds(10), milliseconds(100));
-            // The heap grows for a minute.
             return Self {
                 cycles: 4,
                 phase: seconds(3),
@@ -273,6 +272,8 @@ impl Plan {
                 crowd: 1_000,
                 header_timeout,
                 reload,
+                // The heap grows for a minute.
+                memory: 1.5,
                 has_times: false,
             };
         }
