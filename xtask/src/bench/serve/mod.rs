@@ -216,8 +216,9 @@ impl Programs {
         command.args(["build", "--quiet", "--message-format", "json-render-diagnostics"]);
         command.args(["--bin", "mistctl", "--bin", "by-hand"]);
         if effort == Effort::Check {
-            // As for the server's tests, so that no engine is built again.
-            command.args(["--profile", "test", "--workspace", "--test", "serve", "--features", "mistctl/serve"]);
+            // As for the tests of the server and of registries in CI, so that `mistctl` is not built again.
+            command.args(["--profile", "test", "--workspace", "--test", "serve", "--features"]);
+            command.arg("mistctl/serve,mistctl/registry");
         } else {
             command.args(["--profile", "bench", "-p", "mistctl", "-p", "mistletoe-benches", "--features"]);
             command.arg("mistctl/serve,mistctl/wasmtime,mistctl/wasmer");
