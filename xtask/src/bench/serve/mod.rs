@@ -325,20 +325,53 @@ fn scenarios(programs: &Programs) -> Result<Vec<Scenario>> {
         let files = "  result: Ok\n  files:\n    namespace.yaml: |\n      apiVersion: v1\n      kind: Namespace\n";
         (format!("{input}  name: web\n"), format!("{result}{files}      metadata:\n        name: web\n"))
     })?);
+    scenarios.push(middleware(programs, &module("http-handler-c.wasm"))?);
     Ok(scenarios)
 }
+
+/// Middleware that requires a key, in front of a fixed response. In Go, it runs on http-wasm's own host.
+fn middleware(programs: &Programs, module: &Path) -> Result<Scenario> {
+    let keys = format!(
+        "kind = 'response'\nresponse = {{ headers = {{ content-type = 'text/plain' }}, body = 'hello' }}\n\
+        middleware = [{{ engine = 'wasmtime', module = '{}', config = 'key', pool = {{ reuse = true, {WAITS} }} }}]\n",
+        module.display()
+    );
+    let mut servers = vec![("mistctl serve", programs.route("http-wasm", &keys)?)];
+    if let Some(peers) = &programs.peers {
+        let mut peer = Command::new(peers);
+        peer.arg("http-wasm").arg(module).args(["key", "hello"]);
+        servers.push(("net/http and http-wasm-host-go", peer));
+    }
+    Ok(Scenario {
+        kind: "http-wasm",
+        engine: "wasmtime",
+        instances: "reused",
+        servers,
+        header: Some("x-api-key: key"),
+        path: "/",
+        exchange: |_| (String::new(), "hello".to_owned()),
+        is_one: true,
+    })
+}
+
+/// Keys of a pool: requests wait for as long as it takes, as they do by hand.
+const WAITS: &str = "queue = 1000, wait = '60s'";
 
 impl Programs {
     /// Returns a command that serves one module at every path, with the default limits.
     fn serve(&self, kind: &str, engine: &str, instances: &str, module: &Path) -> Result<Command> {
-        // By hand, requests wait for as long as it takes, too.
         let reuse = if instances == "reused" { "reuse = true, " } else { "" };
-        let config = format!(
-            "[[route]]\npath = '/...'\nkind = '{kind}'\nengine = '{engine}'\nmodule = '{}'\n\
-            pool = {{ {reuse}queue = 1000, wait = '60s' }}\n",
+        let keys = format!(
+            "kind = '{kind}'\nengine = '{engine}'\nmodule = '{}'\npool = {{ {reuse}{WAITS} }}\n",
             module.display()
         );
-        let path = self.directory.join(format!("{kind}-{engine}-{instances}.toml"));
+        self.route(&format!("{kind}-{engine}-{instances}"), &keys)
+    }
+
+    /// Returns a command that serves a route with these keys at every path.
+    fn route(&self, name: &str, keys: &str) -> Result<Command> {
+        let path = self.directory.join(format!("{name}.toml"));
+        let config = format!("[[route]]\npath = '/...'\n{keys}");
         fs::write(&path, config).with_context(|| format!("cannot write {}", path.display()))?;
         let mut command = Command::new(&self.mistctl);
         command.args(["serve", "--listen", "127.0.0.1:0"]).arg(path);

@@ -25,7 +25,8 @@ const SECTIONS: [(&str, &str, &str, fn(&Cell) -> bool); 3] = [
     (
         "kinds",
         "Other kinds of guests",
-        "`command` is a CGI program in C with a body of 4 KiB, and `package` one in C that returns a manifest.",
+        "`command` is a CGI program in C with a body of 4 KiB. `package` is a package in C that returns a manifest. \
+        `http-wasm` is middleware in C that requires a key, in front of a fixed response.",
         |cell| !is_plugin(cell),
     ),
 ];
@@ -52,6 +53,8 @@ gives the plugin its variables, and logs every request, to `/dev/null`. Both run
 processors. On wasmtime, both take instances from a pool.
 
 [`net/http and wazero`](../benches/peers/httpwasm.go) is such a server in Go on wazero, without limits.
+[`net/http and http-wasm-host-go`](../benches/peers/httphandler.go) runs middleware on http-wasm's own host, on wazero,
+too.
 
 The plugin is [`httpwasm-c`](../examples/packages/httpwasm-c/hello.c). A body is one record, which it sends back after
 `hello, `. An empty body has no record, and an empty response.
