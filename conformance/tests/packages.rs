@@ -673,7 +673,7 @@ fn strip_prefix(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
             expect(&String::from_utf8_lossy(exchange.response.body()), "hello")?;
         }
     }
-    for uri in ["/", "/apis", "/x/api", "*"] {
+    for uri in ["/", "/apis", "/x/api", "/api//a.example/", "*"] {
         let (next, exchange) = guest.request(InMemory::new("GET", uri), ("a", "b"), "hello")?;
         expect(&format!("{uri} {next} {}", exchange.status), &format!("{uri} false 404"))?;
         expect(&String::from_utf8_lossy(exchange.response.body()), "no prefix matches\n")?;

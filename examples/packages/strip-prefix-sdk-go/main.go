@@ -3,7 +3,8 @@
 //
 // Its configuration is JSON, such as {"prefixes": ["/api", "/v1"]}. The first prefix that is the start of the path, up
 // to a slash or the end, is removed, and the next handler gets it as X-Forwarded-Prefix. Requests without a prefix get
-// status 404. A Location in the response that begins with a slash gets the prefix back.
+// status 404, as do those with two slashes after it: what remains would begin like the name of a host, which redirects
+// of the next handler could lead to. A Location in the response that begins with a slash gets the prefix back.
 package main
 
 import (
@@ -61,7 +62,7 @@ func strip(uri, prefix string) (rest string, ok bool) {
 	case rest == "" || rest[0] == '?':
 		return "/" + rest, true
 	default:
-		return rest, rest[0] == '/'
+		return rest, rest[0] == '/' && !strings.HasPrefix(rest, "//")
 	}
 }
 

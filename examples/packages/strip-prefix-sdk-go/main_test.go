@@ -12,6 +12,7 @@ func TestStrip(t *testing.T) {
 		{"/api/a%20b?c=d", "/a%20b?c=d", true},
 		{"/api?c=d", "/?c=d", true},
 		{"/apis", "", false},
+		{"/api//a.example/", "", false},
 		{"/v1/api", "", false},
 		{"*", "", false},
 	} {
