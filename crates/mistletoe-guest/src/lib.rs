@@ -80,7 +80,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(all(target_family = "wasm", target_feature = "atomics"))]
-compile_error!("packages and plugins have one thread: build without the target feature `atomics`");
+compile_error!("packages, plugins and middleware have one thread: build without the target feature `atomics`");
 
 extern crate alloc;
 #[cfg(feature = "std")]

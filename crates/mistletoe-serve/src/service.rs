@@ -439,7 +439,7 @@ impl State {
             Problem::in_server(
                 "compile_timeout",
                 match error {
-                    RecvTimeoutError::Timeout => format!("the modules take longer than {time:?} to compile"),
+                    RecvTimeoutError::Timeout => format!("the modules take longer than {time:?} to read and compile"),
                     RecvTimeoutError::Disconnected => "the thread that compiles the modules ended".to_owned(),
                 },
             )

@@ -54,6 +54,7 @@ enum Format {
 pub(crate) fn run(args: &Args) -> Result<()> {
     let serve = args.group.iter().any(|group| group == serve::NAME);
     ensure!(!serve || args.group.len() == 1, "the group `serve` has a report of its own: run it alone");
+    ensure!(!serve || !args.peers, "the group `serve` always has its peers");
     ensure!(serve || !args.check, "only the group `serve` can be checked");
     ensure!(serve || args.group.is_empty() || args.report.is_none(), "a report is made of all groups, or of `serve`");
     let results = match &args.from {

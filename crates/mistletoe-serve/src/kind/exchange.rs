@@ -290,11 +290,18 @@ impl Exchange for Messages {
 
     fn set_header(&mut self, kind: HeaderKind, name: &str, value: &[u8]) -> io::Result<()> {
         let (name, value) = field(name, value)?;
+        // As trailers, these fields would break off the response on HTTP/2.
+        if kind.is_trailers() && is_framing(&name) {
+            return Ok(());
+        }
         self.fields_mut(kind).try_insert(name, value).map(drop).map_err(io::Error::other)
     }
 
     fn add_header(&mut self, kind: HeaderKind, name: &str, value: &[u8]) -> io::Result<()> {
         let (name, value) = field(name, value)?;
+        if kind.is_trailers() && is_framing(&name) {
+            return Ok(());
+        }
         self.fields_mut(kind).try_append(name, value).map(drop).map_err(io::Error::other)
     }
 

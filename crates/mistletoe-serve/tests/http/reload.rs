@@ -39,7 +39,7 @@ fn a_module_that_compiles_for_too_long_does_not_hold_up_reloads() {
     let reload = |config: &Config| service.reload(config).map_err(|error| error.to_string());
     assert_eq!(
         reload(&config("50ms", &slow)),
-        Err("server, compile_timeout: the modules take longer than 50ms to compile".to_owned())
+        Err("server, compile_timeout: the modules take longer than 50ms to read and compile".to_owned())
     );
     // Its thread is the only one that is left behind.
     for _ in 0..2 {
