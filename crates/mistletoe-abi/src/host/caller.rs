@@ -267,16 +267,23 @@ impl<'a, T: 'static> Caller<'a, T> {
     /// - [`Allocation`](ErrorKind::Allocation) if the allocator returns null for bytes that are not empty.
     /// - [`OutOfBounds`](ErrorKind::OutOfBounds) if it returns memory that is not the guest's.
     pub fn give(&mut self, allocator: &GuestFunc<(u32,), u32>, bytes: &[u8]) -> Result<(u32, u32)> {
-        let length = u32::try_from(bytes.len()).map_err(|_| {
-            let (length, limit) = (bytes.len() as u64, u64::from(u32::MAX));
+        let given = self.allocate(allocator, bytes.len())?;
+        given.get_mut(self.memory_mut()).unwrap_or_default().copy_from_slice(bytes);
+        Ok((given.address, given.length))
+    }
+
+    /// Lets the guest allocate memory of this length, which lies inside its memory.
+    pub(crate) fn allocate(&mut self, allocator: &GuestFunc<(u32,), u32>, length: usize) -> Result<Span> {
+        let length = u32::try_from(length).map_err(|_| {
+            let (length, limit) = (length as u64, u64::from(u32::MAX));
             Error::from(ErrorKind::TooLong { region: self.region("result"), length, limit })
         })?;
         let address = self.call(allocator, (length,))?;
         if address == 0 && length != 0 {
             return Err(ErrorKind::Allocation { length: length.into() }.into());
         }
-        self.bytes_mut("result", address, length)?.copy_from_slice(bytes);
-        Ok((address, length))
+        self.bytes("result", address, length)?;
+        Ok(Span { address, length })
     }
 
     /// Writes `bytes` to a guest's buffer of `limit` bytes at `address`, if they fit.

@@ -2,11 +2,14 @@
 //!
 //! Rule numbers refer to `docs/httpwasm.md`.
 
+use std::io::BufRead as _;
 use std::mem;
+use std::ops::Range;
 
 use crate::backend::instance::Instance;
 use crate::error::{ErrorKind, Region, Result};
 use crate::guest::export::ExportedFunc;
+use crate::guest::span::Span;
 use crate::guest::{Func, Guest};
 use crate::host::caller::{Caller, GuestFunc};
 use crate::host::imports::Imports;
@@ -92,25 +95,24 @@ impl Exchange {
         }
     }
 
-    /// Takes the next record (rule 4); empty at the end.
-    fn next_record(&mut self) -> Vec<u8> {
-        let rest = self.input.get(self.read..).unwrap_or_default();
+    /// Takes the next record (rule 4): its range in the input, and the delimiter that it lacks there. `None` at the end.
+    fn next_record(&mut self) -> Option<(Range<usize>, Option<u8>)> {
+        let rest = self.input.get(self.read..).filter(|rest| !rest.is_empty())?;
         let delimiter = match self.delimiter {
-            Delimiter::Byte(byte) => byte,
-            Delimiter::Newline => b'\n',
-            Delimiter::Nul => 0,
-            Delimiter::None => {
-                self.read = self.input.len();
-                return rest.to_vec();
-            }
+            Delimiter::Byte(byte) => Some(byte),
+            Delimiter::Newline => Some(b'\n'),
+            Delimiter::Nul => Some(0),
+            Delimiter::None => None,
         };
-        let end = rest.iter().position(|byte| *byte == delimiter);
-        let mut record = rest.get(..end.map_or(rest.len(), |end| end + 1)).unwrap_or_default().to_vec();
-        self.read += record.len();
-        if end.is_none() && !record.is_empty() {
-            record.push(delimiter);
-        }
-        record
+        let mut reader = rest;
+        let length = match delimiter {
+            // Searches many bytes at once. Reading a slice does not fail.
+            Some(delimiter) => reader.skip_until(delimiter).unwrap_or(rest.len()),
+            None => rest.len(),
+        };
+        let record = self.read..self.read + length;
+        self.read = record.end;
+        Some((record, delimiter.filter(|delimiter| rest.get(length - 1) != Some(delimiter))))
     }
 }
 
@@ -128,8 +130,8 @@ fn write<T: 'static>(
     if all > limit {
         return Err(ErrorKind::TooLong { region: Region::Output, length: all, limit }.into());
     }
-    let bytes = caller.bytes("buffer", address, length)?.to_vec();
-    stream(&mut caller.store_mut::<Exchange>().output).extend(bytes);
+    let (memory, exchange) = caller.memory_and_store::<Exchange>();
+    stream(&mut exchange.output).extend_from_slice(Span { address, length }.get(memory).unwrap_or_default());
     Ok(())
 }
 
@@ -165,10 +167,7 @@ impl Protocol for HttpWasm {
     fn provide<T: Send + 'static>(&self, imports: &mut Imports<T>) {
         imports.func(MODULE, "igets", |caller: &mut Caller<'_, T>| -> Result<u64> {
             let exchange = caller.store_mut::<Exchange>();
-            let record = exchange.next_record();
-            if record.is_empty() {
-                return Ok(pack(0, 0));
-            }
+            let Some((record, delimiter)) = exchange.next_record() else { return Ok(pack(0, 0)) };
             let malloc = match exchange.malloc.clone() {
                 Some(malloc) => malloc,
                 None => {
@@ -177,9 +176,15 @@ impl Protocol for HttpWasm {
                     malloc
                 }
             };
-            let (address, length) = caller.give(&malloc, &record)?;
-            caller.store_mut::<Exchange>().given.push(address);
-            Ok(pack(address, length))
+            let given = caller.allocate(&malloc, record.len() + usize::from(delimiter.is_some()))?;
+            let (memory, exchange) = caller.memory_and_store::<Exchange>();
+            let bytes = exchange.input.get(record).unwrap_or_default();
+            if let Some((room, rest)) = given.get_mut(memory).and_then(|room| room.split_at_mut_checked(bytes.len())) {
+                room.copy_from_slice(bytes);
+                rest.fill(delimiter.unwrap_or_default());
+            }
+            exchange.given.push(given.address);
+            Ok(pack(given.address, given.length))
         });
         imports.func(MODULE, "oputs", |caller: &mut Caller<'_, T>, address: u32, length: u32| {
             write(caller, address, length, |output| &mut output.stdout)
@@ -228,7 +233,10 @@ fn run<I: Instance>(exports: &Exports<I::Func>, guest: &mut Guest<I>, input: &[u
     let exchange = guest.store_mut::<Exchange>();
     match &exports.run {
         Run::Asks(run) => {
-            (exchange.input, exchange.read) = (input.to_vec(), 0);
+            // In the memory of the request before.
+            exchange.input.clear();
+            exchange.input.extend_from_slice(input);
+            exchange.read = 0;
             guest.call(run, ())?;
         }
         Run::Takes(run) => {
