@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::iter;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{self, RecvTimeoutError, Sender, SyncSender, sync_channel};
+use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +17,8 @@ use crate::metrics::now;
 const WAITING: usize = 4_096;
 /// Maximum number of bytes of these lines.
 const WAITING_BYTES: usize = 16 << 20;
+/// How long a line waits for others. To wake the writer for each line would cost more than the line itself.
+const GATHER: Duration = Duration::from_millis(10);
 /// Maximum number of bytes of a guest's line that are kept until it ends. A longer line is logged as several.
 const MAX_LINE: usize = 8 << 10;
 
@@ -24,19 +26,87 @@ const MAX_LINE: usize = 8 << 10;
 ///
 /// Cloning is cheap; clones are the same log. The default is no log.
 #[derive(Clone, Default)]
-pub struct Log(Option<Arc<Inner>>);
+pub struct Log(Option<Arc<Open>>);
+
+/// The writer ends after the last clone of the log, when all lines are written.
+struct Open(Arc<Inner>);
 
 struct Inner {
-    lines: SyncSender<Message>,
-    /// Bytes of the lines that wait.
-    waiting: AtomicUsize,
+    queue: Mutex<Queue>,
+    /// Wakes the writer.
+    work: Condvar,
     dropped: AtomicU64,
 }
 
-enum Message {
-    Line(Vec<u8>),
-    /// Everything before this is to be written, and then this to be dropped.
-    Flush(Sender<()>),
+/// What waits for the writer.
+#[derive(Default)]
+struct Queue {
+    lines: usize,
+    bytes: Vec<u8>,
+    /// Dropped after the lines are written.
+    flushing: Vec<Sender<()>>,
+    is_closed: bool,
+}
+
+impl Queue {
+    fn is_empty(&self) -> bool {
+        self.lines == 0 && self.flushing.is_empty()
+    }
+
+    fn has_room(&self, length: usize) -> bool {
+        self.lines < WAITING && self.bytes.len() + length <= WAITING_BYTES
+    }
+
+    /// Returns whether the writer waits for no more lines.
+    fn is_urgent(&self) -> bool {
+        let is_half_full = self.lines >= WAITING / 2 || self.bytes.len() >= WAITING_BYTES / 2;
+        is_half_full || self.is_closed || !self.flushing.is_empty()
+    }
+}
+
+impl Inner {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the queue. Wakes the writer if there is something to write now, or if it is not to wait for more.
+    fn change<R>(&self, change: impl FnOnce(&mut Queue) -> R) -> R {
+        let mut queue = self.queue();
+        let before = (queue.is_empty(), queue.is_urgent());
+        let result = change(&mut queue);
+        let wakes = before != (queue.is_empty(), queue.is_urgent());
+        drop(queue);
+        if wakes {
+            self.work.notify_one();
+        }
+        result
+    }
+
+    /// Waits for lines, and takes them; `None` after the last ones.
+    fn take(&self) -> Option<Queue> {
+        let queue = self.work.wait_while(self.queue(), |queue| queue.is_empty() && !queue.is_closed);
+        let queue = queue.unwrap_or_else(PoisonError::into_inner);
+        let gathered = self.work.wait_timeout_while(queue, GATHER, |queue| !queue.is_urgent());
+        let (mut queue, _) = gathered.unwrap_or_else(PoisonError::into_inner);
+        let is_closed = queue.is_closed;
+        let taken = mem::replace(&mut *queue, Queue { is_closed, ..Queue::default() });
+        (!taken.is_empty()).then_some(taken)
+    }
+
+    fn write(&self, mut writer: impl Write) {
+        let mut is_cut = false;
+        while let Some(taken) = self.take() {
+            let written = write(&mut writer, &taken.bytes, &mut is_cut);
+            let lost = taken.bytes.get(written..).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count();
+            self.dropped.fetch_add(lost as u64, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.change(|queue| queue.is_closed = true);
+    }
 }
 
 /// An entry of the log.
@@ -69,60 +139,43 @@ impl Log {
     /// # Errors
     ///
     /// The errors of starting a thread.
-    pub fn to_writer(mut writer: impl Write + Send + 'static) -> io::Result<Self> {
-        let (lines, waiting) = sync_channel(WAITING);
-        let inner = Arc::new(Inner { lines, waiting: AtomicUsize::new(0), dropped: AtomicU64::new(0) });
-        // The thread ends with the last clone of the log.
-        let log = Arc::downgrade(&inner);
-        thread::Builder::new().name("log".to_owned()).spawn(move || {
-            let (mut lines, mut flushing, mut is_cut) = (Vec::new(), Vec::new(), false);
-            while let Ok(first) = waiting.recv() {
-                // All that wait, in one write.
-                for message in iter::once(first).chain(waiting.try_iter().take(WAITING)) {
-                    match message {
-                        Message::Line(line) => lines.extend(line),
-                        Message::Flush(done) => flushing.push(done),
-                    }
-                }
-                let written = write(&mut writer, &lines, &mut is_cut);
-                if let Some(log) = log.upgrade() {
-                    log.waiting.fetch_sub(lines.len(), Ordering::Relaxed);
-                    let lost = lines.get(written..).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count();
-                    log.dropped.fetch_add(lost as u64, Ordering::Relaxed);
-                }
-                lines.clear();
-                // Many lines came at once. Others need less.
-                lines.shrink_to(MAX_LINE);
-                flushing.clear();
-            }
-        })?;
-        Ok(Self(Some(inner)))
+    pub fn to_writer(writer: impl Write + Send + 'static) -> io::Result<Self> {
+        let inner = Inner { queue: Mutex::default(), work: Condvar::new(), dropped: AtomicU64::new(0) };
+        let open = Open(Arc::new(inner));
+        let inner = open.0.clone();
+        thread::Builder::new().name("log".to_owned()).spawn(move || inner.write(writer))?;
+        Ok(Self(Some(Arc::new(open))))
     }
 
     /// Waits until all lines so far are written, for at most `time`. Returns whether they are.
     pub fn flush(&self, time: Duration) -> bool {
-        let Some(inner) = &self.0 else { return true };
+        let Some(open) = &self.0 else { return true };
         let (done, flushed) = mpsc::channel();
-        // Dropping the sender is the answer. A queue that is full is not written in time.
-        inner.lines.try_send(Message::Flush(done)).is_ok()
-            && flushed.recv_timeout(time) == Err(RecvTimeoutError::Disconnected)
+        open.0.change(|queue| queue.flushing.push(done));
+        // Dropping the sender is the answer.
+        flushed.recv_timeout(time) == Err(RecvTimeoutError::Disconnected)
     }
 
     /// Returns the number of lines that were lost, because the writer was too slow or failed.
     pub fn dropped(&self) -> u64 {
-        self.0.as_ref().map_or(0, |inner| inner.dropped.load(Ordering::Relaxed))
+        self.0.as_ref().map_or(0, |open| open.0.dropped.load(Ordering::Relaxed))
     }
 
     pub(crate) fn entry(&self, event: &'static str, fields: &impl Serialize) {
-        let Some(inner) = &self.0 else { return };
+        let Some(open) = &self.0 else { return };
         let time = now();
         let Ok(mut line) = serde_json::to_vec(&Entry { time, event, fields }) else { return };
         line.push(b'\n');
-        let length = line.len();
-        let fits = inner.waiting.fetch_add(length, Ordering::Relaxed) + length <= WAITING_BYTES;
-        if !fits || inner.lines.try_send(Message::Line(line)).is_err() {
-            inner.waiting.fetch_sub(length, Ordering::Relaxed);
-            inner.dropped.fetch_add(1, Ordering::Relaxed);
+        let is_taken = open.0.change(|queue| {
+            let has_room = queue.has_room(line.len());
+            if has_room {
+                queue.lines += 1;
+                queue.bytes.extend_from_slice(&line);
+            }
+            has_room
+        });
+        if !is_taken {
+            open.0.dropped.fetch_add(1, Ordering::Relaxed);
         }
     }
 
@@ -261,6 +314,34 @@ mod tests {
         while !log.flush(Duration::from_secs(100)) {}
         let written = slow.0.lock().expect("no panic").iter().filter(|byte| **byte == b'\n').count();
         assert_eq!(written as u64 + log.dropped(), 3 * WAITING as u64);
+    }
+
+    /// Sends what is written to it.
+    struct Sending(Sender<Vec<u8>>);
+
+    impl Write for Sending {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.send(bytes.to_vec()).map_err(io::Error::other)?;
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_are_written_without_a_flush_and_the_last_ones_after_the_end() {
+        let (sender, written) = mpsc::channel();
+        let log = Log::to_writer(Sending(sender)).expect("a thread");
+        let line = |number| log.entry("test", &Map::from([("line", number)]));
+        let next = || written.recv_timeout(Duration::from_secs(100));
+        line(1);
+        assert!(next().is_ok_and(|bytes| bytes.ends_with(b"\"line\":1}\n")));
+        line(2);
+        drop(log);
+        assert!(next().is_ok_and(|bytes| bytes.ends_with(b"\"line\":2}\n")));
+        assert_eq!(next(), Err(RecvTimeoutError::Disconnected), "the writer has ended");
     }
 
     /// A full disk.
