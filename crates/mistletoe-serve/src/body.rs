@@ -54,6 +54,11 @@ impl Body {
             if first.is_empty() && all.is_empty() {
                 first = data;
             } else {
+                if all.is_empty() {
+                    // For the length that the client has told, if any.
+                    let rest = self.size_hint().lower().min(limit) as usize;
+                    all.reserve(first.len() + data.len() + rest);
+                }
                 all.extend_from_slice(&std::mem::take(&mut first));
                 all.extend_from_slice(&data);
             }
