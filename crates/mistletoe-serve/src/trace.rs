@@ -25,6 +25,7 @@ pub(crate) struct Context {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Span {
     pub(crate) own: Context,
+    #[cfg_attr(not(feature = "otel"), allow(dead_code, reason = "only what is exported names its parent"))]
     pub(crate) parent: Option<Context>,
 }
 
