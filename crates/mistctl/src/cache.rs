@@ -1,5 +1,6 @@
 //! `mistctl cache`, and the caches that the other verbs use: of compiled code, and of modules from registries.
 
+use std::cmp::Reverse;
 use std::env;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
@@ -45,7 +46,7 @@ pub(crate) fn run(verb: &CacheVerb) -> Result<(), Failure> {
         }
     }
     // Most recently used first.
-    lines.sort_by(|a, b| b.0.cmp(&a.0));
+    lines.sort_by_key(|line| Reverse(line.0));
     print(&lines.into_iter().map(line).collect::<String>())
 }
 

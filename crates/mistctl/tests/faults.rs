@@ -246,7 +246,8 @@ fn what_takes_the_place_of_a_file_does_not_take_the_place_of_its_routes() {
     let toml = fs::read(&file).expect("read");
     for name in ["hello.wasm", "serve.toml"] {
         let path = scratch.path(name);
-        let faults: [(&str, &dyn Fn(&Path)); 9] = [
+        type Replace<'a> = &'a dyn Fn(&Path);
+        let faults: [(&str, Replace<'_>); 9] = [
             ("garbage", &|path| fs::write(path, [0xff; 100]).expect("written")),
             ("empty, or without its routes", &|path| fs::write(path, &wasm[..8]).expect("written")),
             ("half", &|path| {

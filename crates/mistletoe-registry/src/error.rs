@@ -13,7 +13,10 @@ type Source = Box<dyn StdError + Send + Sync>;
 
 /// An error: what it is about, its kind, and its cause if there is one.
 #[derive(Debug)]
-pub struct Error {
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     subject: String,
     kind: ErrorKind,
     source: Option<Source>,
@@ -124,11 +127,11 @@ pub enum ErrorKind {
 
 impl Error {
     pub(crate) fn new(subject: impl fmt::Display, kind: ErrorKind) -> Self {
-        Self { subject: subject.to_string(), kind, source: None }
+        Self(Box::new(Inner { subject: subject.to_string(), kind, source: None }))
     }
 
     pub(crate) fn with_source(subject: impl fmt::Display, kind: ErrorKind, source: impl Into<Source>) -> Self {
-        Self { source: Some(source.into()), ..Self::new(subject, kind) }
+        Self(Box::new(Inner { subject: subject.to_string(), kind, source: Some(source.into()) }))
     }
 
     pub(crate) fn file(path: &std::path::Path, problem: impl Into<String>) -> Self {
@@ -137,24 +140,24 @@ impl Error {
 
     /// Returns what went wrong.
     pub fn kind(&self) -> &ErrorKind {
-        &self.kind
+        &self.0.kind
     }
 
     /// Returns the reference, URL or file that the error is about.
     pub fn subject(&self) -> &str {
-        &self.subject
+        &self.0.subject
     }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.subject, self.kind)
+        write!(f, "{}: {}", self.0.subject, self.0.kind)
     }
 }
 
 impl StdError for Error {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
-        self.source.as_deref().map(|source| source as _)
+        self.0.source.as_deref().map(|source| source as _)
     }
 }
 

@@ -227,7 +227,7 @@ fn redirects_are_followed_up_to_five_and_not_everywhere() {
         match is_followed {
             true => assert!(pulled.expect("five") == bytes),
             false => {
-                assert_eq!(pulled.expect_err("six").kind(), &ErrorKind::Redirect { reason: "there are more than 5" })
+                assert_eq!(pulled.expect_err("six").kind(), &ErrorKind::Redirect { reason: "there are more than 5" });
             }
         }
     }

@@ -577,7 +577,7 @@ mod tests {
         };
         let service = Service::new(&config("good"), Modules, Log::default()).expect("a service");
         assert!(service.reload(&config("bad")).is_err());
-        let metrics = format!("{:?}", service.0.metrics);
+        let metrics = format!("{:?}", service.0.shared.metrics);
         assert!(metrics.contains("/good") && !metrics.contains("/bad"), "{metrics}");
     }
 }

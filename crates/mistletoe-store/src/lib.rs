@@ -154,8 +154,11 @@ impl Store {
     ///
     /// A file cannot be removed. The others are removed nevertheless.
     pub fn remove(&self, name: Name) -> io::Result<()> {
-        let remove = |extension: &&str| remove(&self.path(name, extension));
-        self.extensions().map(|extension| remove(&extension)).fold(Ok(()), |result, removed| result.and(removed))
+        let mut result = Ok(());
+        for extension in self.extensions() {
+            result = result.and(remove(&self.path(name, extension)));
+        }
+        result
     }
 
     /// Lists the entries, most recently used first.

@@ -472,11 +472,11 @@ fn build(backend: &str) -> Result<PathBuf> {
         .context("cannot run cargo")?;
     ensure!(output.status.success(), "mistctl cannot be built");
     let messages = output.stdout.split(|byte| *byte == b'\n');
-    let executables = messages.filter_map(|line| {
+    let mut executables = messages.rev().filter_map(|line| {
         let message: Message = serde_json::from_slice(line).ok()?;
         (message.target?.name == "mistctl").then_some(message.executable).flatten()
     });
-    executables.last().context("cargo names no program")
+    executables.next().context("cargo names no program")
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -227,7 +227,7 @@ impl Client {
             if response.status() != StatusCode::OK {
                 return Err(response.into_failure(image));
             }
-            Ok(response.into_bytes(MAX_MANIFEST, image)?)
+            response.into_bytes(MAX_MANIFEST, image)
         })?;
         let digest = Digest::of(&bytes);
         match image.digest() {

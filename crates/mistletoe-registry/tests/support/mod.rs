@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use mistletoe_registry::{Artifact, Client, Credentials, Digest};
-use server::Origin;
+use server::{Content, Origin};
 
 /// A client with short times, and without the user's credentials.
 pub(crate) fn client() -> Client {
@@ -25,7 +25,7 @@ pub(crate) fn module(length: usize) -> Vec<u8> {
 }
 
 /// A repository `web` with a module under the tag `1`, the manifest's digest, and the module's.
-pub(crate) fn repository(module: &[u8]) -> (HashMap<String, (String, Vec<u8>)>, Digest, Digest) {
+pub(crate) fn repository(module: &[u8]) -> (Content, Digest, Digest) {
     let artifact = Artifact::new(module, &BTreeMap::new(), 0);
     let (manifest, layer) = (artifact.digest(), Digest::of(module));
     let media_type = Artifact::MEDIA_TYPE.to_owned();

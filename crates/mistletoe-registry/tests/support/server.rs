@@ -66,10 +66,13 @@ struct Shared {
     sent: AtomicU64,
 }
 
+/// Media types and bytes by path.
+pub(crate) type Content = HashMap<String, (String, Vec<u8>)>;
+
 /// Where responses come from.
 pub(crate) enum Origin {
     /// Content by path: media type and bytes.
-    Memory(HashMap<String, (String, Vec<u8>)>),
+    Memory(Content),
     /// Another server.
     Upstream(SocketAddr),
 }
@@ -220,7 +223,7 @@ fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Request>> {
     Ok(Some(request))
 }
 
-fn from_memory(content: &HashMap<String, (String, Vec<u8>)>, request: &Request, ranges: bool) -> Response {
+fn from_memory(content: &Content, request: &Request, ranges: bool) -> Response {
     let Some((media_type, bytes)) = content.get(&request.path) else {
         let body = br#"{"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]}"#.to_vec();
         return Response { head: "HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\n".to_owned(), body };

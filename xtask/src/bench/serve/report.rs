@@ -6,9 +6,10 @@ use super::super::measured::{Chart, Environment, Group, Row, Unit};
 use super::super::tables::{aligned, busy};
 use super::{Cell, Load};
 
-/// Titles of the document's sections, what they say, and which cells belong to them: the kind is the plugin's or not,
-/// and the instances, if there are two sections for them.
-const SECTIONS: [(&str, &str, &str, fn(&Cell) -> bool); 3] = [
+/// Name, title and text of a section, and which cells belong to it.
+type Section = (&'static str, &'static str, &'static str, fn(&Cell) -> bool);
+
+const SECTIONS: [Section; 3] = [
     (
         "fresh",
         "A fresh instance for each request",
