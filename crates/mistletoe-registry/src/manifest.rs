@@ -203,7 +203,7 @@ mod tests {
             (r#"{"schemaVersion": 2}"#.to_owned(), "neither"),
             (format!(r#"{{"schemaVersion": 2, "layers": {list}}}"#), "neither"),
             (format!(r#"{{"schemaVersion": 2, "config": {config}, "layers": [], "manifests": []}}"#), "and an index"),
-            (format!(r#"{{"schemaVersion": 2, "layers": [], "manifests": []}}"#), "and an index"),
+            (r#"{"schemaVersion": 2, "layers": [], "manifests": []}"#.to_owned(), "and an index"),
             (
                 manifest.replace("\"schemaVersion\": 2", &format!(r#""schemaVersion": 2, "mediaType": "{INDEX}""#)),
                 "media type",
