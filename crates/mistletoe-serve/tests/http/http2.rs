@@ -144,9 +144,15 @@ fn a_header_that_is_too_large_is_refused() {
     let mut client = connect(&server, 1 << 16);
     let field = [&[0, 1, b'x', 0x7f, 0xe9, 0x06][..], &[b'y'; 1_000]].concat();
     client.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &[head("/echo"), field.repeat(9)].concat()));
-    let (kind, _, stream, payload) = read(&mut client).expect("a frame");
+    // Windows come first.
+    let (stream, payload) = loop {
+        let (kind, _, stream, payload) = read(&mut client).expect("a frame");
+        if kind == HEADERS {
+            break (stream, payload);
+        }
+    };
     // The status is a literal with the name of an entry of the static table, perhaps in Huffman's code.
-    assert!(kind == HEADERS && stream == 1 && !payload.is_empty(), "{kind} {stream} {payload:?}");
+    assert!(stream == 1 && !payload.is_empty(), "{stream} {payload:?}");
     client.send(frame(HEADERS, END_STREAM | END_HEADERS, 3, &head("/echo")));
     while read(&mut client).is_some_and(|(kind, _, stream, _)| (kind, stream) != (HEADERS, 3)) {}
     server.wait_for(r#"mistletoe_requests_total{route="/echo",status="200"} 1"#);
