@@ -87,11 +87,11 @@ pub(super) fn configuration(generation: usize, connections: usize, header_timeou
         header_timeout.as_secs()
     );
     for (name, kind, module) in NEIGHBOURS {
-        let reuse = *name == "reused";
+        let reuse = if *name == "reused" { "reuse = true, " } else { "" };
         let _ = writeln!(
             text,
             "[[route]]\npath = '/{name}'\nkind = '{kind}'\nmodule = '{module}'\nenv = {{ GENERATION = '{generation}' }}\n\
-             pool = {{ reuse = {reuse}, wait = '10s' }}"
+             pool = {{ {reuse}wait = '10s' }}"
         );
     }
     for (name, is_command, _) in FAULTS {
