@@ -737,6 +737,7 @@ mod tests {
             ("ROUTEpath = '/b'\n", "line 5: path: duplicate key"),
             ("ROUTEmethods = []\n", "line 5: methods: a route without methods"),
             ("ROUTEmethods = ['get']\n", "line 5: methods: `get` is not a method"),
+            ("ROUTEmethods = ['CONNECT']\n", "line 5: methods: `CONNECT` has no path"),
             ("ROUTEhost = 'a:1'\n", "line 5: host: expected the name of a host, without a port"),
             ("ROUTEdelimiter = 'ab'\n", "line 5: delimiter: expected `newline`"),
             ("ROUTEcontent_type = 'x'\n", "line 5: content_type: expected a media type"),

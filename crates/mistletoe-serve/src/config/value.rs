@@ -158,7 +158,11 @@ impl<'de> Deserialize<'de> for Methods {
         let methods = Vec::<String>::deserialize(deserializer)?.into_iter().map(|name| {
             // Methods are case-sensitive, and all that are in use are in upper case.
             let upper = name.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-');
-            Method::from_bytes(name.as_bytes()).ok().filter(|_| upper).ok_or_else(|| {
+            let method = Method::from_bytes(name.as_bytes()).ok().filter(|_| upper);
+            if method == Some(Method::CONNECT) {
+                return Err(D::Error::custom("`CONNECT` has no path, so no route takes it"));
+            }
+            method.ok_or_else(|| {
                 D::Error::custom(format!("`{}` is not a method: expected `GET`, `POST`, …", name.escape_debug()))
             })
         });
