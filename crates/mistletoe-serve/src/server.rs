@@ -26,8 +26,9 @@ use crate::service::{RemoteAddr, Service};
 const ADMINISTRATORS: usize = 64;
 /// How long to wait after a connection could not be accepted: there may be too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Interval at which idle instances are looked for.
-const PRUNE: Duration = Duration::from_secs(1);
+/// Interval at which idle instances are looked for. tokio ends threads for guests that are idle for 10 seconds: this keeps
+/// one of them, but not two that take turns.
+const PRUNE: Duration = Duration::from_secs(8);
 
 /// A [`Service`] on a listener, and a second listener for health, metrics and a status page.
 pub struct Server {
@@ -130,8 +131,7 @@ impl Server {
 
 /// Closes idle instances until it is dropped.
 ///
-/// This keeps at least one thread for guests, since tokio ends only those that are idle for 10 seconds. Where the system
-/// gives no more threads, guests take turns on those that there are.
+/// This keeps a thread for guests. Where the system gives no more threads, guests take turns on those that there are.
 async fn prune(service: Service) {
     loop {
         let service = service.clone();

@@ -264,7 +264,7 @@ impl Service {
     /// Closes the reused instances that have been idle for longer than their route's
     /// [`idle`](crate::config::Pool::idle), as of `now`.
     ///
-    /// A [`Server`](crate::Server) does so every second. A program with a server of its own calls this at an interval.
+    /// A [`Server`](crate::Server) does so every 8 seconds. A program with a server of its own calls this at an interval.
     /// It blocks for as long as the engine takes to free the instances.
     pub fn prune(&self, now: Instant) {
         for stage in self.state().routes.iter().flat_map(|route| &route.stages) {
