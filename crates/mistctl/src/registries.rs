@@ -60,7 +60,9 @@ pub(crate) struct Trust {
 impl Registries {
     /// Returns the same with the lock file beside a file.
     pub(crate) fn beside(&self, file: &Path) -> Self {
-        Self { directory: file.parent().unwrap_or(Path::new("")).to_owned(), ..self.clone() }
+        let mut beside = self.clone();
+        beside.directory = file.parent().unwrap_or(Path::new("")).to_owned();
+        beside
     }
 
     /// Returns the same with the lock file beside the first file of values.
