@@ -216,9 +216,9 @@ impl Programs {
         command.args(["build", "--quiet", "--message-format", "json-render-diagnostics"]);
         command.args(["--bin", "mistctl", "--bin", "by-hand"]);
         if effort == Effort::Check {
-            // As for the tests of the server and of registries in CI, so that `mistctl` is not built again.
+            // As `.ci/run` builds the tests of all features, so that `mistctl` is not built again.
             command.args(["--profile", "test", "--workspace", "--test", "serve", "--features"]);
-            command.arg("mistctl/serve,mistctl/registry");
+            command.arg("mistctl/cache,mistctl/schema,mistctl/debug-info,mistctl/otel,mistctl/registry,mistletoe/tracing");
         } else {
             command.args(["--profile", "bench", "-p", "mistctl", "-p", "mistletoe-benches", "--features"]);
             command.arg("mistctl/serve,mistctl/wasmtime,mistctl/wasmer");
