@@ -218,7 +218,8 @@ impl Programs {
         if effort == Effort::Check {
             // As `.ci/run` builds the tests of all features, so that `mistctl` is not built again.
             command.args(["--profile", "test", "--workspace", "--test", "serve", "--features"]);
-            command.arg("mistctl/cache,mistctl/schema,mistctl/debug-info,mistctl/otel,mistctl/registry,mistletoe/tracing");
+            command
+                .arg("mistctl/cache,mistctl/schema,mistctl/debug-info,mistctl/otel,mistctl/registry,mistletoe/tracing");
         } else {
             command.args(["--profile", "bench", "-p", "mistctl", "-p", "mistletoe-benches", "--features"]);
             command.arg("mistctl/serve,mistctl/wasmtime,mistctl/wasmer");
