@@ -14,10 +14,8 @@ use mistletoe_registry::{
 };
 use support::docker::{Registry, blob, run, skopeo};
 use support::server::{Fault, Origin, Request, Server};
-use support::{client, module};
+use support::{LENGTH, client, faults_are_errors, is_blob, module};
 use tempfile::TempDir;
-
-const LENGTH: usize = 8 << 20;
 
 fn image(text: &str) -> Image {
     Image::parse(text).expect("an image")
@@ -136,9 +134,8 @@ fn behind_a_proxy_with_faults() {
     let (registry, bytes) = (Registry::start(), module(LENGTH));
     let pushed = push(&image(&format!("oci://{}/web:1", registry.address)), &bytes);
     let digest = pushed.digest().expect("a digest");
-    let is_blob = |request: &Request| request.path.contains("/blobs/");
     let pull = |fault: Option<Fault>, times: usize| {
-        let server = Server::start(Origin::Upstream(registry.address), move |request, earlier| {
+        let server = Server::start(Origin::Upstream(registry.address), move |request: &Request, earlier| {
             fault.clone().filter(|_| is_blob(request) && earlier < times)
         });
         pull(&image(&format!("oci://{}/web@{digest}", server.address)))
@@ -148,14 +145,14 @@ fn behind_a_proxy_with_faults() {
     assert!(pull(Some(Fault::Close), 2).expect("tried again") == bytes);
     let busy = Fault::Reply(503, vec![("Retry-After", "0".to_owned())], Vec::new());
     assert!(pull(Some(busy), 2).expect("tried again") == bytes);
-    let length = LENGTH as u64;
-    for (fault, kind) in [
-        (Fault::Close, ErrorKind::Connection),
-        (Fault::Length(1), ErrorKind::Length { expected: length, found: 1 }),
-        (Fault::Stall, ErrorKind::TimedOut),
-    ] {
-        assert_eq!(pull(Some(fault), usize::MAX).expect_err("a fault").kind(), &kind);
-    }
+    let error = pull(Some(Fault::Endless), usize::MAX).expect_err("too long");
+    assert!(matches!(error.kind(), ErrorKind::Length { found, .. } if *found > LENGTH as u64), "{error}");
+    // To the registry itself.
+    let layer = Digest::of(&bytes);
+    let storage = vec![("Location", format!("http://{}/v2/web/blobs/{layer}", registry.address))];
+    assert!(pull(Some(Fault::Reply(307, storage, Vec::new())), usize::MAX).expect("redirected") == bytes);
+    let manifest = client().manifest(&pushed).expect("a manifest").bytes;
+    faults_are_errors(|| Origin::Upstream(registry.address), &manifest, &bytes);
 }
 
 #[test]
