@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
-use crate::client::{Client, MAX_MANIFEST};
+use crate::client::{Client, MAX_MANIFEST, found};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
 use crate::layout::{Artifact, Layer, MAX_MODULE};
@@ -503,7 +503,9 @@ impl Puller {
         {
             return Ok(told(verified));
         }
-        let remote = Remote { client: &self.client, repository: image.repository(), seen: RefCell::default() };
+        // A list of many signatures has the time of one operation.
+        let client = self.client.as_one_operation();
+        let remote = Remote { client, repository: image.repository(), seen: RefCell::default() };
         match requirement.check(&remote, &digest) {
             Ok(verified) => {
                 let seen = serde_json::to_vec(&*remote.seen.borrow()).unwrap_or_default();
@@ -561,7 +563,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 
 /// A repository, as the check of signatures reads it, and what was read.
 struct Remote<'a> {
-    client: &'a Client,
+    client: Client,
     repository: &'a Repository,
     seen: RefCell<Objects>,
 }
@@ -603,18 +605,15 @@ impl Fetch for Remote<'_> {
     type Error = Error;
 
     fn manifest(&self, reference: &str) -> Result<Option<Vec<u8>>> {
-        let separator = if reference.starts_with("sha256:") { '@' } else { ':' };
-        let image = format!("{}{separator}{reference}", self.repository);
-        let image = Image::parse(&image).map_err(|error| Error::with_source(&image, ErrorKind::Reference, error))?;
-        match self.client.manifest(&image) {
-            Err(error) if *error.kind() == ErrorKind::NotFound => Ok(None),
-            Ok(fetched) => {
-                let bytes = fetched.bytes;
-                self.seen.borrow_mut().manifests.insert(reference.to_owned(), Bytes(bytes.clone()));
-                Ok(Some(bytes))
-            }
-            Err(error) => Err(error),
+        let bytes = match reference.parse() {
+            // The check of signatures compares digests: an object that was swapped does not end it.
+            Ok(digest) => found(self.client.unchecked_manifest(self.repository, &digest, MAX_MANIFEST))?,
+            Err(_) => self.client.tagged(self.repository, reference)?.map(|fetched| fetched.bytes),
+        };
+        if let Some(bytes) = &bytes {
+            self.seen.borrow_mut().manifests.insert(reference.to_owned(), Bytes(bytes.clone()));
         }
+        Ok(bytes)
     }
 
     fn referrers(&self, subject: &Digest) -> Result<Option<Vec<Vec<u8>>>> {
@@ -623,17 +622,12 @@ impl Fetch for Remote<'_> {
         Ok(pages)
     }
 
-    fn blob(&self, digest: &Digest, size: u64) -> Result<Option<Vec<u8>>> {
-        let mut bytes = Vec::new();
-        let descriptor = Descriptor::new("application/octet-stream", *digest, size);
-        match self.client.blob(self.repository, &descriptor, signature::MAX_OBJECT, &mut bytes) {
-            Err(error) if *error.kind() == ErrorKind::NotFound => Ok(None),
-            Ok(()) => {
-                self.seen.borrow_mut().blobs.insert(digest.to_string(), Bytes(bytes.clone()));
-                Ok(Some(bytes))
-            }
-            Err(error) => Err(error),
+    fn blob(&self, digest: &Digest, _: u64) -> Result<Option<Vec<u8>>> {
+        let bytes = found(self.client.unchecked_blob(self.repository, digest, signature::MAX_OBJECT))?;
+        if let Some(bytes) = &bytes {
+            self.seen.borrow_mut().blobs.insert(digest.to_string(), Bytes(bytes.clone()));
         }
+        Ok(bytes)
     }
 }
 

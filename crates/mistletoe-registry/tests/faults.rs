@@ -8,8 +8,9 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mistletoe_registry::{Digest, ErrorKind, Image, LOCK_FILE, Lock, Puller, Reference, Tags};
-use support::server::{Fault, Origin, Request, Server};
+use mistletoe_registry::signature::{self, BUNDLE, SigningKey};
+use mistletoe_registry::{Artifact, Digest, ErrorKind, Image, LOCK_FILE, Lock, Puller, Reference, Tags};
+use support::server::{Content, Fault, Origin, Request, Server};
 use support::{LENGTH, cached, client, faults_are_errors, is_blob, memory, module, of_blobs, pull, repository};
 use tempfile::TempDir;
 
@@ -410,6 +411,91 @@ fn referrers_come_in_pages_from_one_host() {
     for status in [400, 404, 405] {
         assert_eq!(referrers(Fault::Reply(status, Vec::new(), Vec::new())).0.expect("no list"), None, "{status}");
     }
+}
+
+/// Adds two signatures of a repository's module, whose list is under a tag, and returns the key, and the paths and
+/// digests of the first one's manifest and bundle.
+fn signed(content: &mut Content, digest: Digest) -> (SigningKey, [(String, Digest); 2]) {
+    let key = |name: &str| {
+        let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name);
+        SigningKey::from_pem(&fs::read_to_string(file).expect("read")).expect("a key")
+    };
+    let subject = content[&format!("/v2/web/manifests/{digest}")].1.clone();
+    let (mut index, mut objects) = (None, Vec::new());
+    for name in ["other.key", "p256.key"] {
+        let signature = key(name).sign(&subject, Artifact::MEDIA_TYPE).expect("signed");
+        index = signature.add_to_index(index.as_deref()).expect("an index");
+        for (kind, bytes) in [("manifests", signature.manifest), ("blobs", signature.bundle)] {
+            let (path, digest) = (format!("/v2/web/{kind}/{}", Digest::of(&bytes)), Digest::of(&bytes));
+            content.insert(path.clone(), (String::new(), bytes));
+            objects.push((path, digest));
+        }
+    }
+    let list = format!("/v2/web/manifests/{}", signature::referrers_tag(&digest));
+    content.insert(list, (String::new(), index.expect("an index")));
+    objects.truncate(2);
+    (key("p256.key"), objects.try_into().expect("two"))
+}
+
+#[test]
+fn a_swapped_object_is_a_signature_that_does_not_count() {
+    let bytes = module(100);
+    let (mut content, digest, _) = repository(&bytes);
+    let (key, objects) = signed(&mut content, digest);
+    let other = signature::PublicKey::from_pem(include_str!("data/ed25519.pub")).expect("keys");
+    for (path, expected) in objects {
+        let right = content[&path].1.clone();
+        let of_same_length = right.iter().map(|byte| byte ^ 1).collect();
+        for swapped in [of_same_length, b"short".to_vec(), [&*right, b" "].concat(), Vec::new()] {
+            let found = Digest::of(&swapped);
+            content.insert(path.clone(), (String::new(), swapped));
+            let server = Server::start(Origin::Memory(content.clone()), |_, _| None);
+            let reference = format!("oci://{}/web@{digest}", server.address).parse().expect("a reference");
+            let pull = |keys| Puller::new(client()).keys(keys).pull(&reference);
+            let error = pull(other.clone()).expect_err("no signature of this key");
+            let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+            let reason = format!("the content of {expected} has the digest {found}");
+            assert!(*error.kind() == ErrorKind::Signature && cause.contains(&reason), "{error}: {cause}");
+            // The other signature is good.
+            assert!(pull(vec![key.public_key().clone()]).expect("signed").bytes == bytes);
+        }
+        content.insert(path, (String::new(), right));
+    }
+}
+
+#[test]
+fn the_check_of_many_signatures_ends_within_the_time_of_one_operation() {
+    let (mut content, digest, _) = repository(&module(100));
+    let (key, _) = signed(&mut content, digest);
+    let manifests: Vec<Vec<u8>> = (0..64).map(|i| format!("{i:>100}").into_bytes()).collect();
+    let mut entries = Vec::new();
+    for manifest in &manifests {
+        let digest = Digest::of(manifest);
+        entries.push(format!(
+            r#"{{"mediaType": "x", "artifactType": "{BUNDLE}", "digest": "{digest}", "size": {}}}"#,
+            manifest.len()
+        ));
+        content.insert(format!("/v2/web/manifests/{digest}"), (String::new(), manifest.clone()));
+    }
+    let index = format!(r#"{{"schemaVersion": 2, "manifests": [{}]}}"#, entries.join(","));
+    content.insert(
+        format!("/v2/web/manifests/{}", signature::referrers_tag(&digest)),
+        (String::new(), index.into_bytes()),
+    );
+    let slow: Vec<String> =
+        manifests.iter().map(|manifest| format!("/v2/web/manifests/{}", Digest::of(manifest))).collect();
+    let is_slow = slow.clone();
+    // Each response takes 100 ms, and all of them more than three times the limit.
+    let server = Server::start(Origin::Memory(content), move |request, _| {
+        is_slow.contains(&request.path).then_some(Fault::Drip(Duration::from_millis(1)))
+    });
+    let reference = format!("oci://{}/web@{digest}", server.address).parse().expect("a reference");
+    let client = client().timeout(Duration::from_secs(2)).read_timeout(Duration::from_secs(10));
+    let puller = Puller::new(client).keys(vec![key.public_key().clone()]);
+    let error = puller.pull(&reference).expect_err("too slow");
+    assert_eq!(error.kind(), &ErrorKind::TimedOut, "{error}");
+    let asked = server.requests().iter().filter(|request| slow.contains(&request.path)).count();
+    assert!((1..slow.len()).contains(&asked), "{asked}");
 }
 
 #[test]

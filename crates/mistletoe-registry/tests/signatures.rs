@@ -130,6 +130,27 @@ fn referrers_come_from_the_api_or_a_tag() {
 }
 
 #[test]
+fn an_object_has_the_length_that_its_descriptor_says() {
+    for (name, suffix, list) in [("cosign 2, ECDSA", ".sig", "layers"), ("cosign 3, ECDSA", "", "manifests")] {
+        let (vector, keys) = (vector(name), keys("p256.pub"));
+        let tag = format!("{}{suffix}", referrers_tag(&vector.subject()));
+        let mut objects = vector.objects();
+        let mut parent: serde_json::Value = serde_json::from_slice(&objects.manifests[&tag]).unwrap();
+        let length = parent[list][0]["size"].as_u64().unwrap();
+        for (expected, is_good) in [(length, true), (length - 1, false), (length + 1, false)] {
+            parent[list][0]["size"] = expected.into();
+            objects.manifests.insert(tag.clone(), parent.to_string().into_bytes());
+            match verify(&objects, &vector.subject(), &keys) {
+                Err(Error::Refused { refusals, .. }) if !is_good => {
+                    assert_eq!(refusals[0].reason, Reason::OtherLength { expected, length }, "{name}");
+                }
+                result => assert!(is_good && result.is_ok(), "{name}: {result:?}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn a_signature_counts_for_its_own_manifest_alone() {
     let other = Digest::of(b"another manifest");
     for vector in vectors().iter().filter(|vector| vector.is_good()) {

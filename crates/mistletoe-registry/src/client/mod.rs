@@ -59,6 +59,8 @@ pub struct Client {
     read_timeout: Duration,
     backoff: Duration,
     attempts: u32,
+    /// The end of the operations that share the time of one.
+    end: Option<Instant>,
     progress: Option<Arc<dyn Fn(Progress) + Send + Sync>>,
     credentials: Credentials,
     shared: Arc<Shared>,
@@ -123,6 +125,7 @@ impl Client {
             read_timeout: Duration::from_secs(30),
             backoff: Duration::from_millis(250),
             attempts: 5,
+            end: None,
             progress: None,
             credentials: Credentials::from_env(),
             shared: Arc::default(),
@@ -221,14 +224,7 @@ impl Client {
         let name = image.digest().map(|digest| digest.to_string());
         let name = name.as_deref().unwrap_or_else(|| image.tag_or_latest());
         let call = self.manifest_call(Method::GET, image.repository(), name)?;
-        let deadline = self.deadline();
-        let bytes = self.retrying(deadline, image, || {
-            let response = self.once(&call, deadline)?;
-            if response.status() != StatusCode::OK {
-                return Err(response.into_failure(image));
-            }
-            response.into_bytes(MAX_MANIFEST, image)
-        })?;
+        let bytes = self.bytes(&call, MAX_MANIFEST, image)?;
         let digest = Digest::of(&bytes);
         match image.digest() {
             Some(expected) if expected != digest => {
@@ -236,6 +232,28 @@ impl Client {
             }
             _ => Ok(Fetched { digest, bytes }),
         }
+    }
+
+    /// Fetches what is there in place of a manifest, whatever its digest.
+    pub(crate) fn unchecked_manifest(&self, repository: &Repository, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
+        let call = self.manifest_call(Method::GET, repository, &digest.to_string())?;
+        self.bytes(&call, limit, format_args!("{repository}@{digest}"))
+    }
+
+    /// Fetches what is there in place of a blob, whatever its digest and length.
+    pub(crate) fn unchecked_blob(&self, repository: &Repository, digest: &Digest, limit: u64) -> Result<Vec<u8>> {
+        self.bytes(&self.blob_call(repository, digest)?, limit, format_args!("{repository}@{digest}"))
+    }
+
+    fn bytes(&self, call: &Call<'_>, limit: u64, subject: impl std::fmt::Display) -> Result<Vec<u8>> {
+        let deadline = self.deadline();
+        self.retrying(deadline, &subject, || {
+            let response = self.once(call, deadline)?;
+            if response.status() != StatusCode::OK {
+                return Err(response.into_failure(&subject));
+            }
+            response.into_bytes(limit, &subject)
+        })
     }
 
     /// Fetches a blob and writes it to `sink`, which is complete and right only if this succeeds. A connection that
@@ -251,8 +269,7 @@ impl Client {
         if blob.size > limit {
             return Err(Error::new(subject, ErrorKind::TooLarge { limit }));
         }
-        let url = self.url(repository.host(), &format!("/v2/{}/blobs/{}", repository.path(), blob.digest))?;
-        let call = Call::new(Method::GET, url).scope(Scope::pull(repository));
+        let call = self.blob_call(repository, &blob.digest)?;
         self.download(&call, &subject, Some(blob.size), limit, Some(blob.digest), sink).map(drop)
     }
 
@@ -468,10 +485,10 @@ impl Client {
         let path = format!("/v2/{}/referrers/{digest}?{query}", repository.path());
         let mut url = self.url(repository.host(), &path)?;
         let mut pages = Vec::new();
+        let deadline = self.deadline();
         loop {
             let call = Call::new(Method::GET, url.clone()).scope(Scope::pull(repository));
             let call = call.header(header::ACCEPT, INDEX);
-            let deadline = self.deadline();
             let page = self.retrying(deadline, &subject, || {
                 let response = self.once(&call, deadline)?;
                 match response.status() {
@@ -505,16 +522,18 @@ impl Client {
     pub fn tagged(&self, repository: &Repository, tag: &str) -> Result<Option<Fetched>> {
         let image = format!("{repository}:{tag}");
         let image = Image::parse(&image).map_err(|error| Error::with_source(&image, ErrorKind::Reference, error))?;
-        match self.manifest(&image) {
-            Err(error) if *error.kind() == ErrorKind::NotFound => Ok(None),
-            fetched => fetched.map(Some),
-        }
+        found(self.manifest(&image))
     }
 
     fn manifest_call(&self, method: Method, repository: &Repository, name: &str) -> Result<Call<'static>> {
         let url = self.url(repository.host(), &format!("/v2/{}/manifests/{name}", repository.path()))?;
         // Without this list, a registry may say that there is nothing.
         Ok(Call::new(method, url).scope(Scope::pull(repository)).header(header::ACCEPT, MANIFEST_TYPES.join(", ")))
+    }
+
+    fn blob_call(&self, repository: &Repository, digest: &Digest) -> Result<Call<'static>> {
+        let url = self.url(repository.host(), &format!("/v2/{}/blobs/{digest}", repository.path()))?;
+        Ok(Call::new(Method::GET, url).scope(Scope::pull(repository)))
     }
 
     /// Returns the URL of a registry's path.
@@ -527,8 +546,14 @@ impl Client {
         Url::parse(&text).map_err(|error| Error::with_source(text, ErrorKind::Reference, error))
     }
 
+    /// Returns a client all of whose operations together may take as long as one.
+    pub(crate) fn as_one_operation(&self) -> Self {
+        Self { end: self.deadline().0, ..self.clone() }
+    }
+
     fn deadline(&self) -> Deadline {
-        Deadline(Instant::now().checked_add(self.timeout))
+        let end = Instant::now().checked_add(self.timeout);
+        Deadline(end.into_iter().chain(self.end).min())
     }
 
     fn rate(&self, deadline: Deadline) -> Rate {
@@ -546,6 +571,14 @@ impl Client {
 
     fn tokens(&self) -> std::sync::MutexGuard<'_, HashMap<(String, Scope), String>> {
         self.shared.tokens.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns what was fetched, if it is there.
+pub(crate) fn found<T>(fetched: Result<T>) -> Result<Option<T>> {
+    match fetched {
+        Err(error) if *error.kind() == ErrorKind::NotFound => Ok(None),
+        fetched => fetched.map(Some),
     }
 }
 

@@ -71,6 +71,13 @@ pub enum Reason {
         /// Its length in bytes.
         length: u64,
     },
+    /// An object has another length than the descriptor that refers to it says.
+    OtherLength {
+        /// The descriptor's length in bytes.
+        expected: u64,
+        /// Its length in bytes.
+        length: u64,
+    },
     /// There are more than [`MAX_SIGNATURES`] in one format. The others were not looked at.
     TooMany,
     /// A layer with a signed text has no annotation with a signature.
@@ -158,6 +165,9 @@ impl fmt::Display for Reason {
             Self::Missing { digest } => write!(f, "the repository does not have {digest}"),
             Self::InvalidDigest { found } => write!(f, "{} is not a SHA-256 digest", Quoted(found)),
             Self::TooLong { length } => write!(f, "an object of {length} bytes, more than {MAX_OBJECT}"),
+            Self::OtherLength { expected, length } => {
+                write!(f, "an object of {length} bytes, referred to as one of {expected}")
+            }
             Self::TooMany => write!(f, "more than {MAX_SIGNATURES} signatures; the others were not checked"),
             Self::NoAnnotation => f.write_str("a layer without the annotation that holds its signature"),
             Self::InvalidBase64 => f.write_str("the signature or its text is not in base64"),

@@ -144,7 +144,7 @@ impl<F: Fetch> Search<'_, F> {
     fn bundle(&self, descriptor: &Descriptor) -> Result<&PublicKey, Failure<F::Error>> {
         let digest = descriptor.digest()?;
         let manifest = self.fetch.manifest(&digest.to_string()).map_err(Failure::Fetch)?;
-        let Manifest { layers } = json::parse(&checked(digest, manifest)?)?;
+        let Manifest { layers } = json::parse(&checked(descriptor, digest, manifest)?)?;
         let [layer] = &*layers else {
             return Err(Reason::NotOne { of: "layer", found: layers.len() }.into());
         };
@@ -209,7 +209,7 @@ impl<F: Fetch> Search<'_, F> {
     fn blob(&self, layer: &Descriptor) -> Result<Vec<u8>, Failure<F::Error>> {
         let digest = layer.digest()?;
         let blob = self.fetch.blob(&digest, layer.size).map_err(Failure::Fetch)?;
-        Ok(checked(digest, blob)?)
+        Ok(checked(layer, digest, blob)?)
     }
 }
 
@@ -224,14 +224,18 @@ fn signature_tag(subject: &Digest) -> String {
     format!("sha256-{}.sig", subject.hex())
 }
 
-/// Returns an object of the repository if it is the one with this digest.
-fn checked(digest: Digest, object: Option<Vec<u8>>) -> Result<Vec<u8>, Reason> {
+/// Returns an object of the repository if it is the one that a descriptor with this digest refers to.
+fn checked(descriptor: &Descriptor, digest: Digest, object: Option<Vec<u8>>) -> Result<Vec<u8>, Reason> {
     let object = object.ok_or(Reason::Missing { digest })?;
-    if object.len() as u64 > MAX_OBJECT {
-        return Err(Reason::TooLong { length: object.len() as u64 });
+    let length = object.len() as u64;
+    if length > MAX_OBJECT {
+        return Err(Reason::TooLong { length });
     }
     let found = Digest::of(&object);
-    if found == digest { Ok(object) } else { Err(Reason::Swapped { expected: digest, found }) }
+    if found != digest {
+        return Err(Reason::Swapped { expected: digest, found });
+    }
+    if length == descriptor.size { Ok(object) } else { Err(Reason::OtherLength { expected: descriptor.size, length }) }
 }
 
 impl fmt::Display for Verified {

@@ -365,6 +365,7 @@ two = json.loads(referrer(stored))
 two["layers"] *= 2
 two = compact(two)
 index = objects[0][digest(SUBJECT).replace(":", "-")].replace(digest(referrer(stored)).encode(), digest(two).encode())
+index = index.replace(b'"size":%d' % len(referrer(stored)), b'"size":%d' % len(two))
 vector("cosign 3, two layers", "NotOne", ({digest(SUBJECT).replace(":", "-"): index, digest(two): two}, objects[1]))
 
 json.dump(vectors, open("vectors.json", "w"), indent=1)
