@@ -69,13 +69,16 @@ impl FromStr for Digest {
     fn from_str(text: &str) -> Result<Self, DigestError> {
         match text.split_once(':') {
             Some(("sha256", hex)) => Self::from_hex(hex),
-            // The grammar of algorithms is in the OCI image specification, `descriptor.md`.
-            Some((algorithm, _)) if !algorithm.is_empty() && algorithm.bytes().all(|b| b.is_ascii_alphanumeric()) => {
-                Err(DigestError::Algorithm)
-            }
+            Some((algorithm, _)) if is_algorithm(algorithm) => Err(DigestError::Algorithm),
             _ => Err(DigestError::Syntax),
         }
     }
+}
+
+/// Returns whether a text has the form of an algorithm's name (OCI image specification, `descriptor.md`).
+fn is_algorithm(text: &str) -> bool {
+    let is_part = |part: &str| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    text.split(['+', '.', '_', '-']).all(is_part)
 }
 
 impl fmt::Display for DigestError {
@@ -128,8 +131,10 @@ mod tests {
     fn digests_are_strict() {
         let good = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(good.parse(), Ok(Digest::of(b"")));
-        assert_eq!("sha512:00".parse::<Digest>(), Err(DigestError::Algorithm));
-        for bad in ["", ":", "sha256", "sha256:", "sha256:E3", ":00", &good[..70], &format!("{good}0")] {
+        for other in ["sha512:00", "multihash+base58:Qm", "a.b_c-d:x"] {
+            assert_eq!(other.parse::<Digest>(), Err(DigestError::Algorithm), "{other}");
+        }
+        for bad in ["", ":", "sha256", "sha256:", "sha256:E3", ":00", "+:0", "a+:0", &good[..70], &format!("{good}0")] {
             assert_eq!(bad.parse::<Digest>(), Err(DigestError::Syntax), "{bad}");
         }
     }

@@ -237,7 +237,7 @@ mod tests {
     fn layer(media_types: &[&str], annotations: &[(&str, &str)]) -> Result<Layer> {
         let layers = media_types.iter().map(|media_type| descriptor(media_type)).collect();
         let annotations = annotations.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Layer::of("x", &Manifest { config: descriptor("any"), layers, annotations })
+        Layer::of("x", &Manifest { media_type: MANIFEST, config: descriptor("any"), layers, annotations })
     }
 
     fn unpack(media_type: &str, bytes: &[u8]) -> Result<Vec<u8>, String> {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Deserializer};
 
-use crate::digest::Digest;
+use crate::digest::{Digest, DigestError};
 use crate::error::{Error, ErrorKind, Result};
 
 /// The media type of a manifest.
@@ -20,17 +20,26 @@ pub(crate) const MANIFEST_TYPES: [&str; 4] = [MANIFEST, INDEX, DOCKER_MANIFEST, 
 
 /// What a manifest or an index refers to (OCI image specification, `descriptor.md`).
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
+#[serde(try_from = "Written")]
 #[non_exhaustive]
 pub struct Descriptor {
     /// The media type.
     pub media_type: String,
     /// The digest.
-    #[serde(deserialize_with = "digest")]
     pub digest: Digest,
     /// The length, in bytes.
     pub size: u64,
     pub(crate) platform: Option<Platform>,
+}
+
+/// A descriptor as it is written, with a digest of any algorithm.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Written {
+    media_type: String,
+    digest: String,
+    size: u64,
+    platform: Option<Platform>,
 }
 
 /// The platform of an entry of an index.
@@ -43,6 +52,7 @@ pub(crate) struct Platform {
 /// A manifest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Manifest {
+    pub(crate) media_type: &'static str,
     pub(crate) config: Descriptor,
     pub(crate) layers: Vec<Descriptor>,
     pub(crate) annotations: BTreeMap<String, String>,
@@ -51,7 +61,11 @@ pub(crate) struct Manifest {
 /// An index.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Index {
-    pub(crate) manifests: Vec<Descriptor>,
+    pub(crate) media_type: &'static str,
+    /// The entries that can be fetched.
+    manifests: Vec<Descriptor>,
+    /// Number of entries whose digest is of another algorithm.
+    others: usize,
 }
 
 /// A manifest or an index.
@@ -69,7 +83,7 @@ struct Fields {
     media_type: Option<String>,
     config: Option<Descriptor>,
     layers: Option<Vec<Descriptor>>,
-    manifests: Option<Vec<Descriptor>>,
+    manifests: Option<Vec<Written>>,
     #[serde(default, deserialize_with = "annotations")]
     annotations: BTreeMap<String, String>,
 }
@@ -81,9 +95,12 @@ impl Descriptor {
     }
 }
 
-fn digest<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Digest, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    text.parse().map_err(serde::de::Error::custom)
+impl TryFrom<Written> for Descriptor {
+    type Error = DigestError;
+
+    fn try_from(Written { media_type, digest, size, platform }: Written) -> Result<Self, DigestError> {
+        Ok(Self { media_type, digest: digest.parse()?, size, platform })
+    }
 }
 
 /// Reads annotations, of which no key may occur twice. `null` is none.
@@ -127,20 +144,42 @@ impl Document {
         if fields.schema_version != 2 {
             return Err(bad(format!("the manifest has the schema version {}, not 2", fields.schema_version)));
         }
-        let (document, types) = match (fields.config, fields.layers, fields.manifests) {
-            (Some(config), Some(layers), None) => {
-                let manifest = Manifest { config, layers, annotations: fields.annotations };
-                (Self::Manifest(manifest), [MANIFEST, DOCKER_MANIFEST])
-            }
-            (None, None, Some(manifests)) => (Self::Index(Index { manifests }), [INDEX, DOCKER_INDEX]),
-            (_, _, Some(_)) => return Err(bad("it is a manifest and an index".to_owned())),
-            _ => return Err(bad("it is neither a manifest nor an index".to_owned())),
+        let media_type = |types: [&'static str; 2]| match fields.media_type {
+            // The field is optional in the OCI image specification, and required by Docker.
+            None => Ok(types[0]),
+            Some(found) => types
+                .into_iter()
+                .find(|known| *known == found)
+                .ok_or_else(|| bad(format!("its media type is {:?}, which its fields are not", crate::shown(&found)))),
         };
-        match fields.media_type {
-            Some(found) if !types.contains(&&*found) => {
-                Err(bad(format!("its media type is {:?}, which its fields are not", crate::shown(&found))))
+        match (fields.config, fields.layers, fields.manifests) {
+            (Some(config), Some(layers), None) => {
+                let media_type = media_type([MANIFEST, DOCKER_MANIFEST])?;
+                Ok(Self::Manifest(Manifest { media_type, config, layers, annotations: fields.annotations }))
             }
-            _ => Ok(document),
+            (None, None, Some(written)) => {
+                let media_type = media_type([INDEX, DOCKER_INDEX])?;
+                let (mut manifests, mut others) = (Vec::new(), 0);
+                for entry in written {
+                    match Descriptor::try_from(entry) {
+                        Ok(entry) => manifests.push(entry),
+                        // Cannot be fetched, and says nothing about the other entries.
+                        Err(DigestError::Algorithm) => others += 1,
+                        Err(error) => return Err(bad(format!("it is not a manifest: {error}"))),
+                    }
+                }
+                Ok(Self::Index(Index { media_type, manifests, others }))
+            }
+            (_, _, Some(_)) => Err(bad("it is a manifest and an index".to_owned())),
+            _ => Err(bad("it is neither a manifest nor an index".to_owned())),
+        }
+    }
+
+    /// Returns the media type: the document's own field, or else OCI's.
+    pub(crate) fn media_type(&self) -> &'static str {
+        match self {
+            Self::Manifest(manifest) => manifest.media_type,
+            Self::Index(index) => index.media_type,
         }
     }
 }
@@ -158,7 +197,14 @@ impl Index {
             found = self.manifests.iter().collect();
         }
         match *found {
-            [] => Err(layout("the index has no entry for a WebAssembly module".to_owned())),
+            [] => {
+                let others = match self.others {
+                    0 => String::new(),
+                    1 => "; 1 entry has a digest that is not SHA-256".to_owned(),
+                    others => format!("; {others} entries have digests that are not SHA-256"),
+                };
+                Err(layout(format!("the index has no entry for a WebAssembly module{others}")))
+            }
             [entry] if matches!(&*entry.media_type, INDEX | DOCKER_INDEX) => {
                 Err(layout("the entry of the index is an index".to_owned()))
             }
@@ -239,5 +285,45 @@ mod tests {
         assert!(wasm(&[linux, ""]).is_err_and(|error| error.to_string().contains("no entry")));
         assert!(wasm(&["", ""]).is_err_and(|error| error.to_string().contains("2 entries")));
         assert!(wasm(&[wasip1, linux, wasip1]).is_err_and(|error| error.to_string().contains("2 entries")));
+    }
+
+    #[test]
+    fn an_entry_with_a_digest_of_another_algorithm_is_passed_over() {
+        let wasip1 = r#", "platform": {"architecture": "wasm", "os": "wasip1"}"#;
+        let sha512 = |more: &str| descriptor(more).replace(DIGEST, &format!("sha512:{}", "0".repeat(128)));
+        let index = |entries: &[String]| {
+            let text = format!(r#"{{"schemaVersion": 2, "manifests": [{}]}}"#, entries.join(","));
+            match Document::parse("x", text.as_bytes()) {
+                Ok(Document::Index(index)) => index.wasm("x").map(|entry| entry.digest.to_string()),
+                Ok(_) => panic!("not an index"),
+                Err(error) => Err(error),
+            }
+        };
+        for more in ["", wasip1] {
+            assert_eq!(index(&[sha512(more), descriptor(wasip1)]).expect("one"), DIGEST);
+            let error = index(&[sha512(more)]).expect_err("nothing to fetch").to_string();
+            assert!(error.contains("1 entry has a digest that is not SHA-256"), "{error}");
+        }
+        // What is no digest at all is an error.
+        let error =
+            index(&[descriptor(wasip1), descriptor("").replace("sha256:e3", "sha256:E3")]).expect_err("no digest");
+        assert!(error.to_string().contains("it is not a manifest"), "{error}");
+    }
+
+    #[test]
+    fn a_document_has_its_own_media_type() {
+        let (config, list) = (descriptor(""), format!("[{}]", descriptor("")));
+        let manifest = format!(r#""config": {config}, "layers": {list}"#);
+        let index = format!(r#""manifests": {list}"#);
+        for (media_type, fields) in
+            [(MANIFEST, &manifest), (DOCKER_MANIFEST, &manifest), (INDEX, &index), (DOCKER_INDEX, &index)]
+        {
+            let text = format!(r#"{{"schemaVersion": 2, "mediaType": "{media_type}", {fields}}}"#);
+            assert_eq!(Document::parse("x", text.as_bytes()).expect("a document").media_type(), media_type);
+        }
+        for (media_type, fields) in [(MANIFEST, manifest), (INDEX, index)] {
+            let text = format!(r#"{{"schemaVersion": 2, {fields}}}"#);
+            assert_eq!(Document::parse("x", text.as_bytes()).expect("a document").media_type(), media_type);
+        }
     }
 }

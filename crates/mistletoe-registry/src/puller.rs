@@ -304,10 +304,7 @@ impl Puller {
         let fetched = self.client.manifest(image)?;
         let image = image.with_digest(fetched.digest);
         let repository = image.repository();
-        let media_type = match Document::parse(&image, &fetched.bytes)? {
-            Document::Manifest(_) => crate::manifest::MANIFEST,
-            Document::Index(_) => crate::manifest::INDEX,
-        };
+        let media_type = Document::parse(&image, &fetched.bytes)?.media_type();
         let refused =
             |error: Box<dyn std::error::Error + Send + Sync>| Error::with_source(&image, ErrorKind::Signature, error);
         let signature = key.sign(&fetched.bytes, media_type).map_err(|error| refused(error.into()))?;

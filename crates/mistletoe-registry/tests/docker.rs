@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::process::Command;
 
-use mistletoe_registry::signature::{PublicKey, SigningKey};
+use mistletoe_registry::signature::{PublicKey, SigningKey, referrers_tag};
 use mistletoe_registry::{
     Artifact, Cache, Client, Credentials, Digest, Error, ErrorKind, Image, LOCK_FILE, Lock, Puller, Reference, Tags,
 };
@@ -235,4 +235,35 @@ fn a_signature_is_pushed_found_and_kept() {
     let third = key(&directory, "third");
     let error = puller(&third).pull(&reference).expect_err("another key");
     assert_eq!(error.kind(), &ErrorKind::Connection);
+}
+
+#[test]
+#[ignore = "needs docker-registry and skopeo"]
+fn a_signature_names_the_media_type_of_what_it_signs() {
+    let (registry, bytes) = (Registry::start(), module(100));
+    let docker = "application/vnd.docker";
+    let image = image(&format!("oci://{}/web:1", registry.address));
+    let repository = image.repository();
+    client().push_blob(repository, &bytes).expect("pushed");
+    client().push_blob(repository, b"{}").expect("pushed");
+    let manifest = format!(
+        r#"{{"schemaVersion": 2, "mediaType": "{docker}.distribution.manifest.v2+json",
+            "config": {{"mediaType": "{docker}.container.image.v1+json", "digest": "{}", "size": 2}},
+            "layers": [{{"mediaType": "{docker}.image.rootfs.diff.tar.gzip", "digest": "{}", "size": 100}}]}}"#,
+        Digest::of(b"{}"),
+        Digest::of(&bytes)
+    );
+    let media_type = format!("{docker}.distribution.manifest.v2+json");
+    let pushed = client().push_manifest(repository, Some("1"), &media_type, manifest.as_bytes()).expect("pushed");
+    let directory = TempDir::new().expect("a directory");
+    Puller::new(client()).sign(&image, &key(&directory, "mine")).expect("signed");
+    let json = |name: &str| -> serde_json::Value {
+        let separator = if name.contains(':') { '@' } else { ':' };
+        let image = self::image(&format!("{repository}{separator}{name}"));
+        serde_json::from_slice(&client().manifest(&image).expect("a manifest").bytes).expect("JSON")
+    };
+    let index = json(&referrers_tag(&pushed.digest));
+    let signature = json(index["manifests"][0]["digest"].as_str().expect("a digest"));
+    assert_eq!(signature["subject"]["mediaType"], media_type.as_str(), "{signature}");
+    assert_eq!(signature["subject"]["digest"], pushed.digest.to_string());
 }
