@@ -41,7 +41,7 @@ pub(crate) struct Push {
     /// The module, in the binary or the text format.
     #[arg(value_name = "FILE")]
     file: PathBuf,
-    /// Where it is pushed to: `oci://HOST/PATH[:TAG]`.
+    /// Where it is pushed to: `oci://HOST/PATH[:TAG]`. Without a tag, it is `latest`.
     #[arg(value_name = "REF")]
     reference: String,
     /// An annotation of the manifest; may be repeated.

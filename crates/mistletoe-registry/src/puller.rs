@@ -276,8 +276,8 @@ impl Puller {
         Ok(changes)
     }
 
-    /// Pushes a module to a repository, under a tag if the reference has one, and returns the reference with its
-    /// digest.
+    /// Pushes a module to a repository, under the reference's tag, which is `latest` if it has none. Returns the
+    /// reference with the tag and the digest.
     ///
     /// # Errors
     ///
@@ -290,6 +290,8 @@ impl Puller {
         let repository = image.repository();
         self.client.push_blob(repository, artifact.module)?;
         self.client.push_blob(repository, &artifact.config)?;
+        // What a reference without a tag names when it is pulled.
+        let image = image.with_tag(image.tag_or_latest());
         let pushed = self.client.push_manifest(repository, image.tag(), Artifact::MEDIA_TYPE, &artifact.manifest)?;
         Ok(image.with_digest(pushed.digest))
     }

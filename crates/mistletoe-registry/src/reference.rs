@@ -336,6 +336,11 @@ impl Image {
     pub fn with_digest(&self, digest: Digest) -> Self {
         Self { digest: Some(digest), ..self.clone() }
     }
+
+    /// Returns the same image with another tag, which is one.
+    pub(crate) fn with_tag(&self, tag: &str) -> Self {
+        Self { tag: Some(tag.to_owned()), ..self.clone() }
+    }
 }
 
 impl fmt::Display for Image {

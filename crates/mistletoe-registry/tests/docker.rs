@@ -47,6 +47,12 @@ fn what_is_pushed_is_pulled_also_by_skopeo() {
     assert!(pull(&pushed).expect("pulled") == bytes);
     // The same again changes nothing.
     assert_eq!(push(&image, &bytes), pushed);
+    // Without a tag, it is pushed to what a reference without a tag names.
+    let untagged = self::image(&format!("oci://{}/apps/web", registry.address));
+    let artifact = Artifact::new(&bytes, &BTreeMap::new(), 0);
+    let latest = Puller::new(client()).push(&untagged, &artifact).expect("pushed");
+    assert_eq!(latest.to_string(), format!("{untagged}:latest@{}", artifact.digest()));
+    assert_eq!(client().resolve(&untagged).expect("a digest"), artifact.digest());
     let directory = TempDir::new().expect("a directory");
     skopeo(&format!("docker://{name}"), &format!("dir:{}", directory.path().display()));
     let manifest = fs::read(directory.path().join("manifest.json")).expect("a manifest");
