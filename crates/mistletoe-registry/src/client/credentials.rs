@@ -23,6 +23,8 @@ const MAX_FILE: u64 = 1 << 20;
 const MAX_OUTPUT: u64 = 64 << 10;
 /// How long a helper may take. It may ask the user.
 const HELPER: Duration = Duration::from_secs(60);
+/// The keys of Docker Hub. Docker's is the URL of an interface that no longer exists; the others are names of the host.
+const HUB: [&str; 4] = ["https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io"];
 /// Interval at which a helper that has closed its output is checked for its end.
 const INTERVAL: Duration = Duration::from_millis(5);
 
@@ -109,18 +111,15 @@ impl Credentials {
         for file in &self.files {
             let Some(config) = self.read(file)? else { continue };
             let host = repository.host().to_string();
-            let is_hub = host == "docker.io";
-            let helper = config.cred_helpers.get(&host).or(config.creds_store.as_ref());
-            if let Some(helper) = helper {
-                let server = if is_hub { "https://index.docker.io/v1/" } else { &host };
-                if let Some(credential) = ask(helper, server, self.helper_timeout)? {
+            if let Some((helper, server)) = config.helper(&host)
+                && let Some(credential) = ask(helper, server, self.helper_timeout)?
+            {
+                return Ok(Some(credential));
+            }
+            for auth in keys(&host).iter().filter_map(|key| config.auth(key, repository.path())) {
+                if let Some(credential) = auth.credential(file)? {
                     return Ok(Some(credential));
                 }
-            }
-            let hosts: &[&str] = if is_hub { &["docker.io", "index.docker.io"] } else { &[&host] };
-            let auth = hosts.iter().find_map(|host| config.auth(host, repository.path()));
-            if let Some(credential) = auth.map(|auth| auth.credential(file)).transpose()?.flatten() {
-                return Ok(Some(credential));
             }
         }
         Ok(None)
@@ -143,7 +142,19 @@ impl Credentials {
     }
 }
 
+/// Returns what a host is called in a configuration, the preferred key first.
+fn keys(host: &str) -> Vec<&str> {
+    if HUB.contains(&host) { HUB.to_vec() } else { vec![host] }
+}
+
 impl Config {
+    /// Returns the helper for a host, and what to ask it for.
+    fn helper<'a>(&'a self, host: &'a str) -> Option<(&'a str, &'a str)> {
+        let keys = keys(host);
+        let helper = keys.iter().find_map(|key| Some((self.cred_helpers.get(*key)?.as_str(), *key)));
+        helper.or_else(|| Some((self.creds_store.as_deref()?, *keys.first()?)))
+    }
+
     /// Returns the entry for a repository, or else for the namespace that contains it, or else for its host.
     fn auth(&self, host: &str, path: &str) -> Option<&Auth> {
         let mut key = format!("{host}/{path}");
@@ -296,6 +307,37 @@ mod tests {
             assert_eq!(user(host, path).expect("readable"), expected, "{host}/{path}");
         }
         assert!(user("bad", "x").is_err());
+    }
+
+    #[test]
+    fn docker_hub_has_several_names() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join("config.json");
+        let url = "https://index.docker.io/v1/";
+        for host in ["docker.io", "index.docker.io", "registry-1.docker.io"] {
+            for key in [url, "index.docker.io", "docker.io", "docker.io/apps", "registry-1.docker.io"] {
+                // The text is base64 of b:2:3.
+                std::fs::write(&file, format!(r#"{{"auths": {{"{key}": {{"auth": "YjoyOjM="}}}}}}"#)).expect("written");
+                let image = repository(&format!("oci://{host}/apps/web"));
+                let found = Credentials::from_file(&file).get(&image).expect("readable");
+                assert_eq!(found, password("b", "2:3"), "{host}, {key}");
+            }
+            for key in [url, "index.docker.io", "docker.io"] {
+                let config = config(&format!(r#"{{"credHelpers": {{"{key}": "hub"}}, "credsStore": "all"}}"#));
+                assert_eq!(config.helper(host), Some(("hub", key)), "{host}");
+            }
+            let both = config(&format!(r#"{{"credHelpers": {{"docker.io": "podman", "{url}": "docker"}}}}"#));
+            assert_eq!(both.helper(host), Some(("docker", url)), "{host}");
+            assert_eq!(config(r#"{"credsStore": "all"}"#).helper(host), Some(("all", url)));
+        }
+        // Docker leaves empty entries for what its store has.
+        let text = format!(r#"{{"auths": {{"{url}": {{}}, "docker.io": {{"auth": "YjoyOjM="}}}}}}"#);
+        std::fs::write(&file, text).expect("written");
+        let found = Credentials::from_file(&file).get(&repository("oci://docker.io/apps/web"));
+        assert_eq!(found.expect("readable"), password("b", "2:3"));
+        let other = config(&format!(r#"{{"credHelpers": {{"{url}": "hub", "h:1": "h"}}, "credsStore": "all"}}"#));
+        assert_eq!(other.helper("h:1"), Some(("h", "h:1")));
+        assert_eq!(other.helper("h"), Some(("all", "h")));
     }
 
     #[test]
