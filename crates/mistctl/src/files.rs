@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::failure::Failure;
-use crate::registries::Registries;
+use crate::registries::{Registries, is_reference};
 
 /// Maximum length of a package and of an input, in bytes: the library's limits, which a file could exceed.
 const MAX_PACKAGE: u64 = 256 << 20;
@@ -26,9 +26,9 @@ pub(crate) fn module(path: &Path, registries: &Registries) -> Result<Vec<u8>, Fa
 
 /// Returns the name of a module: its file's, or the last part of a reference's path.
 pub(crate) fn name(path: &Path) -> Cow<'_, str> {
-    match path.to_str().and_then(|text| text.split_once("://")) {
-        Some((_, rest)) => {
-            let path = rest.split(['@', '?', '#']).next().unwrap_or_default();
+    match path.to_str().filter(|_| is_reference(path)) {
+        Some(text) => {
+            let path = text.split(['@', '?', '#']).next().unwrap_or_default();
             let name = path.rsplit('/').next().unwrap_or_default();
             name.split(':').next().unwrap_or_default().into()
         }
@@ -36,10 +36,10 @@ pub(crate) fn name(path: &Path) -> Cow<'_, str> {
     }
 }
 
-/// Returns the name of a module without an extension.
+/// Returns the name of a module without the extension of modules. What else follows a dot is a part of the name.
 pub(crate) fn stem(path: &Path) -> String {
     let name = name(path);
-    Path::new(&*name).file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    [".wasm", ".wat"].iter().find_map(|extension| name.strip_suffix(extension)).unwrap_or(&name).to_owned()
 }
 
 /// Whether standard input is taken.
@@ -122,4 +122,33 @@ fn limited(source: impl Read, path: &Path, limit: u64, length: usize) -> Result<
 
 fn too_long(path: &Path, limit: u64) -> Failure {
     Failure::read(path, &*format!("it is longer than {} MiB", limit >> 20))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_module_has_a_name_without_its_extension() {
+        for (path, expected) in [
+            ("web.wasm", "web"),
+            ("a/my.app.wasm", "my.app"),
+            ("a.b/my.app", "my.app"),
+            ("web.wat", "web"),
+            ("web", "web"),
+        ] {
+            assert_eq!(stem(Path::new(path)), expected, "{path}");
+        }
+        for (path, expected) in [
+            ("oci://h:5000/a.b/my.app", "my.app"),
+            ("oci://h:5000/a/my.app:1.2", "my.app"),
+            ("oci://h/web:1.2.wasm", "web"),
+            ("oci://h/web@sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", "web"),
+            ("https://h/a/my.app.wasm?x=/y.z", "my.app"),
+            #[cfg(feature = "registry")]
+            ("mistletoe/examples/web:0.1.2", "web"),
+        ] {
+            assert_eq!(stem(Path::new(path)), expected, "{path}");
+        }
+    }
 }

@@ -75,13 +75,28 @@ impl Registries {
 impl Registries {
     /// Refuses what this build cannot pull. Anything else is a file.
     pub(crate) fn pull(&self, path: &Path) -> Result<Option<Vec<u8>>, Failure> {
-        match path.to_str() {
-            Some(text) if ["oci://", "https://", "http://"].iter().any(|scheme| text.starts_with(scheme)) => {
-                Err(Failure::usage(format!("{text}: this build has no registries: build with --features registry")))
-            }
-            _ => Ok(None),
+        if is_reference(path) {
+            let text = path.display();
+            return Err(Failure::usage(format!(
+                "{text}: this build has no registries: build with --features registry"
+            )));
         }
+        Ok(None)
     }
+}
+
+/// Returns whether a path is a reference to a module elsewhere, also one that is wrong or that this build cannot pull.
+pub(crate) fn is_reference(path: &Path) -> bool {
+    #[cfg(feature = "registry")]
+    let is_reference = !matches!(
+        mistletoe_registry::Reference::from_path(path),
+        Ok(mistletoe_registry::Reference::File(_) | mistletoe_registry::Reference::Stdin)
+    );
+    #[cfg(not(feature = "registry"))]
+    let is_reference = path
+        .to_str()
+        .is_some_and(|text| ["oci://", "https://", "http://"].iter().any(|scheme| text.starts_with(scheme)));
+    is_reference
 }
 
 #[cfg(feature = "registry")]
