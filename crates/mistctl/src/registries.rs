@@ -133,6 +133,12 @@ mod with_feature {
             }
         }
 
+        /// Returns the lock file, if it counts.
+        #[cfg(feature = "serve")]
+        pub(crate) fn lock_file(&self) -> Option<PathBuf> {
+            (!self.allow_tag).then(|| self.directory.join(LOCK_FILE))
+        }
+
         /// Returns whether tags are held: by a lock file, or by not having one.
         pub(crate) fn has_lock_file(&self) -> bool {
             self.locked || self.directory.join(LOCK_FILE).exists()

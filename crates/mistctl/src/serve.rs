@@ -28,7 +28,7 @@ use tokio::time::timeout;
 use crate::cli::Backend;
 use crate::failure::Failure;
 use crate::files;
-use crate::registries::Registries;
+use crate::registries::{Registries, is_reference};
 use crate::stderr::{Level, note};
 
 /// Threads for guests: those of a state that is reloaded end while those of the next one begin.
@@ -60,7 +60,7 @@ pub(crate) struct Serve {
     /// Address for health, metrics and the status page, instead of the configuration's [default: none].
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin: Option<SocketAddr>,
-    /// Reload when the configuration or a module changes.
+    /// Reload when the configuration, a module or mistletoe.lock changes.
     #[arg(long)]
     watch: bool,
     #[command(flatten)]
@@ -215,7 +215,7 @@ async fn reloads(arguments: Serve, file: PathBuf, mut known: Stamps, service: Se
     }
 }
 
-/// Times and lengths of the configuration and of all files that it names, before they were read.
+/// Times and lengths of the configuration, of all files that it names and of the lock file, before they were read.
 struct Stamps(Vec<(PathBuf, Stamp)>);
 
 /// A file that cannot be read has none.
@@ -240,8 +240,14 @@ fn stamp(file: &Path) -> Stamp {
     fs::metadata(file).ok().and_then(|file| Some((file.modified().ok()?, file.len())))
 }
 
+/// Returns whether the argument names a configuration. A reference never does, whatever its tag ends in.
 fn is_config(file: &Path) -> bool {
-    file.extension().is_some_and(|extension| extension == "toml")
+    file.extension().is_some_and(|extension| extension == "toml") && !is_reference(file)
+}
+
+/// Returns how modules are pulled: with the lock file beside the configuration. A module in a registry has no directory.
+fn registries(file: &Path, registries: &Registries) -> Registries {
+    if is_config(file) { registries.beside(file) } else { registries.clone() }
 }
 
 impl Serve {
@@ -249,6 +255,9 @@ impl Serve {
     fn read(&self, file: &Path) -> Result<(Config, Stamps), Failure> {
         let mut stamps = Stamps(Vec::new());
         stamps.add(file);
+        // Tags name something else when it changes.
+        #[cfg(feature = "registry")]
+        registries(file, &self.registries).lock_file().iter().for_each(|file| stamps.add(file));
         let config = self.config(file)?;
         config.files().for_each(|file| stamps.add(file));
         Ok((config, stamps))
@@ -300,9 +309,7 @@ struct Modules {
 impl Modules {
     /// Returns the modules of a configuration, beside which the lock file is.
     fn new(file: &Path, registries: &Registries, backend: &Backend) -> Self {
-        // A module in a registry has no directory.
-        let registries = if is_config(file) { registries.beside(file) } else { registries.clone() };
-        Self { registries, backend: backend.clone() }
+        Self { registries: self::registries(file, registries), backend: backend.clone() }
     }
 }
 

@@ -6,6 +6,10 @@
 #[path = "support/docker.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]
 mod docker;
+#[cfg(all(feature = "serve", unix))]
+#[allow(dead_code, reason = "not every test needs all of it")]
+#[path = "support/server.rs"]
+mod server;
 #[allow(dead_code, reason = "not every test needs all of it")]
 mod support;
 
@@ -14,6 +18,12 @@ use std::process::{Command, Output};
 
 use docker::{Registry, run};
 use support::{Scratch, command, example, fed, text};
+#[cfg(all(feature = "serve", unix))]
+use {
+    server::Server,
+    std::process::Stdio,
+    support::{answering, result},
+};
 
 /// Runs mistctl in a directory, with a cache of its own there and without the user's credentials and policy.
 fn prepared(scratch: &Scratch, arguments: &[&str]) -> Command {
@@ -75,6 +85,15 @@ fn a_wrong_reference_is_wrong_usage_with_a_position() {
         "the connection is not encrypted",
     );
     bad(&scratch, &["inspect", "oci://host/web", "--locked"], 3, "it is not in mistletoe.lock");
+}
+
+#[cfg(feature = "serve")]
+#[test]
+fn a_reference_is_no_configuration() {
+    let scratch = Scratch::new();
+    for reference in ["oci://host/web:v1.toml", "https://host/web.toml"] {
+        bad(&scratch, &["serve", reference, "--locked"], 3, "it is not in mistletoe.lock");
+    }
 }
 
 #[test]
@@ -256,4 +275,60 @@ fn a_server_takes_references_with_the_lock_file_beside_its_configuration() {
     good(&scratch, &["serve", "check", &config]);
     drop(registry);
     good(&scratch, &["serve", "check", &config, "--locked"]);
+}
+
+/// Starts a server on a free port, with the cache and the working directory of [`prepared`].
+#[cfg(all(feature = "serve", unix))]
+fn serving(scratch: &Scratch, arguments: &[&str]) -> Server {
+    let arguments = [&["serve", "--listen", "127.0.0.1:0"], arguments].concat();
+    Server::spawn(prepared(scratch, &arguments).stdout(Stdio::null()))
+}
+
+#[cfg(all(feature = "serve", unix))]
+#[test]
+#[ignore = "needs docker-registry"]
+fn a_server_runs_modules_of_a_registry_also_without_it() {
+    let (scratch, registry) = (Scratch::new(), Registry::start());
+    let reference = format!("oci://{}/apps/hello:1", registry.address);
+    let pinned = good(&scratch, &["push", &example("httpwasm-c.wasm"), &reference]);
+    let (_, digest) = pinned.trim_end().split_once('@').expect("a digest");
+    let module = format!("oci://{}/apps/hello@{digest}", registry.address);
+    let config =
+        scratch.file("serve.toml", format!("[[route]]\npath = '/hello'\nmodule = '{module}'\nkind = 'httpwasm'\n"));
+    let hello = (200, "hello, world\n".to_owned());
+    let server = serving(&scratch, &[&config]);
+    assert_eq!(server.post("/hello", "world"), hello);
+    drop((server, registry));
+    for arguments in [&[&*config][..], &[&*config, "--locked"]] {
+        assert_eq!(serving(&scratch, arguments).post("/hello", "world"), hello, "{arguments:?}");
+    }
+    // The cache alone had it.
+    good(&scratch, &["cache", "clear"]);
+    bad(&scratch, &["serve", &config, "--listen", "127.0.0.1:0"], 3, "the connection failed");
+}
+
+#[cfg(all(feature = "serve", unix))]
+#[test]
+#[ignore = "needs docker-registry"]
+fn the_lock_file_of_a_server_is_watched() {
+    let (scratch, registry) = (Scratch::new(), Registry::start());
+    let tag = format!("oci://{}/apps/web:1", registry.address);
+    let push = |content: &str| {
+        let output = result(&format!("  result: Ok\n  files: {{a.yaml: 'a: {content}'}}\n"));
+        good(&scratch, &["push", &scratch.file("web.wat", answering(&output)), &tag]);
+    };
+    fs::create_dir(scratch.path("deploy")).expect("created");
+    let config =
+        scratch.file("deploy/serve.toml", format!("[[route]]\npath = '/'\nmodule = '{tag}'\nkind = 'package'\n"));
+    let update = ["update", &tag, "--lock-file", "deploy/mistletoe.lock"];
+    push("one");
+    good(&scratch, &update);
+    let server = serving(&scratch, &["--watch", &config]);
+    let (_, manifests) = server.post("/", "data:\n  name: web\n");
+    assert!(manifests.contains("a: one"), "{manifests}");
+    push("two");
+    good(&scratch, &update);
+    assert_eq!(server.error(), "info: reloaded: 1 routes");
+    let (_, manifests) = server.post("/", "data:\n  name: web\n");
+    assert!(manifests.contains("a: two"), "{manifests}");
 }
