@@ -504,11 +504,12 @@ impl Puller {
         }
         // A list of many signatures has the time of one operation.
         let client = self.client.as_one_operation();
-        let remote = Remote { client, repository: image.repository(), seen: RefCell::default() };
+        let remote = Remote { client, repository: image.repository(), seen: RefCell::new(Some(Objects::default())) };
         match requirement.check(&remote, &digest) {
             Ok(verified) => {
-                let seen = serde_json::to_vec(&*remote.seen.borrow()).unwrap_or_default();
                 if let Some(cache) = &self.cache
+                    && let Some(seen) = remote.seen.into_inner()
+                    && let Ok(seen) = serde_json::to_vec(&seen)
                     && seen.len() as u64 <= MAX_SIGNATURES
                     && let Err(error) = cache.put_signatures(digest, &seen)
                 {
@@ -564,7 +565,20 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 struct Remote<'a> {
     client: Client,
     repository: &'a Repository,
-    seen: RefCell<Objects>,
+    /// Nothing if it is too long to be kept: a list can lead to hundreds of MiB.
+    seen: RefCell<Option<Objects>>,
+}
+
+impl Remote<'_> {
+    /// Adds objects of a length to those that were read.
+    fn saw(&self, length: usize, add: impl FnOnce(&mut Objects)) {
+        let mut seen = self.seen.borrow_mut();
+        *seen = seen.take().filter(|seen| seen.length + length as u64 <= MAX_SIGNATURES);
+        if let Some(seen) = &mut *seen {
+            seen.length += length as u64;
+            add(seen);
+        }
+    }
 }
 
 /// What was read to check signatures.
@@ -573,6 +587,8 @@ struct Objects {
     manifests: BTreeMap<String, Bytes>,
     referrers: Option<Vec<Bytes>>,
     blobs: BTreeMap<String, Bytes>,
+    #[serde(skip)]
+    length: u64,
 }
 
 /// Bytes, in base64.
@@ -610,21 +626,24 @@ impl Fetch for Remote<'_> {
             Err(_) => self.client.tagged(self.repository, reference)?.map(|fetched| fetched.bytes),
         };
         if let Some(bytes) = &bytes {
-            self.seen.borrow_mut().manifests.insert(reference.to_owned(), Bytes(bytes.clone()));
+            self.saw(bytes.len(), |seen| drop(seen.manifests.insert(reference.to_owned(), Bytes(bytes.clone()))));
         }
         Ok(bytes)
     }
 
     fn referrers(&self, subject: &Digest) -> Result<Option<Vec<Vec<u8>>>> {
         let pages = self.client.referrers(self.repository, *subject, BUNDLE)?;
-        self.seen.borrow_mut().referrers = pages.clone().map(|pages| pages.into_iter().map(Bytes).collect());
+        if let Some(pages) = &pages {
+            let length = pages.iter().map(Vec::len).sum();
+            self.saw(length, |seen| seen.referrers = Some(pages.iter().cloned().map(Bytes).collect()));
+        }
         Ok(pages)
     }
 
     fn blob(&self, digest: &Digest, _: u64) -> Result<Option<Vec<u8>>> {
         let bytes = found(self.client.unchecked_blob(self.repository, digest, signature::MAX_OBJECT))?;
         if let Some(bytes) = &bytes {
-            self.seen.borrow_mut().blobs.insert(digest.to_string(), Bytes(bytes.clone()));
+            self.saw(bytes.len(), |seen| drop(seen.blobs.insert(digest.to_string(), Bytes(bytes.clone()))));
         }
         Ok(bytes)
     }
@@ -643,5 +662,26 @@ impl Fetch for Objects {
 
     fn blob(&self, digest: &Digest, _: u64) -> Result<Option<Vec<u8>>, Self::Error> {
         Ok(self.blobs.get(&digest.to_string()).map(|bytes| bytes.0.clone()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_too_long_to_be_kept_is_not_kept_in_memory() {
+        let image = Image::parse("oci://host/web").expect("an image");
+        let seen = RefCell::new(Some(Objects::default()));
+        let remote = Remote { client: Client::new(), repository: image.repository(), seen };
+        let saw = |name: &str, length: u64| {
+            remote.saw(length as usize, |seen| drop(seen.blobs.insert(name.to_owned(), Bytes(Vec::new()))));
+            remote.seen.borrow().as_ref().map(|seen| seen.blobs.len())
+        };
+        assert_eq!(saw("a", MAX_SIGNATURES - 1), Some(1));
+        assert_eq!(saw("b", 1), Some(2));
+        assert_eq!(saw("c", 1), None);
+        // A part of it would not say whether there are other signatures.
+        assert_eq!(saw("d", 0), None);
     }
 }
