@@ -87,7 +87,7 @@ pub struct PooledSession<P: Sessions, M: Mode = Fresh> {
     _permit: Permit,
 }
 
-/// A permit to use a session of a [`Pool`], from [`Pool::acquire`].
+/// A permit to use a session of a [`Pool`], from [`Pool::acquire`] or [`Pool::try_acquire`].
 ///
 /// It counts as a session in use until it is dropped, or until the session opened with it is dropped.
 #[cfg(feature = "async")]
@@ -365,6 +365,14 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
         let mut turn = Turn::new(&self.semaphore);
         let permit = poll_fn(|context| turn.poll(context.waker())).await;
         Ok(PoolPermit { pool: self.clone(), permit })
+    }
+
+    /// Returns a permit to use a session if one is free, without waiting.
+    #[cfg(feature = "async")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
+    pub fn try_acquire(&self) -> Option<PoolPermit<P, M>> {
+        let permit = Turn::new(&self.semaphore).wait(Some(Duration::ZERO))?;
+        Some(PoolPermit { pool: self.clone(), permit })
     }
 
     fn wait_for_permit(&self) -> Result<Permit> {

@@ -6,6 +6,7 @@ mod exchange;
 mod httpwasm;
 mod middleware;
 mod package;
+mod queue;
 mod response;
 mod upstream;
 
@@ -21,9 +22,7 @@ use http::{Request, Response, StatusCode};
 use http_body::Body as _;
 use mistletoe::protocol::Protocol;
 use mistletoe::wasi::{self, Access, Builder, Clock, OutputStream, Random, Wasi};
-use mistletoe::{
-    AnyBackend, AnyProgram, AnyProgramSession, CancelHandle, ErrorKind, Pool, PoolPermit, PooledSession, Reused,
-};
+use mistletoe::{AnyBackend, AnyProgram, AnyProgramSession, CancelHandle, ErrorKind, Pool, PooledSession, Reused};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
@@ -39,6 +38,7 @@ use crate::metrics::{Instances, RouteMetrics};
 use crate::record::Usage;
 
 pub(crate) use cgi::split_port;
+use queue::{Permit, Queue};
 
 /// Maximum number of bytes that a guest may log for one request, for each of its streams.
 const MAX_LOG: u64 = 1 << 20;
@@ -132,6 +132,8 @@ struct Guests<P: Protocol> {
     name: Option<Arc<str>>,
     /// Sessions that are not to be used again are discarded after use.
     pool: Pool<AnyProgram<P, Wasi>, Reused>,
+    /// Requests of guests that are called once, with all of their input.
+    queue: Arc<Queue<P>>,
     /// A permit for each request that runs or waits.
     admission: Arc<Semaphore>,
     /// Room for the bodies that are held at once.
@@ -200,7 +202,7 @@ impl Ending {
 
 /// A request that may run now.
 struct Admitted<P: Protocol> {
-    permit: PoolPermit<AnyProgram<P, Wasi>, Reused>,
+    permit: Permit<P>,
     reuse: bool,
     admission: OwnedSemaphorePermit,
 }
@@ -221,12 +223,13 @@ impl<P: Protocol> Guests<P> {
         let units = usize::try_from(units(guest.limits.max_input())).unwrap_or(usize::MAX);
         let (admission, bodies) = (permits(requests), permits(requests.saturating_mul(units)));
         let name = guest.name.as_deref().map(Arc::from);
-        Ok(Self { context, guest, name, pool, admission, bodies })
+        Ok(Self { context, guest, name, queue: Queue::new(&pool), pool, admission, bodies })
     }
 
     fn instances(&self) -> Option<Instances> {
-        let Self { pool, .. } = self;
-        Some(Instances { in_use: pool.in_use(), idle: pool.idle(), waiting: pool.waiting(), limit: pool.limit() })
+        let Self { pool, queue, .. } = self;
+        let waiting = pool.waiting() + queue.len();
+        Some(Instances { in_use: pool.in_use(), idle: pool.idle(), waiting, limit: pool.limit() })
     }
 
     fn prune(&self, now: Instant) {
@@ -263,9 +266,16 @@ impl<P: Protocol> Guests<P> {
         call: impl FnOnce(&mut Session<P>) -> mistletoe::Result<R> + Send + 'static,
     ) -> Result<R, Failure> {
         let ending = Ending::new(&self.context.metrics, usage);
-        let _guard = ending.handle.clone().drop_guard();
-        let admitted = self.admit().await?;
-        ended(self.spawn(admitted, wasi, &ending, call).await)
+        let guard = ending.handle.clone().drop_guard();
+        let admission = self.admission.clone().try_acquire_owned().map_err(|_| Failure::Busy)?;
+        let reuse = self.guest.pool.reuse;
+        let result = self.queue.run(self.guest.pool.wait, move |permit| {
+            called(Admitted { permit, reuse, admission }, wasi, &ending, call)
+        });
+        let result = result.await?;
+        // It has ended. To cancel it now would cost a system call.
+        guard.disarm();
+        Ok(result?)
     }
 
     /// Returns what waits for room for a whole response. It blocks, so call it on the guest's thread: until there is
@@ -299,13 +309,7 @@ impl<P: Protocol> Guests<P> {
         call: impl FnOnce(&mut Session<P>) -> mistletoe::Result<R> + Send + 'static,
     ) -> JoinHandle<mistletoe::Result<R>> {
         let ending = ending.clone();
-        spawn_blocking(move || {
-            let mut instance = Instance::open(admitted, wasi, &ending)?;
-            let result = call(instance.session());
-            instance.count(&result);
-            instance.close();
-            result
-        })
+        spawn_blocking(move || called(admitted, wasi, &ending, call))
     }
 
     /// Returns what every guest of the route gets for a request, with these variables, and without a standard output.
@@ -338,6 +342,20 @@ impl<P: Protocol> Guests<P> {
     fn timeout(&self) -> Duration {
         self.guest.limits.timeout().unwrap_or(Duration::MAX)
     }
+}
+
+/// Opens a session and calls its guest. This blocks.
+fn called<P: Protocol, R>(
+    admitted: Admitted<P>,
+    wasi: Wasi,
+    ending: &Ending,
+    call: impl FnOnce(&mut Session<P>) -> mistletoe::Result<R>,
+) -> mistletoe::Result<R> {
+    let mut instance = Instance::open(admitted, wasi, ending)?;
+    let result = call(instance.session());
+    instance.count(&result);
+    instance.close();
+    result
 }
 
 /// An instance that a request has for itself. One that is dropped before it is closed is not used again.

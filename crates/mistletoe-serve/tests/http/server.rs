@@ -26,7 +26,7 @@ pub(crate) struct Running {
 }
 
 /// Passes the log on, line by line.
-struct Lines(std::sync::mpsc::Sender<String>);
+pub(crate) struct Lines(pub(crate) std::sync::mpsc::Sender<String>);
 
 impl std::io::Write for Lines {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
