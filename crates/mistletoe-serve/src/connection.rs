@@ -3,9 +3,9 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,10 +14,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::server::graceful::Watcher;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep};
+use tokio::sync::watch;
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use crate::body::{Body, BoxError};
 use crate::config::Listener;
@@ -63,7 +63,7 @@ pub(crate) fn builder(listener: &Listener) -> Builder<TokioExecutor> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ambiguous;
 
-/// Serves a connection until it ends, or gracefully when the watcher is told to.
+/// Serves a connection until it ends, or its requests have ended after `stop` has changed.
 ///
 /// # Errors
 ///
@@ -72,7 +72,7 @@ pub(crate) async fn serve<F>(
     builder: Arc<Builder<TokioExecutor>>,
     stream: TcpStream,
     listener: Arc<Listener>,
-    watcher: Watcher,
+    mut stop: watch::Receiver<()>,
     respond: impl Fn(Request<Incoming>) -> F + Send,
 ) -> Result<(), Failure>
 where
@@ -82,8 +82,10 @@ where
     let _ = stream.set_nodelay(true);
     let scanner = Scanner::default();
     let heads = scanner.heads().clone();
+    let streams = Arc::new(Streams::default());
     let stream = Timed {
         stream,
+        streams: streams.clone(),
         scanner,
         first: Some((Box::pin(sleep(listener.header_timeout)), 0)),
         write: None,
@@ -95,21 +97,38 @@ where
         if request.version() < Version::HTTP_2 && heads.is_ambiguous(number) {
             request.extensions_mut().insert(Ambiguous);
         }
-        let unread = (request.version() == Version::HTTP_2).then(|| unread.clone());
+        let http2 = (request.version() == Version::HTTP_2).then(|| (Stream::new(&streams), unread.clone()));
         let response = respond(request);
         async move {
             let response = response.await;
-            Ok::<_, Infallible>(match unread {
-                Some(unread) => response.map(|body| Body::new(Pieces::new(body, &unread))),
+            Ok::<_, Infallible>(match http2 {
+                Some((stream, unread)) => response.map(|body| Body::new(Pieces::new(body, &unread, stream))),
                 None => response,
             })
         }
     });
-    let connection = watcher.watch(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut overdue = pin!(unread.overdue(listener.write_timeout));
+    let mut ending = pin!(async {
+        tokio::select! {
+            // Whether it is told to or dropped.
+            _ = stop.changed() => {}
+            () = streams.idle(listener.header_timeout) => {}
+        }
+    });
     let result = tokio::select! {
-        result = connection => result,
+        result = &mut connection => result,
         // Its requests are recorded as those of a client that left.
-        () = unread.overdue(listener.write_timeout) => return Ok(()),
+        () = &mut overdue => return Ok(()),
+        () = &mut ending => {
+            connection.as_mut().graceful_shutdown();
+            tokio::select! {
+                result = connection => result,
+                () = overdue => return Ok(()),
+                // Over HTTP/2, it ends with a word of the client, for which there is no other limit.
+                () = streams.idle(listener.header_timeout.saturating_mul(2)) => return Ok(()),
+            }
+        }
     };
     result.map_or_else(|error| refusal(&error, &heads, requests.load(Ordering::Relaxed)).map_or(Ok(()), Err), Ok)
 }
@@ -136,6 +155,66 @@ fn refusal(error: &BoxError, heads: &Heads, requests: u64) -> Option<Failure> {
     (h2.is_go_away() && h2.is_library()).then(|| Failure::Head(h2.to_string()))
 }
 
+/// The requests of an HTTP/2 connection. hyper keeps an idle one as long as its client answers pings.
+#[derive(Debug, Default)]
+pub(crate) struct Streams(Mutex<Requests>);
+
+#[derive(Debug, Default)]
+struct Requests {
+    under_way: usize,
+    /// Since when there is none; `None` for HTTP/1.1, too.
+    idle: Option<Instant>,
+}
+
+impl Streams {
+    /// Notes that the connection speaks HTTP/2, and has no request yet.
+    fn begin(&self) {
+        self.lock().idle = Some(Instant::now());
+    }
+
+    /// Waits until the connection has been idle for this long.
+    async fn idle(&self, time: Duration) {
+        loop {
+            // If there is a request now, the connection is idle later.
+            let since = self.lock().idle.unwrap_or_else(Instant::now);
+            // A time beyond what can be represented is no limit.
+            let Some(until) = since.checked_add(time) else { return std::future::pending().await };
+            if until <= Instant::now() {
+                return;
+            }
+            sleep_until(until).await;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Requests> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request of an HTTP/2 connection, which is under way until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Stream(Arc<Streams>);
+
+impl Stream {
+    pub(crate) fn new(streams: &Arc<Streams>) -> Self {
+        let mut requests = streams.lock();
+        requests.under_way += 1;
+        requests.idle = None;
+        drop(requests);
+        Self(streams.clone())
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        let mut requests = self.0.lock();
+        requests.under_way -= 1;
+        if requests.under_way == 0 {
+            requests.idle = Some(Instant::now());
+        }
+    }
+}
+
 /// Counts an open connection until it is dropped.
 pub(crate) struct Open(Arc<Metrics>);
 
@@ -156,6 +235,7 @@ impl Drop for Open {
 struct Timed {
     stream: TcpStream,
     scanner: Scanner,
+    streams: Arc<Streams>,
     /// Until it is known which protocol the client speaks: when it has to be, and how much of [`PREFACE`] has come.
     first: Option<(Pin<Box<Sleep>>, usize)>,
     /// When the client has to have accepted something; `None` while it does.
@@ -201,9 +281,13 @@ impl AsyncRead for Timed {
                 }
                 Poll::Ready(_) => {
                     let new = buffer.filled().get(before..).unwrap_or_default();
-                    let is_more = PREFACE.get(*come..).is_some_and(|rest| rest.starts_with(new));
-                    *come += new.len();
-                    if !is_more || *come >= PREFACE.len() {
+                    let rest = PREFACE.get(*come..).unwrap_or_default();
+                    let same = rest.iter().zip(new).take_while(|(expected, byte)| expected == byte).count();
+                    *come += same;
+                    if same == rest.len() {
+                        self.streams.begin();
+                    }
+                    if same < new.len() || same == rest.len() {
                         self.first = None;
                     }
                 }

@@ -10,9 +10,8 @@ use std::time::{Duration, Instant};
 
 use http::Request;
 use hyper::body::Incoming;
-use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
 use tower_service::Service as _;
@@ -83,7 +82,7 @@ impl Server {
             administration.spawn(administrate(listener, service.clone(), is_ready.clone()));
         }
         administration.spawn(prune(service.clone()));
-        let graceful = GracefulShutdown::new();
+        let (stopping, _) = watch::channel(());
         let mut connections = JoinSet::new();
         let serving = async {
             let builder = Arc::new(connection::builder(&settings));
@@ -105,7 +104,7 @@ impl Server {
                     }
                 };
                 let connection =
-                    connection::serve(builder.clone(), stream, settings.clone(), graceful.watcher(), respond);
+                    connection::serve(builder.clone(), stream, settings.clone(), stopping.subscribe(), respond);
                 connections.spawn(async move {
                     if let Err(failure) = connection.await {
                         refused.refused(address, &failure);
@@ -123,7 +122,8 @@ impl Server {
         is_ready.store(false, Ordering::Relaxed);
         drop(listener);
         // Whatever is left then is cancelled by dropping it.
-        let _ = timeout(settings.grace, graceful.shutdown()).await;
+        stopping.send_replace(());
+        let _ = timeout(settings.grace, stopping.closed()).await;
         connections.shutdown().await;
         administration.shutdown().await;
     }
@@ -146,7 +146,8 @@ async fn administrate(listener: TcpListener, service: Service, is_ready: Arc<Ato
     let settings = Arc::new(Listener::default());
     let builder = Arc::new(connection::builder(&settings));
     let permits = Arc::new(Semaphore::new(ADMINISTRATORS));
-    let graceful = GracefulShutdown::new();
+    // It ends with the server.
+    let (stopping, _) = watch::channel(());
     let mut connections = JoinSet::new();
     loop {
         let Ok(permit) = permits.clone().acquire_owned().await else { return };
@@ -155,7 +156,7 @@ async fn administrate(listener: TcpListener, service: Service, is_ready: Arc<Ato
         let respond = move |request: Request<Incoming>| {
             std::future::ready(admin::respond(&service, is_ready.load(Ordering::Relaxed), &request))
         };
-        let connection = connection::serve(builder.clone(), stream, settings.clone(), graceful.watcher(), respond);
+        let connection = connection::serve(builder.clone(), stream, settings.clone(), stopping.subscribe(), respond);
         connections.spawn(async move {
             // Nothing that an administrator sends is recorded.
             let _ = connection.await;

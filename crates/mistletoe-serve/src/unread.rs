@@ -15,6 +15,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::time::{Instant, sleep_until};
 
 use crate::body::{Body, BoxError};
+use crate::connection::Stream;
 
 /// Maximum length of a piece, in bytes. A frame of HTTP/2 has as many unless the client agrees to more.
 const PIECE: usize = 16 << 10;
@@ -78,12 +79,15 @@ pub(crate) struct Pieces {
     unread: Arc<Unread>,
     /// From one piece to the request for the next one, which comes when the client accepts more.
     next: Option<Wait>,
+    stream: Arc<Stream>,
 }
 
 /// A piece, which waits until it is written.
 struct Piece {
     bytes: Bytes,
     _wait: Wait,
+    /// The request is under way until then, too.
+    _stream: Arc<Stream>,
 }
 
 impl AsRef<[u8]> for Piece {
@@ -93,9 +97,9 @@ impl AsRef<[u8]> for Piece {
 }
 
 impl Pieces {
-    pub(crate) fn new(body: Body, unread: &Arc<Unread>) -> Self {
+    pub(crate) fn new(body: Body, unread: &Arc<Unread>, stream: Stream) -> Self {
         let next = (!body.is_end_stream()).then(|| unread.begin());
-        Self { body, rest: Bytes::new(), unread: unread.clone(), next }
+        Self { body, rest: Bytes::new(), unread: unread.clone(), next, stream: Arc::new(stream) }
     }
 }
 
@@ -117,7 +121,7 @@ impl HttpBody for Pieces {
             }
         }
         let bytes = this.rest.split_to(this.rest.len().min(PIECE));
-        let piece = Bytes::from_owner(Piece { bytes, _wait: this.unread.begin() });
+        let piece = Bytes::from_owner(Piece { bytes, _wait: this.unread.begin(), _stream: this.stream.clone() });
         if !this.is_end_stream() {
             this.next = Some(this.unread.begin());
         }
@@ -145,6 +149,10 @@ mod tests {
 
     use super::*;
 
+    fn stream() -> Stream {
+        Stream::new(&Arc::default())
+    }
+
     fn next(pieces: &mut Pieces) -> Option<Bytes> {
         match Pin::new(pieces).poll_frame(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(frame) => frame?.expect("a frame").into_data().ok(),
@@ -158,7 +166,7 @@ mod tests {
         // The numbers of what waits: each piece, and between two of them the body.
         let waiting = || unread.lock().since.keys().copied().collect::<Vec<_>>();
         let body = Bytes::from(vec![7; 2 * PIECE + 1]);
-        let mut pieces = Pieces::new(Body::from(body.clone()), &unread);
+        let mut pieces = Pieces::new(Body::from(body.clone()), &unread, stream());
         assert_eq!(waiting(), [0]);
         let first = next(&mut pieces).expect("a piece");
         assert_eq!((first.len(), waiting()), (PIECE, vec![1, 2]));
@@ -183,12 +191,12 @@ mod tests {
     #[test]
     fn a_body_that_is_dropped_waits_no_more() {
         let unread = Arc::new(Unread::default());
-        let mut pieces = Pieces::new(Body::from(Bytes::from(vec![7; PIECE + 1])), &unread);
+        let mut pieces = Pieces::new(Body::from(Bytes::from(vec![7; PIECE + 1])), &unread, stream());
         assert_eq!(pieces.size_hint().exact(), Some(PIECE as u64 + 1));
         drop(next(&mut pieces));
         assert_eq!((pieces.size_hint().exact(), unread.lock().since.len()), (Some(1), 1));
         drop(pieces);
         assert!(unread.lock().since.is_empty());
-        assert!(Pieces::new(Body::empty(), &unread).is_end_stream() && unread.lock().since.is_empty());
+        assert!(Pieces::new(Body::empty(), &unread, stream()).is_end_stream() && unread.lock().since.is_empty());
     }
 }

@@ -62,8 +62,8 @@ pub struct Listener {
     pub max_headers: usize,
     /// Maximum number of concurrent requests of an HTTP/2 connection.
     pub max_streams: u32,
-    /// How long a request's head may take, and how long a connection may be idle. A connection of HTTP/2 that is idle
-    /// for so long gets a ping, and has as long to respond to it.
+    /// How long a request's head may take, and how long a connection may be idle. A connection of HTTP/2 on which nothing
+    /// comes for so long gets a ping, and has as long to respond to it.
     pub header_timeout: Duration,
     /// How long a client may take to accept any part of a response.
     pub write_timeout: Duration,

@@ -1,6 +1,8 @@
 //! Clients of HTTP/2 that do not behave, frame by frame (RFC 9113).
 
-use crate::client::{Client, get, post};
+use std::time::Instant;
+
+use crate::client::{Client, LONG, get, post};
 use crate::server::{Running, assert_reply, route, start};
 
 const DATA: u8 = 0;
@@ -11,6 +13,9 @@ const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
+
+/// The ping with which h2 finds out which requests have come before its GOAWAY.
+const SHUTDOWN: [u8; 8] = [0x0b, 0x7b, 0xa2, 0xf0, 0x8b, 0x9b, 0xfe, 0x54];
 
 const END_STREAM: u8 = 1;
 const ACK: u8 = 1;
@@ -37,12 +42,19 @@ fn connect(server: &Running, window: u32) -> Client {
 
 /// Reads a frame: its type, flags, stream and payload. Answers pings, and settings.
 fn read(client: &mut Client) -> Option<(u8, u8, u32, Vec<u8>)> {
+    read_if(client, |_| true)
+}
+
+/// Reads a frame as [`read`] does. Answers the pings with a payload that is to be answered.
+fn read_if(client: &mut Client, answer: impl Fn(&[u8]) -> bool) -> Option<(u8, u8, u32, Vec<u8>)> {
+    let begun = Instant::now();
     loop {
+        assert!(begun.elapsed() < LONG, "pings and no end");
         let start: [u8; 9] = client.bytes(9)?.try_into().expect("nine bytes");
         let [a, b, c, kind, flags, stream @ ..] = start;
         let payload = client.bytes(u32::from_be_bytes([0, a, b, c]) as usize)?;
         match kind {
-            PING if flags & ACK == 0 => client.try_send(frame(PING, ACK, 0, &payload)),
+            PING if flags & ACK == 0 && answer(&payload) => client.try_send(frame(PING, ACK, 0, &payload)),
             SETTINGS if flags & ACK == 0 => client.try_send(frame(SETTINGS, ACK, 0, &[])),
             PING | SETTINGS => {}
             _ => return Some((kind, flags, u32::from_be_bytes(stream), payload)),
@@ -85,6 +97,31 @@ fn a_client_that_is_gone_without_a_word_is_let_go() {
     let mut client = connect(&server, 1 << 16);
     // It answers no ping.
     while client.bytes(1).is_some() {}
+    server.wait_for("mistletoe_connections 0");
+}
+
+/// Pings are no requests. Nor is an answer to all pings but the one that comes with the end of the connection.
+#[test]
+fn an_idle_connection_ends_whatever_pings_its_client_answers() {
+    let looped = route("/loop", "plugin-loop", "limits = { timeout = '1s' }");
+    let server = start("header_timeout = '200ms'", &looped);
+    for answers_the_last in [true, false] {
+        let mut client = connect(&server, 1 << 16);
+        // A request that takes longer is no idle time.
+        client.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &head("/loop")));
+        let mut seen = Vec::new();
+        while let Some((kind, _, stream, _)) = read_if(&mut client, |payload| answers_the_last || *payload != SHUTDOWN)
+        {
+            seen.push((kind, stream));
+        }
+        let end = seen.iter().position(|frame| *frame == (GOAWAY, 0)).expect("GOAWAY");
+        assert!(seen[..end].contains(&(HEADERS, 1)), "{seen:?}");
+        server.wait_for("mistletoe_connections 0");
+    }
+    server.wait_for(r#"mistletoe_requests_total{route="/loop",status="504"} 2"#);
+    // One that has never had a request.
+    let mut client = connect(&server, 1 << 16);
+    while read(&mut client).is_some() {}
     server.wait_for("mistletoe_connections 0");
 }
 
