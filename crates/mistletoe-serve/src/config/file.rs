@@ -187,8 +187,8 @@ pub(super) fn parse(text: &str, directory: &Path) -> Result<Config, Error> {
     }
     let room = budget::share(usize::try_from(listener.response_memory).unwrap_or(usize::MAX), routes.len()) as u64;
     for route in &routes {
-        // What of a response is in memory as a whole: the output of plugins and packages.
-        let whole = |guest: &&Guest| matches!(guest.kind, Kind::Httpwasm | Kind::Package);
+        // What of a response is in memory as a whole: all output but that of commands.
+        let whole = |guest: &&Guest| guest.kind != Kind::Command;
         for guest in route.guests().filter(whole).filter(|guest| guest.limits.max_output() > room) {
             let output = guest.limits.max_output();
             let message =

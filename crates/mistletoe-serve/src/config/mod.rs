@@ -74,8 +74,8 @@ pub struct Listener {
     /// Maximum number of requests under way, of all connections. Where there are several routes, one of them may have
     /// half of it.
     pub max_requests: usize,
-    /// Memory for responses of plugins and packages until their clients have read them, in bytes. Where there are
-    /// several routes, one of them may have half of it.
+    /// Memory for responses of plugins, packages and middleware until their clients have read them, in bytes. Where there
+    /// are several routes, one of them may have half of it.
     pub response_memory: u64,
 }
 
@@ -727,6 +727,10 @@ mod tests {
             (
                 "[server]\nresponse_memory = '63MiB'\nROUTE",
                 "line 3: route `/a`, limits.output: 67108864 bytes are more than the 66060288 that a route may have of",
+            ),
+            (
+                "[server]\nresponse_memory = '64MiB'\nROUTEmiddleware = [{ module = 'b', limits = { output = '65MiB' } }]",
+                "line 3: route `/a`, middleware `b`, limits.output: 68157440 bytes are more than the 67108864 that a",
             ),
             ("[server]\nheader_timeout = '0s'\n", "server, header_timeout: expected more than 0"),
             ("[server]\nwrite_timeout = '0s'\n", "server, write_timeout: expected more than 0"),

@@ -52,7 +52,20 @@ struct Message {
     /// The rest of the body.
     body: Option<Body>,
     /// The body that goes on instead.
-    replacement: Option<Vec<u8>>,
+    replacement: Option<Replacement>,
+}
+
+/// A body that the guest writes.
+enum Replacement {
+    Written(Vec<u8>),
+    /// Written to its end.
+    Buffered(Bytes),
+}
+
+impl Default for Replacement {
+    fn default() -> Self {
+        Self::Written(Vec::new())
+    }
 }
 
 /// How the guest's thread waits for a body.
@@ -152,6 +165,15 @@ impl Messages {
         (response, self.response.body.take())
     }
 
+    /// Takes room for a body of the response that the guest has written. It may block.
+    pub(super) fn buffer(&mut self, buffer: impl FnOnce(Vec<u8>) -> Result<Bytes, Failure>) -> Result<(), Failure> {
+        self.response.replacement = match self.response.replacement.take() {
+            Some(Replacement::Written(bytes)) => Some(Replacement::Buffered(buffer(bytes)?)),
+            other => other,
+        };
+        Ok(())
+    }
+
     /// Adds trailers of the response that have come.
     pub(super) fn add_trailers(&mut self, trailers: HeaderMap) {
         merge(&mut self.response.trailers, trailers);
@@ -188,7 +210,8 @@ impl Message {
     fn take_body(&mut self) -> Body {
         let front = mem::take(&mut self.front);
         let (front, body) = match self.replacement.take() {
-            Some(bytes) => (bytes.into(), None),
+            Some(Replacement::Written(bytes)) => (bytes.into(), None),
+            Some(Replacement::Buffered(bytes)) => (bytes, None),
             None => (front, self.body.take()),
         };
         match body {
@@ -339,11 +362,13 @@ impl Exchange for Messages {
     }
 
     fn clear_body(&mut self, body: BodyKind) {
-        self.message(body).0.replacement = Some(Vec::new());
+        self.message(body).0.replacement = Some(Replacement::default());
     }
 
     fn write_body(&mut self, body: BodyKind, bytes: &[u8], _: Option<Instant>) -> io::Result<()> {
-        self.message(body).0.replacement.get_or_insert_default().extend_from_slice(bytes);
+        if let Replacement::Written(all) = self.message(body).0.replacement.get_or_insert_default() {
+            all.extend_from_slice(bytes);
+        }
         Ok(())
     }
 }

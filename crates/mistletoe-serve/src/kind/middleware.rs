@@ -80,6 +80,9 @@ impl Kind for Middleware {
     }
 }
 
+/// A call with a response. If it succeeds, there may still be no room for the body.
+type Handling = JoinHandle<mistletoe::Result<Result<Messages, Failure>>>;
+
 /// A guest that has let a request through, and waits for the response.
 struct Waiting {
     instance: Instance<HttpHandler>,
@@ -114,23 +117,24 @@ impl Middleware {
         let link = Link { runtime: Handle::current(), ending: ending.clone(), gone };
         let messages = Messages::new(request, remote, guests.guest.limits.max_input(), link);
         let handling = spawn_blocking({
-            let (ending, starting) = (ending.clone(), starting.clone());
+            let (ending, starting, buffer) = (ending.clone(), starting.clone(), guests.buffer());
             move || {
                 starting.store(MAX_LOG, Ordering::Relaxed);
                 let mut instance = Instance::open(admitted, wasi, &ending)?;
                 instance.session().store_mut().set_log(LEVEL, log);
-                let (result, messages) = instance.session().handle_request(messages);
+                let (result, mut messages) = instance.session().handle_request(messages);
                 instance.count(&result);
                 Ok(match result? {
-                    Some(next) => (Some(Waiting { instance, next }), messages),
+                    Some(next) => Ok((Some(Waiting { instance, next }), messages)),
                     None => {
+                        let buffered = messages.buffer(buffer);
                         instance.close();
-                        (None, messages)
+                        buffered.map(|()| (None, messages))
                     }
                 })
             }
         });
-        let (waiting, mut messages) = because(&ending, handling.await)?;
+        let (waiting, mut messages) = because(&ending, handling.await)??;
         let Some(waiting) = waiting else { return Ok(messages.response().0) };
 
         let result = next.clone().respond(Call { request: messages.request(), remote, id, usage }).await;
@@ -149,13 +153,13 @@ impl Middleware {
                 return Ok(response.map(|body| Body::new(Passing::new(body, waiting, messages, ending, running))));
             }
             // Nothing comes after the head that the guest could be called after.
-            because(&ending, handle(waiting, messages, failure.is_some()).await)?;
+            because(&ending, handle(waiting, messages, failure.is_some(), unwritten).await)??;
             return match failure {
                 Some(failure) => Err(failure),
                 None => Ok(response),
             };
         }
-        let mut messages = because(&ending, handle(waiting, messages, failure.is_some()).await)?;
+        let mut messages = because(&ending, handle(waiting, messages, failure.is_some(), guests.buffer()).await)??;
         let (mut response, replaced) = messages.response();
         if let Some(body) = replaced {
             // The next handler runs to its end. How it ends makes no difference to the response.
@@ -170,15 +174,26 @@ impl Middleware {
     }
 }
 
-/// Calls the guest with the response.
-fn handle(waiting: Waiting, messages: Messages, failed: bool) -> JoinHandle<mistletoe::Result<Messages>> {
+/// Calls the guest with the response, and takes room for the body that it writes.
+fn handle(
+    waiting: Waiting,
+    messages: Messages,
+    failed: bool,
+    buffer: impl FnOnce(Vec<u8>) -> Result<Bytes, Failure> + Send + 'static,
+) -> Handling {
     spawn_blocking(move || {
         let Waiting { mut instance, next } = waiting;
-        let (result, messages) = instance.session().handle_response(messages, next, failed);
+        let (result, mut messages) = instance.session().handle_response(messages, next, failed);
         instance.count(&result);
+        let result = result.map(|()| messages.buffer(buffer));
         instance.close();
-        result.map(|()| messages)
+        result.map(|buffered| buffered.map(|()| messages))
     })
+}
+
+/// The response has been sent, or is on its way: there is no body that could be written.
+fn unwritten(_: Vec<u8>) -> Result<Bytes, Failure> {
+    Ok(Bytes::new())
 }
 
 /// Returns how a call ended: if the server ended it, why.
@@ -223,7 +238,7 @@ enum State {
     /// Frames pass.
     Passing(Box<(Waiting, Messages)>),
     /// The guest runs. Then this frame passes, or this error.
-    Handling(JoinHandle<mistletoe::Result<Messages>>, Option<Result<Frame<Bytes>, Failure>>),
+    Handling(Handling, Option<Result<Frame<Bytes>, Failure>>),
     Ended,
 }
 
@@ -266,7 +281,7 @@ impl HttpBody for Passing {
             let failed = frame.is_err();
             let State::Passing(passing) = mem::replace(&mut this.state, State::Ended) else { return Poll::Ready(None) };
             let (waiting, messages) = *passing;
-            this.state = State::Handling(handle(waiting, messages, failed), frame.transpose());
+            this.state = State::Handling(handle(waiting, messages, failed, unwritten), frame.transpose());
         }
         if let State::Handling(handling, last) = &mut this.state {
             let result = because(&this.ending, ready!(Pin::new(handling).poll(context)));

@@ -187,6 +187,13 @@ const MIDDLEWARE: &str = r#"
         (i32.store8 (i32.add (i32.const 0x10000) (local.get $length)) (i32.const 0x0a))
         (call $write (i32.const 1) (i32.const 0x10000) (i32.add (local.get $length) (i32.const 1))))"#;
 
+/// Writes 1 MiB of zeros as the response's body.
+const LARGE: &str = "(func $large (local $left i32)
+    (local.set $left (i32.const 16))
+    (loop $more
+        (call $write (i32.const 1) (i32.const 0x10000) (i32.const 0x10000))
+        (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1))))))";
+
 /// All middleware: name, features, module fields, and the bodies of `handle_request` and `handle_response`. In the
 /// latter, `$context` is 7 and `$failed` says whether the next handler failed.
 const ALL_MIDDLEWARE: &[(&str, u32, &str, &str, &str)] = &[
@@ -262,6 +269,9 @@ const ALL_MIDDLEWARE: &[(&str, u32, &str, &str, &str)] = &[
             (call $read (i32.const 1) (i32.const 0x10000) (i32.const 0x8000)) (i64.const 32)))))",
     ),
     ("replace-response", 2, "", "(global.get $next)", "(call $write (i32.const 1) (i32.const 0x400) (i32.const 7))"),
+    // A response of 1 MiB, before the next handler and after it.
+    ("large-request", 0, LARGE, "(call $large) (i64.const 0)", "unreachable"),
+    ("large-response", 2, LARGE, "(global.get $next)", "(call $large)"),
     // Makes a response of a failure.
     (
         "rescue",

@@ -9,7 +9,7 @@ use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::client::{Client, get, post};
-use crate::server::{Running, assert_reply, route, runtime, start};
+use crate::server::{Running, assert_reply, route, runtime, start, through};
 
 /// Connects a client of HTTP/2 that accepts 16 KiB of a response until it reads it.
 async fn small_window(server: &Running) -> SendRequest<Full<Bytes>> {
@@ -58,6 +58,29 @@ fn responses_that_are_not_read_take_bounded_room() {
     for path in ["/a", "/a", "/b", "/b"] {
         server.until("room", || get(server.address, path).status == 200);
     }
+}
+
+#[test]
+fn responses_that_middleware_writes_take_bounded_room() {
+    let keys = "limits = { output = '2MiB' }, pool = { size = 4, wait = '1ms' }";
+    let routes = ["request", "response"].map(|name| {
+        let middleware = through(&[(&format!("large-{name}"), keys)]);
+        format!("[[route]]\npath = '/{name}'\nkind = 'response'\nresponse = {{}}\n{middleware}")
+    });
+    let server = start("response_memory = '4MiB'", &routes.concat());
+    runtime().block_on(async {
+        let mut sender = small_window(&server).await;
+        for path in ["/request", "/response"] {
+            let held = [fetch(&mut sender, path).await, fetch(&mut sender, path).await];
+            assert!(held.iter().all(|response| response.status().as_u16() == 200));
+            assert_eq!(fetch(&mut sender, path).await.status().as_u16(), 503);
+            server.wait_for(&format!("mistletoe_failures_total{{route=\"{path}\",kind=\"full\"}} 1"));
+            let [read, _] = held;
+            let read = read.into_body().collect().await.expect("a body").to_bytes();
+            assert!(read.len() == 1 << 20 && read.iter().all(|byte| *byte == 0));
+            server.until("room", || get(server.address, path).status == 200);
+        }
+    });
 }
 
 #[test]
