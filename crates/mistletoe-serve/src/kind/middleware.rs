@@ -4,6 +4,7 @@
 //! runs. Each guest waits for those that follow it and never for one before it, so that no two requests can wait for
 //! each other.
 
+use std::convert::identity;
 use std::mem;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -153,13 +154,18 @@ impl Middleware {
                 return Ok(response.map(|body| Body::new(Passing::new(body, waiting, messages, ending, running))));
             }
             // Nothing comes after the head that the guest could be called after.
-            because(&ending, handle(waiting, messages, failure.is_some(), unwritten).await)??;
+            let handled = because(&ending, handle(waiting, messages, failure.is_some(), unwritten).await);
             return match failure {
                 Some(failure) => Err(failure),
-                None => Ok(response),
+                None => handled?.map(|_| response),
             };
         }
-        let mut messages = because(&ending, handle(waiting, messages, failure.is_some(), guests.buffer()).await)??;
+        let handled = because(&ending, handle(waiting, messages, failure.is_some(), guests.buffer()).await);
+        let mut messages = match handled.and_then(identity) {
+            Ok(messages) => messages,
+            // What failed first is the reason. The guest's own failure is counted.
+            Err(own) => return Err(failure.unwrap_or(own)),
+        };
         let (mut response, replaced) = messages.response();
         if let Some(body) = replaced {
             // The next handler runs to its end. How it ends makes no difference to the response.

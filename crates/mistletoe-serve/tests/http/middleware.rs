@@ -302,6 +302,21 @@ fn a_guest_that_fails_has_its_status() {
     assert_reply(&get(server.address, "/empty"), 500, "Internal Server Error\n");
 }
 
+/// What failed first is the reason, and both are counted.
+#[test]
+fn a_guest_that_fails_hides_no_failure_of_the_next_handler() {
+    let routes = ["trap-response", "trap-buffered"]
+        .map(|name| route(&format!("/{name}"), "command-headless", &through(&[(name, "")])));
+    let server = start("", &routes.concat());
+    for path in ["/trap-response", "/trap-buffered"] {
+        assert_reply(&get(server.address, path), 502, "Bad Gateway\n");
+        server.logged(&[&format!("\"route\":\"{path}\""), "\"status\":502", "\"error\":\"output\""]);
+        for kind in ["output", "trap-unreachable"] {
+            server.wait_for(&format!("mistletoe_failures_total{{route=\"{path}\",kind=\"{kind}\"}} 1"));
+        }
+    }
+}
+
 /// The time of the next handler is not the guest's.
 #[test]
 fn a_guest_has_its_time_for_each_call() {
