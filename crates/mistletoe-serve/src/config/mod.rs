@@ -335,6 +335,15 @@ impl Handler {
         }
     }
 
+    /// Returns how long its response may take to its end where nobody gets the body. A guest has a limit of its own on
+    /// this; an upstream might send a byte at a time for hours.
+    pub(crate) fn drain_time(&self) -> Duration {
+        match self {
+            Self::Guest(_) | Self::Response(_) => Duration::MAX,
+            Self::Upstream(upstream) => upstream.timeout,
+        }
+    }
+
     /// Returns the instances of a guest, or the requests to an upstream.
     pub fn pool(&self) -> Option<&Pool> {
         match self {

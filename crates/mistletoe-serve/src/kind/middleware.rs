@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context as TaskContext, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, Response};
@@ -21,6 +21,7 @@ use mistletoe::{AnyBackend, CancelHandle};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
 
 use super::exchange::{Link, Messages};
 use super::{Call, Context, Ending, Guests, Instance, Kind, MAX_LOG, Responding, ended, is_without_body};
@@ -139,7 +140,8 @@ impl Middleware {
         let Some(waiting) = waiting else { return Ok(messages.response().0) };
 
         let result = next.clone().respond(Call { request: messages.request(), remote, id, usage }).await;
-        let (mut response, failure) = match with_body(result, is_head).await {
+        let time = guests.context.route.handler.drain_time();
+        let (mut response, failure) = match with_body(result, is_head, time).await {
             Ok(response) => (response, None),
             Err(failure) => (failure.response(guests.context.route.show_errors), Some(failure)),
         };
@@ -169,7 +171,7 @@ impl Middleware {
         let (mut response, replaced) = messages.response();
         if let Some(body) = replaced {
             // The next handler runs to its end. How it ends makes no difference to the response.
-            let _ = drain(body).await;
+            let _ = drain(body, time).await;
         }
         *response.extensions_mut() = extensions;
         if let Some(failure) = failure {
@@ -212,12 +214,16 @@ fn because<R>(ending: &Ending, result: Result<mistletoe::Result<R>, tokio::task:
 }
 
 /// Lets the next handler come to its end if its response has no body.
-async fn with_body(result: Result<Response<Body>, Failure>, is_head: bool) -> Result<Response<Body>, Failure> {
+async fn with_body(
+    result: Result<Response<Body>, Failure>,
+    is_head: bool,
+    time: Duration,
+) -> Result<Response<Body>, Failure> {
     let mut response = result?;
     if (is_head || is_without_body(response.status())) && !response.body().is_end_stream() {
         // The server says how long the body would have been, if that is known.
         let length = response.body().size_hint().exact();
-        drain(mem::replace(response.body_mut(), Body::empty())).await?;
+        drain(mem::replace(response.body_mut(), Body::empty()), time).await?;
         if let Some(length) = length.filter(|_| is_head) {
             response.headers_mut().entry(http::header::CONTENT_LENGTH).or_insert(length.into());
         }
@@ -225,9 +231,13 @@ async fn with_body(result: Result<Response<Body>, Failure>, is_head: bool) -> Re
     Ok(response)
 }
 
-async fn drain(mut body: Body) -> Result<(), Failure> {
-    while body.data().await?.is_some() {}
-    Ok(())
+/// Reads a body that nobody gets to its end.
+async fn drain(mut body: Body, time: Duration) -> Result<(), Failure> {
+    let draining = async {
+        while body.data().await?.is_some() {}
+        Ok(())
+    };
+    timeout(time, draining).await.unwrap_or(Err(Failure::SlowUpstream))
 }
 
 /// The body of a response that the guest does not hold back. The guest is called at its end.

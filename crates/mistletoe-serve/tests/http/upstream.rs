@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -15,7 +16,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
-use crate::client::{Client, get, post, request};
+use crate::client::{Client, LONG, get, post, request};
 use crate::server::{assert_reply, runtime, start, through};
 
 /// A route to an upstream, and more of its keys.
@@ -406,6 +407,26 @@ fn a_response_of_an_upstream_that_breaks_off_is_not_taken_for_a_whole_one() {
         assert_eq!(server.failures(&format!("/read/{name}")), 1, "{name}");
         assert_reply(&get(server.address, &format!("/replaced/{name}")), 200, "x-trail");
     }
+}
+
+/// Each part of it comes in time.
+#[test]
+fn a_body_that_is_replaced_does_not_keep_its_response_waiting() {
+    let (ended, has_ended) = channel();
+    let trickles = raw(move |mut client| {
+        client.line();
+        client.fields();
+        client.send("HTTP/1.1 200 OK\r\nContent-Length: 60000000\r\n\r\n");
+        while client.sends(b"x") {
+            thread::sleep(Duration::from_millis(20));
+        }
+        let _ = ended.send(());
+    });
+    let limits = format!("limits = {{ timeout = '300ms' }}\n{}", through(&[("replace-response", "")]));
+    let server = start("", &to("/a", trickles, &limits));
+    assert_reply(&get(server.address, "/a"), 200, "x-trail");
+    // Nobody reads the rest.
+    has_ended.recv_timeout(LONG).expect("the connection ends");
 }
 
 #[test]
