@@ -2,6 +2,8 @@
 
 use std::convert::identity;
 use std::error::Error as StdError;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
@@ -15,9 +17,12 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::dns::Name;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
+use tower_service::Service;
 
 use super::{Call, Context, Kind, Responding, authority, permits};
 use crate::body::{Body, BoxError, Sender};
@@ -32,12 +37,15 @@ const MAX_HEAD: usize = 64 << 10;
 /// How long a connection may be idle before it is closed.
 const IDLE: Duration = Duration::from_secs(30);
 
+/// Maximum number of concurrent look-ups of an upstream's name.
+const LOOKUPS: usize = 4;
+
 const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
 struct Upstream {
     settings: config::Upstream,
     body_timeout: Duration,
-    client: Client<HttpConnector, Body>,
+    client: Client<HttpConnector<Resolver>, Body>,
     /// A permit for each request that runs.
     running: Arc<Semaphore>,
     /// A permit for each request that runs or waits.
@@ -46,7 +54,7 @@ struct Upstream {
 
 pub(super) fn new(context: &Context, settings: config::Upstream) -> Arc<dyn Kind> {
     let config::Pool { size, queue, .. } = settings.pool;
-    let mut connector = HttpConnector::new();
+    let mut connector = HttpConnector::new_with_resolver(Resolver { lookups: permits(LOOKUPS) });
     connector.set_nodelay(true);
     connector.set_connect_timeout(Some(settings.timeout));
     let client = Client::builder(TokioExecutor::new())
@@ -107,6 +115,38 @@ impl Upstream {
         let running = timeout(self.settings.pool.wait, self.running.clone().acquire_owned()).await;
         let running = running.ok().and_then(Result::ok).ok_or(Failure::Busy)?;
         Ok((running, admission))
+    }
+}
+
+/// Looks up names, on the threads for guests.
+///
+/// The system's resolver cannot be interrupted: a look-up goes on after the request has ended that waited for it. Further
+/// requests wait for their turn, within their own time, so that threads are left for guests.
+#[derive(Clone)]
+struct Resolver {
+    lookups: Arc<Semaphore>,
+}
+
+impl Service<Name> for Resolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut TaskContext<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let lookups = self.lookups.clone();
+        Box::pin(async move {
+            let permit = lookups.acquire_owned().await.map_err(io::Error::other)?;
+            let lookup = spawn_blocking(move || {
+                let addresses = (name.as_str(), 0).to_socket_addrs();
+                drop(permit);
+                addresses
+            });
+            lookup.await.map_err(io::Error::other)?
+        })
     }
 }
 

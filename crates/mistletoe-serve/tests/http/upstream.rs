@@ -161,6 +161,15 @@ fn an_upstream_gets_the_request_and_its_response_is_passed_on() {
 }
 
 #[test]
+fn an_upstream_has_a_name() {
+    let (upstream, _) = echo();
+    let url = format!("http://localhost:{}", upstream.port());
+    let server = start("", &format!("[[route]]\npath = '/a'\nkind = 'upstream'\nurl = '{url}'\n"));
+    let reply = get(server.address, "/a");
+    assert!(reply.status == 200 && reply.text().starts_with("GET /a "), "{reply:?}");
+}
+
+#[test]
 fn clients_of_http2_reach_an_upstream() {
     let (upstream, _) = echo();
     let server =
