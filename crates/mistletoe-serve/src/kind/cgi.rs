@@ -37,8 +37,6 @@ pub(super) fn environment(
     let port = port.unwrap_or("80");
     let remote = remote.map(|address| address.ip().to_string()).unwrap_or_default();
     let field = |name: HeaderName| parts.headers.get(name).map(|value| value.as_bytes().to_vec()).unwrap_or_default();
-    // Empty for a body of unknown length; programs read it to its end.
-    let length = length.map(|length| length.to_string()).unwrap_or_default();
     let url = format!("http://{authority}{path}{}{query}", if query.is_empty() { "" } else { "?" });
     let protocol = match parts.version {
         Version::HTTP_2 => "HTTP/2.0",
@@ -48,7 +46,6 @@ pub(super) fn environment(
     let text = |value: &str| value.as_bytes().to_vec();
     let mut variables = vec![
         ("AUTH_TYPE".to_owned(), Vec::new()),
-        ("CONTENT_LENGTH".to_owned(), text(&length)),
         ("CONTENT_TYPE".to_owned(), field(header::CONTENT_TYPE)),
         ("GATEWAY_INTERFACE".to_owned(), text("CGI/1.1")),
         ("PATH_INFO".to_owned(), info.clone()),
@@ -67,6 +64,10 @@ pub(super) fn environment(
         ("X_MATCHED_ROUTE".to_owned(), text(route.as_str())),
         ("X_RAW_PATH_INFO".to_owned(), text(raw_info)),
     ];
+    // Programs read a body of unknown length to its end.
+    if let Some(length) = length {
+        variables.push(("CONTENT_LENGTH".to_owned(), text(&length.to_string())));
+    }
     for name in parts.headers.keys().filter(|name| !HIDDEN.contains(name)) {
         // `_` would be taken for `-`, with which a client could forge a field that a proxy sets.
         if name.as_str().contains('_') {

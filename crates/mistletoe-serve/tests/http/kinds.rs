@@ -133,6 +133,10 @@ fn a_command_is_a_cgi_program() {
     for text in ["evil", "secret", "HTTP_X_OWN=", "REQUEST_METHOD=mine"] {
         assert!(!text.is_empty() && !variables.iter().any(|variable| variable.contains(text)), "{text}: {variables:?}");
     }
+    // Without a known length, there is none. The variable of the header field is another one.
+    client.send("POST /v/ HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n");
+    let text = client.reply().text();
+    assert!(text.contains("REQUEST_METHOD=POST") && !text.contains("CONTENT_LENGTH"), "{text:?}");
 
     let missing = get(server.address, "/missing");
     assert_reply(&missing, 404, "nothing\n");
