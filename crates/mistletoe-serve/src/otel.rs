@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, SystemTime};
 
-use http::{Method, StatusCode, Version};
+use http::uri::Scheme;
+use http::{Method, StatusCode, Uri, Version};
 use opentelemetry::trace::{SpanContext, SpanId, SpanKind, Status, TraceFlags, TraceId, TraceState};
 use opentelemetry::{InstrumentationScope, Key, KeyValue};
 use opentelemetry_otlp::{
@@ -59,14 +60,15 @@ impl Spans {
     ///
     /// # Errors
     ///
-    /// The errors of a variable that is malformed, and of a thread that is not in a tokio runtime.
+    /// The errors of a variable that is malformed, of another scheme, and of a thread that is not in a tokio runtime.
     pub fn from_env() -> Result<Option<Self>, BoxError> {
-        let is_set = |name| env::var_os(name).is_some_and(|value| !value.is_empty());
-        if is_set(OTEL_EXPORTER_OTLP_TRACES_ENDPOINT) || is_set(OTEL_EXPORTER_OTLP_ENDPOINT) {
-            Self::start(SpanExporter::builder().with_http().build()?).map(Some)
-        } else {
-            Ok(None)
+        for name in [OTEL_EXPORTER_OTLP_TRACES_ENDPOINT, OTEL_EXPORTER_OTLP_ENDPOINT] {
+            if let Some(url) = env::var_os(name).filter(|url| !url.is_empty()) {
+                check(&url.to_string_lossy()).map_err(|error| format!("{name}: {error}"))?;
+                return Self::start(SpanExporter::builder().with_http().build()?).map(Some);
+            }
         }
+        Ok(None)
     }
 
     /// Exports to a collector at a URL, such as `http://127.0.0.1:4318/v1/traces`.
@@ -75,6 +77,7 @@ impl Spans {
     ///
     /// As [`Spans::from_env`], for a URL that is malformed.
     pub fn to_collector(url: &str) -> Result<Self, BoxError> {
+        check(url)?;
         Self::start(SpanExporter::builder().with_http().with_endpoint(url).build()?)
     }
 
@@ -123,6 +126,15 @@ impl fmt::Debug for Spans {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Spans").field("lost", &self.lost()).finish_non_exhaustive()
     }
+}
+
+/// Checks that a collector is reached without TLS. The client has none, and would lose every span.
+fn check(url: &str) -> Result<(), BoxError> {
+    let scheme = url.parse::<Uri>()?.scheme().cloned();
+    if scheme == Some(Scheme::HTTP) {
+        return Ok(());
+    }
+    Err(format!("`{url}` is not a URL with the scheme `http`; a collector is reached without TLS").into())
 }
 
 /// Returns whether a resource has the name that OpenTelemetry gives to those without one.

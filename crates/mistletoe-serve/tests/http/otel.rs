@@ -57,6 +57,17 @@ fn collector() -> (String, Receiver<ExportTraceServiceRequest>) {
 }
 
 #[test]
+fn a_collector_with_tls_is_refused() {
+    runtime().block_on(async {
+        for url in ["https://127.0.0.1:4318/v1/traces", "127.0.0.1:4318", "ftp://a/", "http:/", ""] {
+            let error = Spans::to_collector(url).expect_err(url).to_string();
+            assert!(!url.starts_with("https") || error.contains("scheme `http`; a collector is reached without TLS"));
+        }
+        assert!(Spans::to_collector("HTTP://127.0.0.1:4318/v1/traces").is_ok());
+    });
+}
+
+#[test]
 fn each_request_is_a_span() {
     let routes = [
         route("/echo/...", "plugin-echo", "limits = { fuel = '1M' }"),
