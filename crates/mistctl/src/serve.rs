@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 #[cfg(unix)]
 use std::task::Poll;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use clap::{Args, Subcommand};
 use mistletoe::AnyBackend;
@@ -37,6 +37,8 @@ const THREADS: usize = 3 * MAX_GUESTS;
 const CANCELLED: Duration = Duration::from_secs(2);
 /// Interval at which files are checked for changes.
 const WATCH: Duration = Duration::from_secs(1);
+/// Maximum time until a reload that failed is tried again, although no file has changed.
+const RETRY: Duration = Duration::from_secs(60);
 
 #[derive(Args, Clone, Debug)]
 #[command(
@@ -60,7 +62,7 @@ pub(crate) struct Serve {
     /// Address for health, metrics and the status page, instead of the configuration's [default: none].
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin: Option<SocketAddr>,
-    /// Reload when the configuration, a module or mistletoe.lock changes.
+    /// Reload when the configuration, a module or mistletoe.lock changes. A reload that failed is tried again.
     #[arg(long)]
     watch: bool,
     #[command(flatten)]
@@ -180,42 +182,73 @@ async fn serve(
 
 /// Reloads at each hangup, and if it was asked for whenever a file has changed.
 async fn reloads(arguments: Serve, file: PathBuf, mut known: Stamps, service: Service, mut hangup: Hangup) {
+    // Of a reload that has failed: what it failed for may have passed, such as a directory that was missing.
+    let mut again: Option<Again> = None;
     loop {
         if !arguments.watch {
             hangup.recv().await;
-        } else if timeout(WATCH, hangup.recv()).await.is_err() && known.are_true() {
+        } else if timeout(WATCH, hangup.recv()).await.is_err()
+            && known.are_true()
+            && again.as_ref().is_none_or(|again| Instant::now() < again.at)
+        {
             // Whichever comes first.
             continue;
         }
+        let renewed = known.renewed();
         let reload = {
             let (arguments, file, service) = (arguments.clone(), file.clone(), service.clone());
-            let renewed = known.renewed();
+            let known = renewed.clone();
             spawn_blocking(move || match arguments.read(&file) {
                 Ok((config, stamps)) => (stamps, service.reload(&config).map_err(|error| refused(&file, &error))),
                 Err(failure) => {
                     service.failed_reload();
-                    (renewed, Err(failure))
+                    (known, Err(failure))
                 }
             })
         };
-        let Ok((stamps, reload)) = reload.await else { return };
-        known = stamps;
-        match reload {
+        let result;
+        (known, result) = match reload.await {
+            Ok((stamps, result)) => (stamps, result.map_err(Some)),
+            // Its message is on standard error.
+            Err(error) if error.is_panic() => {
+                service.failed_reload();
+                (renewed, Err(None))
+            }
+            // The runtime shuts down.
+            Err(_) => return,
+        };
+        match result {
             Ok(reload) => {
+                again = None;
                 note(Level::Info, &format!("reloaded: {} routes", reload.routes));
                 if reload.listeners_differ {
                     note(Level::Warning, "what the configuration says about listeners has changed: restart for it");
                 }
             }
             Err(failure) => {
+                again = Some(Again::after(again));
                 note(Level::Warning, "the reload failed; the routes are unchanged");
-                failure.report();
+                failure.iter().for_each(Failure::report);
             }
         }
     }
 }
 
+/// When a reload that failed is tried again.
+struct Again {
+    at: Instant,
+    pause: Duration,
+}
+
+impl Again {
+    fn after(last: Option<Self>) -> Self {
+        let pause = last.map_or(WATCH, |last| RETRY.min(2 * last.pause));
+        Self { at: Instant::now() + pause, pause }
+    }
+}
+
 /// Times and lengths of the configuration, of all files that it names and of the lock file, before they were read.
+#[derive(Clone)]
 struct Stamps(Vec<(PathBuf, Stamp)>);
 
 /// A file that cannot be read has none.

@@ -105,6 +105,21 @@ fn changed_files_are_watched() {
     assert_eq!(server.post("/", "x").1, "POST /\n1 bytes of body\n");
 }
 
+/// What it failed for may pass without a change of a watched file.
+#[test]
+fn a_watched_reload_that_failed_is_tried_again() {
+    let scratch = Scratch::new();
+    scratch.file("m.wasm", fs::read(example("cgi-c.wasm")).expect("read"));
+    let route = "[[route]]\npath = '/a'\nmodule = 'm.wasm'\nkind = 'command'\n";
+    let file = scratch.file("serve.toml", route);
+    let server = Server::start(&["--watch", &file]);
+    let changed = scratch.file("new", format!("{route}dirs = [{{ host = 'data', guest = '/data' }}]\n"));
+    fs::rename(changed, &file).expect("renamed");
+    assert_eq!(server.error(), "warning: the reload failed; the routes are unchanged");
+    fs::create_dir(Path::new(&file).with_file_name("data")).expect("a directory");
+    while server.error() != "info: reloaded: 1 routes" {}
+}
+
 #[test]
 fn nothing_starts_with_a_problem() {
     let scratch = Scratch::new();
