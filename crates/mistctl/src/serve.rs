@@ -17,7 +17,7 @@ use mistletoe::AnyBackend;
 #[cfg(feature = "otel")]
 use mistletoe_serve::Spans;
 use mistletoe_serve::config::{self, Config, Kind, MAX_GUESTS};
-use mistletoe_serve::{BoxError, Log, Server, Service, Source};
+use mistletoe_serve::{BoxError, Files, Log, Server, Service, Source};
 use tokio::runtime::Builder;
 #[cfg(unix)]
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -326,11 +326,7 @@ fn module(path: &Path, registries: &Registries) -> Result<Vec<u8>, Failure> {
     if let Some(pulled) = registries.pull(path)? {
         return files::assembled(path, pulled);
     }
-    let metadata = fs::metadata(path).map_err(|error| Failure::read(path, error))?;
-    if !metadata.is_file() {
-        return Err(Failure::read(path, "it is not a regular file"));
-    }
-    files::assembled(path, files::module(path, registries)?)
+    files::assembled(path, Files.read(path).map_err(|error| Failure::read(path, error))?)
 }
 
 /// Modules and engines as the other verbs get them: text is assembled, and compiled code comes from the cache.

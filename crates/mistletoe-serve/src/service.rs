@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::io;
 use std::mem;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -61,9 +62,20 @@ pub trait Source: Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Files;
 
+impl Files {
+    /// Reads a module. Waits for no writer of a pipe, whatever the path names by then.
+    ///
+    /// # Errors
+    ///
+    /// The errors of reading, and one for anything but a regular file of at most 256 MiB.
+    pub fn read(self, path: &Path) -> io::Result<Vec<u8>> {
+        files::read(path, MAX_MODULE)
+    }
+}
+
 impl Source for Files {
     fn module(&self, path: &Path) -> Result<Vec<u8>, BoxError> {
-        files::read(path, MAX_MODULE).map_err(|error| format!("{} cannot be read: {error}", path.display()).into())
+        self.read(path).map_err(|error| format!("{} cannot be read: {error}", path.display()).into())
     }
 
     fn backend(&self, name: Option<&str>) -> mistletoe::Result<AnyBackend> {
