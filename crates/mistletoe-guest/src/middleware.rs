@@ -21,26 +21,26 @@ use crate::Error;
 /// use mistletoe_guest::middleware::{Action, Middleware, Request, Response};
 /// use mistletoe_guest::{Error, middleware};
 ///
-/// middleware!(Key);
+/// middleware!(MediaType);
 ///
-/// /// Requires a key.
-/// struct Key(Vec<u8>);
+/// /// Requires a media type.
+/// struct MediaType(Vec<u8>);
 ///
-/// impl Middleware for Key {
+/// impl Middleware for MediaType {
 ///     fn new(config: Vec<u8>) -> Result<Self, Error> {
 ///         if config.is_empty() {
-///             return Err(Error::new("the configuration has no key"));
+///             return Err(Error::new("the configuration has no media type"));
 ///         }
 ///         Ok(Self(config))
 ///     }
 ///
 ///     fn handle_request(&mut self, request: &mut Request, response: &mut Response) -> Action {
-///         if request.headers().get_all("x-api-key") != [&*self.0] {
-///             response.set_status(401);
-///             response.body_mut().write("a key is required\n");
+///         if request.headers().get_all("content-type") != [&*self.0] {
+///             response.set_status(415);
+///             response.body_mut().write("another media type is required\n");
 ///             return Action::Respond;
 ///         }
-///         request.headers_mut().remove("x-api-key");
+///         request.headers_mut().remove("cookie");
 ///         Action::Next(0)
 ///     }
 /// }
