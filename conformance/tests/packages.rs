@@ -650,9 +650,18 @@ fn rate_limit(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
     for address in ["198.51.0.7:2", "198.51.1.243:3"] {
         expect(&send(&mut guest, address)?, "429 3600")?;
     }
-    for address in ["[2001:db8::1]:1", "[2001:db8::2]:1", "[::1]:1"] {
+    // A client of IPv6 has all addresses that begin with the same 64 bits.
+    for [address, same] in [
+        ["[2001:db8::1]:1", "[2001:DB8:0:0:ffff::2]:2"],
+        ["[2001:db8:0:1::1]:1", "[2001:db8:0:1:2:3:4:5]:1"],
+        ["[1::2:3:4:5:6]:1", "[1:0:0:2::]:1"],
+        ["[::2:3:4:5:6:7]:1", "[0:0:2:3::%eth0]:1"],
+        ["[::1]:1", "[::]:1"],
+        ["[::ffff:192.0.2.1]:1", "192.0.2.1:2"],
+        ["[::ffff:192.0.2.2]:1", "192.0.2.2"],
+    ] {
         expect(&send(&mut guest, address)?, "passed")?;
-        expect(&send(&mut guest, address)?, "429 3600")?;
+        expect(&send(&mut guest, same)?, "429 3600")?;
     }
     let configs = ["", "1", "1 1", "1 1/", "0 1/1", "1 0/1", "1 1/0", "1 1/86401", "100001 1/1", "1  1/1", "1 1/1x"];
     refuses(backend, wasm, &configs.map(|config| (config, "BURST REQUESTS/SECONDS")))

@@ -1,6 +1,7 @@
 // Middleware in C, without a C library, with `guest/c/http_handler.h`: it limits how many requests a client sends.
 //
-// Each client address has a token bucket. Its configuration is `BURST REQUESTS/SECONDS`, such as `10 5/1`: a bucket
+// Each client has a token bucket: an IPv4 address, or the first 64 bits of an IPv6 address, since a client has at least
+// all addresses with these. Its configuration is `BURST REQUESTS/SECONDS`, such as `10 5/1`: a bucket
 // holds at most 10 tokens (up to 100,000), and gets 5 (up to 1,000,000) in 1 second (up to 86,400). A request takes a
 // token and goes on, or gets status 429 with `Retry-After`: the number of seconds until there is a token.
 //
@@ -53,14 +54,58 @@ static uint64_t hash(const char *bytes, size_t length) {
     return hash;
 }
 
-// Returns the hash of the client's address, without the port.
+static int digit(char c) {
+    if (c >= '0' && c <= '9') return c - '0';
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
+
+// Returns the hash of the first four groups of an IPv6 address, of which `::` may stand for any number that are zero.
+static uint64_t network(const char *text, const char *end) {
+    uint16_t groups[8] = {0};
+    int count = 0, gap = 8;
+    while (text < end && count < 8) {
+        if (*text == ':') {
+            if (++text < end && *text == ':') gap = count;
+        } else {
+            while (text < end && *text != ':') {
+                int value = digit(*text++);
+                if (value < 0) http_fail("the client's address is malformed");
+                groups[count] = (uint16_t)(groups[count] << 4 | value);
+            }
+            count++;
+        }
+    }
+    char first[8];
+    for (int i = 0; i < 4; i++) {
+        // What comes after the gap counts from the end.
+        int from = i < gap ? i : i - (8 - count);
+        uint16_t group = i < gap || from >= gap ? groups[from] : 0;
+        first[2 * i] = (char)(group >> 8);
+        first[2 * i + 1] = (char)group;
+    }
+    return hash(first, sizeof first);
+}
+
+// Returns the hash of what identifies the client. An IPv4 address may be written as an IPv6 address:
+// `[::ffff:192.0.2.1]:80`.
 static uint64_t client(void) {
     char address[64];
     size_t length = http_handler_get_source_addr(address, sizeof address);
     if (length > sizeof address) http_fail("the client's address is too long");
-    for (size_t i = length; i-- > 0;)
-        if (address[i] == ':') return hash(address, i);
-    return hash(address, length);
+    const char *start = address, *end = address + length;
+    while (end > start && end[-1] != ':') end--; // the port
+    end = end > start ? end - 1 : address + length;
+    if (start == end || *start != '[') return hash(start, (size_t)(end - start));
+    start++;
+    for (const char *at = start; at < end; at++)
+        if (*at == ']' || *at == '%') end = at; // without a zone
+    for (const char *at = end; at > start; at--)
+        if (at[-1] == '.') {
+            for (at = end; at > start && at[-1] != ':';) at--;
+            return hash(at, (size_t)(end - at));
+        }
+    return network(start, end);
 }
 
 static struct bucket *bucket_of(uint64_t client) {
