@@ -1,0 +1,96 @@
+//! Pods and nodes in Kubernetes' protobuf, made from their JSON.
+//!
+//! A table says which field of JSON is which field of a message. The encoder reads the text and writes the message in
+//! one pass, without a tree of values between them. Its output is what Kubernetes' own encoder writes for the object, to
+//! the byte. Only a quantity keeps its text, where Kubernetes writes the canonical form; JSON from Kubernetes already has
+//! that form.
+//!
+//! Fields that the table does not have are passed over, and null is absent. A field or key that is there twice, a value
+//! of another type and a number that is out of range are errors.
+
+mod encode;
+mod message;
+mod table;
+mod time;
+mod writer;
+
+use std::fmt;
+
+use serde::de::DeserializeSeed;
+
+use encode::{Encoder, Root};
+use message::Message;
+
+/// The maximum length of an object in protobuf, in bytes.
+pub const MAX_LENGTH: usize = 8 << 20;
+
+/// The maximum length of an error's text, in bytes.
+const MAX_ERROR: usize = 512;
+
+/// The JSON is not that of the object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error(String);
+
+/// Encodes a v1.Pod.
+///
+/// # Errors
+///
+/// An [`Error`] if the text is not the JSON of a pod, or the message would be longer than [`MAX_LENGTH`].
+///
+/// # Examples
+///
+/// ```
+/// use mistletoe_scheduler::protobuf;
+///
+/// let error = protobuf::pod(br#"{"spec": {"containers": [{"name": 1}]}}"#).unwrap_err();
+/// assert!(error.to_string().starts_with("spec.containers[0].name: invalid type: integer `1`, expected a string"));
+/// ```
+pub fn pod(json: &[u8]) -> Result<Vec<u8>, Error> {
+    encode(&table::POD, json)
+}
+
+/// Encodes a v1.Node.
+///
+/// # Errors
+///
+/// As [`pod`].
+pub fn node(json: &[u8]) -> Result<Vec<u8>, Error> {
+    encode(&table::NODE, json)
+}
+
+/// Encodes a v1.NodeList of nodes in protobuf.
+pub fn node_list<'a>(nodes: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
+    // ListMeta has three strings, of which Kubernetes writes empty ones.
+    let mut writer = writer::Writer::default();
+    writer.bytes(1, b"\x0a\0\x12\0\x1a\0");
+    for node in nodes {
+        writer.bytes(2, node);
+    }
+    writer.out
+}
+
+fn encode(message: &'static Message, json: &[u8]) -> Result<Vec<u8>, Error> {
+    let mut encoder = Encoder::new(MAX_LENGTH);
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    let result = Root(&mut encoder, message).deserialize(&mut reader).and_then(|()| reader.end());
+    match result {
+        Ok(()) => Ok(encoder.writer.out),
+        Err(error) => {
+            let path = encoder.path();
+            let mut text = if path.is_empty() { error.to_string() } else { format!("{path}: {error}") };
+            if text.len() > MAX_ERROR {
+                text.truncate(text.floor_char_boundary(MAX_ERROR));
+                text.push('…');
+            }
+            Err(Error(text))
+        }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Error {}
