@@ -2,4 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+mod objects;
 pub mod protobuf;
+pub mod protocol;
+
+pub use objects::{Cycle, Node, Nodes, Pod};

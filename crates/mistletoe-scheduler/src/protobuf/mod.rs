@@ -77,13 +77,23 @@ fn encode(message: &'static Message, json: &[u8]) -> Result<Vec<u8>, Error> {
         Ok(()) => Ok(encoder.writer.out),
         Err(error) => {
             let path = encoder.path();
-            let mut text = if path.is_empty() { error.to_string() } else { format!("{path}: {error}") };
-            if text.len() > MAX_ERROR {
-                text.truncate(text.floor_char_boundary(MAX_ERROR));
-                text.push('…');
-            }
-            Err(Error(text))
+            Err(Error::new(if path.is_empty() { error.to_string() } else { format!("{path}: {error}") }))
         }
+    }
+}
+
+impl Error {
+    pub(crate) fn new(mut text: String) -> Self {
+        if text.len() > MAX_ERROR {
+            text.truncate(text.floor_char_boundary(MAX_ERROR));
+            text.push('…');
+        }
+        Self(text)
+    }
+
+    /// Adds the name of the object that the error is about.
+    pub(crate) fn of(&self, name: &str) -> Self {
+        Self::new(format!("{name}: {}", self.0))
     }
 }
 
