@@ -97,11 +97,6 @@ impl Function {
         }
     }
 
-    /// Returns whether the function is about one node.
-    pub(super) const fn has_node(self) -> bool {
-        !matches!(self, Self::Enqueue | Self::PreFilter | Self::PostFilter | Self::PreScore | Self::NormalizeScore)
-    }
-
     /// Checks the functions of a guest.
     pub(super) fn check(exports: &mut Check<'_>) {
         let interface = exports.interface();

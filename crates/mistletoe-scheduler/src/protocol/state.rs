@@ -116,7 +116,7 @@ impl State {
 
     /// Returns the name of the node that the call is about; empty if it is about none.
     pub(super) fn node(&self) -> &str {
-        if self.is_in(Function::has_node) { &self.node } else { "" }
+        &self.node
     }
 
     /// Returns the JSON that a function has; empty in any other.

@@ -1,0 +1,238 @@
+//! Plugins in order, as in a profile of the scheduler, without HTTP.
+
+mod plugin;
+mod preempt;
+mod running;
+mod score;
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::objects::{Cycle, Nodes, Pod};
+use crate::protocol::{Answer, Call, Function, Status};
+use running::{Deadline, Running};
+
+pub use plugin::{OnFailure, Plugin, PluginOptions};
+pub use preempt::Candidate;
+pub use running::Failure;
+pub use score::MAX_SCORE;
+
+/// The default limit on the time of a request. The scheduler waits for five seconds unless it is told otherwise.
+const TIME_LIMIT: Duration = Duration::from_secs(4);
+/// The default limit on the number of cycles that are kept.
+const MAX_KEPT: usize = 4;
+/// The default limit on how long a cycle is kept.
+const KEEP: Duration = Duration::from_secs(30);
+
+/// Plugins that schedule pods, one after the other.
+///
+/// A request has instances of its own from its first call to its last. [`Scheduler::filter`] keeps them, by the pod's
+/// UID, for [`Scheduler::prioritize`] and [`Scheduler::preempt`], where the guest then finds the state that it has made.
+/// If they are gone, these start a cycle of their own.
+///
+/// # Examples
+///
+/// ```
+/// use mistletoe_abi::{AnyBackend, Result};
+/// use mistletoe_scheduler::{Node, Nodes, Plugin, Pod, Scheduler};
+///
+/// fn schedule(backend: &AnyBackend, wasm: &[u8], pod: &str, nodes: &[&str]) -> Result<(), Box<dyn std::error::Error>> {
+///     let scheduler = Scheduler::new([Plugin::options("nodenumber").load(backend, wasm)?]);
+///     let nodes = Nodes::new(nodes.iter().map(|json| Node::new(*json)).collect::<Result<Vec<_>, _>>()?);
+///     let filtered = scheduler.filter(Pod::new(pod)?, nodes)?;
+///     for refusal in filtered.refused {
+///         println!("{}: {}", refusal.node, refusal.status);
+///     }
+///     Ok(())
+/// }
+/// ```
+pub struct Scheduler {
+    plugins: Vec<Plugin>,
+    time_limit: Duration,
+    max_kept: usize,
+    keep: Duration,
+    kept: Mutex<VecDeque<Running>>,
+}
+
+/// What plugins say about the nodes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filtered {
+    /// The positions of the nodes that the pod fits, in order.
+    pub fits: Vec<usize>,
+    /// The other nodes, in order.
+    pub refused: Vec<Refusal>,
+}
+
+/// A node that the pod does not fit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The name of the node.
+    pub node: String,
+    /// The name of the plugin.
+    pub plugin: String,
+    /// The status, with the code [`Status::UNSCHEDULABLE`] or [`Status::UNRESOLVABLE`].
+    pub status: Status,
+}
+
+impl Scheduler {
+    /// Creates a scheduler of these plugins, in order.
+    pub fn new(plugins: impl IntoIterator<Item = Plugin>) -> Self {
+        Self {
+            plugins: plugins.into_iter().collect(),
+            time_limit: TIME_LIMIT,
+            max_kept: MAX_KEPT,
+            keep: KEEP,
+            kept: Mutex::default(),
+        }
+    }
+
+    /// Sets the limit on the time of a request; 4 seconds by default.
+    ///
+    /// It is checked before each call of a guest. A call that has begun by then has its own limit.
+    #[must_use]
+    pub fn time_limit(self, limit: Duration) -> Self {
+        Self { time_limit: limit, ..self }
+    }
+
+    /// Sets how many cycles are kept after `filter`, and for how long; 4 for 30 seconds by default.
+    ///
+    /// A kept cycle has an instance of each plugin, and the objects of its request.
+    #[must_use]
+    pub fn keep(self, cycles: usize, time: Duration) -> Self {
+        Self { max_kept: cycles, keep: time, ..self }
+    }
+
+    /// Returns the plugins.
+    pub fn plugins(&self) -> &[Plugin] {
+        &self.plugins
+    }
+
+    /// Asks which nodes a pod fits. The first plugin that refuses a node decides.
+    ///
+    /// # Errors
+    ///
+    /// A [`Failure`] if a plugin fails whose failures are not [ignored](OnFailure::Ignore), or the time is over.
+    pub fn filter(&self, pod: impl Into<Arc<Pod>>, nodes: impl Into<Arc<Nodes>>) -> Result<Filtered, Failure> {
+        let deadline = self.deadline();
+        let cycle = Arc::new(Cycle { pod: pod.into(), nodes: nodes.into() });
+        // The pod is scheduled anew.
+        if let Some(running) = self.take(&cycle.pod) {
+            running.end(&self.plugins);
+        }
+        let mut running = Running::begin(&self.plugins, cycle, deadline)?;
+        let filtered = self.filter_nodes(&mut running, deadline);
+        match &filtered {
+            Ok(filtered) => {
+                let codes = filtered.refused.iter().map(|refusal| (refusal.node.clone(), refusal.status.code));
+                running.statuses = codes.collect();
+                self.put(running);
+            }
+            Err(_) => running.end(&self.plugins),
+        }
+        filtered
+    }
+
+    fn filter_nodes(&self, running: &mut Running, deadline: Deadline) -> Result<Filtered, Failure> {
+        let cycle = running.cycle.clone();
+        let mut filtered = Filtered::default();
+        for (position, node) in cycle.nodes.iter().enumerate() {
+            match self.filter_node(running, position, node.name(), deadline)? {
+                None => filtered.fits.push(position),
+                Some((at, status)) => filtered.refused.push(Refusal {
+                    node: node.name().to_owned(),
+                    plugin: self.plugins[at].name.clone(),
+                    status,
+                }),
+            }
+        }
+        Ok(filtered)
+    }
+
+    /// Returns the plugin that refuses a node, and its status.
+    fn filter_node(
+        &self,
+        running: &mut Running,
+        position: usize,
+        node: &str,
+        deadline: Deadline,
+    ) -> Result<Option<(usize, Status)>, Failure> {
+        if let Some(refusal) = &running.refusal {
+            return Ok(Some(refusal.clone()));
+        }
+        for (at, member) in running.members.iter().enumerate() {
+            if member.session.is_some()
+                && member.left.as_ref().is_some_and(|left| left.binary_search(&position).is_err())
+            {
+                let reason = "the node is not one of those that the plugin's prefilter has left".to_owned();
+                return Ok(Some((at, Status { code: Status::UNRESOLVABLE, reason })));
+            }
+        }
+        for (at, plugin) in self.plugins.iter().enumerate() {
+            if running.members[at].skips_filter || !plugin.has(Function::Filter) {
+                continue;
+            }
+            match running.call(&self.plugins, at, Call::Filter(node), Some(node), deadline)? {
+                Some(Answer { status, .. }) if status.is_refusal() => return Ok(Some((at, status))),
+                Some(Answer { status, .. }) if !status.is_success() => running.fail(plugin, at, Some(node), status)?,
+                _ => {}
+            }
+        }
+        Ok(None)
+    }
+
+    fn deadline(&self) -> Deadline {
+        Deadline { limit: self.time_limit, at: Instant::now().checked_add(self.time_limit) }
+    }
+
+    /// Takes the kept cycle of a pod. Cycles that were kept for too long end.
+    fn take(&self, pod: &Pod) -> Option<Running> {
+        let mut kept = self.kept();
+        let mut over = Vec::new();
+        while kept.front().is_some_and(|running| running.started.elapsed() > self.keep) {
+            over.extend(kept.pop_front());
+        }
+        let position = kept.iter().position(|running| running.cycle.pod.uid() == pod.uid());
+        let found = position.and_then(|at| kept.remove(at));
+        drop(kept);
+        for running in over {
+            running.end(&self.plugins);
+        }
+        // Another version of the pod is another cycle, and so is a pod without a UID.
+        let is_same = |running: &Running| !pod.uid().is_empty() && running.cycle.pod.json() == pod.json();
+        match found {
+            Some(running) if !is_same(&running) => {
+                running.end(&self.plugins);
+                None
+            }
+            found => found,
+        }
+    }
+
+    /// Keeps a cycle. Another one of the same pod ends, and the oldest if there are too many.
+    fn put(&self, running: Running) {
+        let mut kept = self.kept();
+        let same = kept.iter().position(|other| other.cycle.pod.uid() == running.cycle.pod.uid());
+        let same = same.and_then(|at| kept.remove(at));
+        kept.push_back(running);
+        let over = if kept.len() > self.max_kept { kept.pop_front() } else { None };
+        drop(kept);
+        for running in same.into_iter().chain(over) {
+            running.end(&self.plugins);
+        }
+    }
+
+    fn kept(&self) -> MutexGuard<'_, VecDeque<Running>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scheduler")
+            .field("plugins", &self.plugins)
+            .field("kept", &self.kept().len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,241 @@
+//! A plugin: a module with its settings, and its idle instances.
+
+use std::error::Error as _;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use mistletoe_abi::{AnyBackend, AnyProgram, AnyProgramSession, Error, Limits, Result};
+use mistletoe_wasi::{Clock, OutputStream, Random, Wasi};
+
+use crate::protocol::{Answer, Call, Function, KubeScheduler, Log, Record, Severity, Status};
+
+/// The maximum length of what is kept of a guest's output until a call ends, in bytes.
+const MAX_CAPTURED: usize = 64 << 10;
+/// The maximum length of what a failure has of a guest's output, in bytes.
+const MAX_OUTPUT: usize = 1 << 10;
+/// The maximum number of idle instances.
+const MAX_IDLE: usize = 8;
+/// The default limit on the time of a call.
+const TIMEOUT: Duration = Duration::from_secs(1);
+
+pub(super) type Session = AnyProgramSession<KubeScheduler, Wasi>;
+
+/// What becomes of a request if a plugin fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnFailure {
+    /// The request fails.
+    #[default]
+    Fail,
+    /// The request goes on without the plugin.
+    Ignore,
+}
+
+/// The settings of a plugin.
+#[derive(Clone)]
+pub struct PluginOptions {
+    name: String,
+    protocol: KubeScheduler,
+    log: Option<Log>,
+    limits: Limits,
+    weight: u32,
+    on_failure: OnFailure,
+}
+
+/// A plugin, which threads can share.
+///
+/// # Examples
+///
+/// ```
+/// use mistletoe_abi::{AnyBackend, Limits, Result};
+/// use mistletoe_scheduler::{OnFailure, Plugin};
+///
+/// fn load(backend: &AnyBackend, wasm: &[u8]) -> Result<Plugin> {
+///     Plugin::options("nodenumber").config(r#"{"reverse": true}"#).on_failure(OnFailure::Ignore).load(backend, wasm)
+/// }
+/// ```
+pub struct Plugin {
+    pub(super) name: String,
+    pub(super) weight: u32,
+    pub(super) on_failure: OnFailure,
+    program: AnyProgram<KubeScheduler, Wasi>,
+    /// Whether there is each [function](Function::ALL).
+    functions: [bool; Function::ALL.len()],
+    log: Option<Log>,
+    idle: Mutex<Vec<Session>>,
+}
+
+impl PluginOptions {
+    /// Sets the plugin's configuration, in a form that the plugin defines. It is empty by default.
+    #[must_use]
+    pub fn config(self, config: impl AsRef<[u8]>) -> Self {
+        Self { protocol: self.protocol.config(config), ..self }
+    }
+
+    /// Sets the weight of the plugin's scores; 1 by default.
+    #[must_use]
+    pub fn weight(self, weight: u32) -> Self {
+        Self { weight, ..self }
+    }
+
+    /// Sets what becomes of a request if the plugin fails. By default, it fails.
+    #[must_use]
+    pub fn on_failure(self, on_failure: OnFailure) -> Self {
+        Self { on_failure, ..self }
+    }
+
+    /// Sets the limits of each call. By default, these are those of [`Limits`], and a second of time.
+    #[must_use]
+    pub fn limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// Sets where the plugin's messages and events go, and what it writes to its standard output and error. By default
+    /// they are dropped.
+    #[must_use]
+    pub fn log(self, severity: Severity, log: impl Fn(Record<'_>) + Clone + Send + Sync + 'static) -> Self {
+        let protocol = self.protocol.severity(severity).log(log.clone());
+        Self { protocol, log: Some(std::sync::Arc::new(log)), ..self }
+    }
+
+    /// Compiles the plugin and makes a first instance.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`AnyProgram::with_protocol`] and of [`AnyProgram::session_with`].
+    pub fn load(self, backend: &AnyBackend, wasm: &[u8]) -> Result<Plugin> {
+        let Self { name, protocol, log, limits, weight, on_failure } = self;
+        let program = AnyProgram::with_protocol(protocol, backend, wasm, &mistletoe_wasi::imports(), limits)?;
+        let functions = Function::ALL.map(|function| program.interface().export(function.name()).is_some());
+        let plugin = Plugin { name, weight, on_failure, program, functions, log, idle: Mutex::default() };
+        let session = plugin.open()?;
+        plugin.close(session);
+        Ok(plugin)
+    }
+}
+
+impl Plugin {
+    /// Returns the settings of a plugin with this name.
+    pub fn options(name: impl Into<String>) -> PluginOptions {
+        PluginOptions {
+            name: name.into(),
+            protocol: KubeScheduler::default(),
+            log: None,
+            limits: Limits::default().with_timeout(TIMEOUT),
+            weight: 1,
+            on_failure: OnFailure::default(),
+        }
+    }
+
+    /// Returns the name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns whether the plugin has a function.
+    pub fn has(&self, function: Function) -> bool {
+        self.functions[function as usize]
+    }
+
+    /// Returns an instance that nobody else uses, an idle one if there is one.
+    pub(super) fn open(&self) -> Result<Session> {
+        if let Some(session) = self.idle().pop() {
+            return Ok(session);
+        }
+        let output = || OutputStream::captured(MAX_CAPTURED);
+        let wasi = Wasi::builder().args([&*self.name]).clock(Clock::System).random(Random::System);
+        self.program.session_with(wasi.stdout(output()).stderr(output()).build())
+    }
+
+    /// Keeps an instance for later, if it can be used again.
+    pub(super) fn close(&self, mut session: Session) {
+        self.log_output(&mut session);
+        session.store_mut().set_cycle(None);
+        let mut idle = self.idle();
+        if session.fault().is_none() && idle.len() < MAX_IDLE {
+            idle.push(session);
+        }
+    }
+
+    /// Calls a function that the plugin has. Its failure is a status.
+    pub(super) fn call(&self, session: &mut Session, call: Call<'_>) -> Result<Answer, Status> {
+        match session.call(call) {
+            Ok(answer) => {
+                self.log_output(session);
+                Ok(answer)
+            }
+            Err(error) => Err(failure(call.function().name(), &take_output(session), &error)),
+        }
+    }
+
+    /// Logs a failure that is ignored.
+    pub(super) fn ignored(&self, node: Option<&str>, status: &Status) {
+        if let Some(log) = &self.log {
+            let node = node.map(|node| format!("node {node}: ")).unwrap_or_default();
+            log(Record::Message { severity: Severity::Error, text: &format!("ignored: {node}{status}") });
+        }
+    }
+
+    fn log_output(&self, session: &mut Session) {
+        if session.state().stdout().is_empty() && session.state().stderr().is_empty() {
+            return;
+        }
+        let output = take_output(session);
+        if let Some(log) = &self.log {
+            for text in output.lines() {
+                log(Record::Message { severity: Severity::Info, text });
+            }
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Session>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the status of a call that did not return.
+pub(super) fn failure(function: &str, output: &str, error: &Error) -> Status {
+    let mut reason = format!("wasm: {function} error: {}", &output[..output.floor_char_boundary(MAX_OUTPUT)]);
+    if !output.is_empty() {
+        reason.push_str(": ");
+    }
+    reason.push_str(&error.to_string());
+    // A trap's source is the engine's own words.
+    let mut source = error.source().filter(|_| error.as_trap().is_none());
+    while let Some(error) = source {
+        reason.push_str(&format!(": {error}"));
+        source = error.source();
+    }
+    Status::error(reason)
+}
+
+fn take_output(session: &mut Session) -> String {
+    let wasi = session.state_mut();
+    let mut output = wasi.take_stdout();
+    output.append(&mut wasi.take_stderr());
+    String::from_utf8_lossy(&output).trim_end().to_owned()
+}
+
+impl fmt::Debug for Plugin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, weight, on_failure, .. } = self;
+        f.debug_struct("Plugin")
+            .field("name", name)
+            .field("weight", weight)
+            .field("on_failure", on_failure)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for PluginOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, protocol, limits, weight, on_failure, .. } = self;
+        f.debug_struct("PluginOptions")
+            .field("name", name)
+            .field("protocol", protocol)
+            .field("limits", limits)
+            .field("weight", weight)
+            .field("on_failure", on_failure)
+            .finish_non_exhaustive()
+    }
+}

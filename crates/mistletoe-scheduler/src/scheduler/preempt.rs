@@ -1,0 +1,100 @@
+//! Nodes on which other pods make room.
+
+use std::sync::Arc;
+
+use super::Scheduler;
+use super::running::{Deadline, Failure, Running};
+use crate::objects::Pod;
+use crate::protocol::{Answer, Call, Function, Output, Status};
+
+/// A node that a pod would fit if others went.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// The name of the node.
+    pub node: &'a str,
+    /// The pods that would go. They are unknown to guests if there are none.
+    pub victims: &'a [Arc<Pod>],
+}
+
+impl Scheduler {
+    /// Asks which of the nodes remain candidates on which other pods make room for a pod.
+    ///
+    /// A guest that nominates a node leaves only that one. A guest that can suppose that pods are gone (`removepod`) is
+    /// asked whether the pod fits then. All remain if the cycle of `filter` is gone, which alone knows the nodes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Scheduler::filter`].
+    pub fn preempt(&self, pod: impl Into<Arc<Pod>>, candidates: &[Candidate<'_>]) -> Result<Vec<bool>, Failure> {
+        let deadline = self.deadline();
+        let Some(mut running) = self.take(&pod.into()) else { return Ok(vec![true; candidates.len()]) };
+        let remaining = self.remaining(&mut running, candidates, deadline);
+        running.end(&self.plugins);
+        remaining
+    }
+
+    fn remaining(
+        &self,
+        running: &mut Running,
+        candidates: &[Candidate<'_>],
+        deadline: Deadline,
+    ) -> Result<Vec<bool>, Failure> {
+        let statuses = std::mem::take(&mut running.statuses);
+        let statuses: Vec<_> = statuses.iter().map(|(node, code)| (&**node, *code)).collect();
+        let mut remaining = vec![true; candidates.len()];
+        for (at, plugin) in self.plugins.iter().enumerate().filter(|(_, plugin)| plugin.has(Function::PostFilter)) {
+            match running.call(&self.plugins, at, Call::PostFilter(&statuses), None, deadline)? {
+                Some(Answer { status, output: Output::Nomination { overrides: true, node } })
+                    if status.is_success() =>
+                {
+                    remaining = candidates.iter().map(|candidate| candidate.node == node).collect();
+                    break;
+                }
+                Some(Answer { status, .. })
+                    if !(status.is_success() || status.is_refusal() || status.code == Status::SKIP) =>
+                {
+                    running.fail(plugin, at, None, status)?;
+                }
+                _ => {}
+            }
+        }
+        for (remains, candidate) in remaining.iter_mut().zip(candidates).filter(|(remains, _)| **remains) {
+            *remains = self.fits_without(running, *candidate, deadline)?;
+        }
+        Ok(remaining)
+    }
+
+    /// Returns whether the pod fits a node without the pods that would go.
+    fn fits_without(
+        &self,
+        running: &mut Running,
+        Candidate { node, victims }: Candidate<'_>,
+        deadline: Deadline,
+    ) -> Result<bool, Failure> {
+        if victims.is_empty() || running.cycle.nodes.get(node).is_none() {
+            return Ok(true);
+        }
+        for (at, plugin) in self.plugins.iter().enumerate().filter(|(_, plugin)| plugin.has(Function::RemovePod)) {
+            // The state of the guest is that of the node before.
+            running.refusal = None;
+            running.prefilter(&self.plugins, at, deadline)?;
+            if running.refusal.is_some() {
+                return Ok(false);
+            }
+            if running.members[at].skips_filter {
+                continue;
+            }
+            let removals = victims.iter().map(|victim| Call::RemovePod(victim, node));
+            for call in removals.chain([Call::Filter(node)]) {
+                match running.call(&self.plugins, at, call, Some(node), deadline)? {
+                    Some(Answer { status, .. }) if status.is_refusal() => return Ok(false),
+                    Some(Answer { status, .. }) if !status.is_success() => {
+                        running.fail(plugin, at, Some(node), status)?;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        Ok(true)
+    }
+}

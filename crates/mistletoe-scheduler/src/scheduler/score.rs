@@ -1,0 +1,104 @@
+//! Scores of nodes.
+
+use std::sync::Arc;
+
+use super::Scheduler;
+use super::running::{Deadline, Failure, Running};
+use crate::objects::{Cycle, Nodes, Pod};
+use crate::protocol::{Answer, Call, Function, Output, Status};
+
+/// The highest score of a node.
+pub const MAX_SCORE: i64 = 100;
+
+impl Scheduler {
+    /// Asks for the scores of nodes, from 0 to [`MAX_SCORE`]: the mean of the plugins' scores by their weights.
+    ///
+    /// The scores are in the order of the nodes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Scheduler::filter`]. A score that is out of range is a failure of its plugin.
+    pub fn prioritize(&self, pod: impl Into<Arc<Pod>>, nodes: impl Into<Arc<Nodes>>) -> Result<Vec<i64>, Failure> {
+        let (deadline, pod, nodes) = (self.deadline(), pod.into(), nodes.into());
+        let names: Vec<_> = nodes.iter().map(|node| node.name()).collect();
+        // The nodes are those that `filter` has left, and the guests know all.
+        let kept = self.take(&pod).and_then(|running| {
+            if names.iter().all(|name| running.cycle.nodes.get(name).is_some()) {
+                return Some(running);
+            }
+            running.end(&self.plugins);
+            None
+        });
+        let mut running = match kept {
+            Some(running) => running,
+            None => {
+                let cycle = Arc::new(Cycle { pod, nodes: nodes.clone() });
+                Running::begin(&self.plugins, cycle, deadline)?
+            }
+        };
+        let scores = self.scores(&mut running, &names, deadline);
+        running.end(&self.plugins);
+        scores
+    }
+
+    fn scores(&self, running: &mut Running, names: &[&str], deadline: Deadline) -> Result<Vec<i64>, Failure> {
+        let mut totals = vec![0; names.len()];
+        let mut weights = 0;
+        for (at, plugin) in self.plugins.iter().enumerate().filter(|(_, plugin)| plugin.has(Function::Score)) {
+            let weight = i64::from(plugin.weight);
+            weights += weight;
+            for (total, score) in totals.iter_mut().zip(self.scores_of(running, at, names, deadline)?) {
+                *total += weight * score;
+            }
+        }
+        Ok(totals.into_iter().map(|total| total / weights.max(1)).collect())
+    }
+
+    /// Returns the scores of one plugin; none if it has nothing to say.
+    fn scores_of(
+        &self,
+        running: &mut Running,
+        at: usize,
+        names: &[&str],
+        deadline: Deadline,
+    ) -> Result<Vec<i64>, Failure> {
+        let (plugins, plugin) = (&self.plugins[..], &self.plugins[at]);
+        if plugin.has(Function::PreScore) {
+            match running.call(plugins, at, Call::PreScore(names), None, deadline)? {
+                Some(Answer { status, .. }) if status.code == Status::SKIP => return Ok(Vec::new()),
+                Some(Answer { status, .. }) if !status.is_success() => running.fail(plugin, at, None, status)?,
+                _ => {}
+            }
+        }
+        let mut scores = Vec::with_capacity(names.len());
+        for name in names {
+            match running.call(plugins, at, Call::Score(name), Some(name), deadline)? {
+                Some(Answer { status, output: Output::Score(score) }) if status.is_success() => {
+                    scores.push((*name, i64::from(score)));
+                }
+                Some(Answer { status, .. }) => running.fail(plugin, at, Some(name), status)?,
+                None => {}
+            }
+        }
+        if plugin.has(Function::NormalizeScore) && !scores.is_empty() {
+            match running.call(plugins, at, Call::NormalizeScore(&scores), None, deadline)? {
+                Some(Answer { status, output: Output::Scores(normalized) }) if status.is_success() => {
+                    for ((_, score), normalized) in scores.iter_mut().zip(normalized) {
+                        *score = normalized;
+                    }
+                }
+                Some(Answer { status, .. }) => running.fail(plugin, at, None, status)?,
+                None => {}
+            }
+        }
+        if let Some((name, score)) = scores.iter().find(|(_, score)| !(0..=MAX_SCORE).contains(score))
+            && running.members[at].session.is_some()
+        {
+            let status = Status::error(format!("the score {score} is not between 0 and {MAX_SCORE}"));
+            running.fail(plugin, at, Some(name), status)?;
+        }
+        // A plugin that has failed meanwhile says nothing.
+        let is_out = running.members[at].session.is_none();
+        Ok(if is_out { Vec::new() } else { scores.into_iter().map(|(_, score)| score).collect() })
+    }
+}
