@@ -5,6 +5,7 @@
 //!
 //! - [`Scheduler`]: plugins in order, which filter and score nodes. A trap, a limit or another failure of a [`Plugin`] is
 //!   a [`Failure`] with the plugin's name and the reason, or is ignored.
+//! - [`extender`]: the webhook that every scheduler can be configured with, from bytes to bytes.
 //! - [`Pod`], [`Node`], [`Nodes`]: objects from JSON. Guests get them in protobuf, made when the first guest asks.
 //! - [`protocol`]: the interface alone, for programs that call guests themselves.
 //! - [`protobuf`]: the encoding alone.
@@ -13,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod extender;
 mod objects;
 pub mod protobuf;
 pub mod protocol;

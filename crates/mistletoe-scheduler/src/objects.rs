@@ -173,7 +173,7 @@ impl Nodes {
             all
         });
         let states: BTreeMap<_, _> =
-            images(node).into_iter().filter_map(|(name, _)| all.get(&name).map(|image| (name, image))).collect();
+            images(node).into_keys().filter_map(|name| all.get(&name).map(|image| (name, image))).collect();
         serde_json::to_vec(&states).unwrap_or_default()
     }
 }

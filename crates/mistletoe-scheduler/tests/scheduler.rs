@@ -178,6 +178,15 @@ fn prioritize_goes_on_with_the_instance_of_filter() {
 }
 
 #[test]
+fn an_idle_instance_is_used_again() {
+    let counts = r#"(func (export "score") (result i64) (i64.shl (i64.extend_i32_u (call $next)) (i64.const 32)))"#;
+    let scheduler = Scheduler::new([plugin("one", counts)]);
+    // Without `prefilter`, a guest starts nothing anew.
+    assert_eq!(scheduler.prioritize(pod("u"), nodes(&["a"])), Ok(vec![1]));
+    assert_eq!(scheduler.prioritize(pod("v"), nodes(&["a"])), Ok(vec![2]));
+}
+
+#[test]
 fn kept_cycles_are_bounded_in_number_and_time() {
     let scheduler = Scheduler::new([plugin("one", COUNTS)]).keep(1, Duration::from_secs(3600));
     scheduler.filter(pod("u"), nodes(&["a"])).expect("no failure");

@@ -170,7 +170,7 @@ fn waiting_pod<T: 'static>(caller: &mut Caller<'_, T>, uid: u32, length: u32, bu
 fn event<T: 'static>(caller: &mut Caller<'_, T>, address: u32, length: u32) -> Outcome<()> {
     let json = copy(caller, "buf", address, length, MAX_EVENT.into())?;
     let event = serde_json::from_slice(&json)?;
-    caller.store_mut::<State>().log(Record::Event(event));
+    caller.store_mut::<State>().log(Record::Event(&event));
     Ok(())
 }
 

@@ -31,7 +31,7 @@ pub enum Record<'a> {
         text: &'a str,
     },
     /// An event about an object of the cluster.
-    Event(Event),
+    Event(&'a Event),
 }
 
 /// An event about an object of the cluster, which a guest asks its host to record.

@@ -1,0 +1,232 @@
+//! The webhook of a scheduler extender, from the bytes of a request to those of its response, without HTTP.
+//!
+//! A scheduler sends `POST URL_PREFIX/VERB` for each verb in its configuration. [`filter`], [`prioritize`] and
+//! [`preempt`] take the body and return that of a response with the status 200. An [`Error`] is a response with another
+//! status, after which the scheduler goes on without the extender if it is `ignorable`, and otherwise tries again later.
+//!
+//! The nodes are objects, or names if the scheduler has `nodeCacheCapable: true`. Guests that ask for a node of which
+//! only the name is known get nothing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use crate::objects::{Node, Nodes, Pod};
+use crate::protobuf;
+use crate::protocol::Status;
+use crate::scheduler::{Candidate, Failure, MAX_SCORE, Refusal, Scheduler};
+
+/// The highest score of an extender.
+const MAX_EXTENDER_SCORE: i64 = 10;
+
+/// A request that has no response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Error {
+    /// The request is not one of a scheduler's.
+    Request(protobuf::Error),
+    /// A plugin failed.
+    Failure(Failure),
+}
+
+/// `ExtenderArgs`. The names are those of Go's fields, which have no others in JSON.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Args<'a> {
+    #[serde(borrow)]
+    pod: &'a RawValue,
+    #[serde(borrow)]
+    nodes: Option<NodeList<'a>>,
+    node_names: Option<Vec<String>>,
+}
+
+/// `v1.NodeList`, an object of Kubernetes.
+#[derive(Deserialize, Serialize)]
+struct NodeList<'a> {
+    #[serde(borrow)]
+    items: Option<Vec<&'a RawValue>>,
+}
+
+/// `ExtenderFilterResult`.
+#[derive(Default, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct FilterResult<'a> {
+    nodes: Option<NodeList<'a>>,
+    node_names: Option<Vec<&'a str>>,
+    failed_nodes: Option<BTreeMap<String, String>>,
+    failed_and_unresolvable_nodes: Option<BTreeMap<String, String>>,
+    error: String,
+}
+
+/// `HostPriority`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct HostPriority<'a> {
+    host: &'a str,
+    score: i64,
+}
+
+/// `ExtenderPreemptionArgs`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct PreemptionArgs<'a> {
+    #[serde(borrow)]
+    pod: &'a RawValue,
+    #[serde(borrow)]
+    node_name_to_victims: Option<BTreeMap<String, Victims<'a>>>,
+    node_name_to_meta_victims: Option<BTreeMap<String, MetaVictims>>,
+}
+
+/// `Victims`.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Victims<'a> {
+    #[serde(borrow)]
+    pods: Option<Vec<&'a RawValue>>,
+    #[serde(rename = "NumPDBViolations", default)]
+    violations: i64,
+}
+
+/// `MetaVictims`.
+#[derive(Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct MetaVictims {
+    pods: Option<Vec<MetaPod>>,
+    #[serde(rename = "NumPDBViolations", default)]
+    violations: i64,
+}
+
+/// `MetaPod`.
+#[derive(Deserialize, Serialize)]
+struct MetaPod {
+    #[serde(rename = "UID")]
+    uid: String,
+}
+
+/// `ExtenderPreemptionResult`.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct PreemptionResult {
+    node_name_to_meta_victims: BTreeMap<String, MetaVictims>,
+}
+
+/// Responds to `filterVerb`. A plugin that fails is the response's `Error`.
+///
+/// # Errors
+///
+/// [`Error::Request`].
+pub fn filter(scheduler: &Scheduler, body: &[u8]) -> Result<Vec<u8>, Error> {
+    let args: Args<'_> = read(body)?;
+    let (pod, nodes) = args.objects()?;
+    let filtered = match scheduler.filter(pod, nodes.clone()) {
+        Ok(filtered) => filtered,
+        Err(failure) => return Ok(write(&FilterResult { error: failure.to_string(), ..FilterResult::default() })),
+    };
+    let (mut failed, mut unresolvable) = (BTreeMap::new(), BTreeMap::new());
+    for Refusal { node, plugin, status } in filtered.refused {
+        let list = if status.code == Status::UNRESOLVABLE { &mut unresolvable } else { &mut failed };
+        let reason = if status.reason.is_empty() { format!("plugin {plugin}: {status}") } else { status.reason };
+        list.insert(node, reason);
+    }
+    let fits = filtered.fits;
+    let mut result = FilterResult {
+        failed_nodes: Some(failed),
+        failed_and_unresolvable_nodes: Some(unresolvable),
+        ..FilterResult::default()
+    };
+    match (&args.nodes, &args.node_names) {
+        (Some(NodeList { items }), _) => {
+            let items = items.as_deref().unwrap_or_default();
+            result.nodes = Some(NodeList { items: Some(fits.iter().map(|at| items[*at]).collect()) });
+        }
+        (None, names) => {
+            let names = names.as_deref().unwrap_or_default();
+            result.node_names = Some(fits.iter().map(|at| &*names[*at]).collect());
+        }
+    }
+    Ok(write(&result))
+}
+
+/// Responds to `prioritizeVerb`, with scores from 0 to 10.
+///
+/// # Errors
+///
+/// [`Error`].
+pub fn prioritize(scheduler: &Scheduler, body: &[u8]) -> Result<Vec<u8>, Error> {
+    let (pod, nodes) = read::<Args<'_>>(body)?.objects()?;
+    let scores = scheduler.prioritize(pod, nodes.clone()).map_err(Error::Failure)?;
+    let scores = scores.into_iter().map(|score| score * MAX_EXTENDER_SCORE / MAX_SCORE);
+    let list: Vec<_> =
+        nodes.iter().zip(scores).map(|(node, score)| HostPriority { host: node.name(), score }).collect();
+    Ok(write(&list))
+}
+
+/// Responds to `preemptVerb`. Victims stay as they are; a node may be left out.
+///
+/// # Errors
+///
+/// [`Error`].
+pub fn preempt(scheduler: &Scheduler, body: &[u8]) -> Result<Vec<u8>, Error> {
+    let args: PreemptionArgs<'_> = read(body)?;
+    let pod = Pod::new(args.pod.get()).map_err(|error| Error::Request(error.of("Pod")))?;
+    let mut nodes = BTreeMap::new();
+    for (node, victims) in args.node_name_to_victims.unwrap_or_default() {
+        let pods = victims.pods.unwrap_or_default().into_iter().map(|pod| Pod::new(pod.get()).map(Arc::new));
+        let pods = pods.collect::<Result<Vec<_>, _>>().map_err(|error| Error::Request(error.of(&node)))?;
+        let meta = pods.iter().map(|pod| MetaPod { uid: pod.uid().to_owned() }).collect();
+        nodes.insert(node, (pods, MetaVictims { pods: Some(meta), violations: victims.violations }));
+    }
+    // With UIDs alone, guests cannot be asked what would be without the pods.
+    for (node, meta) in args.node_name_to_meta_victims.unwrap_or_default() {
+        nodes.entry(node).or_insert((Vec::new(), meta));
+    }
+    let candidates: Vec<_> = nodes.iter().map(|(node, (victims, _))| Candidate { node, victims }).collect();
+    let remaining = scheduler.preempt(pod, &candidates).map_err(Error::Failure)?;
+    let remaining = nodes.into_iter().zip(remaining).filter(|(_, remains)| *remains);
+    let result =
+        PreemptionResult { node_name_to_meta_victims: remaining.map(|((node, (_, meta)), _)| (node, meta)).collect() };
+    Ok(write(&result))
+}
+
+impl Args<'_> {
+    fn objects(&self) -> Result<(Pod, Arc<Nodes>), Error> {
+        let pod = Pod::new(self.pod.get()).map_err(|error| Error::Request(error.of("Pod")))?;
+        let nodes = match (&self.nodes, &self.node_names) {
+            (Some(NodeList { items }), _) => {
+                let items = items.as_deref().unwrap_or_default().iter().enumerate();
+                let node = |(at, json): (usize, &&RawValue)| {
+                    Node::new(json.get()).map_err(|error| Error::Request(error.of(&format!("Nodes.items[{at}]"))))
+                };
+                Nodes::new(items.map(node).collect::<Result<Vec<_>, _>>()?)
+            }
+            (None, Some(names)) => Nodes::new(names.iter().map(Node::named)),
+            (None, None) => {
+                return Err(Error::Request(protobuf::Error::new("there are neither Nodes nor NodeNames".into())));
+            }
+        };
+        Ok((pod, Arc::new(nodes)))
+    }
+}
+
+fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Error> {
+    serde_json::from_slice(body).map_err(|error| Error::Request(protobuf::Error::new(error.to_string())))
+}
+
+/// Strings, numbers and valid JSON always have a JSON.
+fn write(response: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(response).unwrap_or_default()
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Request(error) => write!(f, "the request is not one of a scheduler's: {error}"),
+            Self::Failure(failure) => failure.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Error {}
