@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use crate::objects::{Node, Nodes, Pod};
+use crate::objects::{Node, Nodes, Pod, Text};
 use crate::protobuf;
 use crate::protocol::Status;
 use crate::scheduler::{Candidate, Failure, MAX_SCORE, Refusal, Scheduler};
@@ -118,12 +118,13 @@ struct PreemptionResult {
 /// # Errors
 ///
 /// [`Error::Request`].
-pub fn filter(scheduler: &Scheduler, body: &[u8]) -> Result<Vec<u8>, Error> {
-    let args: Args<'_> = read(body)?;
-    let (pod, nodes) = args.objects()?;
+pub fn filter(scheduler: &Scheduler, body: Vec<u8>) -> Result<Vec<u8>, Error> {
+    let body = Text::new(body);
+    let args: Args<'_> = read(&body)?;
+    let (pod, nodes) = args.objects(&body)?;
     let filtered = match scheduler.filter(pod, nodes.clone()) {
         Ok(filtered) => filtered,
-        Err(failure) => return Ok(write(&FilterResult { error: failure.to_string(), ..FilterResult::default() })),
+        Err(failure) => return Ok(write(&FilterResult { error: failure.to_string(), ..FilterResult::default() }, 0)),
     };
     let (mut failed, mut unresolvable) = (BTreeMap::new(), BTreeMap::new());
     for Refusal { node, plugin, status } in filtered.refused {
@@ -147,7 +148,8 @@ pub fn filter(scheduler: &Scheduler, body: &[u8]) -> Result<Vec<u8>, Error> {
             result.node_names = Some(fits.iter().map(|at| &*names[*at]).collect());
         }
     }
-    Ok(write(&result))
+    // Most of a response are nodes of the request.
+    Ok(write(&result, body.len()))
 }
 
 /// Responds to `prioritizeVerb`, with scores from 0 to 10.
@@ -155,13 +157,14 @@ pub fn filter(scheduler: &Scheduler, body: &[u8]) -> Result<Vec<u8>, Error> {
 /// # Errors
 ///
 /// [`Error`].
-pub fn prioritize(scheduler: &Scheduler, body: &[u8]) -> Result<Vec<u8>, Error> {
-    let (pod, nodes) = read::<Args<'_>>(body)?.objects()?;
+pub fn prioritize(scheduler: &Scheduler, body: Vec<u8>) -> Result<Vec<u8>, Error> {
+    let body = Text::new(body);
+    let (pod, nodes) = read::<Args<'_>>(&body)?.objects(&body)?;
     let scores = scheduler.prioritize(pod, nodes.clone()).map_err(Error::Failure)?;
     let scores = scores.into_iter().map(|score| score * MAX_EXTENDER_SCORE / MAX_SCORE);
     let list: Vec<_> =
         nodes.iter().zip(scores).map(|(node, score)| HostPriority { host: node.name(), score }).collect();
-    Ok(write(&list))
+    Ok(write(&list, 0))
 }
 
 /// Responds to `preemptVerb`. Victims stay as they are; a node may be left out.
@@ -169,12 +172,14 @@ pub fn prioritize(scheduler: &Scheduler, body: &[u8]) -> Result<Vec<u8>, Error> 
 /// # Errors
 ///
 /// [`Error`].
-pub fn preempt(scheduler: &Scheduler, body: &[u8]) -> Result<Vec<u8>, Error> {
-    let args: PreemptionArgs<'_> = read(body)?;
-    let pod = Pod::new(args.pod.get()).map_err(|error| Error::Request(error.of("Pod")))?;
+pub fn preempt(scheduler: &Scheduler, body: Vec<u8>) -> Result<Vec<u8>, Error> {
+    let body = Text::new(body);
+    let args: PreemptionArgs<'_> = read(&body)?;
+    let pod = Pod::read(body.part(args.pod.get())).map_err(|error| Error::Request(error.of("Pod")))?;
     let mut nodes = BTreeMap::new();
     for (node, victims) in args.node_name_to_victims.unwrap_or_default() {
-        let pods = victims.pods.unwrap_or_default().into_iter().map(|pod| Pod::new(pod.get()).map(Arc::new));
+        let pods =
+            victims.pods.unwrap_or_default().into_iter().map(|pod| Pod::read(body.part(pod.get())).map(Arc::new));
         let pods = pods.collect::<Result<Vec<_>, _>>().map_err(|error| Error::Request(error.of(&node)))?;
         let meta = pods.iter().map(|pod| MetaPod { uid: pod.uid().to_owned() }).collect();
         nodes.insert(node, (pods, MetaVictims { pods: Some(meta), violations: victims.violations }));
@@ -188,17 +193,18 @@ pub fn preempt(scheduler: &Scheduler, body: &[u8]) -> Result<Vec<u8>, Error> {
     let remaining = nodes.into_iter().zip(remaining).filter(|(_, remains)| *remains);
     let result =
         PreemptionResult { node_name_to_meta_victims: remaining.map(|((node, (_, meta)), _)| (node, meta)).collect() };
-    Ok(write(&result))
+    Ok(write(&result, 0))
 }
 
 impl Args<'_> {
-    fn objects(&self) -> Result<(Pod, Arc<Nodes>), Error> {
-        let pod = Pod::new(self.pod.get()).map_err(|error| Error::Request(error.of("Pod")))?;
+    fn objects(&self, body: &Text) -> Result<(Pod, Arc<Nodes>), Error> {
+        let pod = Pod::read(body.part(self.pod.get())).map_err(|error| Error::Request(error.of("Pod")))?;
         let nodes = match (&self.nodes, &self.node_names) {
             (Some(NodeList { items }), _) => {
                 let items = items.as_deref().unwrap_or_default().iter().enumerate();
                 let node = |(at, json): (usize, &&RawValue)| {
-                    Node::new(json.get()).map_err(|error| Error::Request(error.of(&format!("Nodes.items[{at}]"))))
+                    Node::read(body.part(json.get()))
+                        .map_err(|error| Error::Request(error.of(&format!("Nodes.items[{at}]"))))
                 };
                 Nodes::new(items.map(node).collect::<Result<Vec<_>, _>>()?)
             }
@@ -216,8 +222,12 @@ fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Error> {
 }
 
 /// Strings, numbers and valid JSON always have a JSON.
-fn write(response: &impl Serialize) -> Vec<u8> {
-    serde_json::to_vec(response).unwrap_or_default()
+fn write(response: &impl Serialize, capacity: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(capacity);
+    if serde_json::to_writer(&mut out, response).is_err() {
+        out.clear();
+    }
+    out
 }
 
 impl fmt::Display for Error {

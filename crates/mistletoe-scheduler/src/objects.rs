@@ -1,9 +1,12 @@
 //! Pods and nodes: their JSON, and what guests see of it, made when the first guest asks.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::ops::{Deref, Range};
 use std::sync::{Arc, OnceLock};
 
+use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::protobuf::{self, Error};
@@ -13,15 +16,22 @@ pub struct Pod {
     name: String,
     namespace: String,
     uid: String,
-    json: Vec<u8>,
+    json: Text,
     message: OnceLock<Result<Vec<u8>, Error>>,
 }
 
 /// A node, or the name of one of which nothing else is known.
 pub struct Node {
     name: String,
-    json: Option<Vec<u8>>,
+    json: Option<Text>,
     message: OnceLock<Result<Vec<u8>, Error>>,
+}
+
+/// The text of an object, which may be part of a longer one that objects share.
+#[derive(Clone)]
+pub(crate) struct Text {
+    all: Arc<Vec<u8>>,
+    range: Range<usize>,
 }
 
 /// The nodes of a cycle.
@@ -42,15 +52,43 @@ pub struct Cycle {
     pub nodes: Arc<Nodes>,
 }
 
+impl Text {
+    pub(crate) fn new(text: Vec<u8>) -> Self {
+        let range = 0..text.len();
+        Self { all: Arc::new(text), range }
+    }
+
+    /// Returns a part of the text, without a copy if it is one.
+    pub(crate) fn part(&self, part: &str) -> Self {
+        let start = (part.as_ptr() as usize).wrapping_sub(self.all.as_ptr() as usize);
+        let range = start..start.wrapping_add(part.len());
+        match self.all.get(range.clone()) {
+            Some(same) if same.as_ptr() == part.as_ptr() => Self { all: self.all.clone(), range },
+            _ => Self::new(part.into()),
+        }
+    }
+}
+
+impl Deref for Text {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        self.all.get(self.range.clone()).unwrap_or_default()
+    }
+}
+
 impl Pod {
     /// Reads a pod's name and UID from its JSON. The rest is read when a guest asks for it.
     ///
     /// # Errors
     ///
-    /// An [`Error`] if the text is no JSON object with metadata.
+    /// An [`Error`] if the text is no JSON object, or its metadata are none of Kubernetes.
     pub fn new(json: impl Into<Vec<u8>>) -> Result<Self, Error> {
-        let json = json.into();
-        let Metadata { name, namespace, uid } = Partial::read(&json)?;
+        Self::read(Text::new(json.into()))
+    }
+
+    pub(crate) fn read(json: Text) -> Result<Self, Error> {
+        let Metadata { name, namespace, uid } = metadata(&json)?;
         let [name, namespace, uid] = [name, namespace, uid].map(Option::unwrap_or_default);
         Ok(Self { name, namespace, uid, json, message: OnceLock::new() })
     }
@@ -90,10 +128,13 @@ impl Node {
     ///
     /// # Errors
     ///
-    /// An [`Error`] if the text is no JSON object with metadata.
+    /// As [`Pod::new`].
     pub fn new(json: impl Into<Vec<u8>>) -> Result<Self, Error> {
-        let json = json.into();
-        let name = Partial::read(&json)?.name.unwrap_or_default();
+        Self::read(Text::new(json.into()))
+    }
+
+    pub(crate) fn read(json: Text) -> Result<Self, Error> {
+        let name = metadata(&json)?.name.unwrap_or_default();
         Ok(Self { name, json: Some(json), message: OnceLock::new() })
     }
 
@@ -211,11 +252,6 @@ fn images(node: &Node) -> BTreeMap<String, i64> {
     entries.into_iter().flat_map(sized).collect()
 }
 
-#[derive(Deserialize)]
-struct Partial {
-    metadata: Option<Metadata>,
-}
-
 #[derive(Default, Deserialize)]
 struct Metadata {
     name: Option<String>,
@@ -223,10 +259,36 @@ struct Metadata {
     uid: Option<String>,
 }
 
-impl Partial {
-    fn read(json: &[u8]) -> Result<Metadata, Error> {
-        let read: Self = serde_json::from_slice(json).map_err(|error| Error::new(error.to_string()))?;
-        Ok(read.metadata.unwrap_or_default())
+/// Reads an object's metadata, and nothing after them: they come first, and objects can be long.
+fn metadata(json: &[u8]) -> Result<Metadata, Error> {
+    struct Found<'a>(&'a mut Option<Metadata>);
+
+    impl<'de> Visitor<'de> for Found<'_> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object of Kubernetes")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+            while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+                if key == "metadata" {
+                    *self.0 = Some(map.next_value::<Option<_>>()?.unwrap_or_default());
+                    return Err(A::Error::custom("the rest is not read"));
+                }
+                map.next_value::<IgnoredAny>()?;
+            }
+            Ok(())
+        }
+    }
+
+    let mut found = None;
+    let mut reader = serde_json::Deserializer::from_slice(json);
+    let read = reader.deserialize_map(Found(&mut found)).and_then(|()| reader.end());
+    match (found, read) {
+        (Some(metadata), _) => Ok(metadata),
+        (None, Ok(())) => Ok(Metadata::default()),
+        (None, Err(error)) => Err(Error::new(error.to_string())),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use mistletoe_abi::AnyBackend;
 use mistletoe_scheduler::extender::{self, Error};
-use mistletoe_scheduler::{Plugin, Scheduler};
+use mistletoe_scheduler::{Plugin, Scheduler, protobuf};
 use mistletoe_wasmi::Wasmi;
 
 /// A scheduler with a plugin: status 2 for `b`, 3 for `c`, 1 for `e`, and scores of ten times the length of the node's
@@ -58,23 +58,23 @@ fn filter_responds_in_the_form_of_its_request() {
     let failed = r#""FailedNodes":{"b":"no \"room\""},"FailedAndUnresolvableNodes":{"c":"plugin one: unschedulable and unresolvable"},"Error":"""#;
     let scheduler = scheduler();
     assert_eq!(
-        text(extender::filter(&scheduler, with_nodes(&["a", "b", "c", "d"]).as_bytes())),
+        text(extender::filter(&scheduler, with_nodes(&["a", "b", "c", "d"]).into())),
         format!(
             r#"{{"Nodes":{{"items":[{{"metadata":{{"name":"a"}},"x":1}},{{"metadata":{{"name":"d"}},"x":1}}]}},"NodeNames":null,{failed}}}"#
         )
     );
     assert_eq!(
-        text(extender::filter(&scheduler, with_names(&["a", "b", "c", "d"]).as_bytes())),
+        text(extender::filter(&scheduler, with_names(&["a", "b", "c", "d"]).into())),
         format!(r#"{{"Nodes":null,"NodeNames":["a","d"],{failed}}}"#)
     );
     let none = format!(r#"{{"Pod":{POD},"Nodes":{{"items":null}}}}"#);
     assert_eq!(
-        text(extender::filter(&scheduler, none.as_bytes())),
+        text(extender::filter(&scheduler, none.into())),
         r#"{"Nodes":{"items":[]},"NodeNames":null,"FailedNodes":{},"FailedAndUnresolvableNodes":{},"Error":""}"#
     );
     // A failure of a plugin is an error in the response.
     assert_eq!(
-        text(extender::filter(&scheduler, with_names(&["a", "e"]).as_bytes())),
+        text(extender::filter(&scheduler, with_names(&["a", "e"]).into())),
         r#"{"Nodes":null,"NodeNames":null,"FailedNodes":null,"FailedAndUnresolvableNodes":null,"Error":"plugin one: node e: error"}"#
     );
 }
@@ -83,12 +83,12 @@ fn filter_responds_in_the_form_of_its_request() {
 fn prioritize_has_scores_up_to_ten() {
     let scheduler = scheduler();
     assert_eq!(
-        text(extender::prioritize(&scheduler, with_nodes(&["a", "b"]).as_bytes())),
+        text(extender::prioritize(&scheduler, with_nodes(&["a", "b"]).into())),
         r#"[{"Host":"a","Score":9},{"Host":"b","Score":9}]"#
     );
     // Of a name alone, guests get no node.
-    assert_eq!(text(extender::prioritize(&scheduler, with_names(&["a"]).as_bytes())), r#"[{"Host":"a","Score":0}]"#);
-    let error = extender::prioritize(&scheduler, with_nodes(&["e"]).as_bytes()).expect_err("a failure");
+    assert_eq!(text(extender::prioritize(&scheduler, with_names(&["a"]).into())), r#"[{"Host":"a","Score":0}]"#);
+    let error = extender::prioritize(&scheduler, with_nodes(&["e"]).into()).expect_err("a failure");
     assert_eq!(
         error.to_string(),
         "plugin one: node e: error: wasm: score error: trap in `score`: unreachable executed"
@@ -103,18 +103,18 @@ fn preempt_passes_victims_through() {
         format!(r#"{{"Pod":{POD},"NodeNameToVictims":{{"b":{victims},"a":{victims}}},"NodeNameToMetaVictims":null}}"#);
     let meta = r#"{"Pods":[{"UID":"v1"},{"UID":"v2"}],"NumPDBViolations":1}"#;
     let both = format!(r#"{{"NodeNameToMetaVictims":{{"a":{meta},"b":{meta}}}}}"#);
-    assert_eq!(text(extender::preempt(&scheduler, request.as_bytes())), both);
+    assert_eq!(text(extender::preempt(&scheduler, (&*request).into())), both);
     let request_with_meta =
         format!(r#"{{"Pod":{POD},"NodeNameToVictims":null,"NodeNameToMetaVictims":{{"a":{meta},"b":{meta}}}}}"#);
-    assert_eq!(text(extender::preempt(&scheduler, request_with_meta.as_bytes())), both);
+    assert_eq!(text(extender::preempt(&scheduler, (&*request_with_meta).into())), both);
 
     // After `filter`, the plugin is asked about the nodes without the victims, if it can see these.
-    let filter = || extender::filter(&scheduler, with_nodes(&["a", "b"]).as_bytes()).expect("a response");
+    let filter = || extender::filter(&scheduler, with_nodes(&["a", "b"]).into()).expect("a response");
     filter();
     let one = format!(r#"{{"NodeNameToMetaVictims":{{"a":{meta}}}}}"#);
-    assert_eq!(text(extender::preempt(&scheduler, request.as_bytes())), one);
+    assert_eq!(text(extender::preempt(&scheduler, (&*request).into())), one);
     filter();
-    assert_eq!(text(extender::preempt(&scheduler, request_with_meta.as_bytes())), both);
+    assert_eq!(text(extender::preempt(&scheduler, (&*request_with_meta).into())), both);
 }
 
 #[test]
@@ -130,11 +130,42 @@ fn what_is_no_request_is_an_error() {
         (r#"{"Pod": {}, "Nodes": {"items": [{}, {"metadata": {"name": 1}}]}}"#, "Nodes.items[1]: invalid type"),
     ] {
         for respond in [extender::filter, extender::prioritize] {
-            let error = respond(&scheduler, body.as_bytes()).expect_err(body).to_string();
+            let error = respond(&scheduler, body.into()).expect_err(body).to_string();
             assert!(error.starts_with(&format!("the request is not one of a scheduler's: {expected}")), "{error}");
         }
     }
     let victims = format!(r#"{{"Pod":{POD},"NodeNameToVictims":{{"a":{{"Pods":[1]}}}}}}"#);
-    let error = extender::preempt(&scheduler, victims.as_bytes()).expect_err("no pod").to_string();
+    let error = extender::preempt(&scheduler, victims.into()).expect_err("no pod").to_string();
     assert!(error.contains("a: invalid type: integer `1`"), "{error}");
+}
+
+#[test]
+fn guests_get_the_objects_of_the_request() {
+    // Whoever asks for all nodes gets what these are alone.
+    let wasm = wat::parse_str(
+        r#"(module
+            (import "k8s.io/api" "nodeList" (func $nodeList (param i32 i32) (result i32)))
+            (import "k8s.io/scheduler" "currentPod" (func $currentPod (param i32 i32) (result i32)))
+            (import "k8s.io/scheduler" "result.status_reason" (func $reason (param i32 i32)))
+            (memory (export "memory") 1)
+            (func (export "filter") (result i32)
+                (local i32)
+                (local.set 0 (call $nodeList (i32.const 0) (i32.const 512)))
+                (local.set 0 (i32.add (local.get 0) (call $currentPod (local.get 0) (i32.const 512))))
+                (call $reason (i32.const 0) (local.get 0))
+                (i32.const 2)))"#,
+    )
+    .expect("a module");
+    let scheduler =
+        Scheduler::new([Plugin::options("one").load(&AnyBackend::new(Wasmi::new()), &wasm).expect("a plugin")]);
+    let response = text(extender::filter(&scheduler, with_nodes(&["a", "ä"]).into()));
+    let nodes = ["a", "ä"].map(|name| format!(r#"{{"metadata":{{"name":"{name}"}}}}"#));
+    let nodes = nodes.map(|json| protobuf::node(json.as_bytes()).expect("a node"));
+    let mut expected = protobuf::node_list(nodes.iter().map(Vec::as_slice));
+    expected.extend(protobuf::pod(POD.as_bytes()).expect("a pod"));
+    let expected = serde_json::to_string(&String::from_utf8_lossy(&expected)).expect("a string");
+    assert!(
+        response.contains(&format!(r#""FailedNodes":{{"a":{expected},"ä":{expected}}}"#)),
+        "{response}\n{expected}"
+    );
 }
