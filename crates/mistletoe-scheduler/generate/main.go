@@ -1,6 +1,6 @@
 // Generates the table of messages, and the objects that the encoder is tested with.
 //
-//	go run . table > ../src/protobuf/table.rs
+//	go run . table | rustfmt --edition 2024 > ../src/protobuf/table.rs
 //	go run . objects ../tests/data/protobuf
 package main
 

@@ -7,6 +7,7 @@ use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Unexpe
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::keys::{EntryKey, FieldName};
 use super::message::{Field, Kind, Message, Shape};
 use super::time;
 use super::writer::Writer;
@@ -54,6 +55,16 @@ impl Encoder {
             return Err(E::custom(format_args!("the message is longer than {} bytes", self.limit)));
         }
         Ok(())
+    }
+
+    /// Begins an entry of a map with its key. Returns where the entry begins, and where its length is.
+    pub(super) fn key(&mut self, number: u32, key: &str) -> (usize, usize) {
+        let start = self.writer.out.len();
+        let at = self.writer.begin(number);
+        self.writer.bytes(1, key.as_bytes());
+        let end = self.writer.out.len();
+        self.path.push(Step::Key(end - key.len(), end));
+        (start, at)
     }
 
     fn raw<E: Error>(&mut self, number: u32, kind: Kind, text: &str) -> Result<bool, E> {
@@ -285,63 +296,6 @@ impl<'de> Visitor<'de> for Root<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<(), A::Error> {
         self.0.message(self.1, map)
-    }
-}
-
-/// Finds the field with a name. The next one in the table is the most likely.
-struct FieldName {
-    message: &'static Message,
-    expected: usize,
-}
-
-impl<'de> DeserializeSeed<'de> for FieldName {
-    type Value = Option<usize>;
-
-    fn deserialize<D: Deserializer<'de>>(self, key: D) -> Result<Option<usize>, D::Error> {
-        key.deserialize_identifier(self)
-    }
-}
-
-impl Visitor<'_> for FieldName {
-    type Value = Option<usize>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a name")
-    }
-
-    fn visit_str<E: Error>(self, name: &str) -> Result<Option<usize>, E> {
-        let count = self.message.fields.len();
-        let indices = (self.expected..count).chain(0..self.expected.min(count));
-        Ok(indices.into_iter().find(|index| self.message.fields[*index].name == name))
-    }
-}
-
-/// Begins an entry of a map with its key. Returns where the entry begins, and where its length is.
-struct EntryKey<'a>(&'a mut Encoder, u32);
-
-impl<'de> DeserializeSeed<'de> for EntryKey<'_> {
-    type Value = (usize, usize);
-
-    fn deserialize<D: Deserializer<'de>>(self, key: D) -> Result<(usize, usize), D::Error> {
-        key.deserialize_str(self)
-    }
-}
-
-impl Visitor<'_> for EntryKey<'_> {
-    type Value = (usize, usize);
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a key")
-    }
-
-    fn visit_str<E: Error>(self, key: &str) -> Result<(usize, usize), E> {
-        let Self(Encoder { writer, path, .. }, number) = self;
-        let start = writer.out.len();
-        let at = writer.begin(number);
-        writer.bytes(1, key.as_bytes());
-        let end = writer.out.len();
-        path.push(Step::Key(end - key.len(), end));
-        Ok((start, at))
     }
 }
 

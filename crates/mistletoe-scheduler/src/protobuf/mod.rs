@@ -9,6 +9,7 @@
 //! of another type and a number that is out of range are errors.
 
 mod encode;
+mod keys;
 mod message;
 mod table;
 mod time;

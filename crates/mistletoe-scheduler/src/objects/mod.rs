@@ -1,13 +1,16 @@
 //! Pods and nodes: their JSON, and what guests see of it, made when the first guest asks.
 
-use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
+mod images;
+mod text;
+
+use std::collections::HashMap;
 use std::fmt;
-use std::ops::{Deref, Range};
 use std::sync::{Arc, OnceLock};
 
-use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, Visitor};
-use serde::{Deserialize, Serialize};
+use images::Image;
+use text::{Metadata, metadata};
+
+pub(crate) use text::Text;
 
 use crate::protobuf::{self, Error};
 
@@ -27,13 +30,6 @@ pub struct Node {
     message: OnceLock<Result<Vec<u8>, Error>>,
 }
 
-/// The text of an object, which may be part of a longer one that objects share.
-#[derive(Clone)]
-pub(crate) struct Text {
-    all: Arc<Vec<u8>>,
-    range: Range<usize>,
-}
-
 /// The nodes of a cycle.
 #[derive(Default)]
 pub struct Nodes {
@@ -50,31 +46,6 @@ pub struct Cycle {
     pub pod: Arc<Pod>,
     /// The nodes.
     pub nodes: Arc<Nodes>,
-}
-
-impl Text {
-    pub(crate) fn new(text: Vec<u8>) -> Self {
-        let range = 0..text.len();
-        Self { all: Arc::new(text), range }
-    }
-
-    /// Returns a part of the text, without a copy if it is one.
-    pub(crate) fn part(&self, part: &str) -> Self {
-        let start = (part.as_ptr() as usize).wrapping_sub(self.all.as_ptr() as usize);
-        let range = start..start.wrapping_add(part.len());
-        match self.all.get(range.clone()) {
-            Some(same) if same.as_ptr() == part.as_ptr() => Self { all: self.all.clone(), range },
-            _ => Self::new(part.into()),
-        }
-    }
-}
-
-impl Deref for Text {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        self.all.get(self.range.clone()).unwrap_or_default()
-    }
 }
 
 impl Pod {
@@ -197,98 +168,6 @@ impl Nodes {
             let messages = known.map(|node| node.message().map_err(|error| error.of(&node.name)));
             Ok(protobuf::node_list(messages.collect::<Result<Vec<_>, _>>()?))
         }))
-    }
-
-    /// Returns the images of a node as JSON, with their sizes and on how many of the nodes they are; `null` if there is
-    /// no such node.
-    pub(crate) fn image_states(&self, name: &str) -> Vec<u8> {
-        let Some(node) = self.get(name) else { return b"null".to_vec() };
-        let all = self.images.get_or_init(|| {
-            let mut all = HashMap::new();
-            for node in &self.nodes {
-                for (name, size) in images(node) {
-                    // As in the scheduler, the size is that of the node which comes first.
-                    all.entry(name).or_insert(Image { size, nodes: 0 }).nodes += 1;
-                }
-            }
-            all
-        });
-        let states: BTreeMap<_, _> =
-            images(node).into_keys().filter_map(|name| all.get(&name).map(|image| (name, image))).collect();
-        serde_json::to_vec(&states).unwrap_or_default()
-    }
-}
-
-/// An image, on all nodes together.
-#[derive(Serialize)]
-struct Image {
-    #[serde(rename = "Size")]
-    size: i64,
-    #[serde(rename = "NumNodes")]
-    nodes: u32,
-}
-
-/// Returns the names of a node's images, each once, with their sizes. A node without such a status has none.
-fn images(node: &Node) -> BTreeMap<String, i64> {
-    #[derive(Deserialize)]
-    struct Images {
-        status: Option<Status>,
-    }
-    #[derive(Deserialize)]
-    struct Status {
-        images: Option<Vec<Entry>>,
-    }
-    #[derive(Deserialize)]
-    struct Entry {
-        names: Option<Vec<String>>,
-        #[serde(rename = "sizeBytes")]
-        size: Option<i64>,
-    }
-    let read = node.json.as_deref().and_then(|json| serde_json::from_slice::<Images>(json).ok());
-    let entries = read.and_then(|node| node.status?.images).unwrap_or_default();
-    let sized = |Entry { names, size }: Entry| {
-        names.unwrap_or_default().into_iter().map(move |name| (name, size.unwrap_or_default()))
-    };
-    entries.into_iter().flat_map(sized).collect()
-}
-
-#[derive(Default, Deserialize)]
-struct Metadata {
-    name: Option<String>,
-    namespace: Option<String>,
-    uid: Option<String>,
-}
-
-/// Reads an object's metadata, and nothing after them: they come first, and objects can be long.
-fn metadata(json: &[u8]) -> Result<Metadata, Error> {
-    struct Found<'a>(&'a mut Option<Metadata>);
-
-    impl<'de> Visitor<'de> for Found<'_> {
-        type Value = ();
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object of Kubernetes")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-            while let Some(key) = map.next_key::<Cow<'de, str>>()? {
-                if key == "metadata" {
-                    *self.0 = Some(map.next_value::<Option<_>>()?.unwrap_or_default());
-                    return Err(A::Error::custom("the rest is not read"));
-                }
-                map.next_value::<IgnoredAny>()?;
-            }
-            Ok(())
-        }
-    }
-
-    let mut found = None;
-    let mut reader = serde_json::Deserializer::from_slice(json);
-    let read = reader.deserialize_map(Found(&mut found)).and_then(|()| reader.end());
-    match (found, read) {
-        (Some(metadata), _) => Ok(metadata),
-        (None, Ok(())) => Ok(Metadata::default()),
-        (None, Err(error)) => Err(Error::new(error.to_string())),
     }
 }
 
