@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mistletoe_abi::{Error, ErrorKind, Imports, Limits, Program, ProgramSession};
+use mistletoe_abi::{Caller, Error, ErrorKind, Imports, Limits, Program, ProgramSession};
 use mistletoe_scheduler::protocol::{Answer, Call, ClusterEvent, Function, KubeScheduler, Output, Record, Severity};
 use mistletoe_scheduler::{Cycle, Node, Nodes, Pod, protobuf};
 use mistletoe_wasmi::Wasmi;
@@ -412,4 +412,71 @@ fn a_function_that_is_not_there_is_an_error_of_the_host() {
     let mut session = open(KubeScheduler::default(), text).expect("a guest");
     assert!(matches!(session.call(Call::Score("a")).expect_err("no function").kind(), ErrorKind::Engine { .. }));
     assert!(session.call(Call::Filter("a")).expect("a status").status.is_success());
+}
+
+/// Calls each import many times with the numbers that hurt most, in each function.
+#[test]
+fn no_argument_makes_the_host_panic() {
+    let mut calls = String::new();
+    let mut count = 0;
+    for line in IMPORTS.lines().filter(|line| line.contains("(func ")) {
+        let name = line.split('$').nth(1).and_then(|rest| rest.split([' ', ')']).next()).expect("a name");
+        let params = line.split("(param").nth(1).map_or(0, |rest| rest.matches("i32").count());
+        let (params, drops) =
+            if line.contains("(result") { (params - usize::from(params > 0), true) } else { (params, false) };
+        let args: String = (0..params).map(|at| format!("(call $arg (i32.const {}))", at + 1)).collect();
+        let call = format!("(call ${name} {args})");
+        let call = if drops { format!("(drop {call})") } else { call };
+        calls.push_str(&format!("(if (i32.eq (call $arg (i32.const 0)) (i32.const {count})) (then {call}))\n"));
+        count += 1;
+    }
+    assert_eq!(count, 21);
+    let text = guest("node\\00{}", &calls, 0).replacen(
+        "(memory",
+        r#"(import "test" "arg" (func $arg (param i32) (result i32))) (memory"#,
+        1,
+    );
+    let mut imports = Imports::<[u32; 6]>::new();
+    imports.func("test", "arg", |caller: &mut Caller<'_, [u32; 6]>, at: u32| caller.state()[at as usize]);
+    let wasm = wat::parse_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
+    let protocol = KubeScheduler::default().config("config").log(|_| ());
+    let program = Program::with_protocol(protocol, &Wasmi::new(), &wasm, &imports, Limits::default()).expect("a guest");
+
+    let mut random = 1_u64;
+    let mut pick = |from: &[u32]| {
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        from[(random % from.len() as u64) as usize]
+    };
+    let numbers = [0, 1, 2, 4, 16, 17, 1024, 65_536, 131_071, 131_072, 131_073, 1 << 31, u32::MAX - 7, u32::MAX];
+    let other = Arc::new(Pod::new(r#"{"metadata": {"name": "other"}}"#).expect("a pod"));
+    let (mut session, mut failed) = (program.session().expect("a session"), 0);
+    for round in 0..4000 {
+        if session.fault().is_some() {
+            session = program.session().expect("a session");
+        }
+        *session.state_mut() = [0; 6].map(|_| pick(&numbers));
+        session.state_mut()[0] = round % count;
+        session.store_mut().set_cycle((round % 3 > 0).then(cycle));
+        let call = match round % 7 {
+            0 => Call::PreFilter,
+            1 => Call::PostFilter(&[("a", 2)]),
+            2 => Call::RemovePod(&other, "a"),
+            3 => Call::PreScore(&["a"]),
+            4 => Call::NormalizeScore(&[("a", 1)]),
+            5 => Call::Enqueue,
+            _ => Call::Filter("a"),
+        };
+        if let Err(error) = session.call(call) {
+            failed += 1;
+            let is_expected = matches!(
+                error.kind(),
+                ErrorKind::OutOfBounds { .. } | ErrorKind::TooLong { .. } | ErrorKind::Host { .. }
+            );
+            assert!(is_expected, "{:?} in {call:?}: {error}", session.state());
+        }
+    }
+    // Some do what they should.
+    assert!((500..3500).contains(&failed), "{failed}");
 }

@@ -32,6 +32,8 @@ const KEEP: Duration = Duration::from_secs(30);
 /// UID, for [`Scheduler::prioritize`] and [`Scheduler::preempt`], where the guest then finds the state that it has made.
 /// If they are gone, these start a cycle of their own.
 ///
+/// Requests under way have an instance of each plugin each, so whoever lets requests in bounds the instances.
+///
 /// # Examples
 ///
 /// ```
