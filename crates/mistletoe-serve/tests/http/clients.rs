@@ -111,6 +111,7 @@ fn a_client_of_http2_that_leaves_cancels_its_guest() {
         server.wait_for(r#"mistletoe_instances_in_use{route="/loop"} 1"#);
         response.abort();
         server.wait_for(r#"mistletoe_failures_total{route="/loop",kind="cancelled"} 1"#);
+        server.wait_for(r#"mistletoe_instances_in_use{route="/loop"} 0"#);
         tokio::spawn(sender.send_request(request()));
         server.wait_for(r#"mistletoe_instances_in_use{route="/loop"} 1"#);
     });
