@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use clap::{Parser, ValueEnum};
+use mistletoe::AnyBackend;
 use mistletoe_conformance::Report;
 use mistletoe_conformance::report::Verdict;
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
@@ -86,11 +87,7 @@ pub(crate) fn run() -> Result<ExitCode, Error> {
     }
 
     if let Some(path) = &arguments.check {
-        let committed = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-        if undated(&committed) != undated(&markdown(&report)?) {
-            let again = "cargo xtask conformance --format markdown --report";
-            return Err(format!("{0} is out of date; {again} {0} renews it", path.display()).into());
-        }
+        compare(&report, path)?;
     }
     let text = match arguments.format {
         Format::Text => report.terminal(arguments.verbose),
@@ -108,6 +105,27 @@ pub(crate) fn run() -> Result<ExitCode, Error> {
         }
     }
     Ok(if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs everything, as `--check` does, on the backends.
+pub(crate) fn check(path: &Path, backends: &[AnyBackend]) -> Result<(), Error> {
+    let hosts: Vec<_> = backends.iter().map(|backend| backend as _).collect();
+    let mut report = Report::run(&crate::cases()?, &hosts, |_| ());
+    report.scripts = suite::run(&suite::files(), backends, |_| ())?;
+    if !report.is_good() {
+        return Err(report.terminal(true).into());
+    }
+    compare(&report, path)
+}
+
+/// Fails unless the markdown report in a file is up to date.
+fn compare(report: &Report, path: &Path) -> Result<(), Error> {
+    let committed = fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    if undated(&committed) == undated(&markdown(report)?) {
+        return Ok(());
+    }
+    let again = "cargo xtask conformance --format markdown --report";
+    Err(format!("{0} is out of date; {again} {0} renews it", path.display()).into())
 }
 
 /// The start of the line that `--check` ignores in a markdown report.
