@@ -1,6 +1,6 @@
 //! The example packages, built by real toolchains, on every backend. Every backend has to produce the expected bytes.
 //!
-//! Packages larger than 64 KiB are not committed; `cargo xtask packages` builds them. A test whose package is missing
+//! Packages larger than 320 KiB are not committed; `cargo xtask packages` builds them. A test whose package is missing
 //! is ignored, and its name says so. `--include-ignored` makes it fail.
 
 use std::error::Error;
