@@ -1,6 +1,7 @@
 //! What the macros use.
 
 pub use alloc::string::String;
+pub use alloc::vec::Vec;
 
 pub use crate::info::Info;
 #[cfg(target_family = "wasm")]
@@ -11,6 +12,8 @@ pub use crate::middleware::Instance;
 pub use crate::output::Output;
 #[cfg(target_family = "wasm")]
 pub use crate::panic::{panicked, start, trap};
+#[cfg(target_family = "wasm")]
+pub use crate::scheduler::Instance as SchedulerInstance;
 
 /// Calls the function of a package that takes a string.
 #[inline]

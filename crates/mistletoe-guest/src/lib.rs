@@ -1,4 +1,5 @@
-//! Write [Mistletoe] packages, plugins and HTTP middleware in Rust: a function or a trait, and one macro.
+//! Write [Mistletoe] packages, plugins, HTTP middleware and plugins of the Kubernetes scheduler in Rust: a function, a
+//! trait or methods, and one macro.
 //!
 //! A package:
 //!
@@ -48,7 +49,8 @@
 //! ```
 //!
 //! [`package!`] has the options and the form for other protocols than YAML documents. [`plugin!`] makes plugins, and
-//! [`middleware!`](crate::middleware!) HTTP middleware. The functions are plain Rust: a test calls them.
+//! [`middleware!`](crate::middleware!) HTTP middleware, [`scheduler_plugin!`] plugins of the Kubernetes scheduler. The
+//! functions are plain Rust: a test calls them.
 //!
 //! # Errors and panics
 //!
@@ -61,7 +63,8 @@
 //!
 //! [`log!`](crate::log!) writes a line to the host's log, and with the feature `log`, so do the macros of the crate of
 //! that name. [`var`] reads an environment variable. Both are imports from WASI preview 1, and only in modules that use
-//! them. Middleware logs through its own interface, with [`middleware::log`] and the crate `log`.
+//! them. Middleware and plugins of the scheduler log through their own interfaces, with [`middleware::log`] and
+//! [`scheduler::log`], and the crate `log`.
 //!
 //! # Features
 //!
@@ -97,6 +100,7 @@ mod output;
 mod package;
 mod panic;
 pub mod plugin;
+pub mod scheduler;
 mod wasi;
 mod yaml;
 

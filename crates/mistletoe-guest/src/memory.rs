@@ -1,6 +1,8 @@
 //! Memory that the host reads and writes.
 
 use alloc::alloc::{alloc, dealloc};
+use alloc::vec;
+use alloc::vec::Vec;
 use core::alloc::Layout;
 use core::ptr::{dangling_mut, null_mut};
 use core::slice;
@@ -60,6 +62,20 @@ mod shared {
         static OUTPUT: Text = Text::null();
         OUTPUT.set(text);
         &raw const OUTPUT
+    }
+}
+
+/// Returns the bytes that a function of the host writes if they fit. It returns their length.
+pub(crate) fn fill(get: impl Fn(*mut u8, usize) -> usize) -> Vec<u8> {
+    // Long enough for most of what is asked for.
+    let mut bytes = vec![0; 128];
+    loop {
+        let length = get(bytes.as_mut_ptr(), bytes.len());
+        if length <= bytes.len() {
+            bytes.truncate(length);
+            return bytes;
+        }
+        bytes.resize(length, 0);
     }
 }
 

@@ -5,7 +5,6 @@ mod host;
 mod instance;
 
 use alloc::string::String;
-use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt::Display;
 
@@ -13,6 +12,7 @@ use core::fmt::Display;
 pub use instance::Instance;
 
 use crate::Error;
+use crate::memory::fill;
 
 /// Makes middleware of a type that implements [`Middleware`](crate::middleware::Middleware): a module with [the
 /// http-wasm interface].
@@ -199,20 +199,6 @@ fn enable(feature: Feature) -> bool {
     let bit = feature as u32;
     // SAFETY: a number.
     unsafe { host::enable_features(bit) & bit != 0 }
-}
-
-/// Returns the bytes that a function of the host writes if they fit. It returns their length.
-fn fill(get: impl Fn(*mut u8, usize) -> usize) -> Vec<u8> {
-    // Long enough for most of what is asked for.
-    let mut bytes = vec![0; 128];
-    loop {
-        let length = get(bytes.as_mut_ptr(), bytes.len());
-        if length <= bytes.len() {
-            bytes.truncate(length);
-            return bytes;
-        }
-        bytes.resize(length, 0);
-    }
 }
 
 /// Returns the bytes of [`fill`] as a text.

@@ -3,7 +3,8 @@
 use core::cell::RefCell;
 use core::fmt::Display;
 
-use super::{Action, Level, Middleware, Request, Response, enable, fill, host, log};
+use super::{Action, Level, Middleware, Request, Response, enable, host, log};
+use crate::memory::fill;
 
 /// The middleware in a static, which only a module without threads may have.
 #[derive(Debug)]

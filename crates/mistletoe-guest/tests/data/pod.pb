@@ -1,0 +1,1 @@
+../../../mistletoe-scheduler/tests/data/protobuf/pod.pb
