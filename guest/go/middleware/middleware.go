@@ -34,6 +34,8 @@ import (
 	"io"
 	"strings"
 	"unsafe"
+
+	"github.com/mistletoe-rs/mistletoe/guest/go/internal/memory"
 )
 
 // Handler sees each HTTP request before the next handler of a server, and the response after it.
@@ -97,7 +99,7 @@ func Handle(start func(config []byte) (Handler, error), features ...Feature) {
 		}
 	}
 	var err error
-	if handler, err = start(fill(hostGetConfig)); err != nil {
+	if handler, err = start(memory.Fill(hostGetConfig)); err != nil {
 		fail(err.Error())
 	}
 }
@@ -118,22 +120,22 @@ type Request struct {
 var request = &Request{Header: Header{0}, Trailer: Header{2}, Body: body(0)}
 
 // Method returns the method, such as GET.
-func (*Request) Method() string { return string(fill(hostGetMethod)) }
+func (*Request) Method() string { return string(memory.Fill(hostGetMethod)) }
 
 // SetMethod replaces the method.
 func (*Request) SetMethod(method string) { hostSetMethod(method) }
 
 // URI returns path and query, encoded as on the wire, such as /a%20b?c=d.
-func (*Request) URI() string { return string(fill(hostGetURI)) }
+func (*Request) URI() string { return string(memory.Fill(hostGetURI)) }
 
 // SetURI replaces path and query. Without a question mark, the request has no query any more.
 func (*Request) SetURI(uri string) { hostSetURI(uri) }
 
 // ProtocolVersion returns the version of HTTP, such as HTTP/1.1.
-func (*Request) ProtocolVersion() string { return string(fill(hostGetProtocolVersion)) }
+func (*Request) ProtocolVersion() string { return string(memory.Fill(hostGetProtocolVersion)) }
 
 // SourceAddr returns the client's address and port, such as 192.0.2.1:1234 or [2001:db8::1]:1234.
-func (*Request) SourceAddr() string { return string(fill(hostGetSourceAddr)) }
+func (*Request) SourceAddr() string { return string(memory.Fill(hostGetSourceAddr)) }
 
 // Enable enables a feature for this request, before it goes on. It returns whether the host supports it.
 func (*Request) Enable(feature Feature) bool { return enable(feature) }
@@ -211,23 +213,11 @@ func (b body) WriteString(text string) (int, error) {
 	return len(text), nil
 }
 
-// Returns the bytes that a function of the host writes if they fit. It returns their length.
-func fill(get func(buffer *byte, limit uint32) uint32) []byte {
-	buffer := make([]byte, 128)
-	for {
-		length := get(&buffer[0], uint32(len(buffer)))
-		if int(length) <= len(buffer) {
-			return buffer[:length]
-		}
-		buffer = make([]byte, length)
-	}
-}
-
 // Returns the entries of a list: their number is in the upper half of the result, their length in the lower. A zero
 // byte ends each of them.
 func list(get func(buffer *byte, limit uint32) uint64) []string {
 	count := 0
-	text := string(fill(func(buffer *byte, limit uint32) uint32 {
+	text := string(memory.Fill(func(buffer *byte, limit uint32) uint32 {
 		result := get(buffer, limit)
 		count = int(result >> 32)
 		return uint32(result)

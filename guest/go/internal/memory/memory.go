@@ -1,4 +1,4 @@
-// Package memory keeps the blocks that a host has.
+// Package memory keeps the blocks that a host has, and gets those that a host fills.
 //
 // The garbage collector frees what nothing in the module points to, and knows nothing of the host. It moves no block.
 package memory
@@ -25,3 +25,15 @@ func Free(block *byte) { delete(held, block) }
 
 // Len returns the number of blocks.
 func Len() int { return len(held) }
+
+// Fill returns the bytes that a function of the host writes if they fit. It returns their length.
+func Fill(get func(buffer *byte, limit uint32) uint32) []byte {
+	buffer := make([]byte, 128)
+	for {
+		length := get(&buffer[0], uint32(len(buffer)))
+		if int(length) <= len(buffer) {
+			return buffer[:length]
+		}
+		buffer = make([]byte, length)
+	}
+}

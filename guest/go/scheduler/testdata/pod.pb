@@ -1,0 +1,1 @@
+../../../../crates/mistletoe-scheduler/tests/data/protobuf/pod.pb
