@@ -13,6 +13,7 @@ mod objects;
 mod protobuf;
 
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::fmt;
 
 #[cfg(target_family = "wasm")]
@@ -265,6 +266,48 @@ macro_rules! __scheduler_export {
         const _: fn(&mut $plugin, &mut $crate::scheduler::Cycle) -> $result =
             |plugin, cycle| $crate::scheduler::call::$call(plugin, cycle, $($method)?);
     };
+}
+
+/// A value of a configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// `true` or `false`.
+    Bool(bool),
+    /// A whole number.
+    Number(i64),
+    /// A string.
+    Text(String),
+}
+
+/// Reads a configuration that is a JSON object of plain values. An empty one has none.
+///
+/// For more than that there is the crate `serde_json`, which adds some 25 kB to a module.
+///
+/// # Errors
+///
+/// If the configuration is something else.
+///
+/// ```
+/// use mistletoe_guest::Error;
+/// use mistletoe_guest::scheduler::{Setting, settings};
+///
+/// fn zone(config: &[u8]) -> Result<String, Error> {
+///     let mut zone = String::new();
+///     for setting in settings(config)? {
+///         match setting {
+///             (name, Setting::Text(value)) if name == "zone" => zone = value,
+///             (name, _) => return Err(Error::new(format!("the setting {name} is unknown, or of another type"))),
+///         }
+///     }
+///     Ok(zone)
+/// }
+///
+/// assert_eq!(zone(br#"{"zone": "a"}"#)?, "a");
+/// assert!(zone(br#"{"zone": 1}"#).is_err());
+/// # Ok::<(), Error>(())
+/// ```
+pub fn settings(config: &[u8]) -> Result<Vec<(String, Setting)>, Error> {
+    json::settings(config).map_err(|error| Error::new(alloc::format!("the configuration: {error}")))
 }
 
 /// What a plugin says other than success: a code and a reason.

@@ -66,6 +66,10 @@ const PACKAGES: &[Package] = &[
     package("rate-limit-sdk-c", CLANG),
     package("strip-prefix-sdk-go", GO_REACTOR),
     package("wapc-c", CLANG),
+    package("node-number-sdk", RUST),
+    package("image-locality-sdk", RUST),
+    package("node-number-sdk-go", GO_REACTOR),
+    package("image-locality-sdk-go", GO_REACTOR),
 ];
 
 /// The maximum size of committed modules.

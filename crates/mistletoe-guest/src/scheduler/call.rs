@@ -167,6 +167,8 @@ mod tests {
         let (plugin, cycle) = (&mut (), &mut Cycle::default());
         cycle.insert("key", 7);
         assert_eq!((cycle.get("key"), cycle.get::<u8>("key"), cycle.get::<i32>("other")), (Some(&7), None, None));
+        cycle.insert("key", 6);
+        assert_eq!(cycle.get("key"), Some(&6));
         let seen = |_: &mut (), cycle: &mut Cycle| {
             assert_eq!(cycle.get::<i32>("key"), None);
             cycle.insert("key", 8);

@@ -3,6 +3,7 @@
 use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
+use alloc::vec::Vec;
 use core::any::Any;
 use core::fmt;
 
@@ -30,7 +31,8 @@ use crate::Error;
 #[derive(Default)]
 pub struct Cycle {
     pod: Option<Pod>,
-    state: BTreeMap<&'static str, Box<dyn Any>>,
+    /// A map of a few values, which is smaller in a module than one of many.
+    state: Vec<(&'static str, Box<dyn Any>)>,
 }
 
 impl Cycle {
@@ -62,23 +64,28 @@ impl Cycle {
 
     /// Keeps a value under a name until the end of the cycle.
     pub fn insert<T: 'static>(&mut self, name: &'static str, value: T) {
-        self.state.insert(name, Box::new(value));
+        let value = Box::new(value);
+        match self.state.iter_mut().find(|(other, _)| *other == name) {
+            Some((_, old)) => *old = value,
+            None => self.state.push((name, value)),
+        }
     }
 
     /// Returns the value under a name, if there is one of this type.
     pub fn get<T: 'static>(&self, name: &str) -> Option<&T> {
-        self.state.get(name)?.downcast_ref()
+        self.state.iter().find(|(other, _)| *other == name)?.1.downcast_ref()
     }
 
     /// Returns the value under a name, to change it.
     pub fn get_mut<T: 'static>(&mut self, name: &str) -> Option<&mut T> {
-        self.state.get_mut(name)?.downcast_mut()
+        self.state.iter_mut().find(|(other, _)| *other == name)?.1.downcast_mut()
     }
 }
 
 impl fmt::Debug for Cycle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Cycle").field("pod", &self.pod).field("state", &self.state.keys()).finish()
+        let names: Vec<_> = self.state.iter().map(|(name, _)| name).collect();
+        f.debug_struct("Cycle").field("pod", &self.pod).field("state", &names).finish()
     }
 }
 

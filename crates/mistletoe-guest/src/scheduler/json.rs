@@ -1,4 +1,4 @@
-//! The JSON of the interface: names, and numbers by names. Text in, error or values out; nothing else of JSON is needed.
+//! The JSON of the interface: names, and values by names. Parsers of all of JSON would make modules twice as large.
 
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
@@ -7,7 +7,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt::Write as _;
 
-use super::ImageState;
+use super::{ImageState, Setting};
 use crate::Error;
 
 /// Reads an array of strings; nothing is an empty one.
@@ -43,15 +43,34 @@ pub(super) fn images(json: &[u8]) -> Result<BTreeMap<String, ImageState>, Error>
     })
 }
 
-fn object<T>(
+/// Reads an object whose values are no objects and no arrays; nothing is an empty one.
+pub(super) fn settings(json: &[u8]) -> Result<Vec<(String, Setting)>, Error> {
+    object(json, |reader| {
+        reader.0 = reader.0.trim_ascii_start();
+        for (word, value) in [(&b"true"[..], true), (b"false", false)] {
+            if let Some(rest) = reader.0.strip_prefix(word) {
+                reader.0 = rest;
+                return Ok(Setting::Bool(value));
+            }
+        }
+        if reader.0.starts_with(b"\"") {
+            reader.string().map(Setting::Text)
+        } else {
+            reader.number().map(Setting::Number)
+        }
+    })
+}
+
+/// Reads an object; nothing is an empty one.
+fn object<T, O: Default + Extend<(String, T)>>(
     json: &[u8],
     mut value: impl FnMut(&mut Reader<'_>) -> Result<T, Error>,
-) -> Result<BTreeMap<String, T>, Error> {
-    let (mut reader, mut object) = (Reader(json), BTreeMap::new());
+) -> Result<O, Error> {
+    let (mut reader, mut object) = (Reader(json), O::default());
     if !reader.is_nothing() {
         reader.items(b'{', b'}', |reader| {
             let key = reader.key()?;
-            object.insert(key, value(reader)?);
+            object.extend([(key, value(reader)?)]);
             Ok(())
         })?;
     }
@@ -250,7 +269,7 @@ fn unit(text: &str) -> Option<(u16, &str)> {
 }
 
 fn malformed(problem: &str) -> Error {
-    Error::new(format!("the host's JSON is malformed: {problem}"))
+    Error::new(format!("malformed JSON: {problem}"))
 }
 
 #[cfg(test)]
@@ -286,6 +305,24 @@ mod tests {
     }
 
     #[test]
+    fn settings_are_read() {
+        let json = br#" {"a": true, "b":false , "c": "true", "d": -7} "#;
+        let expected = [
+            ("a", Setting::Bool(true)),
+            ("b", Setting::Bool(false)),
+            ("c", Setting::Text("true".into())),
+            ("d", Setting::Number(-7)),
+        ];
+        assert_eq!(settings(json), Ok(expected.map(|(name, setting)| (name.into(), setting)).into()));
+        assert_eq!((settings(b""), settings(b"{}")), (Ok(Vec::new()), Ok(Vec::new())));
+        for json in
+            [&b"{\"a\": truer}"[..], b"{\"a\": null}", b"{\"a\": [1]}", b"{\"a\": 1.5}", b"true", b"{\"a\": \"}"]
+        {
+            assert!(settings(json).is_err(), "{}", String::from_utf8_lossy(json));
+        }
+    }
+
+    #[test]
     fn anything_else_is_an_error() {
         let deep = [&br#"{"a":{"b":"#[..], &[b'['; 100_000]].concat();
         for json in [
@@ -315,7 +352,7 @@ mod tests {
                 assert!(names(json).is_err(), "{text:.99}");
             } else {
                 let error = images(json).expect_err(&text).to_string();
-                assert!(error.starts_with("the host's JSON is malformed: "), "{error}");
+                assert!(error.starts_with("malformed JSON: "), "{error}");
             }
         }
     }
