@@ -9,6 +9,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -17,10 +18,36 @@ use serde_json::value::RawValue;
 use crate::objects::{Node, Nodes, Pod, Text};
 use crate::protobuf;
 use crate::protocol::Status;
-use crate::scheduler::{Candidate, Failure, MAX_SCORE, Refusal, Scheduler};
+use crate::scheduler::{Bounds, Candidate, Failure, MAX_SCORE, Refusal, Scheduler};
 
 /// The highest score of an extender.
 const MAX_EXTENDER_SCORE: i64 = 10;
+
+/// The maximum number of nodes of a request. A cluster of Kubernetes has up to 5,000.
+///
+/// Each of them may get a reason, so that a short request could have a response of any length.
+pub const MAX_NODES: usize = 100_000;
+
+/// What a scheduler asks for: the last part of the URL.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// `filterVerb`.
+    Filter,
+    /// `prioritizeVerb`.
+    Prioritize,
+    /// `preemptVerb`.
+    Preempt,
+}
+
+/// A response with the status 200.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Response {
+    /// The body, which is JSON.
+    pub body: Vec<u8>,
+    /// The failure that the body names as its `Error`.
+    pub failure: Option<Failure>,
+}
 
 /// A request that has no response.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +57,8 @@ pub enum Error {
     Request(protobuf::Error),
     /// A plugin failed.
     Failure(Failure),
+    /// The response would be longer than this number of bytes.
+    TooLong(u64),
 }
 
 /// `ExtenderArgs`. The names are those of Go's fields, which have no others in JSON.
@@ -113,18 +142,59 @@ struct PreemptionResult {
     node_name_to_meta_victims: BTreeMap<String, MetaVictims>,
 }
 
+impl Verb {
+    /// All verbs.
+    pub const ALL: [Self; 3] = [Self::Filter, Self::Prioritize, Self::Preempt];
+
+    /// Returns the name that the documentation recommends for the scheduler's configuration.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Filter => "filter",
+            Self::Prioritize => "prioritize",
+            Self::Preempt => "preempt",
+        }
+    }
+
+    /// Responds within bounds, with a body of at most this number of bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`Error`].
+    pub fn respond(
+        self,
+        scheduler: &Scheduler,
+        body: Vec<u8>,
+        bounds: &Bounds,
+        max_output: u64,
+    ) -> Result<Response, Error> {
+        let respond = match self {
+            Self::Filter => filter_within,
+            Self::Prioritize => prioritize_within,
+            Self::Preempt => preempt_within,
+        };
+        respond(scheduler, body, bounds, max_output)
+    }
+}
+
 /// Responds to `filterVerb`. A plugin that fails is the response's `Error`.
 ///
 /// # Errors
 ///
 /// [`Error::Request`].
 pub fn filter(scheduler: &Scheduler, body: Vec<u8>) -> Result<Vec<u8>, Error> {
+    filter_within(scheduler, body, &scheduler.bounds(), u64::MAX).map(|response| response.body)
+}
+
+fn filter_within(scheduler: &Scheduler, body: Vec<u8>, bounds: &Bounds, max_output: u64) -> Result<Response, Error> {
     let body = Text::new(body);
     let args: Args<'_> = read(&body)?;
     let (pod, nodes) = args.objects(&body)?;
-    let filtered = match scheduler.filter(pod, nodes.clone()) {
+    let filtered = match scheduler.filter_within(pod, nodes.clone(), bounds) {
         Ok(filtered) => filtered,
-        Err(failure) => return Ok(write(&FilterResult { error: failure.to_string(), ..FilterResult::default() }, 0)),
+        Err(failure) => {
+            let result = FilterResult { error: failure.to_string(), ..FilterResult::default() };
+            return Ok(Response { failure: Some(failure), ..write(&result, 0, max_output)? });
+        }
     };
     let (mut failed, mut unresolvable) = (BTreeMap::new(), BTreeMap::new());
     for Refusal { node, plugin, status } in filtered.refused {
@@ -149,7 +219,7 @@ pub fn filter(scheduler: &Scheduler, body: Vec<u8>) -> Result<Vec<u8>, Error> {
         }
     }
     // Most of a response are nodes of the request.
-    Ok(write(&result, body.len()))
+    write(&result, body.len(), max_output)
 }
 
 /// Responds to `prioritizeVerb`, with scores from 0 to 10.
@@ -158,13 +228,22 @@ pub fn filter(scheduler: &Scheduler, body: Vec<u8>) -> Result<Vec<u8>, Error> {
 ///
 /// [`Error`].
 pub fn prioritize(scheduler: &Scheduler, body: Vec<u8>) -> Result<Vec<u8>, Error> {
+    prioritize_within(scheduler, body, &scheduler.bounds(), u64::MAX).map(|response| response.body)
+}
+
+fn prioritize_within(
+    scheduler: &Scheduler,
+    body: Vec<u8>,
+    bounds: &Bounds,
+    max_output: u64,
+) -> Result<Response, Error> {
     let body = Text::new(body);
     let (pod, nodes) = read::<Args<'_>>(&body)?.objects(&body)?;
-    let scores = scheduler.prioritize(pod, nodes.clone()).map_err(Error::Failure)?;
+    let scores = scheduler.prioritize_within(pod, nodes.clone(), bounds).map_err(Error::Failure)?;
     let scores = scores.into_iter().map(|score| score * MAX_EXTENDER_SCORE / MAX_SCORE);
     let list: Vec<_> =
         nodes.iter().zip(scores).map(|(node, score)| HostPriority { host: node.name(), score }).collect();
-    Ok(write(&list, 0))
+    write(&list, 0, max_output)
 }
 
 /// Responds to `preemptVerb`. Victims stay as they are; a node may be left out.
@@ -173,6 +252,10 @@ pub fn prioritize(scheduler: &Scheduler, body: Vec<u8>) -> Result<Vec<u8>, Error
 ///
 /// [`Error`].
 pub fn preempt(scheduler: &Scheduler, body: Vec<u8>) -> Result<Vec<u8>, Error> {
+    preempt_within(scheduler, body, &scheduler.bounds(), u64::MAX).map(|response| response.body)
+}
+
+fn preempt_within(scheduler: &Scheduler, body: Vec<u8>, bounds: &Bounds, max_output: u64) -> Result<Response, Error> {
     let body = Text::new(body);
     let args: PreemptionArgs<'_> = read(&body)?;
     let pod = Pod::read(body.part(args.pod.get())).map_err(|error| Error::Request(error.of("Pod")))?;
@@ -189,15 +272,19 @@ pub fn preempt(scheduler: &Scheduler, body: Vec<u8>) -> Result<Vec<u8>, Error> {
         nodes.entry(node).or_insert((Vec::new(), meta));
     }
     let candidates: Vec<_> = nodes.iter().map(|(node, (victims, _))| Candidate { node, victims }).collect();
-    let remaining = scheduler.preempt(pod, &candidates).map_err(Error::Failure)?;
+    let remaining = scheduler.preempt_within(pod, &candidates, bounds).map_err(Error::Failure)?;
     let remaining = nodes.into_iter().zip(remaining).filter(|(_, remains)| *remains);
     let result =
         PreemptionResult { node_name_to_meta_victims: remaining.map(|((node, (_, meta)), _)| (node, meta)).collect() };
-    Ok(write(&result, 0))
+    write(&result, 0, max_output)
 }
 
 impl Args<'_> {
     fn objects(&self, body: &Text) -> Result<(Pod, Arc<Nodes>), Error> {
+        let items = self.nodes.as_ref().and_then(|nodes| nodes.items.as_ref()).map_or(0, Vec::len);
+        if items.max(self.node_names.as_ref().map_or(0, Vec::len)) > MAX_NODES {
+            return Err(Error::Request(protobuf::Error::new(format!("there are more than {MAX_NODES} nodes"))));
+        }
         let pod = Pod::read(body.part(self.pod.get())).map_err(|error| Error::Request(error.of("Pod")))?;
         let nodes = match (&self.nodes, &self.node_names) {
             (Some(NodeList { items }), _) => {
@@ -221,13 +308,31 @@ fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Error> {
     serde_json::from_slice(body).map_err(|error| Error::Request(protobuf::Error::new(error.to_string())))
 }
 
-/// Strings, numbers and valid JSON always have a JSON.
-fn write(response: &impl Serialize, capacity: usize) -> Vec<u8> {
-    let mut out = Vec::with_capacity(capacity);
-    if serde_json::to_writer(&mut out, response).is_err() {
-        out.clear();
+/// Writes up to a limit.
+struct Limited {
+    out: Vec<u8>,
+    limit: u64,
+}
+
+impl io::Write for Limited {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if (self.out.len() + bytes.len()) as u64 > self.limit {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.out.extend_from_slice(bytes);
+        Ok(bytes.len())
     }
-    out
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Strings, numbers and valid JSON always have a JSON. So there is no error but that of the limit.
+fn write(response: &impl Serialize, capacity: usize, limit: u64) -> Result<Response, Error> {
+    let mut out = Limited { out: Vec::with_capacity(capacity), limit };
+    serde_json::to_writer(&mut out, response).map_err(|_| Error::TooLong(limit))?;
+    Ok(Response { body: out.out, failure: None })
 }
 
 impl fmt::Display for Error {
@@ -235,6 +340,7 @@ impl fmt::Display for Error {
         match self {
             Self::Request(error) => write!(f, "the request is not one of a scheduler's: {error}"),
             Self::Failure(failure) => failure.fmt(f),
+            Self::TooLong(limit) => write!(f, "the response is longer than {limit} bytes"),
         }
     }
 }

@@ -21,4 +21,6 @@ pub mod protocol;
 mod scheduler;
 
 pub use objects::{Cycle, Node, Nodes, Pod};
-pub use scheduler::{Candidate, Failure, Filtered, MAX_SCORE, OnFailure, Plugin, PluginOptions, Refusal, Scheduler};
+pub use scheduler::{
+    Bounds, Candidate, Failure, Filtered, MAX_SCORE, OnFailure, Plugin, PluginOptions, Refusal, Scheduler,
+};

@@ -1,8 +1,10 @@
 //! The webhook of an extender, from bytes to bytes.
 
+use std::time::Duration;
+
 use mistletoe_abi::AnyBackend;
-use mistletoe_scheduler::extender::{self, Error};
-use mistletoe_scheduler::{Plugin, Scheduler, protobuf};
+use mistletoe_scheduler::extender::{self, Error, MAX_NODES, Verb};
+use mistletoe_scheduler::{Bounds, Plugin, Scheduler, protobuf};
 use mistletoe_wasmi::Wasmi;
 
 /// A scheduler with a plugin: status 2 for `b`, 3 for `c`, 1 for `e`, and scores of ten times the length of the node's
@@ -168,4 +170,26 @@ fn guests_get_the_objects_of_the_request() {
         response.contains(&format!(r#""FailedNodes":{{"a":{expected},"ä":{expected}}}"#)),
         "{response}\n{expected}"
     );
+}
+
+#[test]
+fn a_response_has_a_limit() {
+    let scheduler = scheduler();
+    let bounds = Bounds::new(Duration::from_secs(100));
+    let respond = |verb: Verb, body: String, limit| verb.respond(&scheduler, body.into(), &bounds, limit);
+    for verb in [Verb::Filter, Verb::Prioritize] {
+        let response = respond(verb, with_names(&["a", "b"]), 1_000).expect("a response");
+        assert_eq!(response.failure, None);
+        let length = response.body.len() as u64;
+        assert_eq!(respond(verb, with_names(&["a", "b"]), length), Ok(response));
+        assert_eq!(respond(verb, with_names(&["a", "b"]), length - 1), Err(Error::TooLong(length - 1)));
+    }
+    let failed = respond(Verb::Filter, with_names(&["e"]), 1_000).expect("a response");
+    assert_eq!(failed.failure.map(|failure| failure.to_string()).as_deref(), Some("plugin one: node e: error"));
+    // A name takes four bytes of a request, and much more of a response.
+    let many = format!(r#"{{"Pod":{POD},"NodeNames":["b"{}]}}"#, r#","b""#.repeat(MAX_NODES));
+    for verb in [Verb::Filter, Verb::Prioritize] {
+        let error = respond(verb, many.clone(), u64::MAX).expect_err("an error").to_string();
+        assert!(error.ends_with("there are more than 100000 nodes"), "{error}");
+    }
 }

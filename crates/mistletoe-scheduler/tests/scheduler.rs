@@ -1,12 +1,12 @@
 //! Plugins in order, with their cycles, failures and limits.
 
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use mistletoe_abi::{AnyBackend, Limits};
+use mistletoe_abi::{AnyBackend, CancelHandle, Limits};
 use mistletoe_scheduler::protocol::{Record, Severity, Status};
 use mistletoe_scheduler::{
-    Candidate, Failure, Filtered, Node, Nodes, OnFailure, Plugin, PluginOptions, Pod, Scheduler,
+    Bounds, Candidate, Failure, Filtered, Node, Nodes, OnFailure, Plugin, PluginOptions, Pod, Scheduler,
 };
 use mistletoe_wasmi::Wasmi;
 
@@ -23,6 +23,7 @@ fn load(options: PluginOptions, functions: &str) -> Plugin {
             (import "k8s.io/scheduler" "result.nominated_node_name" (func $nominated (param i32 i32)))
             (import "k8s.io/scheduler" "result.normalized_score_list" (func $normalized (param i32 i32)))
             (import "k8s.io/scheduler" "result.status_reason" (func $reason (param i32 i32)))
+            (import "k8s.io/klog" "log" (func $log (param i32 i32 i32)))
             (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
             (memory (export "memory") 1)
             (data (i32.const 16) "no room")
@@ -123,15 +124,16 @@ fn a_plugin_that_fails_fails_the_request_or_is_ignored() {
         let log = Arc::new(Mutex::new(Vec::new()));
         let records = log.clone();
         let options = Plugin::options("bad").on_failure(OnFailure::Ignore).log(Severity::Info, move |record| {
-            if let Record::Message { text, .. } = record {
-                records.lock().expect("no panic").push(text.to_owned());
+            if let Record::Ignored { node, status } = record {
+                let record = format!("{}: {status}", node.unwrap_or_default());
+                records.lock().expect("no panic").push(record);
             }
         });
         let scheduler = Scheduler::new([load(options, functions), plugin("good", REFUSE_B)]);
         let filtered = scheduler.filter(pod("u"), nodes(&names)).expect("no failure");
         assert_eq!(refused(&filtered), ["b by good: unschedulable: no room"]);
         // The plugin is out for the rest of the cycle.
-        assert_eq!(*log.lock().expect("no panic"), [format!("ignored: node {node}: {reason}")]);
+        assert_eq!(*log.lock().expect("no panic"), [format!("{node}: {reason}")]);
     }
 }
 
@@ -143,11 +145,65 @@ fn a_call_and_a_request_have_a_time() {
     let failure = scheduler.filter(pod("u"), nodes(&["a"])).expect_err("a failure");
     assert!(failure.status.reason.starts_with("wasm: filter error: timed out after 800 ms"), "{failure}");
 
-    // The call that begins in time has its own limit; the next one does not begin.
+    // The call that begins in time has its own limit; there is no time to go on without its plugin.
     let ignored = load(options().on_failure(OnFailure::Ignore), hangs);
     let scheduler = Scheduler::new([ignored, plugin("one", REFUSE_B)]).time_limit(Duration::from_millis(400));
     let failure = scheduler.filter(pod("u"), nodes(&["n0", "n1"])).expect_err("a failure");
-    assert_eq!(failure.to_string(), "plugin one: node n0: error: the request takes more than 400ms");
+    assert_eq!(failure.to_string(), "plugin slow: node n0: error: the request takes more than 400ms");
+}
+
+#[test]
+fn a_request_is_cancelled_in_a_call() {
+    let hangs = r#"(func (export "filter") (result i32)
+        (call $log (i32.const 0) (i32.const 16) (i32.const 7)) (loop (br 0)) (i32.const 0))"#;
+    let cancel = CancelHandle::new();
+    let options = Plugin::options("slow").limits(Limits::default().with_timeout(Duration::from_secs(100)));
+    // As soon as the guest runs.
+    let options = options.on_failure(OnFailure::Ignore).log(Severity::Info, {
+        let cancel = cancel.clone();
+        move |_| cancel.cancel()
+    });
+    let scheduler = Scheduler::new([load(options, hangs)]);
+    let bounds = Bounds::new(Duration::from_secs(100)).cancelled_by(cancel);
+    let failure = scheduler.filter_within(pod("u"), nodes(&["a"]), &bounds).expect_err("a failure");
+    assert_eq!(failure.to_string(), "plugin slow: node a: error: the request was cancelled");
+    assert_eq!(scheduler.plugins()[0].idle_instances(), 0, "the instance is closed");
+}
+
+#[test]
+fn the_end_of_a_request_does_not_reach_the_cycle_that_is_kept() {
+    let scheduler = Scheduler::new([plugin("one", COUNTS)]);
+    let cancel = CancelHandle::new();
+    let bounds = Bounds::new(Duration::from_secs(100)).cancelled_by(cancel.clone());
+    scheduler.filter_within(pod("u"), nodes(&["a", "b"]), &bounds).expect("no failure");
+    assert_eq!(scheduler.kept_cycles(), 1);
+    cancel.cancel();
+    assert_eq!(scheduler.prioritize(pod("u"), nodes(&["a"])).expect("no failure"), [3]);
+
+    // The cycle and idle instances have the bounds of the request that goes on with them.
+    for verb in ["filter", "prioritize"] {
+        scheduler.filter(pod("u"), nodes(&["a", "b"])).expect("no failure");
+        let failure = match verb {
+            "filter" => scheduler.filter_within(pod("v"), nodes(&["a"]), &bounds).map(drop),
+            _ => scheduler.prioritize_within(pod("u"), nodes(&["a"]), &bounds).map(drop),
+        };
+        let failure = failure.expect_err("a failure").to_string();
+        assert!(failure.ends_with("the request was cancelled"), "{failure}");
+    }
+}
+
+#[test]
+fn cycles_are_not_kept_for_longer_than_they_may_be() {
+    let keep = Duration::from_secs(1_000);
+    let scheduler = Scheduler::new([plugin("one", COUNTS)]).keep(2, keep);
+    for uid in ["u", "v", "w"] {
+        scheduler.filter(pod(uid), nodes(&["a"])).expect("no failure");
+    }
+    let now = Instant::now();
+    scheduler.prune(now);
+    assert_eq!((scheduler.kept_cycles(), scheduler.plugins()[0].idle_instances()), (2, 1));
+    scheduler.prune(now + 2 * keep);
+    assert_eq!((scheduler.kept_cycles(), scheduler.plugins()[0].idle_instances()), (0, 3));
 }
 
 /// Counts its calls: `prefilter` starts again, and a node's score is the number of calls since.

@@ -232,7 +232,9 @@ impl<P: Protocol, T: 'static> AnyProgramSession<P, T> {
         self.session.fault().is_none()
     }
 
-    pub(crate) fn set_cancel_handle(&mut self, handle: Option<CancelHandle>) {
+    /// Sets the handle that cancels calls from now on; see
+    /// [`ProgramSession::set_cancel_handle`](crate::ProgramSession::set_cancel_handle).
+    pub fn set_cancel_handle(&mut self, handle: Option<CancelHandle>) {
         self.session.set_cancel_handle(handle);
     }
 }

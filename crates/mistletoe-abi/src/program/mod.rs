@@ -446,7 +446,10 @@ impl<P: Protocol, B: Backend, T> ProgramSession<P, B, T> {
         self.guest.fault().is_none()
     }
 
-    pub(crate) fn set_cancel_handle(&mut self, handle: Option<CancelHandle>) {
+    /// Sets the handle that cancels calls from now on, in place of the one before.
+    ///
+    /// A session that serves one request after the other gets the handle of each.
+    pub fn set_cancel_handle(&mut self, handle: Option<CancelHandle>) {
         self.guest.set_cancel_handle(handle);
     }
 }

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 
+use super::Status;
+
 /// How severe a message of a guest is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -32,6 +34,13 @@ pub enum Record<'a> {
     },
     /// An event about an object of the cluster.
     Event(&'a Event),
+    /// A failure of the plugin that a scheduler has ignored.
+    Ignored {
+        /// The node that the plugin was asked about, if it was asked about one.
+        node: Option<&'a str>,
+        /// The plugin's status.
+        status: &'a Status,
+    },
 }
 
 /// An event about an object of the cluster, which a guest asks its host to record.

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use crate::objects::{Cycle, Nodes, Pod};
 use crate::protocol::{Answer, Call, Function, Status};
-use running::{Deadline, Running};
+use running::Running;
 
 pub use plugin::{OnFailure, Plugin, PluginOptions};
 pub use preempt::Candidate;
-pub use running::Failure;
+pub use running::{Bounds, Failure};
 pub use score::MAX_SCORE;
 
 /// The default limit on the time of a request. The scheduler waits for five seconds unless it is told otherwise.
@@ -92,7 +92,8 @@ impl Scheduler {
 
     /// Sets the limit on the time of a request; 4 seconds by default.
     ///
-    /// It is checked before each call of a guest. A call that has begun by then has its own limit.
+    /// It is checked before each call of a guest. A call that has begun by then has its own limit. Requests with
+    /// [`Bounds`] have the time of these.
     #[must_use]
     pub fn time_limit(self, limit: Duration) -> Self {
         Self { time_limit: limit, ..self }
@@ -117,14 +118,27 @@ impl Scheduler {
     ///
     /// A [`Failure`] if a plugin fails whose failures are not [ignored](OnFailure::Ignore), or the time is over.
     pub fn filter(&self, pod: impl Into<Arc<Pod>>, nodes: impl Into<Arc<Nodes>>) -> Result<Filtered, Failure> {
-        let deadline = self.deadline();
+        self.filter_within(pod, nodes, &self.bounds())
+    }
+
+    /// Asks the same, within these bounds.
+    ///
+    /// # Errors
+    ///
+    /// As [`Scheduler::filter`].
+    pub fn filter_within(
+        &self,
+        pod: impl Into<Arc<Pod>>,
+        nodes: impl Into<Arc<Nodes>>,
+        bounds: &Bounds,
+    ) -> Result<Filtered, Failure> {
         let cycle = Arc::new(Cycle { pod: pod.into(), nodes: nodes.into() });
         // The pod is scheduled anew.
         if let Some(running) = self.take(&cycle.pod) {
             running.end(&self.plugins);
         }
-        let mut running = Running::begin(&self.plugins, cycle, deadline)?;
-        let filtered = self.filter_nodes(&mut running, deadline);
+        let mut running = Running::begin(&self.plugins, cycle, bounds)?;
+        let filtered = self.filter_nodes(&mut running, bounds);
         match &filtered {
             Ok(filtered) => {
                 let codes = filtered.refused.iter().map(|refusal| (refusal.node.clone(), refusal.status.code));
@@ -136,11 +150,11 @@ impl Scheduler {
         filtered
     }
 
-    fn filter_nodes(&self, running: &mut Running, deadline: Deadline) -> Result<Filtered, Failure> {
+    fn filter_nodes(&self, running: &mut Running, bounds: &Bounds) -> Result<Filtered, Failure> {
         let cycle = running.cycle.clone();
         let mut filtered = Filtered::default();
         for (position, node) in cycle.nodes.iter().enumerate() {
-            match self.filter_node(running, position, node.name(), deadline)? {
+            match self.filter_node(running, position, node.name(), bounds)? {
                 None => filtered.fits.push(position),
                 Some((at, status)) => filtered.refused.push(Refusal {
                     node: node.name().to_owned(),
@@ -158,7 +172,7 @@ impl Scheduler {
         running: &mut Running,
         position: usize,
         node: &str,
-        deadline: Deadline,
+        bounds: &Bounds,
     ) -> Result<Option<(usize, Status)>, Failure> {
         if let Some(refusal) = &running.refusal {
             return Ok(Some(refusal.clone()));
@@ -175,7 +189,7 @@ impl Scheduler {
             if running.members[at].skips_filter || !plugin.has(Function::Filter) {
                 continue;
             }
-            match running.call(&self.plugins, at, Call::Filter(node), Some(node), deadline)? {
+            match running.call(&self.plugins, at, Call::Filter(node), Some(node), bounds)? {
                 Some(Answer { status, .. }) if status.is_refusal() => return Ok(Some((at, status))),
                 Some(Answer { status, .. }) if !status.is_success() => running.fail(plugin, at, Some(node), status)?,
                 _ => {}
@@ -184,17 +198,35 @@ impl Scheduler {
         Ok(None)
     }
 
-    fn deadline(&self) -> Deadline {
-        Deadline { limit: self.time_limit, at: Instant::now().checked_add(self.time_limit) }
+    pub(crate) fn bounds(&self) -> Bounds {
+        Bounds::new(self.time_limit)
+    }
+
+    /// Returns the number of cycles that are kept.
+    pub fn kept_cycles(&self) -> usize {
+        self.kept().len()
+    }
+
+    /// Ends the cycles that were kept for too long by now. Requests do so, too.
+    pub fn prune(&self, now: Instant) {
+        let over = self.over(&mut self.kept(), now);
+        for running in over {
+            running.end(&self.plugins);
+        }
+    }
+
+    fn over(&self, kept: &mut VecDeque<Running>, now: Instant) -> Vec<Running> {
+        let mut over = Vec::new();
+        while kept.front().is_some_and(|running| now.saturating_duration_since(running.started) > self.keep) {
+            over.extend(kept.pop_front());
+        }
+        over
     }
 
     /// Takes the kept cycle of a pod. Cycles that were kept for too long end.
     fn take(&self, pod: &Pod) -> Option<Running> {
         let mut kept = self.kept();
-        let mut over = Vec::new();
-        while kept.front().is_some_and(|running| running.started.elapsed() > self.keep) {
-            over.extend(kept.pop_front());
-        }
+        let over = self.over(&mut kept, Instant::now());
         let position = kept.iter().position(|running| running.cycle.pod.uid() == pod.uid());
         let found = position.and_then(|at| kept.remove(at));
         drop(kept);
@@ -213,7 +245,8 @@ impl Scheduler {
     }
 
     /// Keeps a cycle. Another one of the same pod ends, and the oldest if there are too many.
-    fn put(&self, running: Running) {
+    fn put(&self, mut running: Running) {
+        running.bind(None);
         let mut kept = self.kept();
         let same = kept.iter().position(|other| other.cycle.pod.uid() == running.cycle.pod.uid());
         let same = same.and_then(|at| kept.remove(at));

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use mistletoe_abi::{AnyBackend, AnyProgram, AnyProgramSession, Error, Limits, Result};
+use mistletoe_abi::{AnyBackend, AnyProgram, AnyProgramSession, CancelHandle, Error, Limits, Result};
 use mistletoe_wasi::{Clock, OutputStream, Random, Wasi};
 
 use crate::protocol::{Answer, Call, Function, KubeScheduler, Log, Record, Severity, Status};
@@ -108,7 +108,7 @@ impl PluginOptions {
         let program = AnyProgram::with_protocol(protocol, backend, wasm, &mistletoe_wasi::imports(), limits)?;
         let functions = Function::ALL.map(|function| program.interface().export(function.name()).is_some());
         let plugin = Plugin { name, weight, on_failure, program, functions, log, idle: Mutex::default() };
-        let session = plugin.open()?;
+        let session = plugin.open(&CancelHandle::new())?;
         plugin.close(session);
         Ok(plugin)
     }
@@ -137,20 +137,27 @@ impl Plugin {
         self.functions[function as usize]
     }
 
+    /// Returns the number of idle instances.
+    pub fn idle_instances(&self) -> usize {
+        self.idle().len()
+    }
+
     /// Returns an instance that nobody else uses, an idle one if there is one.
-    pub(super) fn open(&self) -> Result<Session> {
-        if let Some(session) = self.idle().pop() {
+    pub(super) fn open(&self, cancel: &CancelHandle) -> Result<Session> {
+        if let Some(mut session) = self.idle().pop() {
+            session.set_cancel_handle(Some(cancel.clone()));
             return Ok(session);
         }
         let output = || OutputStream::captured(MAX_CAPTURED);
         let wasi = Wasi::builder().args([&*self.name]).clock(Clock::System).random(Random::System);
-        self.program.session_with(wasi.stdout(output()).stderr(output()).build())
+        self.program.session_with_cancel(wasi.stdout(output()).stderr(output()).build(), cancel)
     }
 
     /// Keeps an instance for later, if it can be used again.
     pub(super) fn close(&self, mut session: Session) {
         self.log_output(&mut session);
         session.store_mut().set_cycle(None);
+        session.set_cancel_handle(None);
         let mut idle = self.idle();
         if session.fault().is_none() && idle.len() < MAX_IDLE {
             idle.push(session);
@@ -171,8 +178,7 @@ impl Plugin {
     /// Logs a failure that is ignored.
     pub(super) fn ignored(&self, node: Option<&str>, status: &Status) {
         if let Some(log) = &self.log {
-            let node = node.map(|node| format!("node {node}: ")).unwrap_or_default();
-            log(Record::Message { severity: Severity::Error, text: &format!("ignored: {node}{status}") });
+            log(Record::Ignored { node, status });
         }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Scheduler;
-use super::running::{Deadline, Failure, Running};
+use super::running::{Bounds, Failure, Running};
 use crate::objects::Pod;
 use crate::protocol::{Answer, Call, Function, Output, Status};
 
@@ -26,9 +26,23 @@ impl Scheduler {
     ///
     /// As [`Scheduler::filter`].
     pub fn preempt(&self, pod: impl Into<Arc<Pod>>, candidates: &[Candidate<'_>]) -> Result<Vec<bool>, Failure> {
-        let deadline = self.deadline();
+        self.preempt_within(pod, candidates, &self.bounds())
+    }
+
+    /// Asks the same, within these bounds.
+    ///
+    /// # Errors
+    ///
+    /// As [`Scheduler::filter`].
+    pub fn preempt_within(
+        &self,
+        pod: impl Into<Arc<Pod>>,
+        candidates: &[Candidate<'_>],
+        bounds: &Bounds,
+    ) -> Result<Vec<bool>, Failure> {
         let Some(mut running) = self.take(&pod.into()) else { return Ok(vec![true; candidates.len()]) };
-        let remaining = self.remaining(&mut running, candidates, deadline);
+        running.bind(Some(bounds));
+        let remaining = self.remaining(&mut running, candidates, bounds);
         running.end(&self.plugins);
         remaining
     }
@@ -37,13 +51,13 @@ impl Scheduler {
         &self,
         running: &mut Running,
         candidates: &[Candidate<'_>],
-        deadline: Deadline,
+        bounds: &Bounds,
     ) -> Result<Vec<bool>, Failure> {
         let statuses = std::mem::take(&mut running.statuses);
         let statuses: Vec<_> = statuses.iter().map(|(node, code)| (&**node, *code)).collect();
         let mut remaining = vec![true; candidates.len()];
         for (at, plugin) in self.plugins.iter().enumerate().filter(|(_, plugin)| plugin.has(Function::PostFilter)) {
-            match running.call(&self.plugins, at, Call::PostFilter(&statuses), None, deadline)? {
+            match running.call(&self.plugins, at, Call::PostFilter(&statuses), None, bounds)? {
                 Some(Answer { status, output: Output::Nomination { overrides: true, node } })
                     if status.is_success() =>
                 {
@@ -59,7 +73,7 @@ impl Scheduler {
             }
         }
         for (remains, candidate) in remaining.iter_mut().zip(candidates).filter(|(remains, _)| **remains) {
-            *remains = self.fits_without(running, *candidate, deadline)?;
+            *remains = self.fits_without(running, *candidate, bounds)?;
         }
         Ok(remaining)
     }
@@ -69,7 +83,7 @@ impl Scheduler {
         &self,
         running: &mut Running,
         Candidate { node, victims }: Candidate<'_>,
-        deadline: Deadline,
+        bounds: &Bounds,
     ) -> Result<bool, Failure> {
         if victims.is_empty() || running.cycle.nodes.get(node).is_none() {
             return Ok(true);
@@ -77,7 +91,7 @@ impl Scheduler {
         for (at, plugin) in self.plugins.iter().enumerate().filter(|(_, plugin)| plugin.has(Function::RemovePod)) {
             // The state of the guest is that of the node before.
             running.refusal = None;
-            running.prefilter(&self.plugins, at, deadline)?;
+            running.prefilter(&self.plugins, at, bounds)?;
             if running.refusal.is_some() {
                 return Ok(false);
             }
@@ -86,7 +100,7 @@ impl Scheduler {
             }
             let removals = victims.iter().map(|victim| Call::RemovePod(victim, node));
             for call in removals.chain([Call::Filter(node)]) {
-                match running.call(&self.plugins, at, call, Some(node), deadline)? {
+                match running.call(&self.plugins, at, call, Some(node), bounds)? {
                     Some(Answer { status, .. }) if status.is_refusal() => return Ok(false),
                     Some(Answer { status, .. }) if !status.is_success() => {
                         running.fail(plugin, at, Some(node), status)?;

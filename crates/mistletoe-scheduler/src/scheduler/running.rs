@@ -4,6 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use mistletoe_abi::CancelHandle;
+
 use super::plugin::{OnFailure, Plugin, Session, failure};
 use crate::objects::Cycle;
 use crate::protocol::{Answer, Call, Function, Output, Status};
@@ -31,11 +33,40 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// The end of a request's time.
-#[derive(Clone, Copy)]
-pub(super) struct Deadline {
-    pub(super) limit: Duration,
-    pub(super) at: Option<Instant>,
+/// What ends a request before its guests do: its time, and a handle that cancels it.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    limit: Duration,
+    end: Option<Instant>,
+    cancel: CancelHandle,
+}
+
+impl Bounds {
+    /// Returns the bounds of a request that begins now.
+    pub fn new(time_limit: Duration) -> Self {
+        Self { limit: time_limit, end: Instant::now().checked_add(time_limit), cancel: CancelHandle::new() }
+    }
+
+    /// Sets a handle that ends the call under way, and the request. The instances of the request are then closed.
+    ///
+    /// The time alone is checked before each call. Who cancels at the end of the time also ends the call under way.
+    #[must_use]
+    pub fn cancelled_by(self, cancel: CancelHandle) -> Self {
+        Self { cancel, ..self }
+    }
+
+    /// Returns when the time is over, if that can be represented.
+    pub fn end(&self) -> Option<Instant> {
+        self.end
+    }
+
+    /// Returns why the request is over, if it is.
+    fn over(&self) -> Option<Status> {
+        if self.end.is_some_and(|end| Instant::now() >= end) {
+            return Some(Status::error(format!("the request takes more than {:?}", self.limit)));
+        }
+        self.cancel.is_cancelled().then(|| Status::error("the request was cancelled"))
+    }
 }
 
 /// A cycle that has begun.
@@ -61,10 +92,10 @@ pub(super) struct Member {
 
 impl Running {
     /// Begins a cycle with each plugin.
-    pub(super) fn begin(plugins: &[Plugin], cycle: Arc<Cycle>, deadline: Deadline) -> Result<Self, Failure> {
+    pub(super) fn begin(plugins: &[Plugin], cycle: Arc<Cycle>, bounds: &Bounds) -> Result<Self, Failure> {
         let started = Instant::now();
         let mut running = Self { cycle, members: Vec::new(), refusal: None, statuses: Vec::new(), started };
-        let begun = running.open(plugins, deadline);
+        let begun = running.open(plugins, bounds);
         match begun {
             Ok(()) => Ok(running),
             Err(failure) => {
@@ -74,33 +105,36 @@ impl Running {
         }
     }
 
-    fn open(&mut self, plugins: &[Plugin], deadline: Deadline) -> Result<(), Failure> {
+    fn open(&mut self, plugins: &[Plugin], bounds: &Bounds) -> Result<(), Failure> {
         for (at, plugin) in plugins.iter().enumerate() {
-            let session = match plugin.open() {
+            let session = match plugin.open(&bounds.cancel) {
                 Ok(mut session) => {
                     session.store_mut().set_cycle(Some(self.cycle.clone()));
                     Some(session)
                 }
                 Err(error) => {
+                    if let Some(status) = bounds.over() {
+                        return Err(Failure { plugin: plugin.name.clone(), node: None, status });
+                    }
                     ignore(plugin, None, failure("instantiate", "", &error))?;
                     None
                 }
             };
             self.members.push(Member { session, skips_filter: false, left: None });
             if self.refusal.is_none() {
-                self.prefilter(plugins, at, deadline)?;
+                self.prefilter(plugins, at, bounds)?;
             }
         }
         Ok(())
     }
 
     /// Starts the cycle of a plugin, again if it has started already.
-    pub(super) fn prefilter(&mut self, plugins: &[Plugin], at: usize, deadline: Deadline) -> Result<(), Failure> {
+    pub(super) fn prefilter(&mut self, plugins: &[Plugin], at: usize, bounds: &Bounds) -> Result<(), Failure> {
         let plugin = &plugins[at];
         if !plugin.has(Function::PreFilter) {
             return Ok(());
         }
-        let Some(Answer { status, output }) = self.call(plugins, at, Call::PreFilter, None, deadline)? else {
+        let Some(Answer { status, output }) = self.call(plugins, at, Call::PreFilter, None, bounds)? else {
             return Ok(());
         };
         let member = &mut self.members[at];
@@ -124,17 +158,21 @@ impl Running {
         at: usize,
         call: Call<'_>,
         node: Option<&str>,
-        deadline: Deadline,
+        bounds: &Bounds,
     ) -> Result<Option<Answer>, Failure> {
         let plugin = &plugins[at];
         let Some(session) = &mut self.members[at].session else { return Ok(None) };
-        if deadline.at.is_some_and(|at| Instant::now() >= at) {
-            let status = Status::error(format!("the request takes more than {:?}", deadline.limit));
-            return Err(Failure { plugin: plugin.name.clone(), node: node.map(str::to_owned), status });
+        let over = |status| Err(Failure { plugin: plugin.name.clone(), node: node.map(str::to_owned), status });
+        if let Some(status) = bounds.over() {
+            return over(status);
         }
         match plugin.call(session, call) {
             Ok(answer) => Ok(Some(answer)),
-            Err(status) => self.fail(plugin, at, node, status).map(|()| None),
+            // There is no time to go on without the plugin.
+            Err(status) => match bounds.over() {
+                Some(status) => over(status),
+                None => self.fail(plugin, at, node, status).map(|()| None),
+            },
         }
     }
 
@@ -149,6 +187,13 @@ impl Running {
         ignore(plugin, node, status)?;
         self.members[at].session = None;
         Ok(())
+    }
+
+    /// Lets a request go on with the cycle; `None` while it is kept.
+    pub(super) fn bind(&mut self, bounds: Option<&Bounds>) {
+        for session in self.members.iter_mut().filter_map(|member| member.session.as_mut()) {
+            session.set_cancel_handle(bounds.map(|bounds| bounds.cancel.clone()));
+        }
     }
 
     /// Ends the cycle. Its instances are idle.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Scheduler;
-use super::running::{Deadline, Failure, Running};
+use super::running::{Bounds, Failure, Running};
 use crate::objects::{Cycle, Nodes, Pod};
 use crate::protocol::{Answer, Call, Function, Output, Status};
 
@@ -19,7 +19,21 @@ impl Scheduler {
     ///
     /// As [`Scheduler::filter`]. A score that is out of range is a failure of its plugin.
     pub fn prioritize(&self, pod: impl Into<Arc<Pod>>, nodes: impl Into<Arc<Nodes>>) -> Result<Vec<i64>, Failure> {
-        let (deadline, pod, nodes) = (self.deadline(), pod.into(), nodes.into());
+        self.prioritize_within(pod, nodes, &self.bounds())
+    }
+
+    /// Asks the same, within these bounds.
+    ///
+    /// # Errors
+    ///
+    /// As [`Scheduler::prioritize`].
+    pub fn prioritize_within(
+        &self,
+        pod: impl Into<Arc<Pod>>,
+        nodes: impl Into<Arc<Nodes>>,
+        bounds: &Bounds,
+    ) -> Result<Vec<i64>, Failure> {
+        let (pod, nodes) = (pod.into(), nodes.into());
         let names: Vec<_> = nodes.iter().map(|node| node.name()).collect();
         // The nodes are those that `filter` has left, and the guests know all.
         let kept = self.take(&pod).and_then(|running| {
@@ -30,24 +44,27 @@ impl Scheduler {
             None
         });
         let mut running = match kept {
-            Some(running) => running,
+            Some(mut running) => {
+                running.bind(Some(bounds));
+                running
+            }
             None => {
                 let cycle = Arc::new(Cycle { pod, nodes: nodes.clone() });
-                Running::begin(&self.plugins, cycle, deadline)?
+                Running::begin(&self.plugins, cycle, bounds)?
             }
         };
-        let scores = self.scores(&mut running, &names, deadline);
+        let scores = self.scores(&mut running, &names, bounds);
         running.end(&self.plugins);
         scores
     }
 
-    fn scores(&self, running: &mut Running, names: &[&str], deadline: Deadline) -> Result<Vec<i64>, Failure> {
+    fn scores(&self, running: &mut Running, names: &[&str], bounds: &Bounds) -> Result<Vec<i64>, Failure> {
         let mut totals = vec![0; names.len()];
         let mut weights = 0;
         for (at, plugin) in self.plugins.iter().enumerate().filter(|(_, plugin)| plugin.has(Function::Score)) {
             let weight = i64::from(plugin.weight);
             weights += weight;
-            for (total, score) in totals.iter_mut().zip(self.scores_of(running, at, names, deadline)?) {
+            for (total, score) in totals.iter_mut().zip(self.scores_of(running, at, names, bounds)?) {
                 *total += weight * score;
             }
         }
@@ -60,11 +77,11 @@ impl Scheduler {
         running: &mut Running,
         at: usize,
         names: &[&str],
-        deadline: Deadline,
+        bounds: &Bounds,
     ) -> Result<Vec<i64>, Failure> {
         let (plugins, plugin) = (&self.plugins[..], &self.plugins[at]);
         if plugin.has(Function::PreScore) {
-            match running.call(plugins, at, Call::PreScore(names), None, deadline)? {
+            match running.call(plugins, at, Call::PreScore(names), None, bounds)? {
                 Some(Answer { status, .. }) if status.code == Status::SKIP => return Ok(Vec::new()),
                 Some(Answer { status, .. }) if !status.is_success() => running.fail(plugin, at, None, status)?,
                 _ => {}
@@ -72,7 +89,7 @@ impl Scheduler {
         }
         let mut scores = Vec::with_capacity(names.len());
         for name in names {
-            match running.call(plugins, at, Call::Score(name), Some(name), deadline)? {
+            match running.call(plugins, at, Call::Score(name), Some(name), bounds)? {
                 Some(Answer { status, output: Output::Score(score) }) if status.is_success() => {
                     scores.push((*name, i64::from(score)));
                 }
@@ -81,7 +98,7 @@ impl Scheduler {
             }
         }
         if plugin.has(Function::NormalizeScore) && !scores.is_empty() {
-            match running.call(plugins, at, Call::NormalizeScore(&scores), None, deadline)? {
+            match running.call(plugins, at, Call::NormalizeScore(&scores), None, bounds)? {
                 Some(Answer { status, output: Output::Scores(normalized) }) if status.is_success() => {
                     for ((_, score), normalized) in scores.iter_mut().zip(normalized) {
                         *score = normalized;
