@@ -59,6 +59,7 @@ const PACKAGES: &[Package] = &[
     package("echo-rust", RUST),
     package("echo-sdk", RUST),
     package("http-handler-c", CLANG),
+    package("node-number-c", CLANG),
     package("hello-c", WASI_C_REACTOR),
     package("hello-sdk-go", GO_REACTOR),
     package("cgi-go", GO_COMMAND),
