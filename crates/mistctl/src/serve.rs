@@ -16,7 +16,7 @@ use clap::{Args, Subcommand};
 use mistletoe::AnyBackend;
 #[cfg(feature = "otel")]
 use mistletoe_serve::Spans;
-use mistletoe_serve::config::{self, Config, Kind, MAX_GUESTS};
+use mistletoe_serve::config::{self, Config, GuestConfig, Kind, MAX_GUESTS};
 use mistletoe_serve::{BoxError, Files, Log, Server, Service, Source};
 use tokio::runtime::Builder;
 #[cfg(unix)]
@@ -47,7 +47,8 @@ const RETRY: Duration = Duration::from_secs(60);
     after_help = "Examples:\n  \
     mistctl serve serve.toml\n  \
     mistctl serve hello.wasm --listen 127.0.0.1:0\n  \
-    mistctl serve check serve.toml\n\n\
+    mistctl serve check serve.toml\n  \
+    mistctl serve scheduler --plugin nodenumber.wasm --config config.json\n\n\
     The log goes to standard output, one JSON object per line. SIGHUP reads the configuration and the modules again;\n\
     SIGTERM and SIGINT stop the server after the requests under way, and at once if they come a second time."
 )]
@@ -71,6 +72,20 @@ pub(crate) struct Serve {
     backend: Backend,
     #[command(subcommand)]
     verb: Option<Verb>,
+    /// The plugins of a scheduler, in place of a file.
+    #[arg(skip)]
+    scheduler: Option<Scheduler>,
+}
+
+/// A scheduler's plugins without a configuration of the server.
+#[derive(Args, Clone, Debug)]
+struct Scheduler {
+    /// A plugin, a module of kube-scheduler-wasm-extension's interface. Several plugins are asked in their order.
+    #[arg(long = "plugin", value_name = "MODULE", required = true)]
+    plugins: Vec<PathBuf>,
+    /// File with the plugins' configuration, in a form that they define. All plugins get the same.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Subcommand)]
@@ -84,6 +99,27 @@ enum Verb {
         #[command(flatten)]
         backend: Backend,
     },
+    /// Serve plugins of the Kubernetes scheduler as a scheduler extender.
+    ///
+    /// The extender is at http://ADDRESS/scheduler, with the verbs filter, prioritize and preempt. Limits, weights and a
+    /// configuration for each plugin need a file: a route of the kind `scheduler` (docs/serve.md).
+    Scheduler {
+        #[command(flatten)]
+        scheduler: Scheduler,
+        /// Address to listen on. Port 0 is any free port.
+        #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
+        listen: SocketAddr,
+        /// Address for health, metrics and the status page [default: none].
+        #[arg(long, value_name = "ADDRESS:PORT")]
+        admin: Option<SocketAddr>,
+        /// Reload when a plugin, the configuration or mistletoe.lock changes. A reload that failed is tried again.
+        #[arg(long)]
+        watch: bool,
+        #[command(flatten)]
+        registries: Registries,
+        #[command(flatten)]
+        backend: Backend,
+    },
 }
 
 pub(crate) fn run(arguments: &Serve) -> Result<(), Failure> {
@@ -91,6 +127,18 @@ pub(crate) fn run(arguments: &Serve) -> Result<(), Failure> {
         let config = Config::read(file).map_err(|error| refused(file, &error))?;
         let service = Service::new(&config, Modules::new(file, registries, backend), Log::default());
         return service.map(drop).map_err(|error| refused(file, &error));
+    }
+    if let Some(Verb::Scheduler { scheduler, listen, admin, watch, registries, backend }) = &arguments.verb {
+        return run(&Serve {
+            file: scheduler.plugins.first().cloned(),
+            listen: Some(*listen),
+            admin: *admin,
+            watch: *watch,
+            registries: registries.clone(),
+            backend: backend.clone(),
+            verb: None,
+            scheduler: Some(scheduler.clone()),
+        });
     }
     let Some(file) = &arguments.file else { return Err(Failure::usage("expected a configuration or a module")) };
     if file.as_os_str() == "-" {
@@ -160,6 +208,9 @@ async fn serve(
     }
     let admin = server.admin_address().map(|address| format!(", administration on http://{address}"));
     note(Level::Info, &format!("listening on http://{}{}", server.address(), admin.unwrap_or_default()));
+    if arguments.scheduler.is_some() {
+        note(Level::Info, &format!("the extender's urlPrefix is http://{}/scheduler", server.address()));
+    }
     let reloads = tokio::spawn(reloads(arguments, file, known, service, hangup));
     let (stopping, stopped) = oneshot::channel();
     let signals = async move {
@@ -298,14 +349,18 @@ impl Serve {
 
     /// Reads the configuration, or makes one for a module.
     fn config(&self, file: &Path) -> Result<Config, Failure> {
-        let mut config = if is_config(file) {
+        let mut config = if let Some(Scheduler { plugins, config }) = &self.scheduler {
+            let config = config.clone().map_or_else(GuestConfig::default, GuestConfig::File);
+            Config::of_plugins(plugins.iter().cloned(), &config)
+        } else if is_config(file) {
             Config::read(file).map_err(|error| refused(file, &error))?
         } else {
             let wasm = module(file, &self.registries)?;
             let kind = Kind::of(&wasm).ok_or_else(|| {
                 Failure::refused(
                     file,
-                    "it is not a plugin, middleware, command or package; `mistctl inspect` lists what is wrong",
+                    "it is not a plugin, middleware, command or package; `mistctl inspect` lists what is wrong. Plugins of a \
+                     scheduler are served by `mistctl serve scheduler --plugin`",
                 )
             })?;
             Config::of_module(file, kind)

@@ -408,3 +408,61 @@ fn a_listing_in_yaml_is_the_same() {
     let output = mistctl(&["check", &scratch.file("p.wat", describing("\u{1b}[2J"))]);
     assert!(!output.stdout.contains(&0x1b), "{}", text(&output.stdout));
 }
+
+/// A plugin of the Kubernetes scheduler, with further imports and functions.
+#[cfg(feature = "serve")]
+fn plugin(fields: &str) -> String {
+    format!(
+        r#"(module
+            (import "k8s.io/scheduler" "result.status_reason" (func (param i32 i32)))
+            {fields}
+            (memory (export "memory") 1)
+            (func (export "prefilter") (result i32) (i32.const 0))
+            (func (export "filter") (result i32) (i32.const 0)))"#
+    )
+}
+
+#[test]
+#[cfg(feature = "serve")]
+fn a_plugin_of_a_scheduler_is_checked_as_one() {
+    let scratch = Scratch::new();
+    let (listing, status) = checked(&scratch.file("good.wat", plugin("")), &[]);
+    assert_eq!(
+        (&listing["interfaces"], &listing["extensionPoints"], &listing["imports"]),
+        (
+            &json!(["scheduler plugin"]),
+            &json!(["prefilter", "filter"]),
+            &json!(["k8s.io/scheduler.result.status_reason"])
+        )
+    );
+    assert_eq!((&listing["findings"], status), (&json!([]), Some(0)));
+
+    for (fields, id, severity, found) in [
+        (r#"(import "k8s.io/scheduler" "unknown" (func))"#, "interface", "error", "unknown"),
+        (r#"(func (export "postfilter") (result i32) (i32.const 0))"#, "interface", "error", "postfilter"),
+        (r#"(func (export "prescore") (result i32) (i32.const 0))"#, "interface", "error", "score"),
+        (r#"(func (export "_start") unreachable)"#, "fails", "error", "unreachable"),
+        (
+            r#"(import "wasi_snapshot_preview1" "sched_yield" (func (result i32)))"#,
+            "no-start",
+            "warning",
+            "neither `_start` nor `_initialize`",
+        ),
+        (r#"(func (export "permit") (result i64) (i64.const 0))"#, "never-called", "note", "permit"),
+        (
+            r#"(import "k8s.io/scheduler" "handle.get_waiting_pod" (func (param i32 i32 i32 i32)))"#,
+            "no-waiting-pods",
+            "note",
+            "waiting pods",
+        ),
+    ] {
+        // Imports come first.
+        let (listing, status) = checked(&scratch.file("bad.wat", plugin(fields)), &[]);
+        assert_eq!(ids(&listing, &["error", "warning", "note"]), [id], "{listing:#}");
+        assert!(message(&listing, id).contains(found), "{listing:#}");
+        assert_eq!((ids(&listing, &[severity]).len(), status), (1, Some(i32::from(severity != "note"))), "{id}");
+    }
+    let alone = r#"(module (memory (export "memory") 1) (func (export "filter") (result i32) (i32.const 2)))"#;
+    let (listing, status) = checked(&scratch.file("alone.wat", alone), &[]);
+    assert_eq!((ids(&listing, &["note"]), status), (vec!["no-reason", "no-prefilter"], Some(0)));
+}

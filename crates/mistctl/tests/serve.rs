@@ -148,3 +148,48 @@ fn nothing_starts_with_a_problem() {
     assert_eq!(output.status.code(), Some(3));
     assert!(text(&output.stderr).contains(&server.address.to_string()), "{}", text(&output.stderr));
 }
+
+#[test]
+fn plugins_of_a_scheduler_need_no_configuration() {
+    let scratch = Scratch::new();
+    let config = scratch.file("config", "reverse");
+    let number = example("node-number-c.wasm");
+    let start = |more: &[&str]| {
+        let arguments = ["serve", "scheduler", "--listen", "127.0.0.1:0", "--plugin", &number];
+        let mut command = support::command(&[&arguments[..], more].concat());
+        Server::spawn(command.stdout(std::process::Stdio::piped()))
+    };
+    let request = fs::read_to_string(example("scheduler-names.json")).expect("read");
+    for (more, scores) in [(&[][..], [0, 10]), (&["--config", &config], [10, 0]), (&["--plugin", &number], [0, 10])] {
+        let mut server = start(more);
+        assert_eq!(server.error(), format!("info: the extender's urlPrefix is http://{}/scheduler", server.address));
+        let (status, filtered) = server.post("/scheduler/filter", &request);
+        assert!(status == 200 && filtered.contains(r#""NodeNames":["node-1","node-2"]"#), "{filtered}");
+        let (status, found) = server.post("/scheduler/prioritize", &request);
+        let expected = scores.map(|score| format!(r#""Score":{score}}}"#));
+        assert!(status == 200 && expected.iter().all(|score| found.contains(score)), "{found}");
+        assert!(found.starts_with(&format!(r#"[{{"Host":"node-1",{}"#, expected[0])), "{found}");
+        server.signal(Signal::TERM);
+        assert_eq!(server.status(), Some(0));
+    }
+
+    // What changes is read again.
+    let server = start(&["--config", &config]);
+    server.error();
+    fs::write(&config, "").expect("written");
+    server.signal(Signal::HUP);
+    assert_eq!(server.error(), "info: reloaded: 1 routes");
+    assert!(server.post("/scheduler/prioritize", &request).1.starts_with(r#"[{"Host":"node-1","Score":0}"#));
+
+    for (arguments, problem) in [
+        (vec!["serve", "scheduler"], "--plugin"),
+        (vec!["serve", "scheduler", "--plugin", "no.wasm"], "no.wasm"),
+        (vec!["serve", &number], "mistctl serve scheduler --plugin"),
+    ] {
+        let output = mistctl(&arguments);
+        assert!(!output.status.success() && support::text(&output.stderr).contains(problem), "{output:?}");
+    }
+    let other = example("hello-c.wasm");
+    let output = mistctl(&["serve", "scheduler", "--plugin", &other]);
+    assert!(support::text(&output.stderr).contains("plugin `hello-c`, module: "), "{output:?}");
+}

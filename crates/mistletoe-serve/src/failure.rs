@@ -54,6 +54,10 @@ pub(crate) enum Failure {
     Output(Cow<'static, str>),
     /// The package returned `Err`.
     Package(String),
+    /// The document in the request is not what the route expects.
+    Document(String),
+    /// A plugin of the scheduler failed.
+    Plugin(String),
     /// The upstream cannot be reached, or has not sent a response.
     Upstream(String),
     /// The upstream took too long to send its response.
@@ -97,6 +101,8 @@ impl Failure {
             Self::TimedOut => "timed-out".into(),
             Self::Output(_) => "output".into(),
             Self::Package(_) => "package".into(),
+            Self::Document(_) => "document".into(),
+            Self::Plugin(_) => "plugin".into(),
             Self::Upstream(_) => "upstream".into(),
             Self::SlowUpstream => "slow-upstream".into(),
             Self::Host(_) => "host".into(),
@@ -109,7 +115,7 @@ impl Failure {
         match self {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Method(_) => StatusCode::METHOD_NOT_ALLOWED,
-            Self::Head(_) | Self::Request(_) | Self::Body(_) => StatusCode::BAD_REQUEST,
+            Self::Head(_) | Self::Request(_) | Self::Body(_) | Self::Document(_) => StatusCode::BAD_REQUEST,
             Self::LongTarget => StatusCode::URI_TOO_LONG,
             Self::LargeHead => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::SlowHead | Self::SlowBody => StatusCode::REQUEST_TIMEOUT,
@@ -118,7 +124,7 @@ impl Failure {
             Self::TimedOut | Self::SlowClient | Self::SlowUpstream => StatusCode::GATEWAY_TIMEOUT,
             Self::Output(_) | Self::Upstream(_) => StatusCode::BAD_GATEWAY,
             Self::Package(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::Host(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Host(_) | Self::Plugin(_) => StatusCode::INTERNAL_SERVER_ERROR,
             Self::Ended(failure) => failure.status(),
             Self::Guest(error) => match error.kind() {
                 ErrorKind::TimedOut { .. } | ErrorKind::OutOfFuel { .. } => StatusCode::GATEWAY_TIMEOUT,
@@ -194,7 +200,7 @@ impl fmt::Display for Failure {
             Self::TimedOut => f.write_str("timed out while the guest waited for its client"),
             Self::Guest(error) => error.fmt(f),
             Self::Output(problem) => f.write_str(problem),
-            Self::Package(message) => f.write_str(message),
+            Self::Package(message) | Self::Document(message) | Self::Plugin(message) => f.write_str(message),
             Self::Upstream(problem) => write!(f, "the upstream: {problem}"),
             Self::SlowUpstream => f.write_str("the upstream took too long to respond"),
             Self::Host(error) => f.write_str(error),

@@ -76,7 +76,7 @@ impl Pattern {
         matches.then_some(rest)
     }
 
-    fn is_exact(&self) -> bool {
+    pub(crate) fn is_exact(&self) -> bool {
         self.base == self.text.len()
     }
 }

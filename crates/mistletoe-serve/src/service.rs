@@ -24,7 +24,7 @@ use mistletoe::AnyBackend;
 
 use crate::body::{Body, BoxError, Sender};
 use crate::budget::{Budget, Share, UNIT};
-use crate::config::{Config, Error, Guest, Handler, Listener, Problem, Route};
+use crate::config::{self, Config, Error, Guest, Handler, Listener, Problem, Route};
 use crate::connection::Ambiguous;
 use crate::failure::Failure;
 use crate::files;
@@ -492,7 +492,10 @@ impl Served {
             log: shared.log.clone(),
             responses: shared.responses.share(routes),
         };
-        let last = kind::without_module(&context).map(|kind| Stage::without_module(&route.handler, kind));
+        let last = match &route.handler {
+            Handler::Scheduler(scheduler) => Some(Stage::plugins(&context, scheduler, engines, source)?),
+            handler => kind::without_module(&context).map(|kind| Stage::without_module(handler, kind)),
+        };
         let mut stages: Vec<_> = last.into_iter().collect();
         let guests: Vec<_> = route.guests().collect();
         for guest in guests.into_iter().rev() {
@@ -513,15 +516,7 @@ impl Stage {
         source: &dyn Source,
     ) -> Result<Self, Problem> {
         let problem = |key: &str, message: String| Problem::of_guest(&context.route, guest, key, message);
-        let backend = match engines.get(&guest.engine) {
-            Some(backend) => backend.clone(),
-            None => {
-                let backend = source.backend(guest.engine.as_deref());
-                let backend = backend.map_err(|error| problem("engine", error.to_string()))?;
-                engines.insert(guest.engine.clone(), backend.clone());
-                backend
-            }
-        };
+        let backend = engine(&guest.engine, engines, source).map_err(|error| problem("engine", error.to_string()))?;
         let wasm = source.module(&guest.module).map_err(|error| problem("module", error.to_string()))?;
         let begun = Instant::now();
         let kind = kind::compile(context, guest, next, &backend, &wasm)?;
@@ -534,6 +529,28 @@ impl Stage {
         })
     }
 
+    fn plugins(
+        context: &Context,
+        scheduler: &config::Scheduler,
+        engines: &mut BTreeMap<Option<String>, AnyBackend>,
+        source: &dyn Source,
+    ) -> Result<Self, Problem> {
+        let mut modules = Vec::new();
+        for plugin in &scheduler.plugins {
+            let problem = |key: &str, message: String| Problem::of_plugin(&context.route, &plugin.name, key, message);
+            let backend =
+                engine(&plugin.engine, engines, source).map_err(|error| problem("engine", error.to_string()))?;
+            let wasm = source.module(&plugin.module).map_err(|error| problem("module", error.to_string()))?;
+            modules.push((plugin, backend, wasm));
+        }
+        let begun = Instant::now();
+        let names: Vec<_> = scheduler.plugins.iter().map(|plugin| plugin.module.display().to_string()).collect();
+        let engine = modules.first().map(|(_, backend, _)| backend.name());
+        let kind = kind::compile_plugins(context, scheduler, modules)?;
+        let compile_seconds = begun.elapsed().as_secs_f64();
+        Ok(Self { name: None, engine, target: Some(names.join(", ")), compile_seconds, kind })
+    }
+
     fn without_module(handler: &Handler, kind: Arc<dyn Kind>) -> Self {
         let target = match handler {
             Handler::Upstream(upstream) => Some(format!("http://{}", upstream.authority)),
@@ -541,6 +558,20 @@ impl Stage {
         };
         Self { name: None, engine: None, target, compile_seconds: 0.0, kind }
     }
+}
+
+/// Returns an engine, and starts it if it is the first module on it.
+fn engine(
+    name: &Option<String>,
+    engines: &mut BTreeMap<Option<String>, AnyBackend>,
+    source: &dyn Source,
+) -> mistletoe::Result<AnyBackend> {
+    if let Some(backend) = engines.get(name) {
+        return Ok(backend.clone());
+    }
+    let backend = source.backend(name.as_deref())?;
+    engines.insert(name.clone(), backend.clone());
+    Ok(backend)
 }
 
 /// Checks that a request's body has one meaning: its length is given, or it is chunked and not encoded otherwise.

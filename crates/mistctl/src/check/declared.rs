@@ -2,7 +2,7 @@
 
 use mistletoe::documents::yaml::{Mapping, Value};
 use mistletoe::module::{self, Analysis};
-use mistletoe::types::{ExternType, Import};
+use mistletoe::types::{ExternType, Import, Problem};
 use mistletoe::wasi::{self, Wasi};
 
 use crate::check::{Report, int};
@@ -37,11 +37,7 @@ pub(super) fn declared(wasm: &[u8], report: &mut Report) -> Option<Declared> {
     report.insert("interfaces", Value::Sequence(spoken.iter().map(|name| Value::from(*name)).collect()));
     if !spoken.contains(&inspect::PACKAGE) {
         let message = match spoken.as_slice() {
-            [] => {
-                let (shown, more) = (problems.iter().take(MAX_SHOWN), problems.len().saturating_sub(MAX_SHOWN));
-                let shown = shown.map(ToString::to_string).collect::<Vec<_>>().join("; ");
-                if more > 0 { format!("{shown}; and {more} more") } else { shown }
-            }
+            [] => joined(&problems),
             spoken => format!("it is a {}, not a package", spoken.join(" and a ")),
         };
         let advice = match spoken.contains(&"command") {
@@ -105,6 +101,13 @@ fn imports(all: &[Import], unused: &[Import], report: &mut Report) {
     }
 }
 
-fn names(names: impl IntoIterator<Item = String>) -> Value {
+/// Returns problems as one text.
+pub(super) fn joined(problems: &[Problem]) -> String {
+    let (shown, more) = (problems.iter().take(MAX_SHOWN), problems.len().saturating_sub(MAX_SHOWN));
+    let shown = shown.map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    if more > 0 { format!("{shown}; and {more} more") } else { shown }
+}
+
+pub(super) fn names(names: impl IntoIterator<Item = String>) -> Value {
     inspect::listed(names.into_iter().map(|name| Excerpt::of(name, MAX_NAME)).collect())
 }

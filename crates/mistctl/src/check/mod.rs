@@ -9,6 +9,8 @@ mod defaults;
 mod finding;
 mod probe;
 mod repeat;
+#[cfg(feature = "serve")]
+mod scheduler;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -42,7 +44,8 @@ use repeat::{Leak, Repetition};
     Runs the package on the input: on every engine that is compiled in, and many times on one session of the first.\n\
     Exits with status 1 if it finds errors or warnings. docs/testing-packages.md explains each finding.")]
 pub(crate) struct Check {
-    /// The package: a WebAssembly module in the binary or the text format. Not a program.
+    /// The package: a WebAssembly module in the binary or the text format. Not a program. In builds with the feature
+    /// `serve` also a plugin of the Kubernetes scheduler, of which it checks what the module declares.
     package: PathBuf,
     /// Name of the installation; the package gets it as `name`.
     #[arg(long, value_name = "NAME", default_value = "check")]
@@ -76,6 +79,14 @@ pub(crate) fn run(arguments: &Check) -> Result<(), Failure> {
             }
             wasm => wasm?,
         };
+        #[cfg(feature = "serve")]
+        if scheduler::is_meant(&wasm, &mut report) {
+            let limits = arguments.limits.get();
+            let backends = arguments.backend.start_all();
+            let backends = backends.map_err(|error| Failure::library(&arguments.package, error))?;
+            scheduler::starts(&backends, &wasm, limits, &mut report);
+            return Ok(None);
+        }
         Ok::<_, Failure>(declared(&wasm, &mut report).map(|declared| (declared, wasm)))
     })?;
     if let Some((declared, wasm)) = read {

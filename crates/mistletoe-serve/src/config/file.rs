@@ -14,7 +14,8 @@ use super::value::{
 };
 use super::{
     COMPILE_TIMEOUT, Config, Dir, Error, FixedResponse, Guest, GuestConfig, Handler, Kind, Listener, MAX_BODY,
-    MAX_FILE, MAX_GUESTS, MAX_ROUTES, Pool, Problem, Route, UPSTREAM_REQUESTS, Upstream,
+    MAX_FILE, MAX_GUESTS, MAX_PLUGINS, MAX_ROUTES, OnFailure, Pool, Problem, Route, Scheduler, UPSTREAM_REQUESTS,
+    Upstream, name as name_of,
 };
 use crate::budget;
 use crate::kind::is_without_body;
@@ -62,6 +63,10 @@ struct RouteTable {
     module: Option<String>,
     response: Option<ResponseTable>,
     url: Option<Url>,
+    plugins: Option<Vec<PluginTable>>,
+    http_timeout: Option<Time>,
+    kept_cycles: Option<usize>,
+    keep_time: Option<Time>,
     #[serde(default)]
     middleware: Vec<MiddlewareTable>,
     name: Option<String>,
@@ -97,6 +102,7 @@ enum RouteKind {
     Package,
     Response,
     Upstream,
+    Scheduler,
 }
 
 #[derive(Deserialize)]
@@ -114,6 +120,26 @@ struct MiddlewareTable {
     limits: LimitsTable,
     #[serde(default)]
     pool: PoolTable,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PluginTable {
+    module: String,
+    engine: Option<String>,
+    config: Option<GuestBytes>,
+    config_file: Option<String>,
+    weight: Option<u32>,
+    on_failure: Option<FailureKey>,
+    #[serde(default)]
+    limits: LimitsTable,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum FailureKey {
+    Fail,
+    Ignore,
 }
 
 #[derive(Deserialize)]
@@ -181,7 +207,12 @@ pub(super) fn parse(text: &str, directory: &Path) -> Result<Config, Error> {
             table.into_inner().route(line, file.engine.as_deref(), directory, &mut problems)
         })
         .collect();
-    let guests = routes.iter().flat_map(Route::guests).fold(0usize, |sum, guest| sum.saturating_add(guest.pool.size));
+    let scheduler = |route: &Route| match &route.handler {
+        Handler::Scheduler(scheduler) => scheduler.pool.size,
+        _ => 0,
+    };
+    let sizes = routes.iter().flat_map(Route::guests).map(|guest| guest.pool.size).chain(routes.iter().map(scheduler));
+    let guests = sizes.fold(0usize, usize::saturating_add);
     if guests > MAX_GUESTS {
         problems.push(Problem::new(format!("the pools have {guests} instances together, more than {MAX_GUESTS}")));
     }
@@ -194,6 +225,14 @@ pub(super) fn parse(text: &str, directory: &Path) -> Result<Config, Error> {
             let message =
                 format!("{output} bytes are more than the {room} that a route may have of `server.response_memory`");
             problems.push(Problem::of_guest(route, guest, "limits.output", message));
+        }
+        if let Handler::Scheduler(Scheduler { max_output, .. }) = route.handler
+            && max_output > room
+        {
+            let message = format!(
+                "{max_output} bytes are more than the {room} that a route may have of `server.response_memory`"
+            );
+            problems.push(Problem::of(route, "limits.output", message));
         }
     }
     let mut names = HashSet::new();
@@ -254,6 +293,7 @@ impl RouteKind {
         match self {
             Self::Response => "response",
             Self::Upstream => "upstream",
+            Self::Scheduler => "scheduler",
             Self::Httpwasm => Kind::Httpwasm.name(),
             Self::HttpWasm => Kind::HttpWasm.name(),
             Self::Command => Kind::Command.name(),
@@ -300,12 +340,7 @@ impl RouteTable {
         let size = route.handler.pool().map_or(Pool::default().size, |pool| pool.size.clamp(1, MAX_GUESTS));
         for table in middleware {
             let mut guest = table.guest(engine.as_deref(), directory, size);
-            let stem = guest.module.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            let count = route.middleware.iter().filter(|other| other.module.file_stem() == guest.module.file_stem());
-            guest.name = Some(match count.count() {
-                0 => stem,
-                others => format!("{stem}-{}", others + 1),
-            });
+            guest.name = Some(name_of(&guest.module, route.middleware.iter().map(|other| &other.module)));
             route.middleware.push(guest);
         }
         problems.extend(found.into_iter().map(|(key, message)| Problem::of(&route, key, message)));
@@ -315,7 +350,7 @@ impl RouteTable {
 
     /// Returns problems of keys that have no effect, since somebody expects one, and of keys that are missing.
     fn misplaced(&self) -> Vec<(&'static str, String)> {
-        use RouteKind::{Command, HttpWasm, Httpwasm, Package, Response, Upstream};
+        use RouteKind::{Command, HttpWasm, Httpwasm, Package, Response, Scheduler, Upstream};
         let mut problems = Vec::new();
         let mut only = |key: &'static str, kinds: &[RouteKind], is_set: bool| {
             if is_set && !kinds.contains(&self.kind) {
@@ -328,7 +363,15 @@ impl RouteTable {
         only("module", GUESTS, self.module.is_some());
         only("response", &[Response], self.response.is_some());
         only("url", &[Upstream], self.url.is_some());
-        only("engine", GUESTS, self.engine.is_some() && self.middleware.is_empty());
+        only("plugins", &[Scheduler], self.plugins.is_some());
+        only("http_timeout", &[Scheduler], self.http_timeout.is_some());
+        only("kept_cycles", &[Scheduler], self.kept_cycles.is_some());
+        only("keep_time", &[Scheduler], self.keep_time.is_some());
+        only(
+            "engine",
+            &[Httpwasm, HttpWasm, Command, Package, Scheduler],
+            self.engine.is_some() && self.middleware.is_empty(),
+        );
         only("config", &[HttpWasm], self.config.is_some());
         only("config_file", &[HttpWasm], self.config_file.is_some());
         only("args", &[Command], !self.args.is_empty());
@@ -339,8 +382,8 @@ impl RouteTable {
         only("limits.memory", GUESTS, limits.memory.is_some());
         only("limits.fuel", GUESTS, limits.fuel.is_some());
         only("limits.stack", GUESTS, limits.stack.is_some());
-        let served = &[Httpwasm, HttpWasm, Command, Package, Upstream];
-        only("limits.timeout", served, limits.timeout.is_some());
+        only("limits.timeout", &[Httpwasm, HttpWasm, Command, Package, Upstream], limits.timeout.is_some());
+        let served = &[Httpwasm, HttpWasm, Command, Package, Upstream, Scheduler];
         only("limits.output", served, limits.output.is_some());
         only("pool", served, pool.size.is_some() || pool.queue.is_some() || pool.wait.is_some());
         only("pool.reuse", &[Httpwasm, HttpWasm, Package], pool.reuse.is_some());
@@ -354,7 +397,7 @@ impl RouteTable {
     }
 
     fn handler(self, engine: Option<String>, directory: &Path, problems: &mut Vec<(&'static str, String)>) -> Handler {
-        let mut missing = |key, kind: RouteKind| {
+        let missing = |key, kind: RouteKind, problems: &mut Vec<_>| {
             problems.push((key, format!("missing: routes of the kind `{}` need it", kind.name())));
         };
         let kind = match self.kind {
@@ -366,7 +409,7 @@ impl RouteTable {
                 let max_body = self.limits.body.map_or(MAX_BODY, |Size(bytes)| bytes);
                 let mut response = FixedResponse { max_body, ..FixedResponse::default() };
                 match self.response {
-                    None => missing("response", self.kind),
+                    None => missing("response", self.kind, problems),
                     Some(table) => {
                         response.status = table.status.map_or(response.status, |Status(status)| status);
                         response.headers = table.headers.map_or(response.headers, |Headers(headers)| headers);
@@ -375,9 +418,15 @@ impl RouteTable {
                 }
                 return Handler::Response(response);
             }
+            RouteKind::Scheduler => {
+                if self.plugins.as_ref().is_none_or(Vec::is_empty) {
+                    missing("plugins", self.kind, problems);
+                }
+                return Handler::Scheduler(self.scheduler(engine.as_deref(), directory, problems));
+            }
             RouteKind::Upstream => {
                 let Some(Url(authority)) = self.url else {
-                    missing("url", self.kind);
+                    missing("url", self.kind, problems);
                     return Handler::Response(FixedResponse::default());
                 };
                 let limits = self.limits.limits();
@@ -391,7 +440,7 @@ impl RouteTable {
             }
         };
         if self.module.is_none() {
-            missing("module", self.kind);
+            missing("module", self.kind, problems);
         }
         let mut guest = Guest::new(module(directory, &self.module.unwrap_or_default()), kind);
         guest.engine = engine;
@@ -404,6 +453,52 @@ impl RouteTable {
         guest.limits = self.limits.limits();
         guest.pool = self.pool.pool(guest.pool);
         Handler::Guest(guest)
+    }
+}
+
+impl RouteTable {
+    fn scheduler(
+        self,
+        engine: Option<&str>,
+        directory: &Path,
+        problems: &mut Vec<(&'static str, String)>,
+    ) -> Scheduler {
+        let default = Scheduler::default();
+        let mut scheduler = Scheduler {
+            http_timeout: self.http_timeout.map_or(default.http_timeout, |Time(time)| time),
+            kept_cycles: self.kept_cycles.unwrap_or(default.kept_cycles),
+            keep_time: self.keep_time.map_or(default.keep_time, |Time(time)| time),
+            max_body: self.limits.body.map_or(default.max_body, |Size(bytes)| bytes),
+            max_output: self.limits.output.map_or(default.max_output, |Size(bytes)| bytes),
+            pool: self.pool.pool(default.pool),
+            ..default
+        };
+        for table in self.plugins.unwrap_or_default() {
+            let mut plugin = scheduler.plugin(module(directory, &table.module));
+            let mut problem =
+                |key: &str, message: &str| problems.push(("plugins", format!("`{}`, {key}: {message}", plugin.name)));
+            if table.config.is_some() && table.config_file.is_some() {
+                problem("config_file", "there is a `config` already");
+            }
+            if table.limits.body.is_some() {
+                problem("limits.body", "it is the route's");
+            }
+            plugin.engine = table.engine.or_else(|| engine.map(str::to_owned));
+            plugin.config = guest_config(table.config, table.config_file, directory);
+            plugin.weight = table.weight.unwrap_or(plugin.weight);
+            plugin.on_failure = match table.on_failure {
+                Some(FailureKey::Ignore) => OnFailure::Ignore,
+                Some(FailureKey::Fail) | None => OnFailure::Fail,
+            };
+            let has_time = table.limits.timeout.is_some();
+            let limits = table.limits.limits();
+            plugin.limits = match plugin.limits.timeout() {
+                Some(time) if !has_time => limits.with_timeout(time),
+                _ => limits,
+            };
+            scheduler.plugins.push(plugin);
+        }
+        scheduler
     }
 }
 
@@ -508,7 +603,46 @@ fn check(route: &Route) -> Vec<Problem> {
         let mut problem = |key: &str, message: &str| problems.push(Problem::of(route, key, message));
         check_served(&upstream.pool, Some(upstream.timeout), &mut problem);
     }
+    if let Handler::Scheduler(scheduler) = &route.handler {
+        check_scheduler(route, scheduler, &mut problems);
+    }
     problems
+}
+
+fn check_scheduler(route: &Route, scheduler: &Scheduler, problems: &mut Vec<Problem>) {
+    let time = scheduler.time();
+    let mut problem = |key: &str, message: &str| problems.push(Problem::of(route, key, message));
+    if route.path.is_exact() {
+        problem("path", "expected `/PATH/...`: the verbs are below it");
+    }
+    if time.is_zero() {
+        problem("http_timeout", MORE_THAN_0);
+    }
+    if scheduler.plugins.len() > MAX_PLUGINS {
+        problem("plugins", &format!("expected at most {MAX_PLUGINS}"));
+    }
+    if scheduler.kept_cycles > MAX_GUESTS {
+        problem("kept_cycles", &format!("expected at most {MAX_GUESTS}"));
+    }
+    check_served(&scheduler.pool, None, &mut problem);
+    for plugin in &scheduler.plugins {
+        let mut problem =
+            |key: &str, message: String| problems.push(Problem::of_plugin(route, &plugin.name, key, message));
+        if plugin.weight == 0 {
+            problem("weight", MORE_THAN_0.to_owned());
+        }
+        match plugin.limits.timeout() {
+            Some(limit) if limit.is_zero() => problem("limits.timeout", MORE_THAN_0.to_owned()),
+            Some(limit) if limit > time => problem(
+                "limits.timeout",
+                format!(
+                    "{limit:?} is more than a request has: {time:?} of the `http_timeout` {:?}",
+                    scheduler.http_timeout
+                ),
+            ),
+            _ => {}
+        }
+    }
 }
 
 /// Checks what guests and upstreams have in common.

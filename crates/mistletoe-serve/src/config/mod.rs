@@ -16,6 +16,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, uri::Authority};
 use mistletoe::protocol::httpwasm::Delimiter;
 use mistletoe::wasi::{self, Wasi};
 use mistletoe::{AnyCommand, AnyHandler, AnyMiddleware, AnyPackage, Limits, module};
+pub use mistletoe_scheduler::OnFailure;
 
 use crate::route::Pattern;
 
@@ -27,10 +28,18 @@ pub const MAX_FILE: u64 = 1 << 20;
 pub const MAX_ROUTES: usize = 1_000;
 /// Maximum number of guests that may run at once, over all routes. Each of them takes a thread.
 pub const MAX_GUESTS: usize = 4_096;
+/// Maximum number of plugins of a scheduler's route.
+pub const MAX_PLUGINS: usize = 100;
 /// Maximum length of a request's body by default, in bytes.
 const MAX_BODY: u64 = 1 << 20;
 /// Number of concurrent requests to an upstream by default.
 const UPSTREAM_REQUESTS: usize = 100;
+/// Maximum length of a request's body for a scheduler's plugins by default, in bytes: some thousands of nodes.
+const SCHEDULER_BODY: u64 = 32 << 20;
+/// Number of a scheduler's requests that wait by default. A scheduler sends one after the other.
+const SCHEDULER_QUEUE: usize = 8;
+/// How long a scheduler waits for its extender by default.
+const HTTP_TIMEOUT: Duration = Duration::from_secs(5);
 /// Default of [`Config::compile_timeout`].
 const COMPILE_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -115,6 +124,49 @@ pub enum Handler {
     Response(FixedResponse),
     /// Another server.
     Upstream(Upstream),
+    /// Plugins of the Kubernetes scheduler.
+    Scheduler(Scheduler),
+}
+
+/// Plugins of the Kubernetes scheduler, behind the webhook of a scheduler extender.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Scheduler {
+    /// The plugins, in order.
+    pub plugins: Vec<Plugin>,
+    /// How long the scheduler waits for a response: its extender's `httpTimeout`.
+    pub http_timeout: Duration,
+    /// Number of pods whose instances are kept between `filter` and `prioritize` or `preempt`.
+    pub kept_cycles: usize,
+    /// How long they are kept.
+    pub keep_time: Duration,
+    /// Maximum length of a request's body, in bytes.
+    pub max_body: u64,
+    /// Maximum length of a response's body, in bytes.
+    pub max_output: u64,
+    /// Number of concurrent requests, each of which has an instance of each plugin. `reuse` and `idle` have no meaning.
+    pub pool: Pool,
+}
+
+/// A plugin of the Kubernetes scheduler.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Plugin {
+    /// Name in logs and responses: the module's file name without its extension, with a number if the route has another
+    /// one of that name.
+    pub name: String,
+    /// File of the module, or a reference to it that the [`Source`](crate::Source) reads.
+    pub module: PathBuf,
+    /// Name of the engine; `None` for the first one that is compiled in.
+    pub engine: Option<String>,
+    /// Configuration of the plugin, in a form that the plugin defines.
+    pub config: GuestConfig,
+    /// Weight of its scores, 1 or more.
+    pub weight: u32,
+    /// What becomes of a request if the plugin fails.
+    pub on_failure: OnFailure,
+    /// Limits of each call. The one on outputs is that of what the plugin hands over in a call.
+    pub limits: Limits,
 }
 
 /// A module, and what its instances get.
@@ -156,6 +208,13 @@ pub enum GuestConfig {
     Bytes(Bytes),
     /// A file, of at most [`MAX_FILE`] bytes. A reload reads it again.
     File(PathBuf),
+}
+
+/// No bytes.
+impl Default for GuestConfig {
+    fn default() -> Self {
+        Self::Bytes(Bytes::new())
+    }
 }
 
 /// The same response for every request.
@@ -277,17 +336,37 @@ impl Config {
     /// Returns the configuration of one module that responds to every path, with all defaults.
     pub fn of_module(module: impl Into<PathBuf>, kind: Kind) -> Self {
         let route = Route::new(Pattern::default(), Handler::Guest(Guest::new(module, kind)));
+        Self::of_route(route)
+    }
+
+    /// Returns the configuration of a scheduler's plugins at `/scheduler/...`, with all defaults. All of them have the
+    /// same configuration.
+    pub fn of_plugins(modules: impl IntoIterator<Item = PathBuf>, config: &GuestConfig) -> Self {
+        let mut scheduler = Scheduler::default();
+        for module in modules {
+            let plugin = scheduler.plugin(module);
+            scheduler.plugins.push(Plugin { config: config.clone(), ..plugin });
+        }
+        let path = Pattern::parse("/scheduler/...").unwrap_or_default();
+        Self::of_route(Route::new(path, Handler::Scheduler(scheduler)))
+    }
+
+    fn of_route(route: Route) -> Self {
         Self { listener: Listener::default(), admin: None, compile_timeout: COMPILE_TIMEOUT, routes: vec![route] }
     }
 
     /// Returns the files that the configuration names: all modules, and the guests' configurations.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.routes.iter().flat_map(Route::guests).flat_map(|guest| {
-            let config = match &guest.config {
+        let guests = self.routes.iter().flat_map(|route| {
+            let guests = route.guests().map(|guest| (guest.module.as_path(), &guest.config));
+            guests.chain(route.plugins().iter().map(|plugin| (plugin.module.as_path(), &plugin.config)))
+        });
+        guests.flat_map(|(module, config)| {
+            let config = match config {
                 GuestConfig::File(file) => Some(file.as_path()),
                 GuestConfig::Bytes(_) => None,
             };
-            std::iter::once(guest.module.as_path()).chain(config)
+            std::iter::once(module).chain(config)
         })
     }
 }
@@ -316,12 +395,21 @@ impl Route {
         self.middleware.iter().chain(last)
     }
 
+    /// Returns the plugins of a scheduler, in order.
+    pub fn plugins(&self) -> &[Plugin] {
+        match &self.handler {
+            Handler::Scheduler(scheduler) => &scheduler.plugins,
+            _ => &[],
+        }
+    }
+
     /// Returns the maximum length of a request's body, in bytes.
     pub fn max_body(&self) -> u64 {
         match &self.handler {
             Handler::Guest(guest) => guest.limits.max_input(),
             Handler::Response(response) => response.max_body,
             Handler::Upstream(upstream) => upstream.max_body,
+            Handler::Scheduler(scheduler) => scheduler.max_body,
         }
     }
 }
@@ -330,7 +418,7 @@ impl Handler {
     /// Returns the methods of a route that names none; empty for all.
     fn methods(&self) -> Vec<Method> {
         match self {
-            Self::Guest(Guest { kind: Kind::Package, .. }) => vec![Method::POST],
+            Self::Guest(Guest { kind: Kind::Package, .. }) | Self::Scheduler(_) => vec![Method::POST],
             _ => Vec::new(),
         }
     }
@@ -339,7 +427,7 @@ impl Handler {
     /// this; an upstream might send a byte at a time for hours.
     pub(crate) fn drain_time(&self) -> Duration {
         match self {
-            Self::Guest(_) | Self::Response(_) => Duration::MAX,
+            Self::Guest(_) | Self::Response(_) | Self::Scheduler(_) => Duration::MAX,
             Self::Upstream(upstream) => upstream.timeout,
         }
     }
@@ -350,6 +438,7 @@ impl Handler {
             Self::Guest(guest) => Some(&guest.pool),
             Self::Response(_) => None,
             Self::Upstream(upstream) => Some(&upstream.pool),
+            Self::Scheduler(scheduler) => Some(&scheduler.pool),
         }
     }
 
@@ -359,6 +448,7 @@ impl Handler {
             Self::Guest(guest) => guest.kind.name(),
             Self::Response(_) => "response",
             Self::Upstream(_) => "upstream",
+            Self::Scheduler(_) => "scheduler",
         }
     }
 }
@@ -379,6 +469,52 @@ impl Guest {
             limits: Limits::default().with_max_input(MAX_BODY),
             pool: Pool::default(),
         }
+    }
+}
+
+impl Scheduler {
+    /// Returns the time of a request from its head to its response: the scheduler's less a fifth, in which the response
+    /// is on its way.
+    pub fn time(&self) -> Duration {
+        self.http_timeout - self.http_timeout / 5
+    }
+
+    /// Returns a further plugin with all defaults.
+    fn plugin(&self, module: PathBuf) -> Plugin {
+        let others = self.plugins.iter().map(|plugin| &plugin.module);
+        Plugin {
+            name: name(&module, others),
+            module,
+            engine: None,
+            config: GuestConfig::default(),
+            weight: 1,
+            on_failure: OnFailure::default(),
+            // A plugin that hangs leaves time for the others, if its failures are ignored.
+            limits: Limits::default().with_timeout(self.time() / 4),
+        }
+    }
+}
+
+impl Default for Scheduler {
+    fn default() -> Self {
+        Self {
+            plugins: Vec::new(),
+            http_timeout: HTTP_TIMEOUT,
+            kept_cycles: 4,
+            keep_time: Duration::from_secs(30),
+            max_body: SCHEDULER_BODY,
+            max_output: Limits::default().max_output(),
+            pool: Pool { queue: SCHEDULER_QUEUE, ..Pool::default() },
+        }
+    }
+}
+
+/// Returns the name of a module among others of its route.
+fn name<'a>(module: &Path, others: impl Iterator<Item = &'a PathBuf>) -> String {
+    let stem = module.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    match others.filter(|other| other.file_stem() == module.file_stem()).count() {
+        0 => stem,
+        others => format!("{stem}-{}", others + 1),
     }
 }
 
@@ -465,6 +601,12 @@ impl Problem {
     }
 }
 
+impl Problem {
+    pub(crate) fn of_plugin(route: &Route, plugin: &str, key: &str, message: impl Into<String>) -> Self {
+        Self::of(route, &format!("plugin `{plugin}`, {key}"), message)
+    }
+}
+
 impl Error {
     pub(crate) fn new(problems: Vec<Problem>) -> Self {
         Self { file: None, problems }
@@ -531,6 +673,8 @@ mod tests {
 
     const RESPONSE: &str = "[[route]]\npath = '/a'\nkind = 'response'\nresponse = {}\n";
 
+    const PLUGINS: &str = "[[route]]\nkind = 'scheduler'\npath = '/s";
+
     const EVERY_KEY: &str = r#"
             engine = "wasmi"
             [server]
@@ -591,6 +735,19 @@ mod tests {
             kind = "http-wasm"
             module = "m.wasm"
             config_file = "m.json"
+            [[route]]
+            path = "/scheduler/..."
+            kind = "scheduler"
+            plugins = [
+                { module = "a/zone.wasm", config = "text", weight = 3, on_failure = "ignore" },
+                { module = "zone.wasm", config_file = "z.json", engine = "wasmtime", limits = { timeout = "2s", fuel = 9 } },
+                { module = "oci://h/number:1", config = { reverse = true }, on_failure = "fail" },
+            ]
+            http_timeout = "10s"
+            kept_cycles = 15
+            keep_time = "16s"
+            limits = { body = 17, output = 18 }
+            pool = { size = 19, queue = 20, wait = "21s" }
         "#;
 
     fn parse(text: &str) -> Result<Config, String> {
@@ -702,9 +859,41 @@ mod tests {
         let Handler::Guest(guest) = &config.routes[4].handler else { panic!("a guest") };
         assert_eq!((guest.kind, &guest.config), (Kind::HttpWasm, &GuestConfig::File("dir/m.json".into())));
 
+        let plugin = |name: &str, module: &str, config: &'static str, time: u64| Plugin {
+            name: name.to_owned(),
+            module: module.into(),
+            engine: Some("wasmi".to_owned()),
+            config: GuestConfig::Bytes(config.into()),
+            weight: 1,
+            on_failure: OnFailure::Fail,
+            limits: Limits::default().with_max_input(1 << 20).with_timeout(seconds(time)),
+        };
+        let scheduler = Scheduler {
+            plugins: vec![
+                Plugin { weight: 3, on_failure: OnFailure::Ignore, ..plugin("zone", "dir/a/zone.wasm", "text", 2) },
+                Plugin {
+                    engine: Some("wasmtime".to_owned()),
+                    config: GuestConfig::File("dir/z.json".into()),
+                    limits: Limits::default().with_max_input(1 << 20).with_timeout(seconds(2)).with_fuel(9),
+                    ..plugin("zone-2", "dir/zone.wasm", "", 2)
+                },
+                plugin("number:1", "oci://h/number:1", r#"{"reverse":true}"#, 2),
+            ],
+            http_timeout: seconds(10),
+            kept_cycles: 15,
+            keep_time: seconds(16),
+            max_body: 17,
+            max_output: 18,
+            pool: Pool { size: 19, queue: 20, wait: seconds(21), ..Pool::default() },
+        };
+        assert_eq!(scheduler.time(), seconds(8));
+        assert_eq!(config.routes[5].handler, Handler::Scheduler(scheduler));
+        assert_eq!(config.routes[5].methods, [Method::POST]);
+
         let files: Vec<_> = config.files().map(|file| file.display().to_string()).collect();
+        let plugins = ["dir/a/zone.wasm", "dir/zone.wasm", "dir/z.json", "oci://h/number:1"];
         let modules = ["dir/m.wasm", "dir/m.wasm", "dir/a/auth.wasm", "dir/auth.wat", "dir/log.wasm", "dir/c.json"];
-        assert_eq!(files, [&modules[..], &["dir/auth.wasm", "dir/m.wasm", "dir/m.json"]].concat());
+        assert_eq!(files, [&modules[..], &["dir/auth.wasm", "dir/m.wasm", "dir/m.json"], &plugins].concat());
     }
 
     #[test]
@@ -803,6 +992,42 @@ mod tests {
                 "[[route]]\npath = '/a'\nkind = 'upstream'\nurl = 'http://a'\nlimits = { timeout = '0s' }\n",
                 "line 1: route `/a`, limits.timeout: expected more than 0",
             ),
+            ("PLUGINS/...'\n", "line 1: route `/s/...`, plugins: missing: routes of the kind `scheduler` need it"),
+            ("PLUGINS/...'\nplugins = []\n", "plugins: missing"),
+            ("PLUGINS'\nplugins = [{ module = 'm' }]\n", "line 1: route `/s`, path: expected `/PATH/...`"),
+            ("PLUGINS/...'\nmodule = 'm'\nplugins = [{ module = 'm' }]\n", "module: only routes of the kinds"),
+            ("PLUGINS/...'\nplugins = [{}]\n", "line 4: plugins: missing field `module`"),
+            ("PLUGINS/...'\nplugins = [{ module = 'm', weight = 0 }]\n", "plugin `m`, weight: expected more than 0"),
+            ("PLUGINS/...'\nplugins = [{ module = 'm', weight = -1 }]\n", "line 4: plugins: invalid value"),
+            ("PLUGINS/...'\nplugins = [{ module = 'm', on_failure = 'x' }]\n", "line 4: plugins: unknown variant `x`"),
+            (
+                "PLUGINS/...'\nplugins = [{ module = 'm', config = 'a', config_file = 'b' }]\n",
+                "line 1: route `/s/...`, plugins: `m`, config_file: there is a `config` already",
+            ),
+            (
+                "PLUGINS/...'\nplugins = [{ module = 'm', limits = { body = 1 } }]\n",
+                "line 1: route `/s/...`, plugins: `m`, limits.body: it is the route's",
+            ),
+            (
+                "PLUGINS/...'\nplugins = [{ module = 'm', limits = { timeout = '5s' } }]\n",
+                "plugin `m`, limits.timeout: 5s is more than a request has: 4s of the `http_timeout` 5s",
+            ),
+            (
+                "PLUGINS/...'\nplugins = [{ module = 'm', limits = { timeout = '0s' } }]\n",
+                "plugin `m`, limits.timeout: expected more than 0",
+            ),
+            ("PLUGINS/...'\nhttp_timeout = '0s'\nplugins = [{ module = 'm' }]\n", "http_timeout: expected more than 0"),
+            ("PLUGINS/...'\nkept_cycles = 5000\nplugins = [{ module = 'm' }]\n", "kept_cycles: expected at most 4096"),
+            ("PLUGINS/...'\npool = { size = 0 }\nplugins = [{ module = 'm' }]\n", "pool.size: expected 1 to 4096"),
+            (
+                "PLUGINS/...'\nlimits = { timeout = '1s' }\nplugins = [{ module = 'm' }]\n",
+                "limits.timeout: only routes",
+            ),
+            (
+                "[server]\nresponse_memory = '63MiB'\nPLUGINS/...'\nplugins = [{ module = 'm' }]\n",
+                "line 3: route `/s/...`, limits.output: 67108864 bytes are more than the 66060288 that a route",
+            ),
+            ("ROUTEkeep_time = '1s'\n", "line 1: route `/a`, keep_time: only routes of the kind `scheduler` have it"),
             ("ROUTEname = ''\n", "line 1: route ``, name: expected 1 to 200 bytes"),
             ("ROUTEenv = { '' = 'a' }\n", "line 1: route `/a`, env: "),
             ("ROUTEROUTE", "line 5: route `/a`, name: another route has this name"),
@@ -812,7 +1037,8 @@ mod tests {
             ("[[route]]\nmodule = 'a'\nkind = 'package'\n", "line 1: missing field `path`"),
             ("[[route]]\npath = '/a'\nmodule = 'a'\nkind = 'cgi'\n", "line 4: kind: unknown variant `cgi`"),
         ] {
-            let error = parse(&text.replace("ROUTE", ROUTE).replace("RESPONSE", RESPONSE)).expect_err(text);
+            let error = parse(&text.replace("ROUTE", ROUTE).replace("RESPONSE", RESPONSE).replace("PLUGINS", PLUGINS))
+                .expect_err(text);
             assert!(error.contains(problem), "{text}\n{error}");
         }
         // All problems of the values at once.
@@ -842,6 +1068,8 @@ mod tests {
             "limits = { stack = 4294967296 }",
             "pool = { size = 0 }",
             "middleware = [{}]",
+            "plugins = [{}]",
+            "kept_cycles = -1",
             "unknown = 1",
         ] {
             let text = format!("{ROUTE}{more}\n");
@@ -861,6 +1089,7 @@ mod tests {
             ("/properties/route/items", "[[route]]\nUNKNOWN = 1\n"),
             ("/properties/route/items/properties/response", "[[route]]\nresponse = { UNKNOWN = 1 }\n"),
             ("/properties/route/items/properties/middleware/items", "[[route]]\nmiddleware = [{ UNKNOWN = 1 }]\n"),
+            ("/properties/route/items/properties/plugins/items", "[[route]]\nplugins = [{ UNKNOWN = 1 }]\n"),
             ("/$defs/limits", "[[route]]\nlimits = { UNKNOWN = 1 }\n"),
             ("/$defs/pool", "[[route]]\npool = { UNKNOWN = 1 }\n"),
             ("/$defs/dirs/items", "[[route]]\ndirs = [{ UNKNOWN = 1 }]\n"),

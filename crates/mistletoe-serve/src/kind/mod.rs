@@ -8,6 +8,7 @@ mod middleware;
 mod package;
 mod queue;
 mod response;
+mod scheduler;
 mod upstream;
 
 use std::net::SocketAddr;
@@ -39,6 +40,7 @@ use crate::record::Usage;
 
 pub(crate) use cgi::split_port;
 use queue::{Permit, Queue};
+pub(crate) use scheduler::compile as compile_plugins;
 
 /// Maximum number of bytes that a guest may log for one request, for each of its streams.
 const MAX_LOG: u64 = 1 << 20;
@@ -109,7 +111,7 @@ pub(crate) fn compile(
 /// Returns what responds to the requests of a route without a module; nothing for a guest.
 pub(crate) fn without_module(context: &Context) -> Option<Arc<dyn Kind>> {
     match &context.route.handler {
-        Handler::Guest(_) => None,
+        Handler::Guest(_) | Handler::Scheduler(_) => None,
         Handler::Response(fixed) => Some(Arc::new(response::Fixed(fixed.clone()))),
         Handler::Upstream(upstream) => Some(upstream::new(context, upstream.clone())),
     }
@@ -251,11 +253,7 @@ impl<P: Protocol> Guests<P> {
     /// more time than the guest has.
     async fn collect(&self, body: Body) -> Result<Collected, Failure> {
         let (limit, wait) = (self.guest.limits.max_input(), self.guest.pool.wait);
-        let length = body.size_hint().exact().unwrap_or(limit).min(limit);
-        let room = timeout(wait, self.bodies.clone().acquire_many_owned(units(length))).await;
-        let room = room.ok().and_then(Result::ok).ok_or(Failure::Busy)?;
-        let bytes = timeout(self.timeout(), body.collect(limit)).await.map_err(|_| Failure::SlowBody)??;
-        Ok(Collected { bytes, room })
+        collect(body, limit, &self.bodies, wait, self.timeout()).await
     }
 
     /// Runs a guest on a blocking thread. If the future is dropped, the guest is cancelled.
@@ -282,22 +280,7 @@ impl<P: Protocol> Guests<P> {
     /// room, the guest keeps its instance, and no further one produces another response.
     fn buffer(&self) -> impl FnOnce(Vec<u8>) -> Result<Bytes, Failure> + Send + 'static {
         let (responses, wait) = (self.context.responses.clone(), self.guest.pool.wait);
-        move |mut bytes| {
-            if bytes.is_empty() {
-                return Ok(Bytes::new());
-            }
-            bytes.shrink_to_fit();
-            let units = units(bytes.len() as u64);
-            let room = match responses.try_acquire(units) {
-                Some(room) => room,
-                None => {
-                    let acquire = async { timeout(wait, responses.acquire(units)).await };
-                    let room = Handle::current().block_on(acquire);
-                    room.ok().and_then(Result::ok).ok_or(Failure::Full)?
-                }
-            };
-            Ok(Bytes::from_owner(Buffered { bytes, _room: room }))
-        }
+        move |bytes| buffer(bytes, &responses, wait)
     }
 
     /// Starts a guest on a blocking thread.
@@ -342,6 +325,39 @@ impl<P: Protocol> Guests<P> {
     fn timeout(&self) -> Duration {
         self.guest.limits.timeout().unwrap_or(Duration::MAX)
     }
+}
+
+/// Waits for room for a body of at most `limit` bytes, and reads it.
+async fn collect(
+    body: Body,
+    limit: u64,
+    bodies: &Arc<Semaphore>,
+    wait: Duration,
+    time: Duration,
+) -> Result<Collected, Failure> {
+    let length = body.size_hint().exact().unwrap_or(limit).min(limit);
+    let room = timeout(wait, bodies.clone().acquire_many_owned(units(length))).await;
+    let room = room.ok().and_then(Result::ok).ok_or(Failure::Busy)?;
+    let bytes = timeout(time, body.collect(limit)).await.map_err(|_| Failure::SlowBody)??;
+    Ok(Collected { bytes, room })
+}
+
+/// Waits for room for a whole response. This blocks.
+fn buffer(mut bytes: Vec<u8>, responses: &Share, wait: Duration) -> Result<Bytes, Failure> {
+    if bytes.is_empty() {
+        return Ok(Bytes::new());
+    }
+    bytes.shrink_to_fit();
+    let units = units(bytes.len() as u64);
+    let room = match responses.try_acquire(units) {
+        Some(room) => room,
+        None => {
+            let acquire = async { timeout(wait, responses.acquire(units)).await };
+            let room = Handle::current().block_on(acquire);
+            room.ok().and_then(Result::ok).ok_or(Failure::Full)?
+        }
+    };
+    Ok(Bytes::from_owner(Buffered { bytes, _room: room }))
 }
 
 /// Opens a session and calls its guest. This blocks.

@@ -15,6 +15,7 @@ mod otel;
 mod protocol;
 mod refusals;
 mod reload;
+mod scheduler;
 mod server;
 mod service;
 mod upstream;
