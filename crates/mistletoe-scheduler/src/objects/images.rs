@@ -36,7 +36,8 @@ pub(super) struct Image {
     nodes: u32,
 }
 
-/// Returns the names of a node's images, each once, with their sizes. A node without such a status has none.
+/// Returns the names of a node's images, each once, with their sizes. A node without such a status has none. Of a name
+/// that is listed twice, the first size counts, as in the scheduler.
 fn images(node: &Node) -> BTreeMap<String, i64> {
     #[derive(Deserialize)]
     struct Images {
@@ -57,5 +58,5 @@ fn images(node: &Node) -> BTreeMap<String, i64> {
     let sized = |Entry { names, size }: Entry| {
         names.unwrap_or_default().into_iter().map(move |name| (name, size.unwrap_or_default()))
     };
-    entries.into_iter().flat_map(sized).collect()
+    entries.into_iter().flat_map(sized).rev().collect()
 }
