@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use crate::BadCase;
 use crate::http::Http;
+use crate::scheduler::Scheduler;
 use crate::setup::{Grants, Protocol, Setup};
 
 /// The prefix of header lines.
@@ -42,8 +43,8 @@ pub struct Header {
     /// Numbers of the rules that the case tests, in the document of its protocol; see [`Protocol::document`].
     #[serde(default)]
     pub rules: Vec<u32>,
-    /// The interface of the module: `"package"` (the default), `"httpwasm"`, `"http-handler"` or `"command"`; or
-    /// `"server"`, for a module behind a route of the server.
+    /// The interface of the module: `"package"` (the default), `"httpwasm"`, `"http-handler"`, `"scheduler"` or
+    /// `"command"`; or `"server"`, for a module behind a route of the server.
     #[serde(default)]
     pub protocol: Protocol,
     /// Whether the module can import the functions of `test` (see `host_functions.rs`) and `fuzz` (see `trace.rs`).
@@ -56,6 +57,9 @@ pub struct Header {
     /// What middleware is loaded with, and how the server behaves.
     #[serde(default)]
     pub http: Http,
+    /// What a plugin of the Kubernetes scheduler is loaded with, and the cycle of its sessions.
+    #[serde(default)]
+    pub scheduler: Scheduler,
     /// The keys of the server's route, as in `docs/serve.md`. By default, the module is a command at every path, and
     /// responses name the kind of an error.
     pub route: Option<toml::Table>,
@@ -128,8 +132,9 @@ pub struct Step {
     ///
     /// One of `"info"`, `{ generate = <text> }`, `{ borrow = <text> }`, `{ request = <text> }` for a plugin,
     /// `{ handle-request = <text> }`, `{ handle-response = <text> }` and `{ handle-failure = <text> }` for middleware
-    /// (see `http.rs`), `{ respond = <text> }` for the server (see `server.rs`), `"start"` for a command, or `"close"`,
-    /// which drops the session.
+    /// (see `http.rs`), `{ schedule = <text> }` for a plugin of the Kubernetes scheduler (see `scheduler.rs`),
+    /// `{ respond = <text> }` for the server (see `server.rs`), `"start"` for a command, or `"close"`, which drops the
+    /// session.
     pub call: Call,
     /// The session to call.
     ///
@@ -143,7 +148,7 @@ pub struct Step {
     pub output: Option<Text>,
     /// The expected error: its kind and the fields to compare.
     pub error: Option<Map<String, Value>>,
-    /// The expected standard error of the call, or the log of middleware since the last call. Not compared by default.
+    /// The expected standard error of the call, or the log of middleware and of plugins of the scheduler since the last call. Not compared by default.
     pub stderr: Option<Text>,
     /// The expected standard output of a call that fails. Not compared by default.
     pub stdout: Option<Text>,
@@ -202,6 +207,8 @@ pub enum Call {
     HandleResponse(Text),
     /// Passes what the server responds to middleware, after the next handler failed.
     HandleFailure(Text),
+    /// Calls a function of a plugin of the Kubernetes scheduler.
+    Schedule(Text),
     /// Passes a request to the server.
     Respond(Text),
     /// Runs a command.
@@ -283,6 +290,7 @@ impl Header {
             Some(_) => Delimiter::None,
         };
         Setup::new(self.protocol, limits, self.imports, delimiter, self.http.clone(), self.wasi.clone())
+            .with_scheduler(self.scheduler.clone())
             .with_route(self.route.clone())
     }
 

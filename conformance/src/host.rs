@@ -7,11 +7,13 @@ use mistletoe_abi::protocol::HttpWasm;
 use mistletoe_abi::protocol::http_handler::Next;
 use mistletoe_abi::{
     AnyBackend, AnyCommand, AnyCommandSession, AnyHandler, AnyHandlerSession, AnyMiddleware, AnyMiddlewareSession,
-    AnyPackage, AnySession, Backend, Command, CommandSession, Error, Handler, HandlerSession, Middleware,
-    MiddlewareSession, Operation, Package, Result, Session,
+    AnyPackage, AnyProgram, AnyProgramSession, AnySession, Backend, Command, CommandSession, Error, Handler,
+    HandlerSession, Middleware, MiddlewareSession, Operation, Package, Program, ProgramSession, Result, Session,
 };
+use mistletoe_scheduler::protocol::KubeScheduler;
 
 use crate::http::{self, Exchanged, Served};
+use crate::scheduler;
 use crate::setup::{Protocol, Setup, State};
 
 /// Loads modules.
@@ -84,6 +86,15 @@ pub trait HostSession {
         Err(no_such_call())
     }
 
+    /// Calls a function of a plugin of the Kubernetes scheduler, and returns its answer.
+    ///
+    /// # Errors
+    ///
+    /// As [`ProgramSession::call`].
+    fn schedule(&mut self, _call: &str) -> Result<String> {
+        Err(no_such_call())
+    }
+
     /// Passes a request to the server, and returns the response.
     ///
     /// # Errors
@@ -104,7 +115,8 @@ pub trait HostSession {
 
     /// Takes what was written to standard output and standard error since the last call.
     ///
-    /// For a plugin, these are its streams of that kind. The log of middleware belongs to standard error.
+    /// For a plugin, these are its streams of that kind. The log of middleware and of plugins of the
+    /// scheduler belongs to standard error.
     fn streams(&mut self) -> (String, String) {
         self.state_mut().map(State::take_streams).unwrap_or_default()
     }
@@ -125,7 +137,8 @@ pub trait HostSession {
 ///
 /// # Errors
 ///
-/// As [`Handler::with_imports`], [`Middleware::with_protocol`] and [`Command::with_imports`].
+/// As [`Handler::with_imports`], [`Middleware::with_protocol`], [`Command::with_imports`] and
+/// [`Program::with_protocol`].
 pub fn load_other<B: Backend>(backend: &B, wasm: &[u8], setup: &Setup) -> Result<Box<dyn HostPackage>> {
     let Setup { limits, imports, .. } = setup;
     Ok(match setup.protocol {
@@ -133,6 +146,9 @@ pub fn load_other<B: Backend>(backend: &B, wasm: &[u8], setup: &Setup) -> Result
         Protocol::Command => Box::new(Command::with_imports(backend, wasm, imports, *limits)?),
         Protocol::HttpHandler => {
             Box::new(Middleware::with_protocol(setup.http_handler.clone(), backend, wasm, imports, *limits)?)
+        }
+        Protocol::Scheduler => {
+            Box::new(Program::with_protocol(setup.scheduler.protocol(), backend, wasm, imports, *limits)?)
         }
         _ => Box::new(Handler::with_imports(backend, wasm, imports, *limits)?.delimiter(setup.delimiter)),
     })
@@ -158,6 +174,10 @@ impl Host for AnyBackend {
             Protocol::HttpHandler => {
                 let protocol = setup.http_handler.clone();
                 Ok(Box::new(AnyMiddleware::with_protocol(protocol, self, wasm, &setup.imports, setup.limits)?))
+            }
+            Protocol::Scheduler => {
+                let protocol = setup.scheduler.protocol();
+                Ok(Box::new(AnyProgram::with_protocol(protocol, self, wasm, &setup.imports, setup.limits)?))
             }
             _ => {
                 let protocol = HttpWasm { delimiter: setup.delimiter };
@@ -332,6 +352,48 @@ macro_rules! middleware {
 
 middleware!([B: Backend] Middleware<B, State>, MiddlewareSession<B, State>);
 middleware!([] AnyMiddleware<State>, AnyMiddlewareSession<State>);
+
+/// Implements the traits for plugins of the scheduler on one backend and on any backend.
+macro_rules! plugin {
+    ([$($generics:tt)*] $plugin:ty, $session:ty) => {
+        impl<$($generics)*> HostPackage for $plugin {
+            fn open(&self, state: State) -> Result<Box<dyn HostSession>> {
+                scheduler::take_log();
+                let cycle = state.scheduler.cycle()?;
+                let mut session = self.session_with(state)?;
+                session.store_mut().set_cycle(cycle);
+                Ok(Box::new(session))
+            }
+        }
+
+        impl<$($generics)*> HostSession for $session {
+            fn schedule(&mut self, call: &str) -> Result<String> {
+                let cycle = self.store_mut().cycle().cloned();
+                scheduler::call(call, cycle.as_deref(), |call| self.call(call))
+            }
+
+            fn streams(&mut self) -> (String, String) {
+                let (stdout, stderr) = self.state_mut().take_streams();
+                (stdout, scheduler::take_log() + &stderr)
+            }
+
+            fn state_mut(&mut self) -> Option<&mut State> {
+                Some(self.state_mut())
+            }
+
+            fn fault(&self) -> Option<Error> {
+                self.fault().cloned()
+            }
+
+            fn fuel(&mut self) -> Option<u64> {
+                self.fuel_used().ok().flatten()
+            }
+        }
+    };
+}
+
+plugin!([B: Backend] Program<KubeScheduler, B, State>, ProgramSession<KubeScheduler, B, State>);
+plugin!([] AnyProgram<KubeScheduler, State>, AnyProgramSession<KubeScheduler, State>);
 
 /// A command before it runs, and its state afterwards.
 struct Run<S> {

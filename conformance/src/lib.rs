@@ -37,6 +37,7 @@ pub mod host_functions;
 pub mod http;
 pub mod report;
 mod run;
+pub mod scheduler;
 #[cfg(feature = "server")]
 pub mod server;
 pub mod setup;

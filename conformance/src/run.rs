@@ -148,7 +148,7 @@ impl Case {
             let input = match &step.call {
                 Call::Generate(text) | Call::Borrow(text) | Call::Request(text) => text.text(),
                 Call::HandleRequest(text) | Call::HandleResponse(text) | Call::HandleFailure(text) => text.text(),
-                Call::Respond(text) => text.text(),
+                Call::Schedule(text) | Call::Respond(text) => text.text(),
                 Call::Info | Call::Start | Call::Close => String::new(),
             };
             for _ in 0..step.times {
@@ -163,6 +163,7 @@ impl Case {
                     Call::HandleRequest(_) => session.exchange(Exchanged::Request(&input)),
                     Call::HandleResponse(_) => session.exchange(Exchanged::Response { text: &input, failed: false }),
                     Call::HandleFailure(_) => session.exchange(Exchanged::Response { text: &input, failed: true }),
+                    Call::Schedule(_) => session.schedule(&input),
                     Call::Respond(_) => session.respond(&input),
                     Call::Start => session.start().map(|code| {
                         exit = code;

@@ -17,6 +17,7 @@ use tempfile::TempDir;
 use crate::case::Text;
 use crate::host_functions::{self, Memo};
 use crate::http::Http;
+use crate::scheduler::Scheduler;
 use crate::trace::{self, Trace};
 
 /// The interface of a case's module.
@@ -30,6 +31,8 @@ pub enum Protocol {
     Httpwasm,
     /// HTTP middleware.
     HttpHandler,
+    /// Plugins of the Kubernetes scheduler.
+    Scheduler,
     /// WASI commands.
     Command,
     /// The server, with the module behind a route.
@@ -45,6 +48,7 @@ impl Protocol {
             Self::Package => Some("abi.md"),
             Self::Httpwasm => Some("httpwasm.md"),
             Self::HttpHandler => Some("http-handler.md"),
+            Self::Scheduler => Some("scheduler.md"),
             Self::Command | Self::Server => None,
         }
     }
@@ -64,6 +68,7 @@ pub struct Setup {
     /// The protocol of middleware, with its settings.
     pub http_handler: HttpHandler,
     pub(crate) http: Http,
+    pub(crate) scheduler: Scheduler,
     #[cfg_attr(not(feature = "server"), expect(dead_code, reason = "only the server has routes"))]
     pub(crate) route: Option<toml::Table>,
     wasi: Option<Grants>,
@@ -116,6 +121,7 @@ pub struct State {
     pub(crate) trace: Trace,
     pub(crate) wasi: Wasi,
     pub(crate) http: Http,
+    pub(crate) scheduler: Scheduler,
     /// The parent of the granted directories, which is removed when the last state drops it.
     folders: Option<Arc<TempDir>>,
 }
@@ -144,7 +150,12 @@ impl Setup {
             mistletoe_wasi::add_to(&mut imports);
         }
         let http_handler = http.protocol();
-        Self { protocol, limits, imports, delimiter, http_handler, http, route: None, wasi }
+        let scheduler = Scheduler::default();
+        Self { protocol, limits, imports, delimiter, http_handler, http, scheduler, route: None, wasi }
+    }
+
+    pub(crate) fn with_scheduler(self, scheduler: Scheduler) -> Self {
+        Self { scheduler, ..self }
     }
 
     pub(crate) fn with_route(self, route: Option<toml::Table>) -> Self {
@@ -157,8 +168,8 @@ impl Setup {
     ///
     /// Returns an error if the directories cannot be created.
     pub fn state(&self) -> io::Result<State> {
-        let http = self.http.clone();
-        let Some(grants) = &self.wasi else { return Ok(State { http, ..State::default() }) };
+        let (http, scheduler) = (self.http.clone(), self.scheduler.clone());
+        let Some(grants) = &self.wasi else { return Ok(State { http, scheduler, ..State::default() }) };
         let mut builder = Wasi::builder()
             .args(grants.args.iter().map(String::as_str))
             .env(grants.env.iter().map(|(name, value)| (name.as_str(), value.as_str())))
@@ -180,7 +191,7 @@ impl Setup {
             }
             folders = Some(Arc::new(root));
         }
-        Ok(State { wasi: builder.build(), http, folders, ..State::default() })
+        Ok(State { wasi: builder.build(), http, scheduler, folders, ..State::default() })
     }
 }
 

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use mistletoe::{Error, ErrorKind, Limits, Result};
 use mistletoe_conformance::http::Exchanged;
 use mistletoe_conformance::setup::State;
+use mistletoe_scheduler::protocol::Function;
 
 pub(crate) use guest::Guest;
 use host::Loaded;
@@ -43,6 +44,8 @@ pub(crate) struct Fault {
     pub(crate) request: fn(&mut OtherSession, &str) -> Result<()>,
     /// Passes a message to middleware.
     pub(crate) exchange: fn(&mut OtherSession, Exchanged<'_>) -> Result<String>,
+    /// Calls a function of a plugin of the scheduler.
+    pub(crate) schedule: fn(&mut OtherSession, &str) -> Result<String>,
     /// Passes a request to the server.
     pub(crate) respond: fn(&mut OtherSession, &str) -> Result<String>,
     /// Returns what a plugin, or any other guest, wrote to its two streams.
@@ -69,6 +72,7 @@ pub(crate) const SOUND: Fault = Fault {
     ask: Opened::ask,
     request: OtherSession::request,
     exchange: OtherSession::exchange,
+    schedule: OtherSession::schedule,
     respond: OtherSession::respond,
     streams: OtherSession::streams,
     fault: Opened::poison,
@@ -96,6 +100,7 @@ pub(crate) enum Step {
     Command,
     HandleRequest,
     HandleResponse,
+    Plugin(Function),
 }
 
 /// A range of the guest's memory.
@@ -130,6 +135,7 @@ impl Step {
             Self::Command => "_start",
             Self::HandleRequest => "handle_request",
             Self::HandleResponse => "handle_response",
+            Self::Plugin(function) => function.name(),
             Self::Initialize => "_initialize",
             Self::Info => "__mistletoe_info",
             Self::Alloc => "__mistletoe_alloc",
@@ -147,7 +153,8 @@ impl Step {
             | Self::Info
             | Self::Run
             | Self::Command
-            | Self::HandleRequest => 0,
+            | Self::HandleRequest
+            | Self::Plugin(_) => 0,
             Self::Alloc | Self::Malloc | Self::Free => 1,
             Self::Generate | Self::FreeInput | Self::FreeOutput | Self::RunWithInput | Self::HandleResponse => 2,
         }
@@ -155,8 +162,11 @@ impl Step {
 
     /// Returns the larger of the numbers of parameters and results.
     fn slots(self) -> usize {
-        let responds =
-            matches!(self, Self::Fuel | Self::Position | Self::Info | Self::Alloc | Self::Malloc | Self::HandleRequest);
+        let responds = match self {
+            Self::Fuel | Self::Position | Self::Info | Self::Alloc | Self::Malloc | Self::HandleRequest => true,
+            Self::Plugin(function) => !matches!(function, Function::Enqueue | Function::Unreserve | Function::PostBind),
+            _ => false,
+        };
         self.params().max(usize::from(responds))
     }
 

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use mistletoe::{ErrorKind, Result};
 use mistletoe_conformance::http::Exchanged;
 
-use super::twice;
+use super::{skipped, twice, zeroed};
 use crate::faulty::{Fault, Guest, SOUND, Step};
 
 thread_local! {
@@ -16,9 +16,6 @@ thread_local! {
     /// Whether the guest handles a response.
     static AFTER_NEXT: Cell<bool> = const { Cell::new(false) };
 }
-
-/// A call of a host function.
-type Call<'a> = &'a mut dyn FnMut(&mut [u64]) -> Result<()>;
 
 pub(super) static FAULTS: &[Fault] = &[
     // The calls of a request.
@@ -536,22 +533,6 @@ fn limit(name: &str) -> Option<usize> {
         "get_status_code" => None,
         _ => Some(1),
     }
-}
-
-/// Makes a call, unless it is skipped, with 0 as its result.
-fn skipped(skips: bool, slots: &mut [u64], call: Call<'_>) -> Result<()> {
-    if !skips {
-        return call(slots);
-    }
-    zeroed(slots)
-}
-
-/// Returns 0 as the result of a host function, if it has one.
-fn zeroed(slots: &mut [u64]) -> Result<()> {
-    if let [slot, ..] = slots {
-        *slot = 0;
-    }
-    Ok(())
 }
 
 /// Makes a call of the guest, in which calls of a host function are counted anew.

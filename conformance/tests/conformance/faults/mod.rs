@@ -16,6 +16,7 @@ mod middleware;
 mod modules;
 mod output;
 mod plugins;
+mod scheduler;
 mod sessions;
 mod start;
 mod text;
@@ -56,6 +57,9 @@ pub(crate) fn all() -> impl Iterator<Item = &'static Fault> {
         host_failures::FAULTS,
         plugins::FAULTS,
         middleware::FAULTS,
+        scheduler::LACKING,
+        scheduler::UNCALLED,
+        scheduler::FAULTS,
         wasi::FAULTS,
         cgi::FAULTS,
     ];
@@ -104,4 +108,20 @@ fn held(guest: &mut Guest, step: Step, params: &[u32], which: fn(&Error) -> bool
         }
         result => result,
     }
+}
+
+/// Makes a call, unless it is skipped, with 0 as its result.
+fn skipped(skips: bool, slots: &mut [u64], call: &mut dyn FnMut(&mut [u64]) -> Result<()>) -> Result<()> {
+    if !skips {
+        return call(slots);
+    }
+    zeroed(slots)
+}
+
+/// Returns 0 as the result of a host function, if it has one.
+fn zeroed(slots: &mut [u64]) -> Result<()> {
+    if let [slot, ..] = slots {
+        *slot = 0;
+    }
+    Ok(())
 }

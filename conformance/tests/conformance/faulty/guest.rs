@@ -8,6 +8,7 @@ use mistletoe::backend::{Instance, ModuleSource};
 use mistletoe::module::Config;
 use mistletoe::types::{FuncType, ValType};
 use mistletoe::{Backend, Error, Operation, Result, Wasmi};
+use mistletoe_scheduler::protocol::Function;
 
 use super::{Fault, RESET, Span, Step};
 
@@ -201,7 +202,8 @@ impl Instance for Guest {
         use Step::{HandleRequest, HandleResponse};
         let packages = [Initialize, Info, Alloc, Generate, FreeInput];
         let others = [Malloc, Free, Run, RunWithInput, Command, HandleRequest, HandleResponse];
-        let mut steps = packages.into_iter().chain(others);
+        let plugins = Function::ALL.into_iter().map(Step::Plugin);
+        let mut steps = packages.into_iter().chain(others).chain(plugins);
         let step = steps.find(|step| step.export() == name && step.params() == ty.params.len());
         // The layer calls these functions by names that it chooses.
         let step = step.unwrap_or(match ty.results.is_empty() {

@@ -125,6 +125,10 @@ impl OtherSession {
         self.session.exchange(call)
     }
 
+    pub(crate) fn schedule(&mut self, call: &str) -> Result<String> {
+        self.session.schedule(call)
+    }
+
     pub(crate) fn respond(&mut self, request: &str) -> Result<String> {
         self.session.respond(request)
     }
@@ -248,6 +252,11 @@ impl HostSession for OtherSession {
     fn exchange(&mut self, call: Exchanged<'_>) -> Result<String> {
         let fault = self.fault;
         (fault.exchange)(self, call).map_err(|error| report(fault, &error))
+    }
+
+    fn schedule(&mut self, call: &str) -> Result<String> {
+        let fault = self.fault;
+        (fault.schedule)(self, call).map_err(|error| report(fault, &error))
     }
 
     fn respond(&mut self, request: &str) -> Result<String> {
