@@ -94,12 +94,10 @@ pub(crate) fn call(text: &str, cycle: Option<&Cycle>, call: impl FnOnce(Call<'_>
     let (node, pod) = about.split_once(' ').unwrap_or((about, ""));
     let function = Function::ALL.into_iter().find(|function| function.name() == name);
     let names: Vec<_> = about.split_whitespace().collect();
-    let numbers: Vec<_> = names.iter().filter_map(|name| name.split_once('=')).collect();
-    let scores: Vec<(_, i64)> = numbers
-        .iter()
-        .map(|(name, number)| Ok((*name, number.parse()?)))
-        .collect::<Result<_, _>>()
-        .map_err(|error: std::num::ParseIntError| malformed(error))?;
+    let scores = match function {
+        Some(Function::PostFilter | Function::NormalizeScore) => numbers(&names)?,
+        _ => Vec::new(),
+    };
     let statuses: Vec<_> = scores.iter().map(|(name, number)| (*name, *number as i32)).collect();
     let answer = match function.ok_or_else(|| malformed("there is no such function"))? {
         Function::Enqueue => call(Call::Enqueue),
@@ -119,6 +117,15 @@ pub(crate) fn call(text: &str, cycle: Option<&Cycle>, call: impl FnOnce(Call<'_>
         Function::PostBind => call(Call::PostBind(node)),
     }?;
     Ok(written(&answer, cycle, &scores))
+}
+
+/// Reads `name=number` for each node.
+fn numbers<'a>(words: &[&'a str]) -> Result<Vec<(&'a str, i64)>> {
+    let number = |word: &&'a str| {
+        let (name, number) = word.split_once('=')?;
+        Some((name, number.parse().ok()?))
+    };
+    words.iter().map(|word| number(word).ok_or_else(|| malformed("a node has no number"))).collect()
 }
 
 /// Writes an answer. Nodes are those of the cycle, and scores those of the nodes in the call.
