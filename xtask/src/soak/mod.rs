@@ -326,6 +326,8 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     first.request("plugin", "")?;
     ensure!(first.response()?.0 == 200, "the first request fails");
     drop(first);
+    // After a reload, compiled code is mapped from files of the cache, which stay open.
+    ensure!(server.reload(&errors)?, "the first reload failed");
     let before = server.usage()?;
     let (usages, reloads, after) = thread::scope(|scope| {
         let (shared, server, plan, directory) = (&shared, &server, &plan, directory.path());

@@ -41,6 +41,8 @@ impl Server {
             .arg(file)
             // One heap for all threads: with several, glibc keeps more and more free memory, which looks like a leak.
             .env("MALLOC_ARENA_MAX", "1")
+            // Compiled code is kept where the run ends.
+            .env("MISTLETOE_CACHE", file.with_file_name("cache"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
