@@ -330,6 +330,7 @@ impl io::Write for Limited {
 
 /// Strings, numbers and valid JSON always have a JSON. So there is no error but that of the limit.
 fn write(response: &impl Serialize, capacity: usize, limit: u64) -> Result<Response, Error> {
+    let capacity = capacity.min(usize::try_from(limit).unwrap_or(usize::MAX));
     let mut out = Limited { out: Vec::with_capacity(capacity), limit };
     serde_json::to_writer(&mut out, response).map_err(|_| Error::TooLong(limit))?;
     Ok(Response { body: out.out, failure: None })

@@ -300,7 +300,7 @@ fn scores_are_the_mean_by_weight() {
             format!("plugin one: node a: error: the score {number} is not between 0 and 100")
         );
         let ignored = load(Plugin::options("one").on_failure(OnFailure::Ignore), &score(number));
-        assert_eq!(of(vec![ignored, plugin("two", &score(100))]), Ok(vec![50, 50]));
+        assert_eq!(of(vec![ignored, plugin("two", &score(60))]), Ok(vec![60, 60]));
     }
 }
 
@@ -359,7 +359,34 @@ fn a_guest_can_say_which_candidates_remain() {
     let c = "(call $nominated (i32.const 34) (i32.const 1))";
     assert_eq!(ask(&nominates(1, c, 0)), Ok(vec![false, false, true, false]));
     assert_eq!(ask(&nominates(1, "", 0)), Ok(vec![false; 4]));
+    // No candidate: the module's text at this address is the name.
+    let other = "(call $nominated (i32.const 16) (i32.const 2))";
+    assert_eq!(ask(&nominates(1, other, 0)), Ok(vec![true; 4]));
     assert_eq!(ask(&nominates(0, c, 0)), Ok(vec![true; 4]));
     assert_eq!(ask(&nominates(1, c, 2)), Ok(vec![true; 4]));
     assert_eq!(ask(&nominates(1, c, 1)).expect_err("a failure").status.code, 1);
+}
+
+/// A plugin after one whose `prefilter` refuses the pod has no state of the pod before.
+#[test]
+fn each_plugin_starts_each_cycle() {
+    let refuses = r#"(func (export "prefilter") (result i32) (i32.mul (i32.const 2) (i32.eq (call $next) (i32.const 2))))
+        (func (export "filter") (result i32) (i32.const 0))"#;
+    let counts = r#"(func (export "prefilter") (result i32) (drop (call $next)) (i32.const 0))
+        (func (export "filter") (result i32) (i32.const 0))
+        (func (export "score") (result i64) (i64.shl (i64.extend_i32_u (global.get $n)) (i64.const 32)))"#;
+    let scheduler = Scheduler::new([plugin("one", refuses), plugin("two", counts)]);
+    for cycle in 1..=3 {
+        assert_eq!(scheduler.prioritize(pod("u"), nodes(&["a"])), Ok(vec![cycle]));
+    }
+}
+
+#[test]
+fn what_replaces_bytes_that_are_not_utf8_counts_in_the_length_of_a_reason() {
+    let functions = r#"(func (export "filter") (result i32)
+        (memory.fill (i32.const 4096) (i32.const 255) (i32.const 2048))
+        (call $reason (i32.const 4096) (i32.const 2048)) (i32.const 2))"#;
+    let filtered = Scheduler::new([plugin("one", functions)]).filter(pod("u"), nodes(&["a"])).expect("no failure");
+    // Three bytes each.
+    assert_eq!(filtered.refused[0].status.reason, "\u{fffd}".repeat(341));
 }

@@ -15,8 +15,9 @@ use crate::failure::in_one_line;
 /// The modules of the interface's imports.
 const MODULES: [&str; 3] = ["k8s.io/api", "k8s.io/klog", "k8s.io/scheduler"];
 /// Functions that a scheduler extender never calls.
-const NEVER_CALLED: [Function; 7] = [
+const NEVER_CALLED: [Function; 8] = [
     Function::Enqueue,
+    Function::AddPod,
     Function::Reserve,
     Function::Unreserve,
     Function::Permit,

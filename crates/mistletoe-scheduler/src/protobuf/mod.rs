@@ -67,6 +67,7 @@ pub fn node_list<'a>(nodes: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
     for node in nodes {
         writer.bytes(2, node);
     }
+    writer.out.shrink_to_fit();
     writer.out
 }
 
@@ -75,7 +76,11 @@ fn encode(message: &'static Message, json: &[u8]) -> Result<Vec<u8>, Error> {
     let mut reader = serde_json::Deserializer::from_slice(json);
     let result = Root(&mut encoder, message).deserialize(&mut reader).and_then(|()| reader.end());
     match result {
-        Ok(()) => Ok(encoder.writer.out),
+        Ok(()) => {
+            // A cycle keeps it.
+            encoder.writer.out.shrink_to_fit();
+            Ok(encoder.writer.out)
+        }
         Err(error) => {
             let path = encoder.path();
             Err(Error::new(if path.is_empty() { error.to_string() } else { format!("{path}: {error}") }))

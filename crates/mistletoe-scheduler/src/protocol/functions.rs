@@ -205,7 +205,12 @@ fn log<T: 'static>(caller: &mut Caller<'_, T>, severity: i32, message: u32, leng
 fn text<T: 'static>(caller: &Caller<'_, T>, argument: &'static str, address: u32, length: u32, max: u32) -> String {
     // A range beyond the end of the memory is not read in part.
     match caller.bytes(argument, address, length) {
-        Ok(bytes) => String::from_utf8_lossy(bytes.get(..max as usize).unwrap_or(bytes)).into_owned(),
+        Ok(bytes) => {
+            let mut text = String::from_utf8_lossy(bytes.get(..max as usize).unwrap_or(bytes)).into_owned();
+            // What replaces a byte has three.
+            text.truncate(text.floor_char_boundary(max as usize));
+            text
+        }
         Err(error) => error.to_string(),
     }
 }

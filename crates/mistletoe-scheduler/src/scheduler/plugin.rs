@@ -171,7 +171,11 @@ impl Plugin {
                 self.log_output(session);
                 Ok(answer)
             }
-            Err(error) => Err(failure(call.function().name(), &take_output(session), &error)),
+            Err(error) => {
+                let output = take_output(session);
+                self.log_lines(&output);
+                Err(failure(call.function().name(), &output, &error))
+            }
         }
     }
 
@@ -186,7 +190,10 @@ impl Plugin {
         if session.state().stdout().is_empty() && session.state().stderr().is_empty() {
             return;
         }
-        let output = take_output(session);
+        self.log_lines(&take_output(session));
+    }
+
+    fn log_lines(&self, output: &str) {
         if let Some(log) = &self.log {
             for text in output.lines() {
                 log(Record::Message { severity: Severity::Info, text });

@@ -58,8 +58,11 @@ impl Scheduler {
         let mut remaining = vec![true; candidates.len()];
         for (at, plugin) in self.plugins.iter().enumerate().filter(|(_, plugin)| plugin.has(Function::PostFilter)) {
             match running.call(&self.plugins, at, Call::PostFilter(&statuses), None, bounds)? {
+                // The name of another node is no opinion: the guest knows the nodes of `filter` alone, and of these the
+                // scheduler offers none that it would take anyway.
                 Some(Answer { status, output: Output::Nomination { overrides: true, node } })
-                    if status.is_success() =>
+                    if status.is_success()
+                        && (node.is_empty() || candidates.iter().any(|candidate| candidate.node == node)) =>
                 {
                     remaining = candidates.iter().map(|candidate| candidate.node == node).collect();
                     break;

@@ -121,9 +121,8 @@ impl Running {
                 }
             };
             self.members.push(Member { session, skips_filter: false, left: None });
-            if self.refusal.is_none() {
-                self.prefilter(plugins, at, bounds)?;
-            }
+            // Also after a refusal: the guest may have state of another pod, and may be asked for scores.
+            self.prefilter(plugins, at, bounds)?;
         }
         Ok(())
     }
@@ -145,7 +144,9 @@ impl Running {
                 }
             }
             Status::SKIP => member.skips_filter = true,
-            Status::UNSCHEDULABLE | Status::UNRESOLVABLE => self.refusal = Some((at, status)),
+            Status::UNSCHEDULABLE | Status::UNRESOLVABLE => {
+                self.refusal.get_or_insert((at, status));
+            }
             _ => self.fail(plugin, at, None, status)?,
         }
         Ok(())
@@ -187,6 +188,11 @@ impl Running {
         ignore(plugin, node, status)?;
         self.members[at].session = None;
         Ok(())
+    }
+
+    /// Returns whether a plugin is out of the cycle.
+    pub(super) fn is_out(&self, at: usize) -> bool {
+        self.members[at].session.is_none()
     }
 
     /// Lets a request go on with the cycle; `None` while it is kept.

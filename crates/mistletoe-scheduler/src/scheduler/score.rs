@@ -63,8 +63,13 @@ impl Scheduler {
         let mut weights = 0;
         for (at, plugin) in self.plugins.iter().enumerate().filter(|(_, plugin)| plugin.has(Function::Score)) {
             let weight = i64::from(plugin.weight);
+            let scores = self.scores_of(running, at, names, bounds)?;
+            // A plugin whose failure is ignored has no part in the mean.
+            if running.is_out(at) {
+                continue;
+            }
             weights += weight;
-            for (total, score) in totals.iter_mut().zip(self.scores_of(running, at, names, bounds)?) {
+            for (total, score) in totals.iter_mut().zip(scores) {
                 *total += weight * score;
             }
         }
