@@ -185,6 +185,39 @@ fn a_plugin() {
 }
 
 #[test]
+fn a_plugin_of_the_kubernetes_scheduler() {
+    use mistletoe_guest::scheduler::{Cycle, Status};
+    use mistletoe_guest::{Error, scheduler_plugin};
+
+    scheduler_plugin!(Zone: filter);
+
+    /// Keeps pods in one zone.
+    struct Zone(String);
+
+    impl Zone {
+        fn new(config: Vec<u8>) -> Result<Self, Error> {
+            match String::from_utf8(config) {
+                Ok(zone) if !zone.is_empty() => Ok(Self(zone)),
+                _ => Err(Error::new("the configuration is not the name of a zone")),
+            }
+        }
+
+        fn filter(&mut self, cycle: &mut Cycle, node: &str) -> Result<(), Status> {
+            let Some(node) = cycle.node(node) else { return Ok(()) };
+            match node.label("topology.kubernetes.io/zone")? {
+                Some(zone) if zone == self.0 => Ok(()),
+                _ => Err(Status::unresolvable(format!("the node is not in the zone {}", self.0))),
+            }
+        }
+    }
+
+    assert!(Zone::new(b"north".to_vec()).is_ok_and(|zone| zone.0 == "north"));
+    for config in [&b""[..], b"\xff"] {
+        assert!(Zone::new(config.to_vec()).is_err());
+    }
+}
+
+#[test]
 fn middleware() {
     use mistletoe_guest::middleware::{Action, Middleware, Request, Response};
     use mistletoe_guest::{Error, middleware};
