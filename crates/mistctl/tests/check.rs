@@ -457,7 +457,7 @@ fn a_plugin_of_a_scheduler_is_checked_as_one() {
         ),
     ] {
         // Imports come first.
-        let (listing, status) = checked(&scratch.file("bad.wat", plugin(fields)), &["--backend", "wasmi"]);
+        let (listing, status) = checked(&scratch.file("bad.wat", plugin(fields)), &[]);
         assert_eq!(ids(&listing, &["error", "warning", "note"]), [id], "{listing:#}");
         assert!(message(&listing, id).contains(found), "{listing:#}");
         assert_eq!((ids(&listing, &[severity]).len(), status), (1, Some(i32::from(severity != "note"))), "{id}");

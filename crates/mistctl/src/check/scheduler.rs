@@ -1,5 +1,7 @@
 //! Plugins of the Kubernetes scheduler: which functions they have, and what is often wrong with them.
 
+use std::collections::BTreeMap;
+
 use mistletoe::documents::yaml::Value;
 use mistletoe::module::{self, Interface};
 use mistletoe::types::ExternType;
@@ -96,14 +98,17 @@ pub(super) fn starts(backends: &[AnyBackend], wasm: &[u8], limits: mistletoe::Li
         return;
     }
     let mut engines = Vec::new();
+    // The same on every engine is one finding.
+    let mut failures = BTreeMap::<String, Vec<&str>>::new();
     for backend in backends {
         match Plugin::options("check").limits(limits).load(backend, wasm) {
             Ok(_) => engines.push(Value::from(backend.name())),
-            Err(error) => {
-                let message = format!("no instance on {}: {}", backend.name(), in_one_line(&error));
-                report.findings.error("fails", message, "see what `_start` or `_initialize` does; raise a limit");
-            }
+            Err(error) => failures.entry(in_one_line(&error).to_string()).or_default().push(backend.name()),
         }
+    }
+    for (error, engines) in failures {
+        let message = format!("no instance on {}: {error}", engines.join(", "));
+        report.findings.error("fails", message, "see what `_start` or `_initialize` does; raise a limit");
     }
     report.insert("engines", Value::Sequence(engines));
 }
