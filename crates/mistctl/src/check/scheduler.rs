@@ -103,7 +103,7 @@ pub(super) fn starts(backends: &[AnyBackend], wasm: &[u8], limits: mistletoe::Li
     for backend in backends {
         match Plugin::options("check").limits(limits).load(backend, wasm) {
             Ok(_) => engines.push(Value::from(backend.name())),
-            Err(error) => failures.entry(in_one_line(&error).to_string()).or_default().push(backend.name()),
+            Err(error) => failures.entry(in_one_line(&error)).or_default().push(backend.name()),
         }
     }
     for (error, engines) in failures {
