@@ -100,10 +100,14 @@ fn an_error_says_where_it_is() {
 
 #[test]
 fn a_message_has_a_maximum_length() {
-    // Each element becomes many times as long as its text.
-    let json = format!(r#"{{"spec": {{"containers": [{}{{}}]}}}}"#, "{},".repeat(1 << 20));
-    let error = protobuf::pod(json.as_bytes()).expect_err("too long").to_string();
+    let long = format!(r#"{{"metadata": {{"name": "{}"}}}}"#, "a".repeat(9 << 20));
+    let error = protobuf::pod(long.as_bytes()).expect_err("too long").to_string();
     assert!(error.contains("the message is longer than 8388608 bytes"), "{error}");
+    // Each element becomes many times as long as its text, which has 728 + 28 bytes.
+    let empty = format!(r#"{{"spec": {{"containers": [{}{{}}]}}}}"#, "{},".repeat(242));
+    assert_eq!(empty.len(), 756);
+    let error = protobuf::pod(empty.as_bytes()).expect_err("too long").to_string();
+    assert!(error.contains("the message is longer than 1768 bytes"), "{error}");
 }
 
 #[test]

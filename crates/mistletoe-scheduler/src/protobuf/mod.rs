@@ -24,6 +24,8 @@ use message::Message;
 
 /// The maximum length of an object in protobuf, in bytes.
 pub const MAX_LENGTH: usize = 8 << 20;
+/// What an object may have in protobuf besides twice its length in JSON, in bytes.
+const MIN_LENGTH: usize = 256;
 
 /// The maximum length of an error's text, in bytes.
 const MAX_ERROR: usize = 512;
@@ -36,7 +38,8 @@ pub struct Error(String);
 ///
 /// # Errors
 ///
-/// An [`Error`] if the text is not the JSON of a pod, or the message would be longer than [`MAX_LENGTH`].
+/// An [`Error`] if the text is not the JSON of a pod, or the message would be longer than [`MAX_LENGTH`], or
+/// than 256 bytes and twice the text.
 ///
 /// # Examples
 ///
@@ -72,7 +75,9 @@ pub fn node_list<'a>(nodes: impl IntoIterator<Item = &'a [u8]>) -> Vec<u8> {
 }
 
 fn encode(message: &'static Message, json: &[u8]) -> Result<Vec<u8>, Error> {
-    let mut encoder = Encoder::new(MAX_LENGTH);
+    // An empty object in JSON can have many times its length in protobuf. Objects of a cluster have less than they have
+    // in JSON, so that a request bounds what is made of it.
+    let mut encoder = Encoder::new(MAX_LENGTH.min(2 * json.len() + MIN_LENGTH));
     let mut reader = serde_json::Deserializer::from_slice(json);
     let result = Root(&mut encoder, message).deserialize(&mut reader).and_then(|()| reader.end());
     match result {
