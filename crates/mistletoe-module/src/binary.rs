@@ -15,7 +15,6 @@ pub(crate) mod op {
     pub(crate) const RETURN: u8 = 0x0f;
     pub(crate) const CALL: u8 = 0x10;
     pub(crate) const CALL_INDIRECT: u8 = 0x11;
-    pub(crate) const DROP: u8 = 0x1a;
     pub(crate) const SELECT: u8 = 0x1b;
     pub(crate) const SELECT_T: u8 = 0x1c;
     pub(crate) const LOCAL_GET: u8 = 0x20;

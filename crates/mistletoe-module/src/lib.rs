@@ -36,6 +36,7 @@
 
 mod analysis;
 mod binary;
+mod calls;
 mod check;
 mod config;
 mod cost;

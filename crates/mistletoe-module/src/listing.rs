@@ -8,6 +8,7 @@ use wasmparser::{
     CompositeInnerType, ConstExpr, ElementItems, ExternalKind, Operator, Payload, SectionLimited, TypeRef,
 };
 
+use crate::calls::Reserve;
 use crate::declared::{MAX_EXPORTS, MAX_IMPORTS};
 use crate::error::DeclaredItem;
 use crate::interface::{Interface, MEMORY};
@@ -33,6 +34,8 @@ pub(crate) struct Listing {
     pub(crate) mentions: Vec<usize>,
     /// Whether code refers to functions, if the code was read for that.
     pub(crate) refers: bool,
+    /// What the host's calls take of the stack, for each function that is not imported, if the code was read for that.
+    pub(crate) reserves: Vec<Reserve>,
     /// Where the exports of functions begin.
     pub(crate) exported: Vec<usize>,
     /// Range of the memory's import, if the memory is imported.

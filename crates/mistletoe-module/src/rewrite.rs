@@ -404,7 +404,9 @@ impl Module<'_> {
         for index in wrapped {
             let ty = self.listing.functions.get(*index as usize).and_then(|ty| self.listing.func_type(*ty));
             let params = ty.map_or(0, |ty| ty.params.len() as u32);
-            body(&mut out, &emit::wrapper(self.config.metering(), self.at, *index, params));
+            let own = index.saturating_sub(self.at.imported) as usize;
+            let reserve = self.listing.reserves.get(own).copied().unwrap_or_default();
+            body(&mut out, &emit::wrapper(self.config.metering(), self.at, *index, params, reserve));
         }
         if internal.fuel.is_some() {
             body(&mut out, &emit::fuel(self.at));

@@ -21,16 +21,15 @@
 use std::ops::Range;
 
 use crate::binary::{ROOM, fill, leb128, number, op};
+use crate::calls::{Callee, Calls};
 use crate::config::Metering;
 use crate::listing::{Indices, Listing};
-use emit::{AROUND, Check, Counter, Height, Record, get, i32_const};
+use emit::{AROUND, Check, Counter, Height, Record, Units, get, i32_const};
 
 pub(crate) mod emit;
 
 /// Units of a function's frame besides the values in it.
 const FRAME: u32 = 8;
-/// A function without calls whose frame, without [`FRAME`], is at most this does not check the stack depth.
-const SMALL_FRAME: u32 = 64;
 /// Parameters and results of a call that the rest of a frame has room for: [`FRAME`], and registers.
 const CALL_ROOM: u32 = 8;
 /// A loop of at most this many bytes is unrolled to [`UNROLLED`] iterations.
@@ -49,15 +48,9 @@ const TURN: u8 = 7;
 const BULK_TURN: i8 = 3;
 /// Turns granted at once with only a deadline. A turn is up to 128 instructions.
 pub const TURNS: u64 = 10_000;
-/// Maximum number of instructions that wait for a check elsewhere, with only a deadline.
-///
-/// They are the instructions of a function that calls none, or those around the loop that a function begins with.
+/// Maximum number of instructions around the loop that a function begins with, if the function does not check itself,
+/// with only a deadline.
 const SMALL: u64 = 64;
-/// Instructions that a call counts as, with only a deadline.
-///
-/// Less than [`SMALL`], since most calls in a function are not made each time, and most called functions count
-/// themselves.
-const CALL: u64 = 16;
 
 /// A change at a place in a function's body.
 #[derive(Clone, Copy, Debug)]
@@ -70,8 +63,9 @@ enum Edit {
     LoopEnd { run: u32 },
     /// The label of a branch, in `bytes` bytes. The branch leaves `loops` such loops.
     Label { label: u32, bytes: u32, loops: u32 },
-    /// A call, in `bytes` bytes: of the function with this index, or an indirect one.
-    Call { index: Option<u32>, bytes: u32 },
+    /// A call, in `bytes` bytes: of the function with this index, or an indirect one. Whether what it calls may change
+    /// the fuel counter, and may look at the stack depth.
+    Call { index: Option<u32>, bytes: u32, ticks: bool, reads: bool },
     /// The next instruction leaves the function, or may leave it.
     Exit,
     /// The index of a function, in `bytes` bytes.
@@ -134,7 +128,12 @@ pub(crate) struct Body {
     /// The edit that the instructions now read are counted in.
     run: usize,
     dead: bool,
-    calls: bool,
+    /// What is known of the function from its calls.
+    own: Callee,
+    /// Whether it makes calls that may change the fuel counter.
+    ticks: bool,
+    /// Whether it makes calls that may change the stack depth.
+    changes: bool,
     bulk: bool,
     /// What the body computes that a compiler may keep, in halves of a value.
     computed: u32,
@@ -152,18 +151,21 @@ pub(crate) struct Body {
     loops: usize,
     /// Whether there are too many loops for each to have a tick site.
     dense: bool,
+    /// Where in the rewritten code the frame has to be filled in, if it was not known.
+    pub(crate) unknown: Option<usize>,
 }
 
 impl Body {
     /// Begins a body whose first instruction is at `offset`, and which declares `locals` locals.
-    pub(crate) fn begin(&mut self, metering: Metering, at: Indices, offset: usize, locals: u32) {
-        (self.metering, self.at, self.code) = (metering, at, offset);
+    pub(crate) fn begin(&mut self, metering: Metering, at: Indices, own: Callee, offset: usize, locals: u32) {
+        (self.metering, self.at, self.own, self.code) = (metering, at, own, offset);
         (self.computed, self.passed) = (0, 0);
         self.edits.clear();
         self.frames.clear();
-        (self.dead, self.calls, self.bulk, self.around) = (false, false, false, 0);
+        (self.dead, self.ticks, self.changes) = (false, false, false);
+        (self.bulk, self.around) = (false, 0);
         (self.straight, self.headed) = (true, false);
-        (self.loops, self.dense) = (0, false);
+        (self.loops, self.dense, self.unknown) = (0, false, None);
         self.open(op::BLOCK);
         self.start_run(offset, Check::None);
         // The engine has to clear the locals.
@@ -188,8 +190,8 @@ impl Body {
 
     /// Reads the instruction at `range` of `bytes`, which is valid.
     ///
-    /// `functions` gives the parameters and results of what the instruction calls.
-    pub(crate) fn instruction(&mut self, bytes: &[u8], range: Range<usize>, functions: &Listing) {
+    /// `functions` gives the parameters and results of what the instruction calls, and `calls` the rest.
+    pub(crate) fn instruction(&mut self, bytes: &[u8], range: Range<usize>, functions: &Listing, calls: &Calls) {
         let Some((&opcode, operands)) = bytes.get(range.clone()).and_then(<[u8]>::split_first) else { return };
         // Free: no engine compiles them to instructions.
         if !self.dead && !matches!(opcode, op::NOP | op::BLOCK | op::LOOP | op::ELSE | op::END) {
@@ -271,17 +273,19 @@ impl Body {
                 self.dead = true;
             }
             op::CALL | op::CALL_INDIRECT => {
-                self.calls = true;
                 let index = number(operands).0;
                 let ty = if opcode == op::CALL { functions.type_of(index) } else { Some(index) };
                 self.passed = self.passed.max(ty.map_or(0, |ty| functions.passed(ty)));
                 if !self.dead {
+                    let callee = if opcode == op::CALL { calls.function_at(index) } else { calls.indirect(index) };
                     if !self.metering.fuel {
-                        // The called function may be small and count nothing.
-                        self.cost(CALL);
+                        self.cost(callee.cost.into());
                     }
+                    let ticks = self.metering.fuel || callee.ticks;
+                    self.ticks |= ticks;
+                    self.changes |= callee.changes;
                     let index = (opcode == op::CALL).then_some(index);
-                    self.edit(range.start, Edit::Call { index, bytes: range.len() as u32 });
+                    self.edit(range.start, Edit::Call { index, bytes: range.len() as u32, ticks, reads: callee.reads });
                 } else if opcode == op::CALL {
                     self.func(range.start + 1, operands);
                 }
@@ -442,8 +446,7 @@ impl Body {
     /// Appends the rewritten body of the function with the index `function`, prefixed with its length.
     ///
     /// `bytes` is the module, `body` the body's range in it. The body has `locals` parameters and locals, and at most
-    /// `operands` operands. Returns the length, and the size of the frame in units, or 0 if the stack depth is not
-    /// counted.
+    /// `operands` operands. Returns the length, and the size of the frame in units if the stack depth is counted.
     pub(crate) fn finish(
         &mut self,
         function: u32,
@@ -452,25 +455,31 @@ impl Body {
         locals: u32,
         operands: u32,
         out: &mut Vec<u8>,
-    ) -> (usize, u32) {
+    ) -> (usize, Option<u32>) {
         let (metering, at, code) = (self.metering, self.at, self.code);
-        let leaf = !self.calls;
         let passed = self.passed.saturating_sub(CALL_ROOM);
         let frame = [operands, self.computed / 2, passed].into_iter().fold(locals, u32::saturating_add);
-        let tall = metering.height && (!leaf || frame > SMALL_FRAME);
+        let tall = metering.height && (self.own.counted || self.changes);
         if let Some((_, Edit::Run { cost, check, .. })) = self.edits.first_mut() {
-            // The caller of a leaf checks soon, and so does a loop.
-            let soon = (leaf || self.headed) && (metering.fuel || *cost <= SMALL);
+            // The caller of a short function accounts for it, and a loop checks soon.
+            let soon = self.own.short || self.headed && (metering.fuel || *cost <= SMALL);
             *check = if soon || !metering.ticks { Check::None } else { Check::Here };
         }
         let bulk = self.bulk && metering.ticks;
         let runs = |edits: &[(u32, Edit)]| edits.iter().any(|(_, edit)| edit.charge(metering).is_some());
         // What is counted once, at function entry, needs no local. With only a deadline, a function with calls would
         // store the counter before calls more often than it counts.
-        let kept = (metering.fuel || leaf && !self.dense) && (bulk || runs(self.edits.get(1..).unwrap_or_default()));
+        let kept =
+            (metering.fuel || !self.ticks && !self.dense) && (bulk || runs(self.edits.get(1..).unwrap_or_default()));
         let counts = kept || bulk || runs(&self.edits);
         let frame = frame.saturating_add(FRAME);
-        let height = Height { at, local: locals + 1, frame: frame.into() };
+        let units = match self.own {
+            Callee { counted: false, .. } => Units::Reserved,
+            // It also takes the frames of what it calls, which may not have been read yet.
+            Callee { diverges: true, .. } => Units::Unknown,
+            _ => Units::Counted(frame.into()),
+        };
+        let height = Height { at, local: locals + 1, frame: units };
         let mut writer = Writer {
             metering,
             at,
@@ -512,7 +521,7 @@ impl Body {
                 // A function begins with a basic block.
                 Edit::Run { check, .. } if i == 0 => {
                     let charge = edit.charge(metering).unwrap_or_default();
-                    writer.counter.enter(writer.out, charge, *check, writer.height);
+                    self.unknown = writer.counter.enter(writer.out, charge, *check, writer.height);
                 }
                 Edit::LoopEnd { run } => {
                     let charge = edits.get(*run as usize).and_then(|(_, run)| run.charge(metering));
@@ -528,7 +537,7 @@ impl Body {
         writer.copy(body.end);
         let length = writer.out.len() - begin - ROOM.len();
         fill(writer.out.get_mut(begin..).unwrap_or_default(), length);
-        (length, if metering.height { frame } else { 0 })
+        (length, metering.height.then_some(frame))
     }
 }
 
@@ -580,9 +589,11 @@ impl Writer<'_> {
                 leb128(out, u64::from(label) + u64::from(loops) * AROUND + inside);
                 self.copied += bytes as usize;
             }
-            Edit::Call { index, bytes } => {
-                counter.flush(out);
-                if let Some(height) = self.height {
+            Edit::Call { index, bytes, ticks, reads } => {
+                if ticks {
+                    counter.flush(out);
+                }
+                if let Some(height) = self.height.filter(|_| reads) {
                     height.flush(out);
                 }
                 match index {
@@ -592,7 +603,9 @@ impl Writer<'_> {
                     }
                     None => self.copy(offset as usize + bytes as usize),
                 }
-                counter.reload(self.out);
+                if ticks {
+                    counter.reload(self.out);
+                }
                 if let Some(record) = self.record {
                     record.returned(self.out, offset);
                 }

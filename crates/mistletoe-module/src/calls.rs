@@ -1,0 +1,571 @@
+//! Which functions call which, as far as a module's bytes show.
+//!
+//! A function that cannot call itself, directly or through others, is on the stack at most once, and it ends unless one
+//! of its loops does not. It needs no check where it begins: its callers account for it.
+//!
+//! Most programs have a few functions that do not return, which report a failure and trap. Nearly everything calls
+//! them, and they call nearly everything. They would make most functions recursive, so they account for themselves and
+//! for all that they call, and are no part of any path.
+
+use std::collections::HashMap;
+
+use wasmparser::{BinaryReader, CodeSectionReader, Operator};
+
+use crate::binary::number;
+use crate::listing::Listing;
+
+/// A function is short if it executes at most this many instructions, besides those that others account for.
+const SHORT: u32 = 512;
+/// Instructions that a call counts as if the called function is not short.
+///
+/// Few, since most calls in a function are not made each time, and such functions account for themselves.
+const CALL: u32 = 16;
+/// Maximum number of bytes of code and of locals on a path of calls whose frames are not counted.
+const PATH: u32 = 16_384;
+
+/// Marks a call that is in a loop, which accounts for the instructions of what it calls.
+const IN_LOOP: u32 = 1 << 31;
+/// Stands for all imported functions.
+const HOST: u32 = IN_LOOP - 1;
+/// Stands for all functions that do not return.
+const DIVERGES: u32 = IN_LOOP - 2;
+
+/// What is known of a function, or of all functions that an indirect call may call.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Callee {
+    /// Whether its frame counts where it begins.
+    pub(crate) counted: bool,
+    /// Whether it does not return.
+    pub(crate) diverges: bool,
+    /// Whether its callers account for its instructions outside of loops.
+    pub(crate) short: bool,
+    /// Whether it may change the fuel counter, or call the host, which does. Without fuel, only checks change it.
+    pub(crate) ticks: bool,
+    /// Whether it may look at the stack depth: if it is counted, calls what is, or calls the host.
+    pub(crate) reads: bool,
+    /// Whether it may return with another stack depth in the global than it was called with.
+    pub(crate) changes: bool,
+    /// Instructions that a call counts as.
+    pub(crate) cost: u32,
+    /// Bytes of code and of locals on the longest path of calls from here whose frames are not counted.
+    path: u32,
+}
+
+impl Callee {
+    /// What has to be assumed of a function of which nothing is known.
+    const UNKNOWN: Self = Self {
+        counted: true,
+        diverges: false,
+        short: false,
+        ticks: true,
+        reads: true,
+        changes: true,
+        cost: CALL,
+        path: 0,
+    };
+    /// An imported function.
+    const HOST: Self = Self { counted: false, ..Self::UNKNOWN };
+    /// A function that does not return.
+    const DIVERGES: Self = Self { diverges: true, changes: false, ..Self::UNKNOWN };
+    /// No function.
+    const NONE: Self = Self {
+        counted: false,
+        diverges: false,
+        short: true,
+        ticks: false,
+        reads: false,
+        changes: false,
+        cost: 0,
+        path: 0,
+    };
+
+    /// Returns what is known of a call that makes either of two calls.
+    fn or(self, other: Self) -> Self {
+        Self {
+            counted: self.counted || other.counted,
+            diverges: false,
+            short: self.short && other.short,
+            ticks: self.ticks || other.ticks,
+            reads: self.reads || other.reads,
+            changes: self.changes || other.changes,
+            cost: self.cost.max(other.cost),
+            path: self.path.max(other.path),
+        }
+    }
+}
+
+/// What the host's call of a function takes of the stack.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reserve {
+    /// The units that it takes at once.
+    pub(crate) units: u32,
+    /// Whether something may look at how much is left.
+    pub(crate) reads: bool,
+}
+
+impl Default for Reserve {
+    fn default() -> Self {
+        Self { units: 0, reads: true }
+    }
+}
+
+/// The functions of a module and their calls.
+///
+/// The nodes of the graph are the functions that the module does not import, and after them the types that indirect
+/// calls may have. A type leads to all functions of that type that the module refers to.
+#[derive(Debug, Default)]
+pub(crate) struct Calls {
+    imported: u32,
+    /// The node of each type.
+    types: Vec<u32>,
+    /// For each node, where its calls begin in `calls`. One more than nodes.
+    begin: Vec<u32>,
+    calls: Vec<u32>,
+    known: Vec<Callee>,
+    /// The nodes, called ones before their callers. Those that can call each other are neighbours.
+    order: Vec<u32>,
+    /// Where in `order` the nodes begin that can call each other.
+    groups: Vec<u32>,
+}
+
+/// What a function's body has, besides its calls.
+#[derive(Clone, Copy, Debug, Default)]
+struct Own {
+    /// Instructions outside of loops.
+    cost: u32,
+    /// Bytes of code and of locals.
+    size: u32,
+    /// Whether it has loops, or instructions whose cost depends on an operand.
+    ticks: bool,
+    /// Whether it ends with `unreachable`, and no branch or `return` leaves it.
+    diverges: bool,
+}
+
+/// Returns whether no engine compiles the operator to an instruction.
+fn is_free(operator: &Operator<'_>) -> bool {
+    matches!(operator, Operator::Nop | Operator::Block { .. } | Operator::Loop { .. } | Operator::Else | Operator::End)
+}
+
+impl Calls {
+    /// Reads the calls in the functions' bodies: `code` is the content of the code section.
+    ///
+    /// Nothing is validated. Where the code cannot be read, the module is not valid, and what is known means nothing.
+    pub(crate) fn read(module: &[u8], code: &[u8], listing: &Listing) -> Self {
+        let imported = listing.indices(false).imported;
+        let own = listing.functions.len().saturating_sub(imported as usize);
+        let mut calls = Self { imported, ..Self::default() };
+        // Equal types are one: `call_indirect` compares types, not indices.
+        let mut nodes = HashMap::new();
+        for ty in &listing.types {
+            let next = (own + nodes.len()) as u32;
+            calls.types.push(*nodes.entry(ty.as_ref()).or_insert(next));
+        }
+        let mut referred: Vec<u32> =
+            listing.mentions.iter().map(|at| number(module.get(*at..).unwrap_or_default()).0).collect();
+        let bodies = calls.bodies(code, own, &mut referred).unwrap_or_default();
+        if bodies.len() != own {
+            return Self::default();
+        }
+        calls.referred(referred, listing, nodes.len());
+        for call in &mut calls.calls {
+            if bodies.get((*call & !IN_LOOP) as usize).is_some_and(|body| body.diverges) {
+                *call = *call & IN_LOOP | DIVERGES;
+            }
+        }
+        calls.resolve(&bodies);
+        calls
+    }
+
+    /// Reads the bodies of `own` functions. Appends the functions that they refer to.
+    fn bodies(&mut self, code: &[u8], own: usize, referred: &mut Vec<u32>) -> wasmparser::Result<Vec<Own>> {
+        let mut bodies = Vec::new();
+        for body in CodeSectionReader::new(BinaryReader::new(code, 0))?.into_iter().take(own) {
+            let body = body?;
+            self.begin.push(self.calls.len() as u32);
+            let mut found = Own { size: body.range().len() as u32, ..Own::default() };
+            for locals in body.get_locals_reader()? {
+                found.size = found.size.saturating_add(locals?.0);
+            }
+            // For each open structured instruction, whether it is in a loop.
+            let (mut open, mut in_loop) = (Vec::new(), false);
+            // Whether the last instruction is `unreachable`, and whether a branch or `return` leaves the function.
+            let (mut trapped, mut left) = (false, false);
+            let mut operators = body.get_operators_reader()?;
+            while !operators.eof() {
+                let operator = operators.read()?;
+                found.cost += u32::from(!in_loop && !is_free(&operator));
+                trapped = matches!(operator, Operator::Unreachable) || trapped && matches!(operator, Operator::End);
+                let outermost = open.len() as u32;
+                let call = match operator {
+                    Operator::Block { .. } | Operator::If { .. } => {
+                        open.push(in_loop);
+                        None
+                    }
+                    Operator::Loop { .. } => {
+                        open.push(in_loop);
+                        (in_loop, found.ticks) = (true, true);
+                        None
+                    }
+                    Operator::End => {
+                        in_loop = open.pop().unwrap_or_default();
+                        None
+                    }
+                    Operator::Return => {
+                        left = true;
+                        None
+                    }
+                    Operator::Br { relative_depth } | Operator::BrIf { relative_depth } => {
+                        left |= relative_depth == outermost;
+                        None
+                    }
+                    Operator::BrTable { targets } => {
+                        for target in targets.targets() {
+                            left |= target? == outermost;
+                        }
+                        left |= targets.default() == outermost;
+                        None
+                    }
+                    Operator::Call { function_index } => Some(match function_index.checked_sub(self.imported) {
+                        None => HOST,
+                        Some(function) => function,
+                    }),
+                    Operator::CallIndirect { type_index, .. } => {
+                        Some(self.types.get(type_index as usize).copied().unwrap_or(HOST))
+                    }
+                    Operator::RefFunc { function_index } => {
+                        referred.push(function_index);
+                        None
+                    }
+                    Operator::MemoryGrow { .. }
+                    | Operator::MemoryFill { .. }
+                    | Operator::MemoryCopy { .. }
+                    | Operator::MemoryInit { .. }
+                    | Operator::TableGrow { .. }
+                    | Operator::TableFill { .. }
+                    | Operator::TableCopy { .. }
+                    | Operator::TableInit { .. } => {
+                        found.ticks = true;
+                        None
+                    }
+                    _ => None,
+                };
+                self.calls.extend(call.map(|call| if in_loop { call | IN_LOOP } else { call }));
+            }
+            found.diverges = trapped && !left;
+            bodies.push(found);
+        }
+        Ok(bodies)
+    }
+
+    /// Adds the types, which lead to the functions that the module refers to.
+    fn referred(&mut self, mut referred: Vec<u32>, listing: &Listing, types: usize) {
+        referred.sort_unstable();
+        referred.dedup();
+        let own = self.begin.len();
+        let mut by_type = vec![Vec::new(); types];
+        for function in referred {
+            let node = listing.type_of(function).and_then(|ty| self.types.get(ty as usize));
+            if let Some(functions) = node.and_then(|node| by_type.get_mut(*node as usize - own)) {
+                functions.push(function.checked_sub(self.imported).unwrap_or(HOST));
+            }
+        }
+        for functions in by_type {
+            self.begin.push(self.calls.len() as u32);
+            self.calls.extend(functions);
+        }
+        self.begin.push(self.calls.len() as u32);
+    }
+
+    fn calls(&self, node: u32) -> &[u32] {
+        let at = |node: u32| self.begin.get(node as usize).copied().unwrap_or_default() as usize;
+        self.calls.get(at(node)..at(node + 1)).unwrap_or_default()
+    }
+
+    /// Orders the nodes, and finds out what is known of each: Tarjan's algorithm for strongly connected components.
+    fn resolve(&mut self, bodies: &[Own]) {
+        const NEW: u32 = u32::MAX;
+        const DONE: u32 = u32::MAX - 1;
+        let nodes = self.begin.len() - 1;
+        self.known = vec![Callee::UNKNOWN; nodes];
+        // When each node was reached first; `DONE` once its group is complete.
+        let mut reached = vec![NEW; nodes];
+        let (mut next, mut path, mut waiting) = (0, Vec::new(), Vec::new());
+        for root in 0..nodes as u32 {
+            if reached[root as usize] != NEW {
+                continue;
+            }
+            // A node, the number of its calls that were followed, and the earliest node that it reaches.
+            path.push((root, 0, next));
+            while let Some((node, followed, earliest)) = path.last_mut() {
+                let (node, calls) = (*node, self.calls(*node));
+                if *followed == 0 && reached[node as usize] == NEW {
+                    (reached[node as usize], *earliest) = (next, next);
+                    next += 1;
+                    waiting.push(node);
+                }
+                if let Some(call) = calls.get(*followed) {
+                    *followed += 1;
+                    let called = call & !IN_LOOP;
+                    match reached.get(called as usize).copied() {
+                        // The host, or what does not return.
+                        None | Some(DONE) => {}
+                        Some(NEW) => path.push((called, 0, 0)),
+                        Some(time) => *earliest = time.min(*earliest),
+                    }
+                    continue;
+                }
+                let earliest = *earliest;
+                path.pop();
+                if let Some((_, _, of_caller)) = path.last_mut() {
+                    *of_caller = earliest.min(*of_caller);
+                }
+                if earliest == reached[node as usize] {
+                    let begin = waiting.iter().rposition(|other| *other == node).unwrap_or_default();
+                    let group = waiting.split_off(begin);
+                    group.iter().for_each(|node| reached[*node as usize] = DONE);
+                    self.group(&group, bodies);
+                    self.groups.push(self.order.len() as u32);
+                    self.order.extend(group);
+                }
+            }
+        }
+    }
+
+    /// Finds out what is known of nodes that can call each other, or of one node. All others that they call are known.
+    fn group(&mut self, group: &[u32], bodies: &[Own]) {
+        let is_type = |node: &&u32| **node as usize >= bodies.len();
+        let alone = matches!(group, [node] if self.calls(*node).iter().all(|call| call & !IN_LOOP != *node));
+        let path = group.iter().map(|node| self.called(*node).path).max().unwrap_or_default();
+        for node in group.iter().filter(|node| !is_type(node)) {
+            let own = bodies.get(*node as usize).copied().unwrap_or_default();
+            let known = if alone { self.function(*node, own) } else { Callee { path, ..Callee::UNKNOWN } };
+            self.known[*node as usize] = known;
+        }
+        for node in group.iter().filter(is_type) {
+            self.known[*node as usize] = self.called(*node);
+        }
+    }
+
+    /// Returns what is known of a function that cannot call itself.
+    fn function(&self, node: u32, own: Own) -> Callee {
+        let called = self.called(node);
+        if own.diverges {
+            return Callee::DIVERGES;
+        }
+        let outside = self.calls(node).iter().filter(|call| *call & IN_LOOP == 0);
+        let cost = outside.map(|call| self.node(*call).cost).fold(own.cost, u32::saturating_add);
+        let path = called.path.saturating_add(own.size);
+        let (counted, short) = (path > PATH, cost <= SHORT);
+        Callee {
+            counted,
+            diverges: false,
+            short,
+            ticks: !short || own.ticks || called.ticks,
+            reads: counted || called.reads,
+            changes: counted || called.changes,
+            cost: if short { cost } else { CALL },
+            path: if counted { called.path } else { path },
+        }
+    }
+
+    /// Returns what is known of all that a node calls.
+    fn called(&self, node: u32) -> Callee {
+        self.calls(node).iter().fold(Callee::NONE, |known, call| known.or(self.node(*call)))
+    }
+
+    fn node(&self, call: u32) -> Callee {
+        match call & !IN_LOOP {
+            HOST => Callee::HOST,
+            DIVERGES => Callee::DIVERGES,
+            node => self.known.get(node as usize).copied().unwrap_or(Callee::UNKNOWN),
+        }
+    }
+
+    /// Returns what is known of a function that the module does not import: the first of them is 0.
+    pub(crate) fn own(&self, function: usize) -> Callee {
+        self.known.get(function).copied().unwrap_or_default()
+    }
+
+    /// Returns what is known of the function with this index.
+    pub(crate) fn function_at(&self, index: u32) -> Callee {
+        index.checked_sub(self.imported).map_or(Callee::HOST, |node| self.node(node))
+    }
+
+    /// Returns what is known of a call of any function of the type with this index.
+    pub(crate) fn indirect(&self, ty: u32) -> Callee {
+        self.types.get(ty as usize).map_or(Callee::UNKNOWN, |node| self.node(*node))
+    }
+
+    /// Returns the largest sum of frames that are not counted on a path of calls that begins with each function.
+    ///
+    /// `frames` are the frames of the functions that the module does not import.
+    pub(crate) fn heights(&self, frames: &[u32]) -> Vec<u32> {
+        let mut heights = vec![0_u32; self.known.len()];
+        let ends = self.groups.iter().skip(1).copied().chain([self.order.len() as u32]);
+        for (begin, end) in self.groups.iter().zip(ends) {
+            let group = self.order.get(*begin as usize..end as usize).unwrap_or_default();
+            let calls = group.iter().flat_map(|node| self.calls(*node));
+            let called = calls.filter_map(|call| heights.get((call & !IN_LOOP) as usize)).copied().max();
+            for node in group {
+                let frame = frames.get(*node as usize).copied().unwrap_or_default();
+                let own = if self.node(*node).counted { 0 } else { frame };
+                heights[*node as usize] = called.unwrap_or_default().saturating_add(own);
+            }
+        }
+        heights.truncate(frames.len());
+        heights
+    }
+}
+
+impl Default for Callee {
+    fn default() -> Self {
+        Self::UNKNOWN
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::iter;
+
+    use super::*;
+    use crate::config::Metering;
+    use crate::features::ALLOWED;
+    use crate::read::Reading;
+
+    /// Reads a module. Returns its calls, and the frame of each function.
+    fn calls(text: &str) -> (Calls, Vec<u32>) {
+        let wasm = wat::parse_str(text).expect("a module");
+        let metering = Metering { ticks: true, height: true, ..Metering::default() };
+        let mut listing = Listing::default();
+        let mut reading = Reading { listing: Some(&mut listing), metering, max_code: usize::MAX, ..Reading::default() };
+        assert!(reading.read(&wasm, ALLOWED).is_ok() && reading.invalid.is_none());
+        (reading.calls, reading.frames)
+    }
+
+    /// Returns which functions are counted.
+    fn counted(text: &str) -> Vec<bool> {
+        let (calls, frames) = calls(text);
+        (0..frames.len()).map(|function| calls.own(function).counted).collect()
+    }
+
+    #[test]
+    fn what_can_call_itself_is_counted() {
+        assert_eq!(counted("(module (func) (func (call 0)) (func (call 2)))"), [false, false, true]);
+        let through_others = "(module (func (call 1)) (func (call 2)) (func (call 0) (call 3)) (func))";
+        assert_eq!(counted(through_others), [true, true, true, false]);
+        // What the host calls back begins anew.
+        let host = r#"(module (import "" "" (func)) (func (export "f") (call 0)))"#;
+        assert_eq!(counted(host), [false]);
+    }
+
+    #[test]
+    fn an_indirect_call_leads_to_what_is_referred_to_of_its_type() {
+        let indirect = |refers: &str, ty: &str| {
+            let text = format!(
+                r#"(module (type $t (func)) (type $same (func)) (type $other (func (param i32)))
+                    (table 1 funcref) {refers}
+                    (func $f (export "f") (drop (i32.const 0)) (call_indirect (type {ty}) {} (i32.const 0))))"#,
+                if ty == "$other" { "(i32.const 0)" } else { "" }
+            );
+            counted(&text)
+        };
+        let elements = "(elem (i32.const 0) func $f)";
+        assert_eq!(indirect(elements, "$t"), [true]);
+        assert_eq!(indirect(elements, "$same"), [true], "types are compared, not their indices");
+        assert_eq!(indirect(elements, "$other"), [false]);
+        assert_eq!(indirect("", "$t"), [false], "an export is not in a table");
+        assert_eq!(indirect("(global funcref (ref.func $f))", "$t"), [true]);
+        assert_eq!(indirect("(elem funcref (item (ref.func $f)))", "$t"), [true]);
+        assert_eq!(indirect("(func (drop (ref.func $f)))", "$t"), [false, true]);
+    }
+
+    #[test]
+    fn what_diverges_is_counted_and_makes_nothing_else_recursive() {
+        let fails = "(func $fail (call $f) (unreachable))";
+        let f = "(func $f (if (i32.const 1) (then (call $fail))))";
+        assert_eq!(counted(&format!("(module {fails} {f})")), [true, false]);
+        for (returns, diverges) in [
+            ("(call $f) (return) (unreachable)", false),
+            ("(br_if 0 (i32.const 0)) (call $f) (unreachable)", false),
+            ("(block (br_table 0 1 (i32.const 0))) (call $f) (unreachable)", false),
+            ("(call $f) (block (unreachable))", true),
+            ("(block (br_if 0 (i32.const 0))) (call $f) (unreachable)", true),
+            ("(unreachable) (call $f)", false),
+        ] {
+            let (calls, _) = calls(&format!("(module (func $fail {returns}) {f})"));
+            assert_eq!(calls.own(0).diverges, diverges, "{returns}");
+            assert_eq!(calls.own(1).counted, !diverges, "{returns}");
+        }
+    }
+
+    #[test]
+    fn what_is_short_has_few_instructions_outside_of_loops() {
+        let drops = |count: usize| "(drop (i32.const 0))".repeat(count);
+        let short = |text: &str| calls(text).0.own(0).short;
+        // Two instructions each.
+        let function =
+            |inside: usize, outside: usize| format!("(module (func (loop {}) {}))", drops(inside), drops(outside));
+        assert!(short(&function(1_000, 256)));
+        assert!(!short(&function(0, 257)));
+        // A call counts as one instruction and those of the function, outside of loops.
+        let calling = |callee: &str, calls: usize| {
+            format!(r#"(module (import "" "" (func $host)) (func {}) (func $f {callee}))"#, "(call $f)".repeat(calls))
+        };
+        assert!(short(&calling(&drops(15), 16)) && !short(&calling(&drops(16), 16)));
+        assert!(short(&calling("(call $host)", 28)) && !short(&calling("(call $host)", 29)), "each is 1 + 1 + 16");
+        assert!(short(&calling("(call $f)", 30)) && !short(&calling("(call $f)", 31)), "each is 1 + 16");
+        assert!(short(&format!(r#"(module (func (loop {})) (func $f {}))"#, "(call $f)".repeat(99), drops(99))));
+    }
+
+    #[test]
+    fn paths_are_bounded_and_reserved() {
+        // Each has a frame of 8 and its operands. The bodies have 2 bytes of their own, and 2 for each call.
+        let chain = |locals: usize| {
+            let function = |i: usize| format!("(func $f{i} (local {}) (call $f{}))", "i64 ".repeat(locals), i + 1);
+            let chain: String = (0..10).map(function).collect();
+            format!("(module {chain} (func $f10))")
+        };
+        let (calls, frames) = calls(&chain(1_000));
+        // Two bytes for each length of three, one for the number of groups, one for a type, four for code.
+        assert!((0..10).all(|function| !calls.own(function).counted));
+        assert_eq!(frames, [1_008; 10].into_iter().chain([8]).collect::<Vec<_>>());
+        let expected: Vec<u32> = (0..=10).map(|i| (10 - i) * 1_008 + 8).collect();
+        assert_eq!(calls.heights(&frames), expected);
+        // Eight of 2,000 locals and a few bytes are a path that is short enough. The next one is counted, and so begins
+        // no path of its own.
+        let (calls, frames) = self::calls(&chain(2_000));
+        let counted: Vec<bool> = (0..=10).map(|function| calls.own(function).counted).collect();
+        assert_eq!(counted, iter::repeat_n(true, 2).chain([false; 9]).collect::<Vec<_>>());
+        let expected: Vec<u32> = (0..=10).map(|i: u32| (10 - i.max(2)) * 2_008 + 8).collect();
+        assert_eq!(calls.heights(&frames), expected);
+    }
+
+    #[test]
+    fn a_recursion_is_on_a_path_once() {
+        // 0 and 1 call each other; 2, with a frame of 8, and 3, with one of 18, are called from both.
+        let text = "(module (func (call 1) (call 2)) (func (call 0) (call 3)) (func) (func (local i32 i32 i32 i32 i32
+            i32 i32 i32 i32 i32)) (func (call 0)))";
+        let (calls, frames) = calls(text);
+        assert_eq!(frames, [8, 8, 8, 18, 8]);
+        assert_eq!(calls.heights(&frames), [18, 18, 8, 18, 26]);
+    }
+
+    #[test]
+    fn deep_and_wide_graphs_take_no_stack_and_little_time() {
+        let module = |count: usize, call: &dyn Fn(usize) -> String| {
+            let functions: String = (0..count).map(|i| format!("(func {})", call(i))).collect();
+            format!("(module {functions})")
+        };
+        let last = 50_000;
+        let chain = calls(&module(last, &|i| if i + 1 < last { format!("(call {})", i + 1) } else { String::new() }));
+        assert!(chain.0.own(0).counted && !chain.0.own(last - 1).counted);
+        let circle = calls(&module(last, &|i| format!("(call {})", (i + 1) % last)));
+        assert!((0..last).all(|function| circle.0.own(function).counted));
+        // The number of paths doubles with each function.
+        let twice =
+            calls(&module(1_000, &|i| if i < 999 { format!("(call {0}) (call {0})", i + 1) } else { String::new() }));
+        assert_eq!(twice.0.own(999).cost, 0);
+        assert_eq!(twice.0.own(998).cost, 2);
+        assert!(!twice.0.own(0).short);
+    }
+}
