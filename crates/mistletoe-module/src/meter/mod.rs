@@ -114,6 +114,8 @@ struct Frame {
     loops: u32,
     /// The edit of its basic block, if it is such a loop.
     around: Option<u32>,
+    /// Number of calls before it that may change the fuel counter.
+    calls: usize,
 }
 
 /// A function's body, while it is read.
@@ -130,8 +132,10 @@ pub(crate) struct Body {
     dead: bool,
     /// What is known of the function from its calls.
     own: Callee,
-    /// Whether it makes calls that may change the fuel counter.
-    ticks: bool,
+    /// Number of calls that may change the fuel counter.
+    calls: usize,
+    /// Whether there is a loop without such calls.
+    tight: bool,
     /// Whether it makes calls that may change the stack depth.
     changes: bool,
     bulk: bool,
@@ -162,8 +166,8 @@ impl Body {
         (self.computed, self.passed) = (0, 0);
         self.edits.clear();
         self.frames.clear();
-        (self.dead, self.ticks, self.changes) = (false, false, false);
-        (self.bulk, self.around) = (false, 0);
+        (self.dead, self.changes, self.bulk, self.around) = (false, false, false, 0);
+        (self.calls, self.tight) = (0, false);
         (self.straight, self.headed) = (true, false);
         (self.loops, self.dense, self.unknown) = (0, false, None);
         self.open(op::BLOCK);
@@ -282,7 +286,7 @@ impl Body {
                         self.cost(callee.cost.into());
                     }
                     let ticks = self.metering.fuel || callee.ticks;
-                    self.ticks |= ticks;
+                    self.calls += usize::from(ticks);
                     self.changes |= callee.changes;
                     let index = (opcode == op::CALL).then_some(index);
                     self.edit(range.start, Edit::Call { index, bytes: range.len() as u32, ticks, reads: callee.reads });
@@ -353,6 +357,7 @@ impl Body {
             reach: usize::MAX,
             loops: self.around,
             around: None,
+            calls: self.calls,
         });
     }
 
@@ -398,6 +403,7 @@ impl Body {
 
     fn close(&mut self, offset: usize) {
         let Some(frame) = self.frames.pop() else { return };
+        self.tight |= frame.opcode == op::LOOP && frame.calls == self.calls;
         if let Some(run) = frame.around {
             self.around -= 1;
             self.unroll(offset);
@@ -466,12 +472,14 @@ impl Body {
             *check = if soon || !metering.ticks { Check::None } else { Check::Here };
         }
         let bulk = self.bulk && metering.ticks;
-        let runs = |edits: &[(u32, Edit)]| edits.iter().any(|(_, edit)| edit.charge(metering).is_some());
-        // What is counted once, at function entry, needs no local. With only a deadline, a function with calls would
-        // store the counter before calls more often than it counts.
-        let kept =
-            (metering.fuel || !self.ticks && !self.dense) && (bulk || runs(self.edits.get(1..).unwrap_or_default()));
-        let counts = kept || bulk || runs(&self.edits);
+        let runs = |edits: &[(u32, Edit)]| edits.iter().filter(|(_, edit)| edit.charge(metering).is_some()).count();
+        let later = runs(self.edits.get(1..).unwrap_or_default());
+        // In a local, the counter is stored before each call and loaded after it. In the global, both is done where each
+        // basic block begins. With only a deadline, few basic blocks count.
+        let kept = if metering.fuel { self.tight || later > self.calls } else { self.calls == 0 && !self.dense };
+        // What is counted once, at function entry, needs no local.
+        let kept = kept && (bulk || later != 0);
+        let counts = kept || bulk || runs(&self.edits) != 0;
         let frame = frame.saturating_add(FRAME);
         let units = match self.own {
             Callee { counted: false, .. } => Units::Reserved,
