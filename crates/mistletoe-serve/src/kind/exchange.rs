@@ -1,5 +1,6 @@
 //! A request and its response as middleware sees them, and as they go on.
 
+use std::convert::Infallible;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use mistletoe::protocol::http_handler::{BodyKind, Exchange, HeaderKind};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 use tokio::time::sleep_until;
 
 use super::{Ending, authority, is_without_body};
@@ -72,8 +73,8 @@ impl Default for Replacement {
 pub(super) struct Link {
     pub(super) runtime: Handle,
     pub(super) ending: Ending,
-    /// Closed when nobody waits for the guest any more.
-    pub(super) gone: watch::Receiver<()>,
+    /// Closed when nobody waits for the guest any more. The guest is cancelled before.
+    pub(super) gone: oneshot::Receiver<Infallible>,
 }
 
 impl Messages {
@@ -248,7 +249,10 @@ impl Message {
 impl Link {
     /// Waits until the guest's time is over, or nobody waits for the guest any more.
     fn wait<T>(&mut self, future: impl Future<Output = T>, deadline: Option<Instant>) -> io::Result<T> {
-        let Self { runtime, gone, .. } = self;
+        let Self { runtime, gone, ending } = self;
+        if ending.handle.is_cancelled() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         let late = async {
             match deadline {
                 Some(deadline) => sleep_until(deadline.into()).await,
@@ -259,7 +263,7 @@ impl Link {
             tokio::select! {
                 biased;
                 result = future => Ok(result),
-                _ = gone.changed() => Err(io::ErrorKind::ConnectionAborted.into()),
+                _ = gone => Err(io::ErrorKind::ConnectionAborted.into()),
                 () = late => Err(io::ErrorKind::TimedOut.into()),
             }
         })

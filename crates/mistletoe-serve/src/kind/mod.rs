@@ -39,7 +39,7 @@ use crate::metrics::{Instances, RouteMetrics};
 use crate::record::Usage;
 
 pub(crate) use cgi::split_port;
-use queue::{Permit, Queue};
+use queue::{Permit, Queue, Turn};
 pub(crate) use scheduler::compile as compile_plugins;
 
 /// Maximum number of bytes that a guest may log for one request, for each of its streams.
@@ -265,15 +265,20 @@ impl<P: Protocol> Guests<P> {
     ) -> Result<R, Failure> {
         let ending = Ending::new(&self.context.metrics, usage);
         let guard = ending.handle.clone().drop_guard();
-        let admission = self.admission.clone().try_acquire_owned().map_err(|_| Failure::Busy)?;
-        let reuse = self.guest.pool.reuse;
-        let result = self.queue.run(self.guest.pool.wait, move |permit| {
-            called(Admitted { permit, reuse, admission }, wasi, &ending, call)
-        });
-        let result = result.await?;
+        let result = self.with_instance(move |admitted| called(admitted, wasi, &ending, call)).await?;
         // It has ended. To cancel it now would cost a system call.
         guard.disarm();
         Ok(result?)
+    }
+
+    /// Does work with an instance on a blocking thread, unless too many requests wait already.
+    async fn with_instance<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(Admitted<P>) -> R + Send + 'static,
+    ) -> Result<R, Failure> {
+        let admission = self.admission.clone().try_acquire_owned().map_err(|_| Failure::Busy)?;
+        let config::Pool { wait, reuse, .. } = self.guest.pool;
+        self.queue.run(wait, move |permit| work(Admitted { permit, reuse, admission })).await
     }
 
     /// Returns what waits for room for a whole response. It blocks, so call it on the guest's thread: until there is
@@ -381,6 +386,8 @@ struct Instance<P: Protocol> {
     ending: Ending,
     reuse: bool,
     _admission: OwnedSemaphorePermit,
+    /// Last, since it is for whoever gets the permit.
+    turn: Option<Turn<P>>,
 }
 
 impl<P: Protocol> Instance<P> {
@@ -388,7 +395,7 @@ impl<P: Protocol> Instance<P> {
     fn open(admitted: Admitted<P>, wasi: Wasi, ending: &Ending) -> mistletoe::Result<Self> {
         let Admitted { permit, reuse, admission } = admitted;
         let session = permit.session_with_state(wasi, &ending.handle).inspect_err(|error| ending.count(error))?;
-        Ok(Self { session: Some(session), ending: ending.clone(), reuse, _admission: admission })
+        Ok(Self { session: Some(session), ending: ending.clone(), reuse, _admission: admission, turn: None })
     }
 
     fn session(&mut self) -> &mut Session<P> {
@@ -396,6 +403,11 @@ impl<P: Protocol> Instance<P> {
             Some(session) => session,
             None => unreachable!("an instance that was closed"),
         }
+    }
+
+    /// Keeps the instance when the work that got it ends.
+    fn keep(&mut self, queue: &Arc<Queue<P>>) {
+        self.turn = Some(Turn::new(queue));
     }
 
     /// Counts what the latest call has used, and how it failed.
@@ -441,9 +453,9 @@ fn grant(builder: Builder, host: &std::path::Path, guest: &str, writable: bool) 
 }
 
 /// Returns how a guest on a blocking thread ended.
-fn ended<R>(result: Result<mistletoe::Result<R>, JoinError>) -> Result<R, Failure> {
+fn ended<R, E: Into<Failure>>(result: Result<Result<R, E>, JoinError>) -> Result<R, Failure> {
     match result {
-        Ok(result) => Ok(result?),
+        Ok(result) => result.map_err(Into::into),
         Err(error) => Err(Failure::Host(format!("the thread of the guest ended: {error}"))),
     }
 }

@@ -8,8 +8,8 @@ use std::time::Duration;
 use mistletoe::protocol::Protocol;
 use mistletoe::wasi::Wasi;
 use mistletoe::{AnyProgram, Pool, PoolPermit, Reused};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::failure::Failure;
@@ -46,6 +46,27 @@ struct Place<'a, P: Protocol> {
     ticket: Ticket,
 }
 
+/// The next work, for an instance that is kept for longer than its work. It begins when this is dropped, after the
+/// permit.
+pub(super) struct Turn<P: Protocol> {
+    queue: Arc<Queue<P>>,
+    runtime: Handle,
+}
+
+impl<P: Protocol> Turn<P> {
+    pub(super) fn new(queue: &Arc<Queue<P>>) -> Self {
+        Self { queue: queue.clone(), runtime: Handle::current() }
+    }
+}
+
+impl<P: Protocol> Drop for Turn<P> {
+    fn drop(&mut self) {
+        if let Some((permit, work)) = self.queue.next() {
+            self.queue.spawn(&self.runtime, permit, work);
+        }
+    }
+}
+
 impl<P: Protocol> Queue<P> {
     pub(super) fn new(pool: &Pool<AnyProgram<P, Wasi>, Reused>) -> Arc<Self> {
         let waiting = Waiting { work: VecDeque::new(), next: 0 };
@@ -73,7 +94,7 @@ impl<P: Protocol> Queue<P> {
         }));
         // It may be the work of an earlier request that begins now.
         if let Some((permit, work)) = self.next() {
-            self.spawn(permit, work);
+            self.spawn(&Handle::current(), permit, work);
         }
         let result = match timeout(wait, &mut result).await {
             Ok(result) => result,
@@ -94,12 +115,12 @@ impl<P: Protocol> Queue<P> {
                 None => return,
             }
         }
-        self.spawn(permit, work);
+        self.spawn(&Handle::current(), permit, work);
     }
 
-    fn spawn(self: &Arc<Self>, permit: Permit<P>, work: Work<P>) {
+    fn spawn(self: &Arc<Self>, runtime: &Handle, permit: Permit<P>, work: Work<P>) {
         let queue = self.clone();
-        spawn_blocking(move || queue.work(permit, work));
+        runtime.spawn_blocking(move || queue.work(permit, work));
     }
 
     /// Takes the first work, which has then begun, and an instance for it.
