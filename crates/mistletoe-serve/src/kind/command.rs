@@ -63,7 +63,7 @@ impl Command {
         let length = body.size_hint().exact();
         let environment = cgi::environment(&parts, call.remote, &guests.context.route.path, length)?;
         let program = guest.module.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let wasi = guests.wasi(&call.id, &environment)?;
+        let wasi = guests.wasi(&call.id, || environment)?;
         let wasi = wasi.args([program]).args(guest.args.iter().map(String::as_str));
 
         let ending = Ending::new(&guests.context.metrics, &call.usage);

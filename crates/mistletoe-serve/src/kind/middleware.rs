@@ -139,7 +139,7 @@ impl Middleware {
         let Self { guests, next, starting } = self;
         let Call { request, remote, id, usage } = call;
         let is_head = request.method() == Method::HEAD;
-        let wasi = guests.wasi::<&str, &str>(&id, &[])?.build();
+        let wasi = guests.wasi::<&str, &str>(&id, Vec::new)?.build();
         let log = logger(guests.log(&id), Arc::new(AtomicU64::new(MAX_LOG)));
         let ending = Ending::new(&guests.context.metrics, &usage);
         let (alive, gone) = oneshot::channel();

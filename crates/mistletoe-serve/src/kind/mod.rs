@@ -132,6 +132,8 @@ struct Guests<P: Protocol> {
     guest: Arc<Guest>,
     /// Name of middleware.
     name: Option<Arc<str>>,
+    /// Whether the guest sees anything of what it gets through WASI.
+    has_wasi: bool,
     /// Sessions that are not to be used again are discarded after use.
     pool: Pool<AnyProgram<P, Wasi>, Reused>,
     /// Requests of guests that are called once, with all of their input.
@@ -225,7 +227,8 @@ impl<P: Protocol> Guests<P> {
         let units = usize::try_from(units(guest.limits.max_input())).unwrap_or(usize::MAX);
         let (admission, bodies) = (permits(requests), permits(requests.saturating_mul(units)));
         let name = guest.name.as_deref().map(Arc::from);
-        Ok(Self { context, guest, name, queue: Queue::new(&pool), pool, admission, bodies })
+        let has_wasi = program.interface().imports.iter().any(|import| import.module == wasi::MODULE);
+        Ok(Self { context, guest, name, has_wasi, queue: Queue::new(&pool), pool, admission, bodies })
     }
 
     fn instances(&self) -> Option<Instances> {
@@ -301,8 +304,15 @@ impl<P: Protocol> Guests<P> {
     }
 
     /// Returns what every guest of the route gets for a request, with these variables, and without a standard output.
-    fn wasi<N: AsRef<str>, V: AsRef<[u8]>>(&self, id: &Arc<str>, variables: &[(N, V)]) -> Result<Builder, Failure> {
-        let guest = &self.guest;
+    fn wasi<N: AsRef<str>, V: AsRef<[u8]>>(
+        &self,
+        id: &Arc<str>,
+        variables: impl FnOnce() -> Vec<(N, V)>,
+    ) -> Result<Builder, Failure> {
+        if !self.has_wasi {
+            return Ok(Wasi::builder());
+        }
+        let (guest, variables) = (&self.guest, variables());
         let log = || OutputStream::limited_stream(self.log(id), MAX_LOG);
         // Of two variables with one name, some guests would see the first and some the last.
         let own = guest.env.iter().filter(|(name, _)| !variables.iter().any(|(other, _)| other.as_ref() == *name));
@@ -426,9 +436,10 @@ impl<P: Protocol> Instance<P> {
     /// Gives the instance back.
     fn close(mut self) {
         if let Some(mut session) = self.session.take() {
-            // Closes the streams of this request.
-            *session.state_mut() = Wasi::default();
-            if !self.reuse {
+            if self.reuse {
+                // Closes the streams of this request.
+                *session.state_mut() = Wasi::default();
+            } else {
                 session.discard();
             }
         }
