@@ -313,8 +313,8 @@ impl Exposition {
 }
 
 /// Returns the time now, for the log and the status page.
-pub(crate) fn now() -> String {
-    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+pub(crate) fn now() -> impl Display {
+    humantime::format_rfc3339_millis(SystemTime::now())
 }
 
 /// Locks a mutex, also a poisoned one: all data here is consistent at any time.

@@ -321,7 +321,7 @@ impl Service {
         let host = host(&request).unwrap_or_default();
         let usage = Arc::default();
         let span = Span::of(request.headers_mut(), self.exports());
-        let mut record = Record::new(&request, remote, &host, span, log, metrics);
+        let mut record = Record::new(&request, remote, host, span, log, metrics);
         #[cfg(feature = "otel")]
         if let Some(spans) = self.0.spans.get() {
             record.export(spans, &usage);
@@ -332,10 +332,10 @@ impl Service {
         let mut show_errors = false;
         let result = async {
             framing(&request)?;
-            if host.is_empty() && request.version() == Version::HTTP_11 {
+            if record.host.is_empty() && request.version() == Version::HTTP_11 {
                 return Err(Failure::Request("the request does not name one host"));
             }
-            let route = state.table.find(&host, request.uri().path(), request.method())?;
+            let route = state.table.find(&record.host, request.uri().path(), request.method())?;
             let Some(Served { context, stages, requests }) = state.routes.get(route) else {
                 return Err(Failure::NoRoute);
             };

@@ -52,18 +52,20 @@ impl Kind for Plugin {
             let (parts, body) = call.request.into_parts();
             let wasi = guests.wasi(&call.id, || variables(&parts, call.remote))?.build();
             let Collected { bytes, room } = guests.collect(body).await?;
-            let mut log = guests.log(&call.id);
-            let buffer = guests.buffer();
+            let plugin = self.clone();
             let output = guests.run(&call.usage, wasi, move |session| {
+                let Self(guests) = &*plugin;
                 let (Output { stdout, stderr, .. }, result) = match session.call(&bytes) {
                     Ok(output) => (output, Ok(())),
                     Err(error) => (session.unfinished(), Err(error)),
                 };
                 drop((bytes, room));
-                // The log takes every byte.
-                let _ = log.write_all(&stderr);
-                drop(stderr);
-                result.map(|()| buffer(stdout))
+                if !stderr.is_empty() {
+                    // The log takes every byte.
+                    let _ = guests.log(&call.id).write_all(&stderr);
+                    drop(stderr);
+                }
+                result.map(|()| guests.buffer(stdout))
             });
             let stdout = output.await??;
             let content_type = guests.guest.content_type.clone().unwrap_or_else(|| {

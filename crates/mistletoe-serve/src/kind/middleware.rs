@@ -4,11 +4,12 @@
 //! runs. Each guest waits for those that follow it and never for one before it, so that no two requests can wait for
 //! each other.
 
+use std::borrow::Borrow;
 use std::convert::Infallible;
 use std::mem;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
@@ -51,19 +52,25 @@ pub(super) fn new(
 ) -> mistletoe::Result<Arc<dyn Kind>> {
     // What a guest logs while it starts belongs to no request.
     let (starting, name) = (Arc::new(AtomicU64::new(0)), guest.name.as_deref().map(Arc::from));
-    let log = logger(context.log.of_guest(&context.name, name.as_ref(), None), starting.clone());
+    let of_none = {
+        let context = context.clone();
+        move || context.log.of_guest(&context.name, name.as_ref(), None)
+    };
+    let log = logger(of_none, starting.clone());
     let protocol = HttpHandler::default().config(config).log(LEVEL, log);
     Ok(Arc::new(Middleware { guests: Guests::new(context, guest, protocol, backend, wasm)?, next, starting }))
 }
 
 /// Returns where a guest's messages go, as long as there is room for them, in bytes.
-fn logger(log: GuestLog, room: Arc<AtomicU64>) -> impl Fn(Level, &str) + Send + Sync + 'static {
-    let log = Mutex::new(log);
+fn logger(
+    log: impl Fn() -> GuestLog + Send + Sync + 'static,
+    room: impl Borrow<AtomicU64> + Send + Sync + 'static,
+) -> impl Fn(Level, &str) + Send + Sync + 'static {
     move |level, message| {
         // An empty message is a line, too.
         let take = |room: u64| room.checked_sub(message.len() as u64 + 1);
-        if room.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
-            log.lock().unwrap_or_else(PoisonError::into_inner).message(level.as_str(), message);
+        if room.borrow().fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok() {
+            log().message(level.as_str(), message);
         }
     }
 }
@@ -135,12 +142,16 @@ impl Drop for Running {
 }
 
 impl Middleware {
-    async fn run(&self, call: Call) -> Result<Response<Body>, Failure> {
-        let Self { guests, next, starting } = self;
+    async fn run(self: &Arc<Self>, call: Call) -> Result<Response<Body>, Failure> {
+        let guests = &self.guests;
         let Call { request, remote, id, usage } = call;
         let is_head = request.method() == Method::HEAD;
         let wasi = guests.wasi::<&str, &str>(&id, Vec::new)?.build();
-        let log = logger(guests.log(&id), Arc::new(AtomicU64::new(MAX_LOG)));
+        let of_request = {
+            let (middleware, id) = (self.clone(), id.clone());
+            move || middleware.guests.log(&id)
+        };
+        let log = logger(of_request, AtomicU64::new(MAX_LOG));
         let ending = Ending::new(&guests.context.metrics, &usage);
         let (alive, gone) = oneshot::channel();
         let mut running = Running { handle: Some(ending.handle.clone()), _alive: alive };
@@ -150,35 +161,36 @@ impl Middleware {
         let link = Link { runtime: Handle::current(), ending: ending.clone(), gone };
         let mut messages = Messages::new(request, remote, guests.guest.limits.max_input(), link);
         let step = guests.with_instance({
-            let (ending, starting, next) = (ending.clone(), starting.clone(), next.clone());
-            let (buffer, queue) = (guests.buffer(), guests.queue.clone());
+            let (middleware, ending) = (self.clone(), ending.clone());
             move |admitted| {
+                let Self { guests, next, starting } = &*middleware;
                 starting.store(MAX_LOG, Ordering::Relaxed);
-                let mut instance = because(&ending, Instance::open(admitted, wasi, &ending))?;
+                let mut instance = because(&ending, Instance::open(admitted, wasi, ending.clone()))?;
                 instance.session().store_mut().set_log(LEVEL, log);
                 let (result, returned) = instance.session().handle_request(messages);
                 messages = returned;
                 instance.count(&result);
                 let Some(goes_on) = because(&ending, result)? else {
-                    let buffered = messages.buffer(buffer);
+                    let buffered = messages.buffer(|bytes| guests.buffer(bytes));
                     instance.close();
                     return buffered.map(|()| Step::Ended((messages.response().0, None)));
                 };
                 let call = Call { request: messages.request(), remote, id, usage };
+                let next = next.clone();
                 let mut responding: Responding =
                     Box::pin(async move { with_body(next.respond(call).await, is_head, drain_time).await });
                 let mut waiting = Box::new(Waiting { instance, next: goes_on, messages });
                 // A response that is there by now needs no other thread. Whoever polls next is woken otherwise.
                 let Poll::Ready(result) = responding.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) else {
-                    waiting.instance.keep(&queue);
+                    waiting.instance.keep(&guests.queue);
                     return Ok(Step::Waits(waiting, responding));
                 };
                 match Answer::new(waiting, result, is_head, show_errors).passing() {
                     Ok((mut waiting, response)) => {
-                        waiting.instance.keep(&queue);
+                        waiting.instance.keep(&guests.queue);
                         Ok(Step::Passes(waiting, response))
                     }
-                    Err(answer) => answer.handle(&ending, buffer).map(Step::Ended),
+                    Err(answer) => answer.handle(&ending, |bytes| guests.buffer(bytes)).map(Step::Ended),
                 }
             }
         });
@@ -194,8 +206,9 @@ impl Middleware {
                         return Ok(response.map(|body| Body::new(Passing::new(body, waiting, ending, running))));
                     }
                     Err(answer) => {
-                        let (ending, buffer) = (ending.clone(), guests.buffer());
-                        ended(spawn_blocking(move || answer.handle(&ending, buffer)).await)?
+                        let (middleware, ending) = (self.clone(), ending.clone());
+                        let handle = move || answer.handle(&ending, |bytes| middleware.guests.buffer(bytes));
+                        ended(spawn_blocking(handle).await)?
                     }
                 }
             }

@@ -147,7 +147,8 @@ struct Guests<P: Protocol> {
 /// A whole body, which takes room until it is dropped.
 struct Collected {
     bytes: Bytes,
-    room: OwnedSemaphorePermit,
+    /// `None` if there is not a byte.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 /// A whole response, which takes room until it is dropped.
@@ -168,14 +169,20 @@ type Session<P> = AnyProgramSession<P, Wasi>;
 #[derive(Clone)]
 struct Ending {
     handle: CancelHandle,
-    failure: Arc<Mutex<Option<Failure>>>,
+    why: Arc<Why>,
+}
+
+/// Why a guest was cancelled, and where its end is counted.
+struct Why {
+    failure: Mutex<Option<Failure>>,
     metrics: Arc<RouteMetrics>,
     usage: Arc<Usage>,
 }
 
 impl Ending {
     fn new(metrics: &Arc<RouteMetrics>, usage: &Arc<Usage>) -> Self {
-        Self { handle: CancelHandle::new(), failure: Arc::default(), metrics: metrics.clone(), usage: usage.clone() }
+        let why = Why { failure: Mutex::default(), metrics: metrics.clone(), usage: usage.clone() };
+        Self { handle: CancelHandle::new(), why: Arc::new(why) }
     }
 
     /// Cancels the guest, for this reason unless there is another one already.
@@ -183,7 +190,7 @@ impl Ending {
         let mut first = self.failure();
         if first.is_none() {
             if !failure.is_counted() {
-                self.metrics.failure(failure.kind());
+                self.why.metrics.failure(failure.kind());
             }
             *first = Some(Failure::Ended(Box::new(failure)));
         }
@@ -195,12 +202,12 @@ impl Ending {
     fn count(&self, error: &mistletoe::Error) {
         // What made the server cancel the guest is counted in its place.
         if !(matches!(error.kind(), ErrorKind::Cancelled { .. }) && self.failure().is_some()) {
-            self.metrics.failure(guest_kind(error));
+            self.why.metrics.failure(guest_kind(error));
         }
     }
 
     fn failure(&self) -> MutexGuard<'_, Option<Failure>> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+        self.why.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -268,7 +275,7 @@ impl<P: Protocol> Guests<P> {
     ) -> Result<R, Failure> {
         let ending = Ending::new(&self.context.metrics, usage);
         let guard = ending.handle.clone().drop_guard();
-        let result = self.with_instance(move |admitted| called(admitted, wasi, &ending, call)).await?;
+        let result = self.with_instance(move |admitted| called(admitted, wasi, ending, call)).await?;
         // It has ended. To cancel it now would cost a system call.
         guard.disarm();
         Ok(result?)
@@ -284,11 +291,10 @@ impl<P: Protocol> Guests<P> {
         self.queue.run(wait, move |permit| work(Admitted { permit, reuse, admission })).await
     }
 
-    /// Returns what waits for room for a whole response. It blocks, so call it on the guest's thread: until there is
-    /// room, the guest keeps its instance, and no further one produces another response.
-    fn buffer(&self) -> impl FnOnce(Vec<u8>) -> Result<Bytes, Failure> + Send + 'static {
-        let (responses, wait) = (self.context.responses.clone(), self.guest.pool.wait);
-        move |bytes| buffer(bytes, &responses, wait)
+    /// Waits for room for a whole response. This blocks, so call it on the guest's thread: until there is room, the guest
+    /// keeps its instance, and no further one produces another response.
+    fn buffer(&self, bytes: Vec<u8>) -> Result<Bytes, Failure> {
+        buffer(bytes, &self.context.responses, self.guest.pool.wait)
     }
 
     /// Starts a guest on a blocking thread.
@@ -300,7 +306,7 @@ impl<P: Protocol> Guests<P> {
         call: impl FnOnce(&mut Session<P>) -> mistletoe::Result<R> + Send + 'static,
     ) -> JoinHandle<mistletoe::Result<R>> {
         let ending = ending.clone();
-        spawn_blocking(move || called(admitted, wasi, &ending, call))
+        spawn_blocking(move || called(admitted, wasi, ending, call))
     }
 
     /// Returns what every guest of the route gets for a request, with these variables, and without a standard output.
@@ -350,11 +356,14 @@ async fn collect(
     wait: Duration,
     time: Duration,
 ) -> Result<Collected, Failure> {
+    if body.is_end_stream() {
+        return Ok(Collected { bytes: Bytes::new(), room: None });
+    }
     let length = body.size_hint().exact().unwrap_or(limit).min(limit);
     let room = timeout(wait, bodies.clone().acquire_many_owned(units(length))).await;
     let room = room.ok().and_then(Result::ok).ok_or(Failure::Busy)?;
     let bytes = timeout(time, body.collect(limit)).await.map_err(|_| Failure::SlowBody)??;
-    Ok(Collected { bytes, room })
+    Ok(Collected { bytes, room: Some(room) })
 }
 
 /// Waits for room for a whole response. This blocks.
@@ -379,7 +388,7 @@ fn buffer(mut bytes: Vec<u8>, responses: &Share, wait: Duration) -> Result<Bytes
 fn called<P: Protocol, R>(
     admitted: Admitted<P>,
     wasi: Wasi,
-    ending: &Ending,
+    ending: Ending,
     call: impl FnOnce(&mut Session<P>) -> mistletoe::Result<R>,
 ) -> mistletoe::Result<R> {
     let mut instance = Instance::open(admitted, wasi, ending)?;
@@ -402,10 +411,10 @@ struct Instance<P: Protocol> {
 
 impl<P: Protocol> Instance<P> {
     /// Opens a session. This blocks, as calls do.
-    fn open(admitted: Admitted<P>, wasi: Wasi, ending: &Ending) -> mistletoe::Result<Self> {
+    fn open(admitted: Admitted<P>, wasi: Wasi, ending: Ending) -> mistletoe::Result<Self> {
         let Admitted { permit, reuse, admission } = admitted;
         let session = permit.session_with_state(wasi, &ending.handle).inspect_err(|error| ending.count(error))?;
-        Ok(Self { session: Some(session), ending: ending.clone(), reuse, _admission: admission, turn: None })
+        Ok(Self { session: Some(session), ending, reuse, _admission: admission, turn: None })
     }
 
     fn session(&mut self) -> &mut Session<P> {
@@ -426,11 +435,11 @@ impl<P: Protocol> Instance<P> {
             self.ending.count(error);
         }
         if let Ok(Some(units)) = self.session().fuel_used() {
-            self.ending.metrics.fuel(units);
-            self.ending.usage.fuel(units);
+            self.ending.why.metrics.fuel(units);
+            self.ending.why.usage.fuel(units);
         }
         let memory = self.session().memory_size();
-        self.ending.metrics.memory(memory);
+        self.ending.why.metrics.memory(memory);
     }
 
     /// Gives the instance back.
