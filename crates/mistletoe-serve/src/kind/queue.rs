@@ -1,15 +1,18 @@
 //! The requests of a route that wait for an instance, and the threads that take them.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 use mistletoe::protocol::Protocol;
 use mistletoe::wasi::Wasi;
 use mistletoe::{AnyProgram, Pool, PoolPermit, Reused};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::failure::Failure;
@@ -17,6 +20,8 @@ use crate::failure::Failure;
 /// Number of guests that a thread runs before it lets others have the thread. The system may give too few threads for
 /// all routes, or a program may share its threads with a service.
 const TURNS: usize = 16;
+/// How long a thread without work stays. To wake it takes one system call, and no lock that all routes share.
+const STAY: Duration = Duration::from_millis(1);
 
 /// A permit to use an instance.
 pub(super) type Permit<P> = PoolPermit<AnyProgram<P, Wasi>, Reused>;
@@ -33,12 +38,21 @@ pub(super) struct Queue<P: Protocol> {
 struct Waiting<P: Protocol> {
     work: VecDeque<(Ticket, Work<P>)>,
     next: Ticket,
+    /// Threads without work. With those that have an instance, they are no more than there are instances.
+    idle: Vec<Arc<Idle<P>>>,
 }
 
 /// A place in the queue.
 type Ticket = u64;
 
 type Work<P> = Box<dyn FnOnce(Permit<P>) + Send>;
+
+/// A thread without work.
+struct Idle<P: Protocol> {
+    thread: Thread,
+    /// What it is to do.
+    work: Mutex<Option<(Permit<P>, Work<P>)>>,
+}
 
 /// Somebody whose work waits. It leaves the queue when this is dropped.
 struct Place<'a, P: Protocol> {
@@ -61,15 +75,15 @@ impl<P: Protocol> Turn<P> {
 
 impl<P: Protocol> Drop for Turn<P> {
     fn drop(&mut self) {
-        if let Some((permit, work)) = self.queue.next() {
-            self.queue.spawn(&self.runtime, permit, work);
+        if let Some((permit, _, work)) = self.queue.next() {
+            self.queue.begin(&self.runtime, permit, work);
         }
     }
 }
 
 impl<P: Protocol> Queue<P> {
     pub(super) fn new(pool: &Pool<AnyProgram<P, Wasi>, Reused>) -> Arc<Self> {
-        let waiting = Waiting { work: VecDeque::new(), next: 0 };
+        let waiting = Waiting { work: VecDeque::new(), next: 0, idle: Vec::new() };
         Arc::new(Self { pool: pool.clone(), waiting: Mutex::new(waiting) })
     }
 
@@ -93,16 +107,37 @@ impl<P: Protocol> Queue<P> {
             let _ = sender.send(work(permit));
         }));
         // It may be the work of an earlier request that begins now.
-        if let Some((permit, work)) = self.next() {
-            self.spawn(&Handle::current(), permit, work);
+        let mut has_begun = false;
+        if let Some((permit, ticket, work)) = self.next() {
+            self.begin(&Handle::current(), permit, work);
+            has_begun = ticket == place.ticket;
         }
-        let result = match timeout(wait, &mut result).await {
-            Ok(result) => result,
-            Err(_) if place.leave() => return Err(Failure::Busy),
-            // It has an instance.
-            Err(_) => result.await,
+        let result = if has_begun {
+            // It needs no place, nor a timer.
+            mem::forget(place);
+            result.await
+        } else {
+            match timeout(wait, &mut result).await {
+                Ok(result) => result,
+                Err(_) if place.leave() => return Err(Failure::Busy),
+                // It has an instance.
+                Err(_) => result.await,
+            }
         };
         result.map_err(|_| Failure::Host("the thread of the guest panicked".to_owned()))
+    }
+
+    /// Begins work, on a thread that waits for it or on another one.
+    fn begin(self: &Arc<Self>, runtime: &Handle, permit: Permit<P>, work: Work<P>) {
+        // Not in the condition, which would keep the lock.
+        let idle = self.waiting().idle.pop();
+        if let Some(idle) = idle {
+            *idle.work() = Some((permit, work));
+            idle.thread.unpark();
+        } else {
+            let queue = self.clone();
+            runtime.spawn_blocking(move || queue.work(permit, work));
+        }
     }
 
     /// Does this work, and then what waits.
@@ -110,28 +145,65 @@ impl<P: Protocol> Queue<P> {
         for _ in 0..TURNS {
             // Nobody else would take the rest after a panic, whose message is on standard error by now.
             drop(catch_unwind(AssertUnwindSafe(move || work(permit))));
-            match self.next() {
+            let next = self.next().map(|(permit, _, work)| (permit, work));
+            match next.or_else(|| self.stay()) {
                 Some(next) => (permit, work) = next,
                 None => return,
             }
         }
-        self.spawn(&Handle::current(), permit, work);
+        let queue = self.clone();
+        spawn_blocking(move || queue.work(permit, work));
     }
 
-    fn spawn(self: &Arc<Self>, runtime: &Handle, permit: Permit<P>, work: Work<P>) {
-        let queue = self.clone();
-        runtime.spawn_blocking(move || queue.work(permit, work));
+    /// Waits for work on this thread, for a moment.
+    fn stay(&self) -> Option<(Permit<P>, Work<P>)> {
+        let idle = {
+            let mut waiting = self.waiting();
+            if waiting.idle.len() + self.pool.in_use() >= self.pool.limit() {
+                return None;
+            }
+            let idle = Arc::new(Idle { thread: thread::current(), work: Mutex::new(None) });
+            waiting.idle.push(idle.clone());
+            idle
+        };
+        let until = Instant::now() + STAY;
+        loop {
+            if let Some(work) = idle.work().take() {
+                return Some(work);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            thread::park_timeout(left);
+        }
+        let mut waiting = self.waiting();
+        let place = waiting.idle.iter().position(|other| Arc::ptr_eq(other, &idle));
+        match place {
+            Some(place) => _ = waiting.idle.remove(place),
+            None => {
+                drop(waiting);
+                // Somebody has work for it.
+                loop {
+                    if let Some(work) = idle.work().take() {
+                        return Some(work);
+                    }
+                    thread::park();
+                }
+            }
+        }
+        None
     }
 
     /// Takes the first work, which has then begun, and an instance for it.
     ///
     /// No work is left behind while an instance is free: who adds work looks for an instance afterwards, and who gives an
     /// instance back looks for work afterwards.
-    fn next(&self) -> Option<(Permit<P>, Work<P>)> {
+    fn next(&self) -> Option<(Permit<P>, Ticket, Work<P>)> {
         while self.len() > 0 {
             let permit = self.pool.try_acquire()?;
-            if let Some(work) = self.pop() {
-                return Some((permit, work));
+            if let Some((ticket, work)) = self.pop() {
+                return Some((permit, ticket, work));
             }
             // Another thread was quicker. The permit is given back before the next look.
         }
@@ -146,12 +218,18 @@ impl<P: Protocol> Queue<P> {
         Place { queue: self, ticket }
     }
 
-    fn pop(&self) -> Option<Work<P>> {
-        self.waiting().work.pop_front().map(|(_, work)| work)
+    fn pop(&self) -> Option<(Ticket, Work<P>)> {
+        self.waiting().work.pop_front()
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting<P>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<P: Protocol> Idle<P> {
+    fn work(&self) -> MutexGuard<'_, Option<(Permit<P>, Work<P>)>> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
