@@ -58,6 +58,7 @@ mod metrics;
 mod otel;
 mod record;
 pub mod route;
+mod seldom;
 mod server;
 mod service;
 mod trace;
