@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll, ready};
+use std::task::{Context as TaskContext, Poll, Waker, ready};
 
 use bytes::{Buf as _, Bytes};
 use http::header::CONTENT_LENGTH;
@@ -14,6 +14,7 @@ use mistletoe::protocol::WasiCommand;
 use mistletoe::wasi::OutputStream;
 use mistletoe::{AnyBackend, CancelHandle, ErrorKind};
 use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::{Instant, timeout_at};
@@ -72,8 +73,10 @@ impl Command {
         let runtime = Handle::current();
 
         let (input, incoming) = mpsc::channel(FRAMES);
-        let feeding = feed(body, input, ending.clone());
-        let feeder = tokio::spawn(feeding).abort_handle();
+        let mut feeding = Box::pin(feed(body, input, ending.clone()));
+        // A body that is there by now needs no task, and the guest's thread does not wait for it.
+        let is_fed = feeding.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())).is_ready();
+        let feeder = (!is_fed).then(|| tokio::spawn(feeding).abort_handle());
         let running = Running { handle: ending.handle.clone(), feeder };
         let link = || Link { runtime: runtime.clone(), until, ending: ending.clone() };
         let stdin = Stdin { frames: incoming, now: Bytes::new(), link: link() };
@@ -126,14 +129,17 @@ impl Command {
 /// What a response to be holds: dropping it cancels the guest, and then ends its input.
 struct Running {
     handle: CancelHandle,
-    feeder: AbortHandle,
+    /// `None` if the guest has all of its input.
+    feeder: Option<AbortHandle>,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         // In this order: the guest must not take a body that breaks off for a whole one.
         self.handle.cancel();
-        self.feeder.abort();
+        if let Some(feeder) = &self.feeder {
+            feeder.abort();
+        }
     }
 }
 
@@ -182,7 +188,12 @@ struct Stdin {
 impl Read for Stdin {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.now.is_empty() {
-            match self.link.wait(self.frames.recv(), Failure::TimedOut)? {
+            // To wait takes longer than to see that it is there.
+            let data = match self.frames.try_recv() {
+                Ok(data) => Some(data),
+                Err(_) => self.link.wait(self.frames.recv(), Failure::TimedOut)?,
+            };
+            match data {
                 Some(data) => self.now = data,
                 // Not the end of the body, but of the client.
                 None if self.link.ending.handle.is_cancelled() => return Err(io::ErrorKind::ConnectionAborted.into()),
@@ -243,7 +254,10 @@ impl Write for Stdout {
                 Bytes::from(rest)
             }
         };
-        if !data.is_empty() && self.link.wait(self.body.send(data), Failure::SlowClient)?.is_err() {
+        if !data.is_empty()
+            && let Err(TrySendError::Full(data) | TrySendError::Closed(data)) = self.body.try_send(data)
+            && self.link.wait(self.body.send(data), Failure::SlowClient)?.is_err()
+        {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         Ok(bytes.len())

@@ -8,8 +8,8 @@ use std::borrow::Borrow;
 use std::convert::Infallible;
 use std::mem;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context as TaskContext, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
@@ -257,11 +257,7 @@ impl Answer {
     }
 
     /// Calls the guest, and takes room for the body that it writes. This blocks.
-    fn handle(
-        self,
-        ending: &Ending,
-        buffer: impl FnOnce(Vec<u8>) -> Result<Bytes, Failure>,
-    ) -> Result<Sent, Failure> {
+    fn handle(self, ending: &Ending, buffer: impl FnOnce(Vec<u8>) -> Result<Bytes, Failure>) -> Result<Sent, Failure> {
         let Self { waiting, response, extensions, failure, .. } = self;
         let failed = failure.is_some();
         if let Some(response) = response {

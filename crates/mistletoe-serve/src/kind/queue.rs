@@ -314,6 +314,39 @@ mod tests {
     }
 
     #[test]
+    fn work_begins_when_an_instance_that_was_kept_is_given_back() {
+        Runtime::new().expect("a runtime").block_on(async {
+            let queue = queue();
+            let turn = Turn::new(&queue);
+            let kept = queue.run(LONG, move |permit| (permit, turn)).await;
+            assert!(kept.is_ok());
+            let waiting = [begin(&queue, 1), begin(&queue, 2)];
+            while queue.len() < 2 {
+                yield_now().await;
+            }
+            // The permit first.
+            drop(kept);
+            for (number, task) in (1..).zip(waiting) {
+                let result = timeout(LONG, task).await.expect("it begins").expect("no panic");
+                assert!(matches!(result, Ok(result) if result == number));
+            }
+            assert_eq!((queue.len(), queue.pool.in_use()), (0, 0));
+        });
+    }
+
+    #[test]
+    fn threads_that_stay_are_no_more_than_instances() {
+        Runtime::new().expect("a runtime").block_on(async {
+            let queue = queue();
+            for number in 0..1_000 {
+                assert!(matches!(begin(&queue, number).await, Ok(Ok(done)) if done == number));
+                // Threads that ran before may still stay.
+                assert!(queue.waiting().idle.len() <= queue.pool.limit());
+            }
+        });
+    }
+
+    #[test]
     fn work_that_has_not_begun_leaves_the_queue() {
         Runtime::new().expect("a runtime").block_on(async {
             let queue = queue();
