@@ -26,7 +26,7 @@ use mistletoe::wasi::{self, Access, Builder, Clock, OutputStream, Random, Wasi};
 use mistletoe::{AnyBackend, AnyProgram, AnyProgramSession, CancelHandle, ErrorKind, Pool, PooledSession, Reused};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::task::JoinError;
 use tokio::time::timeout;
 
 use crate::body::Body;
@@ -240,21 +240,13 @@ impl<P: Protocol> Guests<P> {
 
     fn instances(&self) -> Option<Instances> {
         let Self { pool, queue, .. } = self;
-        let waiting = pool.waiting() + queue.len();
-        Some(Instances { in_use: pool.in_use(), idle: pool.idle(), waiting, limit: pool.limit() })
+        Some(Instances { in_use: pool.in_use(), idle: pool.idle(), waiting: queue.len(), limit: pool.limit() })
     }
 
     fn prune(&self, now: Instant) {
         if let Some(time) = now.checked_sub(self.guest.pool.idle) {
             self.pool.prune(time);
         }
-    }
-
-    /// Waits for an instance, unless too many requests wait already.
-    async fn admit(&self) -> Result<Admitted<P>, Failure> {
-        let admission = self.admission.clone().try_acquire_owned().map_err(|_| Failure::Busy)?;
-        let permit = timeout(self.guest.pool.wait, self.pool.acquire()).await.map_err(|_| Failure::Busy)??;
-        Ok(Admitted { permit, reuse: self.guest.pool.reuse, admission })
     }
 
     /// Reads the whole body, of at most the route's limit. Waits for room for it first.
@@ -295,18 +287,6 @@ impl<P: Protocol> Guests<P> {
     /// keeps its instance, and no further one produces another response.
     fn buffer(&self, bytes: Vec<u8>) -> Result<Bytes, Failure> {
         buffer(bytes, &self.context.responses, self.guest.pool.wait)
-    }
-
-    /// Starts a guest on a blocking thread.
-    fn spawn<R: Send + 'static>(
-        &self,
-        admitted: Admitted<P>,
-        wasi: Wasi,
-        ending: &Ending,
-        call: impl FnOnce(&mut Session<P>) -> mistletoe::Result<R> + Send + 'static,
-    ) -> JoinHandle<mistletoe::Result<R>> {
-        let ending = ending.clone();
-        spawn_blocking(move || called(admitted, wasi, ending, call))
     }
 
     /// Returns what every guest of the route gets for a request, with these variables, and without a standard output.
