@@ -36,6 +36,9 @@ const WINDOW: u32 = 256 << 10;
 /// piece waits for them.
 const SEND_BUFFER: usize = 64 << 10;
 
+/// hyper's own limit on the number of header fields.
+const MAX_HEADERS: usize = 100;
+
 /// Returns a builder of connections with the listener's limits.
 pub(crate) fn builder(listener: &Listener) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
@@ -44,8 +47,11 @@ pub(crate) fn builder(listener: &Listener) -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .header_read_timeout(listener.header_timeout)
         .keep_alive(listener.keep_alive)
-        .max_headers(listener.max_headers)
         .max_buf_size(listener.max_header_bytes as usize);
+    if listener.max_headers != MAX_HEADERS {
+        // hyper then makes two lists of this length for each request.
+        builder.http1().max_headers(listener.max_headers);
+    }
     builder
         .http2()
         .timer(TokioTimer::new())

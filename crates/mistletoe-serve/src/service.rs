@@ -314,9 +314,17 @@ impl Service {
         self.state().routes.iter().filter_map(status).collect()
     }
 
-    async fn respond(self, mut request: Request<Body>) -> Response<Body> {
+    /// Responds to a request of this client. Boxed, since the future is large, and is moved before it is polled.
+    pub(crate) fn respond(
+        self,
+        request: Request<Body>,
+        remote: Option<SocketAddr>,
+    ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> {
+        Box::pin(self.respond_unboxed(request, remote))
+    }
+
+    async fn respond_unboxed(self, mut request: Request<Body>, remote: Option<SocketAddr>) -> Response<Body> {
         let state = self.state();
-        let remote = request.extensions().get::<RemoteAddr>().map(|RemoteAddr(address)| *address);
         let (log, metrics) = (self.0.shared.log.clone(), self.0.shared.metrics.clone());
         let host = host(&request).unwrap_or_default();
         let usage = Arc::default();
@@ -407,7 +415,8 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let responding = self.clone().respond(request.map(Body::new));
+        let remote = request.extensions().get::<RemoteAddr>().map(|RemoteAddr(address)| *address);
+        let responding = self.clone().respond(request.map(Body::new), remote);
         Box::pin(async move { Ok(responding.await) })
     }
 }

@@ -131,20 +131,34 @@ impl Messages {
             headers.remove(name);
         }
         self.length = parts.headers.get(CONTENT_LENGTH).cloned();
-        for (name, value) in &parts.headers {
-            // Fields that find no room are as lost as those that a client does not take.
-            let _ = headers.try_append(name, value.clone());
+        if headers.is_empty() {
+            *headers = parts.headers;
+        } else {
+            for (name, value) in &parts.headers {
+                // Fields that find no room are as lost as those that a client does not take.
+                let _ = headers.try_append(name, value.clone());
+            }
         }
         self.status = parts.status;
         (self.response.front, self.response.replacement) = (Bytes::new(), None);
         self.response.body = Some(body);
     }
 
-    /// Returns the response as it is now, with its body, and with a body that was replaced.
-    pub(super) fn response(&mut self) -> (Response<Body>, Option<Body>) {
+    /// Returns the response as it is now, with its body.
+    pub(super) fn response(&mut self) -> Response<Body> {
+        let headers = self.response.headers.clone();
+        self.response_with(headers)
+    }
+
+    /// Returns the response with its body, and a body that was replaced.
+    pub(super) fn into_response(mut self) -> (Response<Body>, Option<Body>) {
+        let headers = mem::take(&mut self.response.headers);
+        (self.response_with(headers), self.response.body.take())
+    }
+
+    fn response_with(&mut self, mut headers: HeaderMap) -> Response<Body> {
         let is_replaced = self.response.replacement.is_some();
         let body = self.response.take_body();
-        let mut headers = self.response.headers.clone();
         remove_hop_by_hop(&mut headers);
         headers.remove(CONTENT_LENGTH);
         if !is_replaced
@@ -163,7 +177,7 @@ impl Messages {
         }
         *response.status_mut() = self.status;
         *response.headers_mut() = headers;
-        (response, self.response.body.take())
+        response
     }
 
     /// Takes room for a body of the response that the guest has written. It may block.

@@ -173,7 +173,7 @@ impl Middleware {
                 let Some(goes_on) = because(&ending, result)? else {
                     let buffered = messages.buffer(|bytes| guests.buffer(bytes));
                     instance.close();
-                    return buffered.map(|()| Step::Ended((messages.response().0, None)));
+                    return buffered.map(|()| Step::Ended(messages.into_response()));
                 };
                 let call = Call { request: messages.request(), remote, id, usage };
                 let next = next.clone();
@@ -237,7 +237,7 @@ impl Answer {
         waiting.messages.set_response(response);
         let is_held = waiting.next.features().contains(Features::BUFFER_RESPONSE);
         let response = (!is_held).then(|| {
-            let (mut response, _) = waiting.messages.response();
+            let mut response = waiting.messages.response();
             *response.extensions_mut() = mem::take(&mut extensions);
             response
         });
@@ -267,12 +267,12 @@ impl Answer {
                 None => handled.map(|_| (response, None)),
             };
         }
-        let mut messages = match waiting.handle(ending, failed, buffer) {
+        let messages = match waiting.handle(ending, failed, buffer) {
             Ok(messages) => messages,
             // What failed first is the reason. The guest's own failure is counted.
             Err(own) => return Err(failure.unwrap_or(own)),
         };
-        let (mut response, replaced) = messages.response();
+        let (mut response, replaced) = messages.into_response();
         *response.extensions_mut() = extensions;
         if let Some(failure) = failure {
             response.extensions_mut().insert(failure);
