@@ -20,6 +20,8 @@ const WAITING: usize = 4_096;
 const WAITING_BYTES: usize = 16 << 20;
 /// How long a line waits for others. To wake the writer for each line would cost more than the line itself.
 const GATHER: Duration = Duration::from_millis(10);
+/// Maximum number of bytes of memory that a thread keeps for its next line.
+const KEPT: usize = 1 << 10;
 /// Maximum number of bytes of a guest's line that are kept until it ends. A longer line is logged as several.
 const MAX_LINE: usize = 8 << 10;
 
@@ -191,7 +193,7 @@ impl Log {
             }
             has_room
         });
-        if line.capacity() <= MAX_LINE {
+        if line.capacity() <= KEPT {
             let _ = LINE.try_with(|kept| kept.set(line));
         }
         if !is_taken {

@@ -235,7 +235,10 @@ impl RouteMetrics {
 
     /// Notes the size of an instance's memory.
     pub(crate) fn memory(&self, bytes: u64) {
-        self.memory_peak.fetch_max(bytes, Ordering::Relaxed);
+        // Seldom more than before: a read leaves the number in the caches of all processors.
+        if bytes > self.memory_peak.load(Ordering::Relaxed) {
+            self.memory_peak.fetch_max(bytes, Ordering::Relaxed);
+        }
     }
 
     /// Returns the numbers of requests and of failures.
