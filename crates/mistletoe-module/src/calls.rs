@@ -9,9 +9,7 @@
 
 use std::collections::HashMap;
 
-use wasmparser::{BinaryReader, CodeSectionReader, Operator};
-
-use crate::binary::number;
+use crate::binary::{number, op};
 use crate::listing::Listing;
 
 /// A function is short if it executes at most this many instructions, besides those that others account for.
@@ -141,9 +139,66 @@ struct Own {
     diverges: bool,
 }
 
-/// Returns whether no engine compiles the operator to an instruction.
-fn is_free(operator: &Operator<'_>) -> bool {
-    matches!(operator, Operator::Nop | Operator::Block { .. } | Operator::Loop { .. } | Operator::Else | Operator::End)
+/// Takes a number from the front of `bytes`.
+fn take(bytes: &mut &[u8]) -> Option<u32> {
+    let (value, length) = number(bytes);
+    *bytes = bytes.get(length..).filter(|_| length != 0)?;
+    Some(value)
+}
+
+/// Returns the length of the number that begins at `at`, and ends it.
+fn after(bytes: &[u8], at: usize) -> Option<usize> {
+    let last = bytes.get(at..)?.iter().position(|byte| byte & 0x80 == 0)?;
+    Some(at + last + 1)
+}
+
+/// Returns the length of the type of a value (core 2.0, section 5.3.4), which may have the long form of a reference.
+fn value_type(bytes: &[u8]) -> Option<usize> {
+    match bytes.first()? {
+        0x63 | 0x64 => after(bytes, 1),
+        _ => Some(1),
+    }
+}
+
+/// Returns the length of the operands of an instruction (core 2.0, section 5.4), which `bytes` begins with.
+fn operands_length(opcode: u8, bytes: &[u8]) -> Option<usize> {
+    let numbers = |count: usize, at: usize| (0..count).try_fold(at, |at, _| after(bytes, at));
+    match opcode {
+        op::BLOCK | op::LOOP | op::IF | op::BR | op::BR_IF | op::CALL => numbers(1, 0),
+        op::BR_TABLE => numbers(number(bytes).0 as usize + 1, after(bytes, 0)?),
+        op::CALL_INDIRECT => numbers(2, 0),
+        op::SELECT_T => {
+            (0..number(bytes).0).try_fold(after(bytes, 0)?, |at, _| Some(at + value_type(bytes.get(at..)?)?))
+        }
+        op::LOCAL_GET..=op::TABLE_SET => numbers(1, 0),
+        // Loads and stores: alignment and offset.
+        0x28..=0x3e => numbers(2, 0),
+        op::MEMORY_SIZE | op::MEMORY_GROW | op::I32_CONST | op::I64_CONST => numbers(1, 0),
+        0x43 => Some(4),
+        0x44 => Some(8),
+        // `ref.null` and `ref.func`.
+        0xd0 | op::REF_FUNC => numbers(1, 0),
+        op::PREFIX => {
+            let count = match number(bytes).0 {
+                // `memory.init`, `memory.copy`, `table.init` and `table.copy`.
+                8 | 10 | 12 | 14 => 2,
+                9 | 11 | 13 | 15..=17 => 1,
+                _ => 0,
+            };
+            numbers(1 + count, 0)
+        }
+        op::VECTOR => match number(bytes).0 {
+            0..=11 | 92 | 93 => numbers(3, 0),
+            // Loads and stores of single lanes.
+            84..=91 => Some(numbers(3, 0)? + 1),
+            // `v128.const` and `i8x16.shuffle`.
+            12 | 13 => Some(after(bytes, 0)? + 16),
+            // Lanes.
+            21..=34 => Some(after(bytes, 0)? + 1),
+            _ => numbers(1, 0),
+        },
+        _ => Some(0),
+    }
 }
 
 impl Calls {
@@ -177,84 +232,69 @@ impl Calls {
     }
 
     /// Reads the bodies of `own` functions. Appends the functions that they refer to.
-    fn bodies(&mut self, code: &[u8], own: usize, referred: &mut Vec<u32>) -> wasmparser::Result<Vec<Own>> {
+    ///
+    /// Returns `None` if they cannot be read.
+    fn bodies(&mut self, mut code: &[u8], own: usize, referred: &mut Vec<u32>) -> Option<Vec<Own>> {
         let mut bodies = Vec::new();
-        for body in CodeSectionReader::new(BinaryReader::new(code, 0))?.into_iter().take(own) {
-            let body = body?;
+        let _count = take(&mut code)?;
+        for _ in 0..own {
+            let size = take(&mut code)? as usize;
+            let (body, rest) = code.split_at_checked(size)?;
+            code = rest;
             self.begin.push(self.calls.len() as u32);
-            let mut found = Own { size: body.range().len() as u32, ..Own::default() };
-            for locals in body.get_locals_reader()? {
-                found.size = found.size.saturating_add(locals?.0);
-            }
-            // For each open structured instruction, whether it is in a loop.
-            let (mut open, mut in_loop) = (Vec::new(), false);
-            // Whether the last instruction is `unreachable`, and whether a branch or `return` leaves the function.
-            let (mut trapped, mut left) = (false, false);
-            let mut operators = body.get_operators_reader()?;
-            while !operators.eof() {
-                let operator = operators.read()?;
-                found.cost += u32::from(!in_loop && !is_free(&operator));
-                trapped = matches!(operator, Operator::Unreachable) || trapped && matches!(operator, Operator::End);
-                let outermost = open.len() as u32;
-                let call = match operator {
-                    Operator::Block { .. } | Operator::If { .. } => {
-                        open.push(in_loop);
-                        None
-                    }
-                    Operator::Loop { .. } => {
-                        open.push(in_loop);
-                        (in_loop, found.ticks) = (true, true);
-                        None
-                    }
-                    Operator::End => {
-                        in_loop = open.pop().unwrap_or_default();
-                        None
-                    }
-                    Operator::Return => {
-                        left = true;
-                        None
-                    }
-                    Operator::Br { relative_depth } | Operator::BrIf { relative_depth } => {
-                        left |= relative_depth == outermost;
-                        None
-                    }
-                    Operator::BrTable { targets } => {
-                        for target in targets.targets() {
-                            left |= target? == outermost;
-                        }
-                        left |= targets.default() == outermost;
-                        None
-                    }
-                    Operator::Call { function_index } => Some(match function_index.checked_sub(self.imported) {
-                        None => HOST,
-                        Some(function) => function,
-                    }),
-                    Operator::CallIndirect { type_index, .. } => {
-                        Some(self.types.get(type_index as usize).copied().unwrap_or(HOST))
-                    }
-                    Operator::RefFunc { function_index } => {
-                        referred.push(function_index);
-                        None
-                    }
-                    Operator::MemoryGrow { .. }
-                    | Operator::MemoryFill { .. }
-                    | Operator::MemoryCopy { .. }
-                    | Operator::MemoryInit { .. }
-                    | Operator::TableGrow { .. }
-                    | Operator::TableFill { .. }
-                    | Operator::TableCopy { .. }
-                    | Operator::TableInit { .. } => {
-                        found.ticks = true;
-                        None
-                    }
-                    _ => None,
-                };
-                self.calls.extend(call.map(|call| if in_loop { call | IN_LOOP } else { call }));
-            }
-            found.diverges = trapped && !left;
-            bodies.push(found);
+            bodies.push(self.body(body, referred)?);
         }
-        Ok(bodies)
+        Some(bodies)
+    }
+
+    fn body(&mut self, mut code: &[u8], referred: &mut Vec<u32>) -> Option<Own> {
+        let mut found = Own { size: code.len() as u32, ..Own::default() };
+        for _ in 0..take(&mut code)? {
+            found.size = found.size.saturating_add(take(&mut code)?);
+            code = code.get(value_type(code)?..)?;
+        }
+        // For each open structured instruction, whether it is in a loop.
+        let (mut open, mut in_loop) = (Vec::new(), false);
+        // Whether the last instruction is `unreachable`, and whether a branch or `return` leaves the function.
+        let (mut trapped, mut left) = (false, false);
+        while let Some((&opcode, operands)) = code.split_first() {
+            let length = operands_length(opcode, operands)?;
+            code = operands.get(length..)?;
+            // No engine compiles these to instructions.
+            let free = matches!(opcode, op::NOP | op::BLOCK | op::LOOP | op::ELSE | op::END);
+            found.cost += u32::from(!in_loop && !free);
+            trapped = opcode == op::UNREACHABLE || trapped && opcode == op::END;
+            let outermost = open.len() as u32;
+            let mut call = None;
+            match opcode {
+                op::BLOCK | op::IF => open.push(in_loop),
+                op::LOOP => {
+                    open.push(in_loop);
+                    (in_loop, found.ticks) = (true, true);
+                }
+                op::END => in_loop = open.pop().unwrap_or_default(),
+                op::RETURN => left = true,
+                op::BR | op::BR_IF => left |= number(operands).0 == outermost,
+                op::BR_TABLE => {
+                    let mut labels = operands.get(..length)?;
+                    // The default label is not in the count.
+                    for _ in 0..=take(&mut labels)? {
+                        left |= take(&mut labels)? == outermost;
+                    }
+                }
+                op::CALL => call = Some(number(operands).0.checked_sub(self.imported).unwrap_or(HOST)),
+                op::CALL_INDIRECT => {
+                    call = Some(self.types.get(number(operands).0 as usize).copied().unwrap_or(HOST));
+                }
+                op::REF_FUNC => referred.push(number(operands).0),
+                op::MEMORY_GROW => found.ticks = true,
+                op::PREFIX => found.ticks |= matches!(number(operands).0, 8 | 10..=12 | 14 | 15 | 17),
+                _ => {}
+            }
+            self.calls.extend(call.map(|call| if in_loop { call | IN_LOOP } else { call }));
+        }
+        found.diverges = trapped && !left;
+        Some(found)
     }
 
     /// Adds the types, which lead to the functions that the module refers to.
@@ -448,6 +488,58 @@ mod tests {
         (0..frames.len()).map(|function| calls.own(function).counted).collect()
     }
 
+    /// Checks that the instructions of a module are told apart as the validator tells them apart.
+    fn instructions_are_read(wasm: &[u8]) {
+        for payload in wasmparser::Parser::new(0).parse_all(wasm) {
+            let Ok(wasmparser::Payload::CodeSectionEntry(body)) = payload else { continue };
+            let operators = body.get_operators_reader().expect("a body").into_iter_with_offsets();
+            let offsets: Vec<usize> = operators.map(|operator| operator.expect("valid").1).collect();
+            let ends = offsets.iter().skip(1).copied().chain([body.range().end]);
+            for (begin, end) in offsets.iter().zip(ends) {
+                let length = operands_length(wasm[*begin], &wasm[begin + 1..body.range().end]);
+                assert_eq!(length.map(|length| begin + 1 + length), Some(end), "{:x?}", &wasm[*begin..end]);
+            }
+        }
+    }
+
+    #[test]
+    fn instructions_are_told_apart() {
+        for entry in std::fs::read_dir("../../examples/packages").expect("a directory") {
+            let path = entry.expect("an entry").path();
+            if path.extension().is_some_and(|extension| extension == "wasm" || extension == "wat") {
+                instructions_are_read(&wat::parse_file(path).expect("a module"));
+            }
+        }
+        for entry in std::fs::read_dir("tests/data").expect("a directory") {
+            let path = entry.expect("an entry").path();
+            instructions_are_read(&wat::parse_file(path).expect("a module"));
+        }
+        // Every opcode of the feature set, with operands of one byte. The reader knows opcodes of others, too.
+        let others = |opcode: &u8| matches!(opcode, 0x06..=0x0a | 0x12..=0x19 | 0x1f | 0xd3..=0xff);
+        let numbers = (0..=0xff).filter(|opcode| !others(opcode)).map(|opcode| vec![opcode]);
+        let prefixed = [op::PREFIX, op::VECTOR].into_iter().flat_map(|prefix| {
+            let last = if prefix == op::PREFIX { 17 } else { 255 };
+            (0..=last).map(move |opcode: u32| {
+                let mut bytes = vec![prefix];
+                crate::binary::leb128(&mut bytes, opcode.into());
+                bytes
+            })
+        });
+        let mut read = 0;
+        for bytes in numbers.chain(prefixed) {
+            let opcode = [bytes, vec![0x01; 40]].concat();
+            let mut reader = wasmparser::BinaryReader::new(&opcode, 0);
+            reader.set_features(ALLOWED);
+            let mut operators = wasmparser::OperatorsReader::new(reader);
+            if operators.read().is_ok() {
+                let length = operands_length(opcode[0], &opcode[1..]).map(|length| 1 + length);
+                assert_eq!(length, Some(operators.original_position()), "{:x?}", &opcode[..3]);
+                read += 1;
+            }
+        }
+        assert!(read > 400, "{read}");
+    }
+
     #[test]
     fn what_can_call_itself_is_counted() {
         assert_eq!(counted("(module (func) (func (call 0)) (func (call 2)))"), [false, false, true]);
@@ -548,6 +640,30 @@ mod tests {
         let (calls, frames) = calls(text);
         assert_eq!(frames, [8, 8, 8, 18, 8]);
         assert_eq!(calls.heights(&frames), [18, 18, 8, 18, 26]);
+    }
+
+    #[test]
+    fn many_calls_of_short_functions_tick_as_often_as_what_they_do() {
+        let short = "(drop (i32.const 0))".repeat(255);
+        let calls = "(call $short)".repeat(20_000);
+        let text = format!(r#"(module (func $short {short}) (func (export "run") {calls}))"#);
+        let wasm = wat::parse_str(text).expect("a module");
+        let module = crate::instrument(&wasm, &crate::Config::default().deadline(true)).expect("valid");
+        let engine = wasmi::Engine::default();
+        let mut store = wasmi::Store::new(&engine, 0_u64);
+        let mut linker = wasmi::Linker::new(&engine);
+        let tick = |mut caller: wasmi::Caller<'_, u64>, counter: i64| {
+            *caller.data_mut() += 1;
+            counter + crate::TURNS as i64
+        };
+        linker.func_wrap(crate::MODULE, crate::TICK, tick).expect("a function");
+        linker.func_wrap(crate::MODULE, crate::OVERFLOW, |_: i64| ()).expect("a function");
+        let module = wasmi::Module::new(&engine, module.bytes()).expect("valid");
+        let instance = linker.instantiate_and_start(&mut store, &module).expect("an instance");
+        instance.get_typed_func::<(), ()>(&store, "run").expect("exported").call(&mut store, ()).expect("it ends");
+        // 20,000 x 510 instructions, at most 128 for each turn.
+        let turns = 20_000 * 510 / 128;
+        assert!(*store.data() >= turns / crate::TURNS, "{}", store.data());
     }
 
     #[test]

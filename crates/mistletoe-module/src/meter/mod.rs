@@ -48,6 +48,8 @@ const TURN: u8 = 7;
 const BULK_TURN: i8 = 3;
 /// Turns granted at once with only a deadline. A turn is up to 128 instructions.
 pub const TURNS: u64 = 10_000;
+/// With only a deadline: what follows the next call is counted anew if more instructions wait for a check.
+const MANY: u64 = (TURNS << TURN) / 4;
 /// Maximum number of instructions around the loop that a function begins with, if the function does not check itself,
 /// with only a deadline.
 const SMALL: u64 = 64;
@@ -283,6 +285,7 @@ impl Body {
                 if !self.dead {
                     let callee = if opcode == op::CALL { calls.function_at(index) } else { calls.indirect(index) };
                     if !self.metering.fuel {
+                        self.divide(range.start);
                         self.cost(callee.cost.into());
                     }
                     let ticks = self.metering.fuel || callee.ticks;
@@ -370,6 +373,16 @@ impl Body {
         }
     }
 
+    /// Begins to count anew at `offset` if many instructions wait for a check, with only a deadline.
+    ///
+    /// What calls count as can be much more than their bytes.
+    fn divide(&mut self, offset: usize) {
+        let waits = matches!(self.edits.get(self.run), Some((_, Edit::Run { cost, .. })) if *cost > MANY);
+        if waits && self.metering.ticks {
+            self.start_run(offset, Check::Here);
+        }
+    }
+
     /// Records the branch at `offset`, whose labels begin `ahead` bytes after it.
     fn branch(&mut self, offset: usize, mut ahead: usize, mut labels: &[u8], count: u64) {
         let before = self.edits.len();
@@ -406,7 +419,7 @@ impl Body {
         self.tight |= frame.opcode == op::LOOP && frame.calls == self.calls;
         if let Some(run) = frame.around {
             self.around -= 1;
-            self.unroll(offset);
+            self.unroll(run as usize, offset);
             self.edit(offset, Edit::LoopEnd { run });
         }
         // Nothing inside branches anywhere but to the end. Control that enters also leaves, so the outer basic block
@@ -431,13 +444,14 @@ impl Body {
         }
     }
 
-    /// Marks the loop that ends at `offset` for unrolling, if it is small and only its iterations are counted.
+    /// Marks the loop that ends at `offset`, whose basic block is the edit `run`, for unrolling, if it is small and only
+    /// its iterations are counted.
     ///
     /// One check of the deadline then covers several iterations. Fuel is checked at each iteration.
-    fn unroll(&mut self, offset: usize) {
+    fn unroll(&mut self, run: usize, offset: usize) {
         let end = self.edits.len();
         let Some(((begin, Edit::Run { end: to, .. }), edits)) =
-            self.edits.get_mut(self.run..).and_then(<[_]>::split_first_mut)
+            self.edits.get_mut(run..).and_then(<[_]>::split_first_mut)
         else {
             return;
         };
