@@ -22,5 +22,5 @@ mod scheduler;
 
 pub use objects::{Cycle, Node, Nodes, Pod};
 pub use scheduler::{
-    Bounds, Candidate, Failure, Filtered, MAX_SCORE, OnFailure, Plugin, PluginOptions, Refusal, Scheduler,
+    Bounds, Candidate, Failure, Filtered, MAX_SCORE, OnFailure, Plugin, PluginOptions, Refusal, Scheduler, Used,
 };

@@ -195,7 +195,7 @@ fn the_end_of_a_request_does_not_reach_the_cycle_that_is_kept() {
 #[test]
 fn cycles_are_not_kept_for_longer_than_they_may_be() {
     let keep = Duration::from_secs(1_000);
-    let scheduler = Scheduler::new([plugin("one", COUNTS)]).keep(2, keep);
+    let scheduler = Scheduler::new([plugin("one", COUNTS)]).keep(2, keep).idle(3 * keep);
     for uid in ["u", "v", "w"] {
         scheduler.filter(pod(uid), nodes(&["a"])).expect("no failure");
     }
@@ -240,6 +240,98 @@ fn an_idle_instance_is_used_again() {
     // Without `prefilter`, a guest starts nothing anew.
     assert_eq!(scheduler.prioritize(pod("u"), nodes(&["a"])), Ok(vec![1]));
     assert_eq!(scheduler.prioritize(pod("v"), nodes(&["a"])), Ok(vec![2]));
+}
+
+#[test]
+fn an_instance_that_was_idle_for_too_long_is_closed() {
+    let counts = r#"(func (export "score") (result i64) (i64.shl (i64.extend_i32_u (call $next)) (i64.const 32)))"#;
+    let minute = Duration::from_secs(60);
+    let scheduler = Scheduler::new([plugin("one", counts)]).idle(minute);
+    let score = || scheduler.prioritize(pod("u"), nodes(&["a"])).expect("no failure");
+    let begun = Instant::now();
+    assert_eq!((score(), score()), (vec![1], vec![2]));
+    scheduler.prune(begun + minute);
+    assert_eq!((score(), scheduler.plugins()[0].idle_instances()), (vec![3], 1));
+    // The clock may not have moved since.
+    scheduler.prune(Instant::now() + minute + Duration::from_nanos(1));
+    assert_eq!((scheduler.plugins()[0].idle_instances(), score()), (0, vec![1]));
+}
+
+#[test]
+fn a_request_says_what_its_plugins_have_used() {
+    let fits = r#"(func (export "filter") (result i32) (i32.mul (call $is (i32.const 98)) (i32.const 2)))
+        (func (export "score") (result i64) unreachable)"#;
+    // Grows before it fails.
+    let traps = r#"(func (export "filter") (result i32)
+        (if (call $is (i32.const 98)) (then (drop (memory.grow (i32.const 2))) unreachable)) (i32.const 0))"#;
+    let limited = || Plugin::options("one").limits(Limits::default().with_fuel(1_000_000));
+    let used = |scheduler: &Scheduler, names: &[&str]| {
+        let bounds = Bounds::new(Duration::from_secs(60));
+        let is_success = scheduler.filter_within(pod("u"), nodes(names), &bounds.clone()).is_ok();
+        let used = bounds.used();
+        (is_success, used.fuel, used.memory >> 16)
+    };
+    let scheduler = Scheduler::new([load(limited(), fits), plugin("two", fits)]);
+    let (is_success, one, pages) = used(&scheduler, &["a"]);
+    let one = one.expect("fuel is counted");
+    assert!(is_success && one > 0);
+    assert_eq!(pages, 1);
+    // Each request counts from the beginning, and all of its calls.
+    assert_eq!(used(&scheduler, &["a", "c", "d"]), (true, Some(3 * one), 1));
+    let bounds = Bounds::new(Duration::from_secs(60));
+    scheduler.prioritize_within(pod("u"), nodes(&["a"]), &bounds).expect_err("a trap");
+    assert!(bounds.used().fuel.is_some_and(|fuel| fuel > 0) && bounds.used().memory == 1 << 16, "{bounds:?}");
+    for on_failure in [OnFailure::Fail, OnFailure::Ignore] {
+        let options = Plugin::options("one").on_failure(on_failure);
+        let scheduler = Scheduler::new([load(options, traps)]);
+        assert_eq!(used(&scheduler, &["a", "c"]), (true, None, 1));
+        assert_eq!(used(&scheduler, &["b"]), (on_failure == OnFailure::Ignore, None, 3));
+    }
+}
+
+/// Writes in its start, which traps for one random byte of two.
+const STARTS_OR_NOT: &str = r#"(module
+    (import "wasi_snapshot_preview1" "fd_write" (func $fd_write (param i32 i32 i32 i32) (result i32)))
+    (import "wasi_snapshot_preview1" "random_get" (func $random (param i32 i32) (result i32)))
+    (memory (export "memory") 1)
+    (data (i32.const 64) "\48\00\00\00\05\00\00\00hello")
+    (func (export "_initialize")
+        (drop (call $fd_write (i32.const 2) (i32.const 64) (i32.const 1) (i32.const 128)))
+        (drop (call $random (i32.const 0) (i32.const 1)))
+        (if (i32.and (i32.load8_u (i32.const 0)) (i32.const 1)) (then unreachable)))
+    (func (export "filter") (result i32) (i32.const 0)))"#;
+
+#[test]
+fn what_a_plugin_writes_before_it_fails_to_start_is_not_lost() {
+    let (backend, wasm) = (AnyBackend::new(Wasmi::new()), wat::parse_str(STARTS_OR_NOT).expect("it assembles"));
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let load = || {
+        let records = log.clone();
+        let options = Plugin::options("one").log(Severity::Info, move |record| {
+            if let Record::Message { text, .. } = record {
+                records.lock().expect("no panic").push(text.to_owned());
+            }
+        });
+        options.load(&backend, &wasm)
+    };
+    let lines = || std::mem::take(&mut *log.lock().expect("no panic"));
+    // Of a hundred starts, one fails and one does not.
+    let mut loaded = (0..100).map(|_| (load(), lines()));
+    let plugin = loaded.find_map(|(plugin, lines)| {
+        assert_eq!(lines, ["hello"], "{plugin:?}");
+        plugin.ok()
+    });
+    assert!(loaded.any(|(plugin, lines)| lines == ["hello"] && plugin.is_err()));
+
+    // Each pod has an instance of its own.
+    let scheduler = Scheduler::new(plugin).keep(100, Duration::from_secs(3600));
+    let failure = (0..100).find_map(|uid| scheduler.filter(pod(&uid.to_string()), nodes(&["a"])).err());
+    let trap = "trap in `_initialize`: unreachable executed";
+    assert_eq!(
+        failure.expect("a failure").to_string(),
+        format!("plugin one: error: wasm: instantiate error: hello: {trap}")
+    );
+    assert!(lines().iter().all(|line| line == "hello"));
 }
 
 #[test]

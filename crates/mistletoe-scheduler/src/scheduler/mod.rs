@@ -1,5 +1,7 @@
 //! Plugins in order, as in a profile of the scheduler, without HTTP.
 
+mod bounds;
+mod instance;
 mod plugin;
 mod preempt;
 mod running;
@@ -14,9 +16,10 @@ use crate::objects::{Cycle, Nodes, Pod};
 use crate::protocol::{Answer, Call, Function, Status};
 use running::Running;
 
+pub use bounds::{Bounds, Used};
 pub use plugin::{OnFailure, Plugin, PluginOptions};
 pub use preempt::Candidate;
-pub use running::{Bounds, Failure};
+pub use running::Failure;
 pub use score::MAX_SCORE;
 
 /// The default limit on the time of a request. The scheduler waits for five seconds unless it is told otherwise.
@@ -25,6 +28,8 @@ const TIME_LIMIT: Duration = Duration::from_secs(4);
 const MAX_KEPT: usize = 4;
 /// The default limit on how long a cycle is kept.
 const KEEP: Duration = Duration::from_secs(30);
+/// The default limit on how long an instance is idle.
+const IDLE: Duration = Duration::from_secs(60);
 
 /// Plugins that schedule pods, one after the other.
 ///
@@ -55,6 +60,7 @@ pub struct Scheduler {
     time_limit: Duration,
     max_kept: usize,
     keep: Duration,
+    idle: Duration,
     kept: Mutex<VecDeque<Running>>,
 }
 
@@ -86,6 +92,7 @@ impl Scheduler {
             time_limit: TIME_LIMIT,
             max_kept: MAX_KEPT,
             keep: KEEP,
+            idle: IDLE,
             kept: Mutex::default(),
         }
     }
@@ -105,6 +112,12 @@ impl Scheduler {
     #[must_use]
     pub fn keep(self, cycles: usize, time: Duration) -> Self {
         Self { max_kept: cycles, keep: time, ..self }
+    }
+
+    /// Sets how long an instance may be idle before [`Scheduler::prune`] closes it; a minute by default.
+    #[must_use]
+    pub fn idle(self, time: Duration) -> Self {
+        Self { idle: time, ..self }
     }
 
     /// Returns the plugins.
@@ -139,6 +152,7 @@ impl Scheduler {
         }
         let mut running = Running::begin(&self.plugins, cycle, bounds)?;
         let filtered = self.filter_nodes(&mut running, bounds);
+        running.count_memory(bounds);
         match &filtered {
             Ok(filtered) => {
                 let codes = filtered.refused.iter().map(|refusal| (refusal.node.clone(), refusal.status.code));
@@ -178,7 +192,7 @@ impl Scheduler {
             return Ok(Some(refusal.clone()));
         }
         for (at, member) in running.members.iter().enumerate() {
-            if member.session.is_some()
+            if member.instance.is_some()
                 && member.left.as_ref().is_some_and(|left| left.binary_search(&position).is_err())
             {
                 let reason = "the node is not one of those that the plugin's prefilter has left".to_owned();
@@ -191,7 +205,9 @@ impl Scheduler {
             }
             match running.call(&self.plugins, at, Call::Filter(node), Some(node), bounds)? {
                 Some(Answer { status, .. }) if status.is_refusal() => return Ok(Some((at, status))),
-                Some(Answer { status, .. }) if !status.is_success() => running.fail(plugin, at, Some(node), status)?,
+                Some(Answer { status, .. }) if !status.is_success() => {
+                    running.fail(plugin, at, Some(node), status, bounds)?;
+                }
                 _ => {}
             }
         }
@@ -207,11 +223,19 @@ impl Scheduler {
         self.kept().len()
     }
 
-    /// Ends the cycles that were kept for too long by now. Requests do so, too.
+    /// Ends the cycles that were kept for too long by now, as requests do, too, and closes the instances that were
+    /// [idle](Scheduler::idle) for too long.
+    ///
+    /// A scheduler has no thread of its own. Call this at an interval.
     pub fn prune(&self, now: Instant) {
         let over = self.over(&mut self.kept(), now);
         for running in over {
             running.end(&self.plugins);
+        }
+        if let Some(time) = now.checked_sub(self.idle) {
+            for plugin in &self.plugins {
+                plugin.prune(time);
+            }
         }
     }
 

@@ -3,23 +3,20 @@
 use std::error::Error as _;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use mistletoe_abi::{AnyBackend, AnyProgram, AnyProgramSession, CancelHandle, Error, Limits, Result};
-use mistletoe_wasi::{Clock, OutputStream, Random, Wasi};
+use mistletoe_abi::{AnyBackend, AnyProgram, CancelHandle, Error, Limits, Result};
+use mistletoe_wasi::Wasi;
 
+use super::instance::Instance;
 use crate::protocol::{Answer, Call, Function, KubeScheduler, Log, Record, Severity, Status};
 
-/// The maximum length of what is kept of a guest's output until a call ends, in bytes.
-const MAX_CAPTURED: usize = 64 << 10;
 /// The maximum length of what a failure has of a guest's output, in bytes.
 const MAX_OUTPUT: usize = 1 << 10;
 /// The maximum number of idle instances.
 const MAX_IDLE: usize = 8;
 /// The default limit on the time of a call.
 const TIMEOUT: Duration = Duration::from_secs(1);
-
-pub(super) type Session = AnyProgramSession<KubeScheduler, Wasi>;
 
 /// What becomes of a request if a plugin fails.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,7 +59,8 @@ pub struct Plugin {
     /// Whether there is each [function](Function::ALL).
     functions: [bool; Function::ALL.len()],
     log: Option<Log>,
-    idle: Mutex<Vec<Session>>,
+    /// The idle instances, and when each was last used. The latest is the last.
+    idle: Mutex<Vec<(Instant, Instance)>>,
 }
 
 impl PluginOptions {
@@ -108,8 +106,8 @@ impl PluginOptions {
         let program = AnyProgram::with_protocol(protocol, backend, wasm, &mistletoe_wasi::imports(), limits)?;
         let functions = Function::ALL.map(|function| program.interface().export(function.name()).is_some());
         let plugin = Plugin { name, weight, on_failure, program, functions, log, idle: Mutex::default() };
-        let session = plugin.open(&CancelHandle::new())?;
-        plugin.close(session);
+        let instance = plugin.open(&CancelHandle::new()).map_err(|(error, _)| error)?;
+        plugin.close(instance);
         Ok(plugin)
     }
 }
@@ -142,41 +140,45 @@ impl Plugin {
         self.idle().len()
     }
 
-    /// Returns an instance that nobody else uses, an idle one if there is one.
-    pub(super) fn open(&self, cancel: &CancelHandle) -> Result<Session> {
-        if let Some(mut session) = self.idle().pop() {
-            session.set_cancel_handle(Some(cancel.clone()));
-            return Ok(session);
+    /// Returns an instance that nobody else uses, an idle one if there is one. If it does not start, the error comes with
+    /// what it has written, which is logged, too.
+    pub(super) fn open(&self, cancel: &CancelHandle) -> Result<Instance, (Error, String)> {
+        if let Some((_, mut instance)) = self.idle().pop() {
+            instance.set_cancel_handle(Some(cancel.clone()));
+            return Ok(instance);
         }
-        let output = || OutputStream::captured(MAX_CAPTURED);
-        let wasi = Wasi::builder().args([&*self.name]).clock(Clock::System).random(Random::System);
-        self.program.session_with_cancel(wasi.stdout(output()).stderr(output()).build(), cancel)
+        Instance::new(&self.program, &self.name, cancel).inspect_err(|(_, output)| self.log_lines(output))
     }
 
     /// Keeps an instance for later, if it can be used again.
-    pub(super) fn close(&self, mut session: Session) {
-        self.log_output(&mut session);
-        session.store_mut().set_cycle(None);
-        session.set_cancel_handle(None);
+    pub(super) fn close(&self, mut instance: Instance) {
+        self.log_lines(&instance.take_output());
+        instance.set_cycle(None);
+        instance.set_cancel_handle(None);
         let mut idle = self.idle();
-        if session.fault().is_none() && idle.len() < MAX_IDLE {
-            idle.push(session);
+        if instance.is_usable() && idle.len() < MAX_IDLE {
+            idle.push((Instant::now(), instance));
         }
     }
 
+    /// Closes the idle instances whose last use ended before `time`.
+    pub(super) fn prune(&self, time: Instant) {
+        let mut idle = self.idle();
+        let count = idle.partition_point(|(last_use, _)| *last_use < time);
+        let closed: Vec<_> = idle.drain(..count).collect();
+        // Closing takes a while.
+        drop(idle);
+        drop(closed);
+    }
+
     /// Calls a function that the plugin has. Its failure is a status.
-    pub(super) fn call(&self, session: &mut Session, call: Call<'_>) -> Result<Answer, Status> {
-        match session.call(call) {
-            Ok(answer) => {
-                self.log_output(session);
-                Ok(answer)
-            }
-            Err(error) => {
-                let output = take_output(session);
-                self.log_lines(&output);
-                Err(failure(call.function().name(), &output, &error))
-            }
+    pub(super) fn call(&self, instance: &mut Instance, call: Call<'_>) -> Result<Answer, Status> {
+        let result = instance.call(call);
+        let output = instance.take_output();
+        if !output.is_empty() {
+            self.log_lines(&output);
         }
+        result.map_err(|error| failure(call.function().name(), &output, &error))
     }
 
     /// Logs a failure that is ignored.
@@ -184,13 +186,6 @@ impl Plugin {
         if let Some(log) = &self.log {
             log(Record::Ignored { node, status });
         }
-    }
-
-    fn log_output(&self, session: &mut Session) {
-        if session.state().stdout().is_empty() && session.state().stderr().is_empty() {
-            return;
-        }
-        self.log_lines(&take_output(session));
     }
 
     fn log_lines(&self, output: &str) {
@@ -201,7 +196,7 @@ impl Plugin {
         }
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Session>> {
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<(Instant, Instance)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -220,13 +215,6 @@ pub(super) fn failure(function: &str, output: &str, error: &Error) -> Status {
         source = error.source();
     }
     Status::error(reason)
-}
-
-fn take_output(session: &mut Session) -> String {
-    let wasi = session.state_mut();
-    let mut output = wasi.take_stdout();
-    output.append(&mut wasi.take_stderr());
-    String::from_utf8_lossy(&output).trim_end().to_owned()
 }
 
 impl fmt::Debug for Plugin {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::Scheduler;
-use super::running::{Bounds, Failure, Running};
+use super::bounds::Bounds;
+use super::running::{Failure, Running};
 use crate::objects::Pod;
 use crate::protocol::{Answer, Call, Function, Output, Status};
 
@@ -43,6 +44,7 @@ impl Scheduler {
         let Some(mut running) = self.take(&pod.into()) else { return Ok(vec![true; candidates.len()]) };
         running.bind(Some(bounds));
         let remaining = self.remaining(&mut running, candidates, bounds);
+        running.count_memory(bounds);
         running.end(&self.plugins);
         remaining
     }
@@ -70,7 +72,7 @@ impl Scheduler {
                 Some(Answer { status, .. })
                     if !(status.is_success() || status.is_refusal() || status.code == Status::SKIP) =>
                 {
-                    running.fail(plugin, at, None, status)?;
+                    running.fail(plugin, at, None, status, bounds)?;
                 }
                 _ => {}
             }
@@ -106,7 +108,7 @@ impl Scheduler {
                 match running.call(&self.plugins, at, call, Some(node), bounds)? {
                     Some(Answer { status, .. }) if status.is_refusal() => return Ok(false),
                     Some(Answer { status, .. }) if !status.is_success() => {
-                        running.fail(plugin, at, Some(node), status)?;
+                        running.fail(plugin, at, Some(node), status, bounds)?;
                     }
                     _ => {}
                 }

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use mistletoe_abi::CancelHandle;
-
-use super::plugin::{OnFailure, Plugin, Session, failure};
+use super::bounds::Bounds;
+use super::instance::Instance;
+use super::plugin::{OnFailure, Plugin, failure};
 use crate::objects::Cycle;
 use crate::protocol::{Answer, Call, Function, Output, Status};
 
@@ -33,42 +33,6 @@ impl fmt::Display for Failure {
 
 impl std::error::Error for Failure {}
 
-/// What ends a request before its guests do: its time, and a handle that cancels it.
-#[derive(Clone, Debug)]
-pub struct Bounds {
-    limit: Duration,
-    end: Option<Instant>,
-    cancel: CancelHandle,
-}
-
-impl Bounds {
-    /// Returns the bounds of a request that begins now.
-    pub fn new(time_limit: Duration) -> Self {
-        Self { limit: time_limit, end: Instant::now().checked_add(time_limit), cancel: CancelHandle::new() }
-    }
-
-    /// Sets a handle that ends the call under way, and the request. The instances of the request are then closed.
-    ///
-    /// The time alone is checked before each call. Who cancels at the end of the time also ends the call under way.
-    #[must_use]
-    pub fn cancelled_by(self, cancel: CancelHandle) -> Self {
-        Self { cancel, ..self }
-    }
-
-    /// Returns when the time is over, if that can be represented.
-    pub fn end(&self) -> Option<Instant> {
-        self.end
-    }
-
-    /// Returns why the request is over, if it is.
-    fn over(&self) -> Option<Status> {
-        if self.end.is_some_and(|end| Instant::now() >= end) {
-            return Some(Status::error(format!("the request takes more than {:?}", self.limit)));
-        }
-        self.cancel.is_cancelled().then(|| Status::error("the request was cancelled"))
-    }
-}
-
 /// A cycle that has begun.
 pub(super) struct Running {
     pub(super) cycle: Arc<Cycle>,
@@ -83,7 +47,7 @@ pub(super) struct Running {
 /// A plugin in a cycle.
 pub(super) struct Member {
     /// `None` after a failure that is ignored.
-    pub(super) session: Option<Session>,
+    pub(super) instance: Option<Instance>,
     /// Whether the plugin has nothing to say about nodes.
     pub(super) skips_filter: bool,
     /// The positions of the nodes that the plugin has left, if it has left only some.
@@ -99,6 +63,7 @@ impl Running {
         match begun {
             Ok(()) => Ok(running),
             Err(failure) => {
+                running.count_memory(bounds);
                 running.end(plugins);
                 Err(failure)
             }
@@ -107,20 +72,20 @@ impl Running {
 
     fn open(&mut self, plugins: &[Plugin], bounds: &Bounds) -> Result<(), Failure> {
         for (at, plugin) in plugins.iter().enumerate() {
-            let session = match plugin.open(&bounds.cancel) {
-                Ok(mut session) => {
-                    session.store_mut().set_cycle(Some(self.cycle.clone()));
-                    Some(session)
+            let instance = match plugin.open(&bounds.cancel) {
+                Ok(mut instance) => {
+                    instance.set_cycle(Some(self.cycle.clone()));
+                    Some(instance)
                 }
-                Err(error) => {
+                Err((error, output)) => {
                     if let Some(status) = bounds.over() {
                         return Err(Failure { plugin: plugin.name.clone(), node: None, status });
                     }
-                    ignore(plugin, None, failure("instantiate", "", &error))?;
+                    ignore(plugin, None, failure("instantiate", &output, &error))?;
                     None
                 }
             };
-            self.members.push(Member { session, skips_filter: false, left: None });
+            self.members.push(Member { instance, skips_filter: false, left: None });
             // Also after a refusal: the guest may have state of another pod, and may be asked for scores.
             self.prefilter(plugins, at, bounds)?;
         }
@@ -147,7 +112,7 @@ impl Running {
             Status::UNSCHEDULABLE | Status::UNRESOLVABLE => {
                 self.refusal.get_or_insert((at, status));
             }
-            _ => self.fail(plugin, at, None, status)?,
+            _ => self.fail(plugin, at, None, status, bounds)?,
         }
         Ok(())
     }
@@ -162,17 +127,21 @@ impl Running {
         bounds: &Bounds,
     ) -> Result<Option<Answer>, Failure> {
         let plugin = &plugins[at];
-        let Some(session) = &mut self.members[at].session else { return Ok(None) };
+        let Some(instance) = &mut self.members[at].instance else { return Ok(None) };
         let over = |status| Err(Failure { plugin: plugin.name.clone(), node: node.map(str::to_owned), status });
         if let Some(status) = bounds.over() {
             return over(status);
         }
-        match plugin.call(session, call) {
+        let result = plugin.call(instance, call);
+        if let Some(units) = instance.fuel_used() {
+            bounds.count_fuel(units);
+        }
+        match result {
             Ok(answer) => Ok(Some(answer)),
             // There is no time to go on without the plugin.
             Err(status) => match bounds.over() {
                 Some(status) => over(status),
-                None => self.fail(plugin, at, node, status).map(|()| None),
+                None => self.fail(plugin, at, node, status, bounds).map(|()| None),
             },
         }
     }
@@ -184,29 +153,40 @@ impl Running {
         at: usize,
         node: Option<&str>,
         status: Status,
+        bounds: &Bounds,
     ) -> Result<(), Failure> {
+        // The instances of a request that fails are counted at its end.
         ignore(plugin, node, status)?;
-        self.members[at].session = None;
+        if let Some(instance) = self.members[at].instance.take() {
+            bounds.count_memory(instance.memory_size());
+        }
         Ok(())
     }
 
     /// Returns whether a plugin is out of the cycle.
     pub(super) fn is_out(&self, at: usize) -> bool {
-        self.members[at].session.is_none()
+        self.members[at].instance.is_none()
+    }
+
+    /// Counts the memory of a request that has ended.
+    pub(super) fn count_memory(&self, bounds: &Bounds) {
+        for instance in self.members.iter().filter_map(|member| member.instance.as_ref()) {
+            bounds.count_memory(instance.memory_size());
+        }
     }
 
     /// Lets a request go on with the cycle; `None` while it is kept.
     pub(super) fn bind(&mut self, bounds: Option<&Bounds>) {
-        for session in self.members.iter_mut().filter_map(|member| member.session.as_mut()) {
-            session.set_cancel_handle(bounds.map(|bounds| bounds.cancel.clone()));
+        for instance in self.members.iter_mut().filter_map(|member| member.instance.as_mut()) {
+            instance.set_cancel_handle(bounds.map(|bounds| bounds.cancel.clone()));
         }
     }
 
     /// Ends the cycle. Its instances are idle.
     pub(super) fn end(self, plugins: &[Plugin]) {
         for (plugin, member) in plugins.iter().zip(self.members) {
-            if let Some(session) = member.session {
-                plugin.close(session);
+            if let Some(instance) = member.instance {
+                plugin.close(instance);
             }
         }
     }

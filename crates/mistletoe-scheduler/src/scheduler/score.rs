@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::Scheduler;
-use super::running::{Bounds, Failure, Running};
+use super::bounds::Bounds;
+use super::running::{Failure, Running};
 use crate::objects::{Cycle, Nodes, Pod};
 use crate::protocol::{Answer, Call, Function, Output, Status};
 
@@ -54,6 +55,7 @@ impl Scheduler {
             }
         };
         let scores = self.scores(&mut running, &names, bounds);
+        running.count_memory(bounds);
         running.end(&self.plugins);
         scores
     }
@@ -88,7 +90,9 @@ impl Scheduler {
         if plugin.has(Function::PreScore) {
             match running.call(plugins, at, Call::PreScore(names), None, bounds)? {
                 Some(Answer { status, .. }) if status.code == Status::SKIP => return Ok(Vec::new()),
-                Some(Answer { status, .. }) if !status.is_success() => running.fail(plugin, at, None, status)?,
+                Some(Answer { status, .. }) if !status.is_success() => {
+                    running.fail(plugin, at, None, status, bounds)?;
+                }
                 _ => {}
             }
         }
@@ -98,7 +102,7 @@ impl Scheduler {
                 Some(Answer { status, output: Output::Score(score) }) if status.is_success() => {
                     scores.push((*name, i64::from(score)));
                 }
-                Some(Answer { status, .. }) => running.fail(plugin, at, Some(name), status)?,
+                Some(Answer { status, .. }) => running.fail(plugin, at, Some(name), status, bounds)?,
                 None => {}
             }
         }
@@ -109,18 +113,18 @@ impl Scheduler {
                         *score = normalized;
                     }
                 }
-                Some(Answer { status, .. }) => running.fail(plugin, at, None, status)?,
+                Some(Answer { status, .. }) => running.fail(plugin, at, None, status, bounds)?,
                 None => {}
             }
         }
         if let Some((name, score)) = scores.iter().find(|(_, score)| !(0..=MAX_SCORE).contains(score))
-            && running.members[at].session.is_some()
+            && running.members[at].instance.is_some()
         {
             let status = Status::error(format!("the score {score} is not between 0 and {MAX_SCORE}"));
-            running.fail(plugin, at, Some(name), status)?;
+            running.fail(plugin, at, Some(name), status, bounds)?;
         }
         // A plugin that has failed meanwhile says nothing.
-        let is_out = running.members[at].session.is_none();
+        let is_out = running.members[at].instance.is_none();
         Ok(if is_out { Vec::new() } else { scores.into_iter().map(|(_, score)| score).collect() })
     }
 }

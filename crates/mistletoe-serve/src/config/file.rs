@@ -387,7 +387,8 @@ impl RouteTable {
         only("limits.output", served, limits.output.is_some());
         only("pool", served, pool.size.is_some() || pool.queue.is_some() || pool.wait.is_some());
         only("pool.reuse", &[Httpwasm, HttpWasm, Package], pool.reuse.is_some());
-        if pool.idle.is_some() && pool.reuse != Some(true) {
+        // Instances of plugins of a scheduler are always used again.
+        if pool.idle.is_some() && pool.reuse != Some(true) && self.kind != Scheduler {
             problems.push(("pool.idle", "only instances with `pool.reuse` are idle".to_owned()));
         }
         if self.config.is_some() && self.config_file.is_some() {

@@ -144,7 +144,8 @@ pub struct Scheduler {
     pub max_body: u64,
     /// Maximum length of a response's body, in bytes.
     pub max_output: u64,
-    /// Number of concurrent requests, each of which has an instance of each plugin. `reuse` and `idle` have no meaning.
+    /// Number of concurrent requests, each of which has an instance of each plugin. `reuse` has no meaning: instances are
+    /// always used again.
     pub pool: Pool,
 }
 

@@ -84,7 +84,7 @@ const EVERY_KEY: &str = r#"
         kept_cycles = 15
         keep_time = "16s"
         limits = { body = 17, output = 18 }
-        pool = { size = 19, queue = 20, wait = "21s" }
+        pool = { size = 19, queue = 20, wait = "21s", idle = "22s" }
     "#;
 
 fn parse(text: &str) -> Result<Config, String> {
@@ -217,7 +217,7 @@ fn every_key_has_its_value() {
         keep_time: seconds(16),
         max_body: 17,
         max_output: 18,
-        pool: Pool { size: 19, queue: 20, wait: seconds(21), ..Pool::default() },
+        pool: Pool { size: 19, queue: 20, wait: seconds(21), idle: seconds(22), ..Pool::default() },
     };
     assert_eq!(scheduler.time(), seconds(8));
     assert_eq!(config.routes[5].handler, Handler::Scheduler(scheduler));

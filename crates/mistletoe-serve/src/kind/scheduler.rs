@@ -79,7 +79,7 @@ pub(crate) fn compile(
     let room = usize::try_from(units(config.max_body)).unwrap_or(usize::MAX);
     Ok(Arc::new(Extender {
         context: context.clone(),
-        scheduler: Arc::new(Scheduler::new(plugins).keep(config.kept_cycles, config.keep_time)),
+        scheduler: Arc::new(Scheduler::new(plugins).keep(config.kept_cycles, config.keep_time).idle(pool.idle)),
         time: config.time(),
         max_body: config.max_body,
         max_output: config.max_output,
@@ -127,11 +127,19 @@ impl Extender {
         let guard = cancel.clone().drop_guard();
         let (scheduler, max_output, id) = (self.scheduler.clone(), self.max_output, call.id);
         let responses = self.context.responses.clone();
+        let (metrics, usage) = (self.context.metrics.clone(), call.usage);
         let mut task = spawn_blocking(move || {
             // Until the plugins have ended, also if nobody waits for them any more.
             let _held = (permit, admission, room);
             let _request = OfRequest::new(id);
-            let response = verb.respond(&scheduler, bytes.into(), &bounds, max_output).map_err(failure)?;
+            let response = verb.respond(&scheduler, bytes.into(), &bounds, max_output);
+            let used = bounds.used();
+            metrics.memory(used.memory);
+            if let Some(units) = used.fuel {
+                metrics.fuel(units);
+                usage.fuel(units);
+            }
+            let response = response.map_err(failure)?;
             let left = bounds.end().map_or(wait, |end| end.saturating_duration_since(Instant::now()));
             let body = buffer(response.body, &responses, wait.min(left))?;
             Ok::<_, Failure>((body, response.failure.map(|failure| Failure::Plugin(failure.to_string()))))

@@ -134,6 +134,25 @@ fn each_verb_responds_to_a_scheduler() {
 }
 
 #[test]
+fn what_plugins_use_is_counted() {
+    let server = start(&route("{ module = 'trap.wasm', limits = { fuel = '1M' } }", "pool = { idle = '1h' }"));
+    let fuel = || -> u64 {
+        let metrics = server.service.metrics();
+        let line =
+            metrics.lines().find_map(|line| line.strip_prefix(r#"mistletoe_fuel_total{route="/scheduler/..."} "#));
+        line.and_then(|units| units.parse().ok()).expect("a number")
+    };
+    assert_eq!(fuel(), 0);
+    assert_eq!(filtered(&post(server.address, "/scheduler/filter", names("u", &["a"]))).0, json!(["a"]));
+    let filter = fuel();
+    assert!(filter > 0);
+    server.wait_for(r#"mistletoe_memory_peak_bytes{route="/scheduler/..."} 65536"#);
+    // Also where a plugin fails.
+    assert_reply(&post(server.address, "/scheduler/prioritize", names("u", &["t"])), 500, "Internal Server Error\n");
+    assert!(fuel() > filter);
+}
+
+#[test]
 fn what_is_no_request_of_a_scheduler_is_refused() {
     let server = start(&route("{ module = 'number.wasm' }", "limits = { body = '1kB' }"));
     for path in ["/scheduler", "/scheduler/", "/scheduler/bind", "/scheduler/filter/", "/scheduler//filter"] {

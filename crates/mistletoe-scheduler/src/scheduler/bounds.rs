@@ -1,0 +1,89 @@
+//! The bounds of a request, and what it uses within them.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use mistletoe_abi::CancelHandle;
+
+use crate::protocol::Status;
+
+/// What ends a request before its guests do: its time, and a handle that cancels it.
+///
+/// Its clones belong to the same request.
+#[derive(Clone, Debug)]
+pub struct Bounds {
+    limit: Duration,
+    end: Option<Instant>,
+    pub(super) cancel: CancelHandle,
+    used: Arc<Counters>,
+}
+
+/// What plugins have used for a request.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Used {
+    /// The units of fuel of all calls, of plugins whose fuel is limited; `None` if there is no such plugin.
+    pub fuel: Option<u64>,
+    /// The size of the largest memory of an instance, in bytes.
+    pub memory: u64,
+}
+
+#[derive(Debug, Default)]
+struct Counters {
+    is_fuel_counted: AtomicBool,
+    fuel: AtomicU64,
+    memory: AtomicU64,
+}
+
+impl Bounds {
+    /// Returns the bounds of a request that begins now.
+    pub fn new(time_limit: Duration) -> Self {
+        Self {
+            limit: time_limit,
+            end: Instant::now().checked_add(time_limit),
+            cancel: CancelHandle::new(),
+            used: Arc::default(),
+        }
+    }
+
+    /// Sets a handle that ends the call under way, and the request. The instances of the request are then closed.
+    ///
+    /// The time alone is checked before each call. Who cancels at the end of the time also ends the call under way.
+    #[must_use]
+    pub fn cancelled_by(self, cancel: CancelHandle) -> Self {
+        Self { cancel, ..self }
+    }
+
+    /// Returns when the time is over, if that can be represented.
+    pub fn end(&self) -> Option<Instant> {
+        self.end
+    }
+
+    /// Returns what the plugins have used so far.
+    pub fn used(&self) -> Used {
+        let Counters { is_fuel_counted, fuel, memory } = &*self.used;
+        Used {
+            fuel: is_fuel_counted.load(Ordering::Relaxed).then(|| fuel.load(Ordering::Relaxed)),
+            memory: memory.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(super) fn count_fuel(&self, units: u64) {
+        self.used.is_fuel_counted.store(true, Ordering::Relaxed);
+        self.used.fuel.fetch_add(units, Ordering::Relaxed);
+    }
+
+    /// Counts the memory of an instance.
+    pub(super) fn count_memory(&self, bytes: u64) {
+        self.used.memory.fetch_max(bytes, Ordering::Relaxed);
+    }
+
+    /// Returns why the request is over, if it is.
+    pub(super) fn over(&self) -> Option<Status> {
+        if self.end.is_some_and(|end| Instant::now() >= end) {
+            return Some(Status::error(format!("the request takes more than {:?}", self.limit)));
+        }
+        self.cancel.is_cancelled().then(|| Status::error("the request was cancelled"))
+    }
+}
