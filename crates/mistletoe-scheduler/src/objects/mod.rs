@@ -152,9 +152,27 @@ impl Nodes {
         self.positions.get(name).copied()
     }
 
+    /// Returns the same for a name that need not be a text. `latest` is the position of the node before: most guests ask
+    /// about one node after the other, which takes no search.
+    pub(crate) fn find(&self, name: &[u8], latest: usize) -> Option<usize> {
+        // Of nodes with the same name, the map has the last.
+        if self.positions.len() == self.nodes.len() {
+            let is_named = |at: &usize| self.nodes.get(*at).is_some_and(|node| node.name.as_bytes() == name);
+            if let Some(at) = [latest, latest.saturating_add(1)].into_iter().find(is_named) {
+                return Some(at);
+            }
+        }
+        self.position(std::str::from_utf8(name).ok()?)
+    }
+
+    /// Returns the node at a position.
+    pub(crate) fn at(&self, position: usize) -> Option<&Node> {
+        self.nodes.get(position)
+    }
+
     /// Returns the node with this name.
     pub fn get(&self, name: &str) -> Option<&Node> {
-        self.nodes.get(self.position(name)?)
+        self.at(self.position(name)?)
     }
 
     /// Returns all nodes as a v1.NodeList in protobuf.
@@ -195,5 +213,29 @@ impl fmt::Debug for Node {
 impl fmt::Debug for Nodes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Nodes").field("nodes", &self.nodes.len()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_node_is_found_wherever_the_one_before_was() {
+        let nodes = Nodes::new(["a", "b", "c"].map(Node::named));
+        for latest in [0, 1, 2, 3, usize::MAX] {
+            for (at, name) in [b"a", b"b", b"c"].into_iter().enumerate() {
+                assert_eq!(nodes.find(name, latest), Some(at), "after {latest}");
+            }
+            assert_eq!(
+                (nodes.find(b"d", latest), nodes.find(b"", latest), nodes.find(b"\xff", latest)),
+                (None, None, None)
+            );
+        }
+        // Of nodes with the same name, it is the last.
+        let nodes = Nodes::new(["a", "b", "a"].map(Node::named));
+        for latest in 0..3 {
+            assert_eq!(nodes.find(b"a", latest), Some(2), "after {latest}");
+        }
     }
 }

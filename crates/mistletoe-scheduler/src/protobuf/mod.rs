@@ -78,7 +78,9 @@ fn encode(message: &'static Message, json: &[u8]) -> Result<Vec<u8>, Error> {
     // An empty object in JSON can have many times its length in protobuf. Objects of a cluster have less than they have
     // in JSON, so that a request bounds what is made of it.
     let mut encoder = Encoder::new(MAX_LENGTH.min(2 * json.len() + MIN_LENGTH));
-    let mut reader = serde_json::Deserializer::from_slice(json);
+    // Checked at once: each string alone takes longer.
+    let text = std::str::from_utf8(json).map_err(|error| Error::new(error.to_string()))?;
+    let mut reader = serde_json::Deserializer::from_str(text);
     let result = Root(&mut encoder, message).deserialize(&mut reader).and_then(|()| reader.end());
     match result {
         Ok(()) => {

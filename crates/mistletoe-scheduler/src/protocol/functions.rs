@@ -1,6 +1,7 @@
 //! The functions that guests import.
 
 use std::error::Error as StdError;
+use std::ops::Range;
 
 use mistletoe_abi::{Caller, ErrorKind, Imports, Result};
 
@@ -8,6 +9,7 @@ use super::call::Function;
 use super::log::{Record, Severity};
 use super::result;
 use super::state::State;
+use crate::objects::Node;
 
 /// The result of a host function.
 type Outcome<R> = Result<R, Box<dyn StdError + Send + Sync>>;
@@ -99,18 +101,27 @@ fn fill<T: 'static>(
     pick: impl FnOnce(&mut State) -> Outcome<&[u8]>,
 ) -> Outcome<u32> {
     let (memory, state) = caller.memory_and_store::<State>();
-    let bytes = pick(state)?;
+    match put(memory, pick(state)?, buffer, limit)? {
+        Ok(length) => Ok(length),
+        // For the error, which names the range.
+        Err(length) => Ok(caller.bytes("buf", buffer, length).map(|_| length)?),
+    }
+}
+
+/// Writes bytes to a buffer if they fit. Returns their length, as an error if the buffer is outside of the memory.
+fn put(memory: &mut [u8], bytes: &[u8], buffer: u32, limit: u32) -> Outcome<Result<u32, u32>> {
     let length = u32::try_from(bytes.len()).map_err(|_| "the object is longer than 4 GiB")?;
     if length == 0 || length > limit {
-        return Ok(length);
+        return Ok(Ok(length));
     }
-    let start = buffer as usize;
-    match start.checked_add(bytes.len()).and_then(|end| memory.get_mut(start..end)) {
-        Some(buffer) => buffer.copy_from_slice(bytes),
-        // For the error, which names the range.
-        None => drop(caller.bytes("buf", buffer, length)?),
-    }
-    Ok(length)
+    let Some(buffer) = range(buffer, length).and_then(|range| memory.get_mut(range)) else { return Ok(Err(length)) };
+    buffer.copy_from_slice(bytes);
+    Ok(Ok(length))
+}
+
+fn range(address: u32, length: u32) -> Option<Range<usize>> {
+    let start = address as usize;
+    Some(start..start.checked_add(length as usize)?)
 }
 
 /// Copies bytes that the guest hands over.
@@ -139,14 +150,18 @@ fn name<T: 'static>(caller: &Caller<'_, T>, address: u32, length: u32) -> Result
 }
 
 fn node<T: 'static>(caller: &mut Caller<'_, T>, address: u32, length: u32, buffer: u32, limit: u32) -> Outcome<u32> {
-    let name = name(caller, address, length)?;
-    fill(caller, buffer, limit, |state| {
-        let node = state.cycle.as_ref().zip(name).and_then(|(cycle, name)| cycle.nodes.get(&name));
-        Ok(match node {
-            Some(node) => node.message()?,
-            None => b"",
-        })
-    })
+    let (memory, state) = caller.memory_and_store::<State>();
+    let Some(name) = range(address, length).and_then(|range| memory.get(range)) else {
+        // For the error, which names the range.
+        caller.bytes("name", address, length)?;
+        return Ok(0);
+    };
+    let node = if length > MAX_NAME { None } else { state.find(name) };
+    let message = node.map_or(Ok(&b""[..]), Node::message)?;
+    match put(memory, message, buffer, limit)? {
+        Ok(length) => Ok(length),
+        Err(length) => Ok(caller.bytes("buf", buffer, length).map(|_| length)?),
+    }
 }
 
 fn image_states<T: 'static>(

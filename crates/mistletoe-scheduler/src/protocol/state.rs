@@ -9,7 +9,7 @@ use mistletoe_abi::Limits;
 use super::KubeScheduler;
 use super::call::{Call, Function};
 use super::log::{Record, Severity};
-use crate::objects::{Cycle, Pod};
+use crate::objects::{Cycle, Node, Pod};
 
 /// The state of a session.
 pub struct State {
@@ -28,6 +28,8 @@ pub struct State {
     pub(super) reason: String,
     /// What the guest has handed over as the result of the function.
     pub(super) result: Option<Vec<u8>>,
+    /// The position of the latest node that a guest has asked for.
+    latest: usize,
     /// The latest node whose images a guest has asked for: it asks twice.
     images: Option<(String, Vec<u8>)>,
 }
@@ -44,6 +46,7 @@ impl State {
             input: Vec::new(),
             reason: String::new(),
             result: None,
+            latest: 0,
             images: None,
         }
     }
@@ -51,6 +54,7 @@ impl State {
     /// Sets the cycle that the calls from now on are about. [`Call::PreFilter`] has to be the first of them.
     pub fn set_cycle(&mut self, cycle: Option<Arc<Cycle>>) {
         self.cycle = cycle;
+        self.latest = 0;
         self.images = None;
     }
 
@@ -127,6 +131,13 @@ impl State {
     /// Returns whether a function is under way that is like this.
     pub(super) fn is_in(&self, like: impl FnOnce(Function) -> bool) -> bool {
         self.function.is_some_and(like)
+    }
+
+    /// Returns the node with this name.
+    pub(super) fn find(&mut self, name: &[u8]) -> Option<&Node> {
+        let nodes = &self.cycle.as_ref()?.nodes;
+        self.latest = nodes.find(name, self.latest)?;
+        nodes.at(self.latest)
     }
 
     /// Returns the images of a node as JSON.
