@@ -1,7 +1,7 @@
 //! The layer compared with hand-written hosts for one engine each, in groups.
 //!
 //! `cargo xtask bench` runs this program and turns its output into tables and charts. The program prints one line of
-//! JSON on standard output: [`measured::Measured`].
+//! JSON on standard output: [`Measured`].
 //!
 //! `--group NAME` selects a group and may be repeated. `--quick` measures less. With the feature `peers`, other layers
 //! are among the candidates. The program runs itself with `--child TASK` for candidates that need a process of their
@@ -9,7 +9,6 @@
 
 mod groups;
 mod hosts;
-mod measured;
 mod names;
 mod packages;
 #[cfg(feature = "peers")]
@@ -18,6 +17,7 @@ mod peers;
 use std::process::ExitCode;
 
 use groups::GROUPS;
+use mistletoe_benches::measured::Measured;
 use names::NAMES;
 
 fn main() -> ExitCode {
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     let groups = GROUPS.iter().filter(|group| selected.is_empty() || selected.iter().any(|s| s == group.name));
     let groups = groups.map(|group| group.measure(quick)).collect();
     let (optimised, peers) = (!cfg!(debug_assertions), cfg!(feature = "peers"));
-    let measured = measured::Measured { quick, optimised, peers, groups };
+    let measured = Measured { quick, optimised, peers, groups };
     println!("{}", serde_json::to_string(&measured).expect("numbers and names"));
     ExitCode::SUCCESS
 }

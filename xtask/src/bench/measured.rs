@@ -1,21 +1,22 @@
 //! The results and their environment.
 //!
 //! `--format json` prints this as JSON, and `--from` reads it. The part below `Measured` is printed by
-//! `benches/benches/compare`, whose `measured.rs` describes the fields.
+//! `benches/benches/compare` and `scheduler`; `benches/src/measured.rs` describes the fields.
 
 use serde::{Deserialize, Serialize};
 
 use super::serve::Load;
 
-/// A run of the group `serve`, or of others.
+/// A run of the group `serve`, of the group `scheduler`, or of others.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Results {
     Load { environment: Environment, load: Load },
+    Scheduler { environment: Environment, scheduler: Measured },
     Report(Report),
 }
 
-/// A run of all groups but `serve`.
+/// A run of all groups but `serve` and `scheduler`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Report {
     pub(super) environment: Environment,
@@ -83,6 +84,13 @@ pub(super) struct Row {
     pub(super) ratio: f64,
     pub(super) ratio_quartiles: [f64; 2],
     pub(super) rounds: usize,
+}
+
+impl Measured {
+    /// Returns whether a report can be made of it.
+    pub(super) fn is_whole(&self) -> bool {
+        self.optimised && !self.quick
+    }
 }
 
 impl Group {

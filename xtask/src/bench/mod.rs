@@ -2,9 +2,11 @@
 //! tables and charts.
 
 mod chart;
+mod go;
 mod measured;
 #[path = "../../../benches/benches/compare/names.rs"]
 mod names;
+mod scheduler;
 mod serve;
 mod tables;
 
@@ -25,8 +27,9 @@ pub(crate) struct Args {
     /// Run fewer rounds, and leave out slow ones: for a quick check, not for a report
     #[arg(long)]
     quick: bool,
-    /// Run only this group; may be repeated. `serve` loads servers, and only runs alone
-    #[arg(long, value_name = "GROUP", value_parser = PossibleValuesParser::new(NAMES.into_iter().chain([serve::NAME])))]
+    /// Run only this group; may be repeated. `serve` loads servers and `scheduler` asks plugins of the Kubernetes
+    /// scheduler; each of them only runs alone
+    #[arg(long, value_name = "GROUP", value_parser = PossibleValuesParser::new(NAMES.into_iter().chain(ALONE)))]
     group: Vec<String>,
     /// With the group `serve`: only check that each server starts and responds as expected
     #[arg(long, requires = "group", conflicts_with_all = ["quick", "report"])]
@@ -45,6 +48,9 @@ pub(crate) struct Args {
     from: Option<PathBuf>,
 }
 
+/// The groups with a report of their own.
+const ALONE: [&str; 2] = [serve::NAME, scheduler::NAME];
+
 #[derive(Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
     Markdown,
@@ -52,22 +58,31 @@ enum Format {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    let serve = args.group.iter().any(|group| group == serve::NAME);
-    ensure!(!serve || args.group.len() == 1, "the group `serve` has a report of its own: run it alone");
-    ensure!(!serve || !args.peers, "the group `serve` always has its peers");
-    ensure!(serve || !args.check, "only the group `serve` can be checked");
-    ensure!(serve || args.group.is_empty() || args.report.is_none(), "a report is made of all groups, or of `serve`");
+    let alone = ALONE.into_iter().find(|name| args.group.iter().any(|group| group == name));
+    if let Some(name) = alone {
+        ensure!(args.group.len() == 1, "the group `{name}` has a report of its own: run it alone");
+        ensure!(!args.peers, "the group `{name}` always has its peers");
+    }
+    ensure!(alone == Some(serve::NAME) || !args.check, "only the group `serve` can be checked");
+    ensure!(
+        alone.is_some() || args.group.is_empty() || args.report.is_none(),
+        "a report is made of all groups, or of one that only runs alone"
+    );
     let results = match &args.from {
         Some(path) => {
             serde_json::from_slice(&read(path)?).with_context(|| format!("cannot make sense of {}", path.display()))?
         }
-        None if serve => load(args)?,
-        None => Results::Report(measure(args)?),
+        None => match alone {
+            Some(serve::NAME) => load(args)?,
+            Some(_) => scheduler(args)?,
+            None => Results::Report(measure(args)?),
+        },
     };
     match (args.format, &results) {
         (Format::Json, _) => println!("{}", serde_json::to_string_pretty(&results)?),
         (Format::Markdown, Results::Load { load, .. }) => print!("{}", serve::tables(load)),
-        (Format::Markdown, Results::Report(report)) => print!("{}", tables::tables(report)),
+        (Format::Markdown, Results::Scheduler { scheduler, .. }) => print!("{}", tables::tables(scheduler)),
+        (Format::Markdown, Results::Report(report)) => print!("{}", tables::tables(&report.measured)),
     }
     match &args.report {
         Some(path) => write(&results, path),
@@ -88,6 +103,44 @@ fn load(args: &Args) -> Result<Results> {
     let mut environment = environment(false, other_load)?;
     environment.versions.extend(versions);
     Ok(Results::Load { environment, load })
+}
+
+/// Runs the group `scheduler`.
+fn scheduler(args: &Args) -> Result<Results> {
+    let begin = Load::now();
+    let (scheduler, versions) = scheduler::measure(args.quick)?;
+    let other_load = begin.and_then(|begin| Some(begin.others_until(Load::now()?)));
+    let mut environment = environment(false, other_load)?;
+    environment.versions.extend(versions);
+    Ok(Results::Scheduler { environment, scheduler })
+}
+
+/// Programs that cargo has built.
+struct Executables(String);
+
+impl Executables {
+    /// Runs `cargo build` with these arguments.
+    fn build(arguments: &[&str]) -> Result<Self> {
+        let output = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--message-format", "json-render-diagnostics"])
+            .args(arguments)
+            .current_dir(crate::root())
+            .stderr(Stdio::inherit())
+            .output()
+            .context("cannot run cargo")?;
+        ensure!(output.status.success(), "the programs were not built");
+        Ok(Self(String::from_utf8_lossy(&output.stdout).into_owned()))
+    }
+
+    /// Returns the path of a program of this kind: `bin` or `bench`.
+    fn find(&self, kind: &str, name: &str) -> Result<PathBuf> {
+        let mut executables = self.0.lines().filter_map(|line| {
+            let message: serde_json::Value = serde_json::from_str(line).ok()?;
+            let executable = PathBuf::from(message["executable"].as_str()?);
+            (message["target"]["name"] == name && message["target"]["kind"][0] == kind).then_some(executable)
+        });
+        executables.next().with_context(|| format!("cargo did not say where {name} is"))
+    }
 }
 
 /// The crates that `--peers` adds.
@@ -128,9 +181,11 @@ fn write(results: &Results, path: &Path) -> Result<()> {
         Results::Load { environment, load } => {
             (load.whole, serve::document(load, environment, name), &serve::groups(load))
         }
+        Results::Scheduler { environment, scheduler } => {
+            (scheduler.is_whole(), scheduler::document(scheduler, environment, name), &scheduler.groups)
+        }
         Results::Report(report) => {
-            let measured = &report.measured;
-            (measured.optimised && !measured.quick, tables::document(report, name), &measured.groups)
+            (report.measured.is_whole(), tables::document(report, name), &report.measured.groups)
         }
     };
     ensure!(is_whole, "a report is made of a whole run in the profile `bench`");

@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::measured::{Group, Report, Row, Unit};
+use super::measured::{Environment, Group, Measured, Report, Row, Unit};
 
 /// Returns one table per group, for a terminal.
-pub(super) fn tables(report: &Report) -> String {
-    let groups = report.measured.groups.iter().map(|group| format!("## {}\n\n{}", group.title, table(group)));
+pub(super) fn tables(measured: &Measured) -> String {
+    let groups = measured.groups.iter().map(|group| format!("## {}\n\n{}", group.title, table(group)));
     groups.collect::<Vec<_>>().join("\n")
 }
 
@@ -22,9 +22,8 @@ that it compiles, and that engine contains code of Extism's own.
 
 /// Returns the whole document. Charts are linked as files in a directory beside it.
 pub(super) fn document(report: &Report, charts: &str) -> String {
-    let environment = &report.environment;
     let (peers, option) = if report.measured.peers { (PEERS, " --peers") } else { ("", "") };
-    let mut text = format!(
+    format!(
         "# Benchmarks
 
 This document compares the layer with hosts that are written by hand for one engine each
@@ -40,10 +39,16 @@ the two numbers in brackets. The output of each host was checked before it was t
 
 `cargo xtask bench{option} --report docs/benchmarks.md` updates this file.
 
-- {}, {} cores{}, {}
-- {}
-- built with the profile `bench`, and run on {}{}
-",
+{}{}",
+        environment_of(&report.environment),
+        sections(&report.measured.groups, charts),
+    )
+}
+
+/// Returns where and when the benchmark ran, as a list.
+pub(super) fn environment_of(environment: &Environment) -> String {
+    format!(
+        "- {}, {} cores{}, {}\n- {}\n- built with the profile `bench`, and run on {}{}\n",
         environment.cpu.as_deref().unwrap_or("an unknown processor"),
         environment.cores,
         environment.memory_gib.map(|memory| format!(", {memory:.0} GiB")).unwrap_or_default(),
@@ -51,8 +56,13 @@ the two numbers in brackets. The output of each host was checked before it was t
         environment.versions.join(", "),
         environment.date,
         busy(environment.other_load, environment.cores),
-    );
-    for group in &report.measured.groups {
+    )
+}
+
+/// Returns a section for each group, with its chart and its table.
+pub(super) fn sections(groups: &[Group], charts: &str) -> String {
+    let mut text = String::new();
+    for group in groups {
         let (title, name) = (&group.title, &group.name);
         let _ = write!(text, "\n## {title}\n\n{}\n\n![{title}]({charts}/{name}.svg)\n\n", group.about);
         text += &table(group);
@@ -61,7 +71,7 @@ the two numbers in brackets. The output of each host was checked before it was t
 }
 
 /// Returns the load of other programs, in words.
-pub(super) fn busy(other_load: Option<f64>, cores: usize) -> String {
+fn busy(other_load: Option<f64>, cores: usize) -> String {
     match other_load {
         None => String::new(),
         Some(load) if load < 0.05 => ", with nothing else to do".to_owned(),
@@ -142,9 +152,21 @@ fn escaped(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::measured::{Environment, Measured, sample};
+pub(super) mod tests {
+    use super::super::measured::sample;
     use super::*;
+
+    pub(crate) fn environment() -> Environment {
+        Environment {
+            date: "2026-01-02".to_owned(),
+            cpu: Some("A processor".to_owned()),
+            cores: 4,
+            memory_gib: Some(7.6),
+            os: "an OS".to_owned(),
+            other_load: Some(1.26),
+            versions: vec!["rustc 1".to_owned(), "wasmi 2".to_owned()],
+        }
+    }
 
     #[test]
     fn a_table_names_what_is_new_in_a_row() {
@@ -196,17 +218,8 @@ One is left out.
 
     #[test]
     fn the_document_says_where_it_ran_and_what_else_did() {
-        let environment = Environment {
-            date: "2026-01-02".to_owned(),
-            cpu: Some("A processor".to_owned()),
-            cores: 4,
-            memory_gib: Some(7.6),
-            os: "an OS".to_owned(),
-            other_load: Some(1.26),
-            versions: vec!["rustc 1".to_owned(), "wasmi 2".to_owned()],
-        };
         let measured = Measured { quick: false, optimised: true, peers: false, groups: vec![sample()] };
-        let mut report = Report { environment, measured };
+        let mut report = Report { environment: environment(), measured };
         let text = document(&report, "benchmarks");
         for expected in [
             "- A processor, 4 cores, 8 GiB, an OS\n- rustc 1, wasmi 2\n",

@@ -2,11 +2,11 @@
 
 use mistletoe::Backend as _;
 use mistletoe::cache::Cache;
+use mistletoe_benches::measured::Row;
 use tempfile::TempDir;
 
-use super::{Run, limits_to_compare};
+use super::{Run, limits_to_compare, packages};
 use crate::hosts::layer;
-use crate::measured::Row;
 
 /// Returns a cache in a temporary directory. Any error of the cache panics.
 pub(super) fn cache() -> (TempDir, Cache) {
@@ -18,7 +18,7 @@ pub(super) fn cache() -> (TempDir, Cache) {
 
 /// Measures the size of compiled code, as the engines serialise it.
 pub(super) fn artifacts(run: &mut Run) {
-    for package in run.packages() {
+    for package in packages(run) {
         for engine in mistletoe::backends().iter().map(|backend| backend.name()) {
             if mistletoe::backend(engine).expect("an engine").compatibility_key().is_none() {
                 continue;

@@ -7,11 +7,11 @@ use std::process::{Command, Stdio};
 
 use mistletoe::wasi::{self, Wasi};
 use mistletoe::{Imports, Limits, Pool};
+use mistletoe_benches::measured::Row;
 use serde::{Deserialize, Serialize};
 
-use super::{ENGINES, Run};
+use super::{ENGINES, Run, packages};
 use crate::hosts::{Base, Host, hosts};
-use crate::measured::Row;
 use crate::packages::{Package, size};
 
 /// The work of a child process.
@@ -122,7 +122,7 @@ pub(super) fn measure(run: &mut Run) {
         return;
     }
     let [rust, go] = ["namespace-rust", "namespace-go"];
-    let packages = run.packages();
+    let packages = packages(run);
     for package in packages.iter().filter(|package| [rust, go].contains(&package.name())) {
         // Compiling the large package takes seconds.
         held(run, package, Piece::Package, if package.name() == go { 4 } else { 16 });

@@ -10,10 +10,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use mistletoe::Limits;
-use mistletoe_benches::interleaved::{Comparison, Effort};
+use mistletoe_benches::interleaved::Comparison;
+use mistletoe_benches::measured::{self, Chart, Unit};
+use mistletoe_benches::run::{Run, candidates, timed_candidates};
 
 use crate::hosts::{self, Base, Host, Loaded, hosts, layer};
-use crate::measured::{self, Chart, Row, Unit};
 use crate::names::NAMES;
 use crate::packages::{CALLS, EXAMPLES, Package};
 
@@ -142,7 +143,7 @@ pub(crate) const GROUPS: [Group; NAMES.len()] = [
 
 impl Group {
     pub(crate) fn measure(&self, quick: bool) -> measured::Group {
-        let mut run = Run { quick, notes: Vec::new(), rows: Vec::new() };
+        let mut run = Run::new(quick);
         (self.measure)(&mut run);
         measured::Group {
             name: self.name,
@@ -157,60 +158,19 @@ impl Group {
     }
 }
 
-/// A group while it is measured.
-struct Run {
-    quick: bool,
-    notes: Vec<String>,
-    rows: Vec<Row>,
-}
-
-impl Run {
-    /// Runs the candidates. Their work consists of `pieces` pieces.
-    fn compare(&mut self, what: &str, engine: &str, pieces: u32, comparison: Comparison<'_>) {
-        eprintln!("{what}, {engine}");
-        let effort = match self.quick {
-            true => Effort { time: Duration::from_millis(500), rounds: [3, 300] },
-            false => Effort { time: Duration::from_millis(1500), rounds: [3, 1000] },
-        };
-        let outcomes = comparison.run_for(effort);
-        self.rows.extend(outcomes.into_iter().map(|outcome| Row::new(what, engine, pieces, outcome)));
-    }
-
-    /// Returns the example packages. A quick run leaves out the large one, which takes seconds to compile.
-    fn packages(&mut self) -> Vec<Package> {
-        let mut packages = Vec::new();
-        for (name, _, is_large) in EXAMPLES {
-            if is_large && self.quick {
-                self.notes.push(format!("`{name}` is left out of a quick run."));
-            } else if let Some(package) = Package::find(name) {
-                packages.push(package);
-            } else {
-                self.notes.push(format!("`{name}` is not built: run `cargo xtask packages`."));
-            }
+/// Returns the example packages. A quick run leaves out the large one, which takes seconds to compile.
+fn packages(run: &mut Run) -> Vec<Package> {
+    let mut packages = Vec::new();
+    for (name, _, is_large) in EXAMPLES {
+        if is_large && run.quick {
+            run.notes.push(format!("`{name}` is left out of a quick run."));
+        } else if let Some(package) = Package::find(name) {
+            packages.push(package);
+        } else {
+            run.notes.push(format!("`{name}` is not built: run `cargo xtask packages`."));
         }
-        packages
     }
-}
-
-/// Adds candidates, the first as the base.
-fn candidates<'a>(turn: Duration, works: impl IntoIterator<Item = (&'a str, Box<dyn FnMut() + 'a>)>) -> Comparison<'a> {
-    let mut comparison = Comparison::new().turn(turn);
-    for (at, (name, work)) in works.into_iter().enumerate() {
-        if at == 0 { comparison.base(name, work) } else { comparison.add(name, work) }
-    }
-    comparison
-}
-
-/// Adds candidates that measure their own time, the first as the base.
-fn timed_candidates<'a>(
-    turn: Duration,
-    works: impl IntoIterator<Item = (&'a str, Box<dyn FnMut(u32) -> Duration + 'a>)>,
-) -> Comparison<'a> {
-    let mut comparison = Comparison::new().turn(turn);
-    for (at, (name, work)) in works.into_iter().enumerate() {
-        if at == 0 { comparison.base_timed(name, work) } else { comparison.add_timed(name, work) }
-    }
-    comparison
+    packages
 }
 
 /// Measures calls on open sessions.
@@ -248,7 +208,7 @@ pub(crate) fn answer(engine: &str, host: &str, what: &str, count: u32) {
 fn round_trip(run: &mut Run) {
     let sizes = [("64 B", 64), ("4 KiB", 4 << 10), ("256 KiB", 256 << 10), ("4 MiB", 4 << 20)];
     let sizes = sizes.map(|(what, size)| Package::echo(what, size));
-    for package in sizes.into_iter().chain(run.packages()) {
+    for package in sizes.into_iter().chain(packages(run)) {
         for engine in ENGINES {
             sessions(run, &package, engine, 1);
         }
@@ -257,7 +217,7 @@ fn round_trip(run: &mut Run) {
 }
 
 fn instance(run: &mut Run) {
-    for package in [Package::echo("echo, 4 KiB", 4 << 10)].into_iter().chain(run.packages()) {
+    for package in [Package::echo("echo, 4 KiB", 4 << 10)].into_iter().chain(packages(run)) {
         for engine in ENGINES {
             let loaded = package.loaded(engine, Base::Pooled);
             let works = loaded.iter().map(|(name, loaded)| {
@@ -271,7 +231,7 @@ fn instance(run: &mut Run) {
 }
 
 fn cold_start(run: &mut Run) {
-    for package in [Package::echo("echo, 4 KiB", 4 << 10)].into_iter().chain(run.packages()) {
+    for package in [Package::echo("echo, 4 KiB", 4 << 10)].into_iter().chain(packages(run)) {
         for backend in mistletoe::backends() {
             let (_folder, cache) = artifacts::cache();
             let kept = hosts::kept(backend.name(), package.offer, &package.wasm, &cache);
@@ -284,7 +244,7 @@ fn cold_start(run: &mut Run) {
 }
 
 fn compile(run: &mut Run) {
-    for package in run.packages() {
+    for package in packages(run) {
         for backend in mistletoe::backends() {
             from_bytes(run, &package, backend.name(), Vec::new(), |package, host| {
                 drop(black_box(host.load(black_box(&package.wasm))));
@@ -334,7 +294,7 @@ fn limits_to_compare() -> [(&'static str, Limits); 3] {
 
 fn limits(run: &mut Run) {
     let limits = limits_to_compare();
-    for package in run.packages() {
+    for package in packages(run) {
         for engine in ENGINES {
             let works = limits.iter().map(|(name, limits)| {
                 let loaded = layer(engine, package.offer, limits, None).load(&package.wasm);
@@ -347,7 +307,7 @@ fn limits(run: &mut Run) {
 }
 
 fn threads(run: &mut Run) {
-    let packages = run.packages();
+    let packages = packages(run);
     let package = packages.iter().find(|package| package.name() == "namespace-rust").expect("it is committed");
     for fresh in [false, true] {
         for count in [1, 2] {

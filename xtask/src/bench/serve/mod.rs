@@ -5,16 +5,21 @@ mod server;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 use serde::{Deserialize, Serialize};
+
+use super::{Executables, go};
 
 pub(super) use report::{document, groups, tables};
 use server::{Exchange, Run, Server};
 
 /// The name of the group.
 pub(super) const NAME: &str = "serve";
+
+/// Modules of the servers in Go.
+const PEERS: [&str; 2] = ["github.com/tetratelabs/wazero", "github.com/http-wasm/http-wasm-host-go"];
 
 /// How much is measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -117,7 +122,7 @@ pub(super) fn measure(effort: Effort) -> Result<(Load, Vec<String>)> {
     let mut versions = vec![server::version()?];
     let programs = Programs::build(effort)?;
     match &programs.peers {
-        Some(peers) => versions.extend(peer_versions(peers)?),
+        Some(peers) => versions.extend(go::versions(peers, &PEERS)?),
         None => eprintln!("without the servers in Go: there is no Go compiler"),
     }
     let mut cells = Vec::new();
@@ -212,73 +217,25 @@ fn spread(mut values: Vec<f64>) -> Spread {
 
 impl Programs {
     fn build(effort: Effort) -> Result<Self> {
-        let mut command = Command::new(env!("CARGO"));
-        command.args(["build", "--quiet", "--message-format", "json-render-diagnostics"]);
-        command.args(["--bin", "mistctl", "--bin", "by-hand"]);
+        let mut arguments = vec!["--bin", "mistctl", "--bin", "by-hand"];
         if effort == Effort::Check {
             // As `.ci/run` builds the tests of all features, so that `mistctl` is not built again.
-            command.args(["--profile", "test", "--workspace", "--test", "serve", "--features"]);
-            command
-                .arg("mistctl/cache,mistctl/schema,mistctl/debug-info,mistctl/otel,mistctl/registry,mistletoe/tracing");
+            arguments.extend(["--profile", "test", "--workspace", "--test", "serve", "--features"]);
+            arguments.push(
+                "mistctl/cache,mistctl/schema,mistctl/debug-info,mistctl/otel,mistctl/registry,mistletoe/tracing",
+            );
         } else {
-            command.args(["--profile", "bench", "-p", "mistctl", "-p", "mistletoe-benches", "--features"]);
-            command.arg("mistctl/serve,mistctl/wasmtime,mistctl/wasmer");
+            arguments.extend(["--profile", "bench", "-p", "mistctl", "-p", "mistletoe-benches", "--features"]);
+            arguments.push("mistctl/serve,mistctl/wasmtime,mistctl/wasmer");
         }
-        let output = command.current_dir(crate::root()).stderr(Stdio::inherit()).output();
-        let output = output.context("cannot run cargo")?;
-        ensure!(output.status.success(), "the servers were not built");
-        let messages = String::from_utf8_lossy(&output.stdout);
-        let built = |name: &str| {
-            let mut executables = messages.lines().filter_map(|line| {
-                let message: serde_json::Value = serde_json::from_str(line).ok()?;
-                let executable = PathBuf::from(message["executable"].as_str()?);
-                (message["target"]["name"] == name && message["target"]["kind"][0] == "bin").then_some(executable)
-            });
-            executables.next().with_context(|| format!("cargo did not say where {name} is"))
-        };
-        let (mistctl, by_hand) = (built("mistctl")?, built("by-hand")?);
+        let built = Executables::build(&arguments)?;
+        let (mistctl, by_hand) = (built.find("bin", "mistctl")?, built.find("bin", "by-hand")?);
         let directory = mistctl.with_file_name("bench-serve");
         fs::create_dir_all(&directory).with_context(|| format!("cannot make {}", directory.display()))?;
-        let peers = peers(&directory, effort == Effort::Check)?;
+        let peers = go::build("benches/peers", &directory.join("peers"))?;
+        ensure!(peers.is_some() || effort != Effort::Check, "there is no Go compiler");
         Ok(Self { mistctl, by_hand, peers, directory })
     }
-}
-
-/// Builds the servers in Go, if there is a compiler.
-fn peers(directory: &Path, is_required: bool) -> Result<Option<PathBuf>> {
-    let peers = directory.join("peers");
-    let built = Command::new("go")
-        .args(["build", "-trimpath", "-o"])
-        .arg(&peers)
-        .arg(".")
-        .current_dir(crate::root().join("benches/peers"))
-        .status();
-    match built {
-        Ok(status) => {
-            ensure!(status.success(), "the servers in Go were not built");
-            Ok(Some(peers))
-        }
-        Err(_) if !is_required => Ok(None),
-        Err(error) => Err(error).context("cannot run go"),
-    }
-}
-
-/// Returns the versions that a program in Go was built with.
-fn peer_versions(program: &Path) -> Result<Vec<String>> {
-    let output = Command::new("go").args(["version", "-m"]).arg(program).output().context("cannot run go")?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let version = |line: &str| {
-        let fields: Vec<&str> = line.split_whitespace().collect();
-        match fields.as_slice() {
-            ["dep", module, version, ..] => {
-                let name = module.rsplit('/').next().unwrap_or(module);
-                ["wazero", "http-wasm-host-go"].contains(&name).then(|| format!("{name} {version}"))
-            }
-            [_, go] if go.starts_with("go1") => Some(format!("Go {}", go.trim_start_matches("go"))),
-            _ => None,
-        }
-    };
-    Ok(text.lines().filter_map(version).collect())
 }
 
 fn scenarios(programs: &Programs) -> Result<Vec<Scenario>> {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::super::measured::{Chart, Environment, Group, Row, Unit};
-use super::super::tables::{aligned, busy};
+use super::super::tables::{aligned, environment_of};
 use super::{Cell, Load};
 
 /// Name, title and text of a section, and which cells belong to it.
@@ -74,18 +74,9 @@ response takes long, it adds the latencies of the requests that the connection w
 
 `cargo xtask bench --group serve --report docs/serve-load.md` updates this file.
 
-- {}, {} cores{}, {}
-- {}
-- built with the profile `bench`, and run on {}{}
-",
+{}",
         load.rounds,
-        environment.cpu.as_deref().unwrap_or("an unknown processor"),
-        environment.cores,
-        environment.memory_gib.map(|memory| format!(", {memory:.0} GiB")).unwrap_or_default(),
-        environment.os,
-        environment.versions.join(", "),
-        environment.date,
-        busy(environment.other_load, environment.cores),
+        environment_of(environment),
     );
     for (name, title, about, is_in) in SECTIONS {
         let _ = write!(text, "\n## {title}\n\n{about}\n\n![{title}]({charts}/{name}.svg)\n\n{}", table(load, is_in));

@@ -1,52 +1,59 @@
 //! The results, in the format in which they are printed. `xtask/src/bench/measured.rs` reads it.
 
-use mistletoe_benches::interleaved::Outcome;
 use serde::Serialize;
 
+use crate::interleaved::Outcome;
+
 /// All results.
-#[derive(Serialize)]
-pub(crate) struct Measured {
+#[derive(Debug, Serialize)]
+pub struct Measured {
     /// Whether only a few rounds were run.
-    pub(crate) quick: bool,
+    pub quick: bool,
     /// Whether the build had no debug assertions.
-    pub(crate) optimised: bool,
+    pub optimised: bool,
     /// Whether other layers were among the candidates.
-    pub(crate) peers: bool,
-    pub(crate) groups: Vec<Group>,
+    pub peers: bool,
+    /// In the order of the report.
+    pub groups: Vec<Group>,
 }
 
 /// The results of one group.
-#[derive(Serialize)]
-pub(crate) struct Group {
+#[derive(Debug, Serialize)]
+pub struct Group {
     /// The name that selects the group.
-    pub(crate) name: &'static str,
-    pub(crate) title: &'static str,
+    pub name: &'static str,
+    /// The heading.
+    pub title: &'static str,
     /// What is measured, as a paragraph of markdown.
-    pub(crate) about: &'static str,
+    pub about: &'static str,
     /// The heading of the rows' `host`: `host` or `limits`.
-    pub(crate) column: &'static str,
-    pub(crate) unit: Unit,
-    pub(crate) chart: Chart,
+    pub column: &'static str,
+    /// The unit of the rows' values.
+    pub unit: Unit,
+    /// What the chart compares.
+    pub chart: Chart,
     /// What was left out, and why.
-    pub(crate) notes: Vec<String>,
-    pub(crate) rows: Vec<Row>,
+    pub notes: Vec<String>,
+    /// The candidates.
+    pub rows: Vec<Row>,
 }
 
 /// The unit of a row's value, and its display.
-#[derive(Clone, Copy, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Unit {
+pub enum Unit {
     /// Nanoseconds.
     Time,
     /// Nanoseconds, displayed as a rate per second.
     Rate,
+    /// Bytes.
     Bytes,
 }
 
 /// What a chart compares.
-#[derive(Clone, Copy, Serialize)]
+#[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(crate) enum Chart {
+pub enum Chart {
     /// The ratios of all rows except the first ones.
     Ratio,
     /// The values, between engines.
@@ -57,8 +64,8 @@ pub(crate) enum Chart {
 ///
 /// Rows that were measured alternately are adjacent, and have the same `what` and `engine`. The first of them is the
 /// base, with the ratio 1. If there is a second base, the rows after it are compared with that one.
-#[derive(Serialize)]
-pub(crate) struct Row {
+#[derive(Debug, Serialize)]
+pub struct Row {
     /// What was run: a package, a size, a function.
     what: String,
     /// The engine's configuration, by the name of its backend.
@@ -76,7 +83,7 @@ pub(crate) struct Row {
 
 impl Row {
     /// Returns the row of an outcome whose work consists of `pieces` pieces.
-    pub(crate) fn new(what: &str, engine: &str, pieces: u32, outcome: Outcome) -> Self {
+    pub fn new(what: &str, engine: &str, pieces: u32, outcome: Outcome) -> Self {
         let nanoseconds = |seconds: f64| seconds * 1e9 / f64::from(pieces);
         Self {
             what: what.to_owned(),
@@ -91,7 +98,7 @@ impl Row {
     }
 
     /// Returns the row of a quantity that was counted once.
-    pub(crate) fn bytes(what: &str, engine: &str, host: &str, bytes: f64, base: f64) -> Self {
+    pub fn bytes(what: &str, engine: &str, host: &str, bytes: f64, base: f64) -> Self {
         // Avoids a division by zero.
         let ratio = bytes.max(1.0) / base.max(1.0);
         Self {
