@@ -50,7 +50,7 @@ impl Default for Clock {
     /// Returns a frozen time.
     ///
     /// It is the value of the host's environment variable `SOURCE_DATE_EPOCH`, in seconds since 1970, or else the start
-    /// of 1970. The process's first session reads the variable.
+    /// of 1970. The process's first default clock reads the variable.
     fn default() -> Self {
         Self::Fixed(*SOURCE_DATE)
     }

@@ -4,7 +4,7 @@ use std::fmt;
 #[cfg(feature = "async")]
 use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -186,7 +186,7 @@ mod sealed {
     #[derive(Debug)]
     pub struct Pool;
 
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
     use std::time::Instant;
 
     use crate::pool::semaphore::lock;
@@ -215,10 +215,10 @@ mod sealed {
 
     impl Mode for super::Reused {
         /// The sessions with the times of their last use, which only increase.
-        type Idle<S> = Arc<Mutex<Vec<(Instant, S)>>>;
+        type Idle<S> = Mutex<Vec<(Instant, S)>>;
     }
 
-    impl<S> Idle<S> for Arc<Mutex<Vec<(Instant, S)>>> {
+    impl<S> Idle<S> for Mutex<Vec<(Instant, S)>> {
         /// Takes the most recently used session, which the processor's caches may still hold. The others become idle
         /// for long enough to be pruned.
         fn take(&self) -> Option<S> {
@@ -257,7 +257,7 @@ impl<P: Sessions> Pool<P> {
     pub fn reused(&self) -> Pool<P, Reused> {
         let Shared { program, state, semaphore, .. } = &*self.shared;
         let (program, state, semaphore) = (program.clone(), state.clone(), semaphore.clone());
-        Pool { shared: Arc::new(Shared { program, state, semaphore, idle: Arc::default() }), wait: self.wait }
+        Pool { shared: Arc::new(Shared { program, state, semaphore, idle: Mutex::default() }), wait: self.wait }
     }
 }
 
