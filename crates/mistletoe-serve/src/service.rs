@@ -416,8 +416,8 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let remote = request.extensions().get::<RemoteAddr>().map(|RemoteAddr(address)| *address);
-        let responding = self.clone().respond(request.map(Body::new), remote);
-        Box::pin(async move { Ok(responding.await) })
+        let (service, request) = (self.clone(), request.map(Body::new));
+        Box::pin(async move { Ok(service.respond_unboxed(request, remote).await) })
     }
 }
 

@@ -262,6 +262,8 @@ impl Message {
 
 impl Link {
     /// Waits until the guest's time is over, or nobody waits for the guest any more.
+    ///
+    /// `gone` must not be polled once it was ready. It is not, since the guest is cancelled before that.
     fn wait<T>(&mut self, future: impl Future<Output = T>, deadline: Option<Instant>) -> io::Result<T> {
         let Self { runtime, gone, ending } = self;
         if ending.handle.is_cancelled() {

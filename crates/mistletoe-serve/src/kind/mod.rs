@@ -136,7 +136,7 @@ struct Guests<P: Protocol> {
     has_wasi: bool,
     /// Sessions that are not to be used again are discarded after use.
     pool: Pool<AnyProgram<P, Wasi>, Reused>,
-    /// Requests of guests that are called once, with all of their input.
+    /// Requests that wait for an instance.
     queue: Arc<Queue<P>>,
     /// A permit for each request that runs or waits.
     admission: Arc<Semaphore>,
@@ -385,7 +385,7 @@ struct Instance<P: Protocol> {
     ending: Ending,
     reuse: bool,
     _admission: OwnedSemaphorePermit,
-    /// Last, since it is for whoever gets the permit.
+    /// Dropped last: the permit is free by then, and the next work begins.
     turn: Option<Turn<P>>,
 }
 

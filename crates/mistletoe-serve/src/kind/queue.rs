@@ -13,12 +13,12 @@ use mistletoe::{AnyProgram, Pool, PoolPermit, Reused};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot::{self, error::RecvError};
 use tokio::task::spawn_blocking;
-use tokio::time::sleep_until;
+use tokio::time::{self, sleep_until};
 
 use crate::failure::Failure;
 
 /// Number of guests that a thread runs before it lets others have the thread. The system may give too few threads for
-/// all routes, or a program may share its threads with a service.
+/// all routes, or a program may share its threads with a service. Between them, it may wait for [`STAY`] each time.
 const TURNS: usize = 16;
 /// How long a thread without work stays. To wake it takes one system call, and no lock that all routes share.
 const STAY: Duration = Duration::from_millis(1);
@@ -40,21 +40,21 @@ struct Waiting<P: Protocol> {
     next: Ticket,
     /// Whether a task ends what waits for too long.
     is_watched: bool,
-    /// Threads without work. With those that have an instance, they are no more than there are instances.
+    /// Threads without work. Their number and that of instances in use are together at most the limit when one is added.
     idle: Vec<Arc<Idle<P>>>,
 }
 
 /// A place in the queue.
 type Ticket = u64;
 
-/// Gets nothing if it has waited for too long.
+/// Called without a permit if it has waited for too long.
 type Work<P> = Box<dyn FnOnce(Option<Permit<P>>) + Send>;
 
 struct Entry<P: Protocol> {
     ticket: Ticket,
     work: Work<P>,
     /// When it has waited for too long. Later work waits until later. `None` is never.
-    until: Option<Instant>,
+    until: Option<time::Instant>,
 }
 
 /// A thread without work.
@@ -116,7 +116,7 @@ impl<P: Protocol> Queue<P> {
             // Nobody waits for it if the client has left.
             let _ = sender.send(permit.map(work).ok_or(Failure::Busy));
         });
-        let place = self.push(work, Instant::now().checked_add(wait));
+        let place = self.push(work, time::Instant::now().checked_add(wait));
         // It may be the work of an earlier request that begins now.
         if let Some((permit, Entry { ticket, work, .. })) = self.next() {
             self.begin(&Handle::current(), permit, work);
@@ -231,7 +231,7 @@ impl<P: Protocol> Queue<P> {
         None
     }
 
-    fn push(&self, work: Work<P>, until: Option<Instant>) -> Place<'_, P> {
+    fn push(&self, work: Work<P>, until: Option<time::Instant>) -> Place<'_, P> {
         let mut waiting = self.waiting();
         let ticket = waiting.next;
         waiting.next += 1;
@@ -258,14 +258,15 @@ struct Watch<P: Protocol> {
 impl<P: Protocol> Watch<P> {
     async fn run(mut self) {
         while let Some(until) = self.next() {
-            sleep_until(until.into()).await;
+            sleep_until(until).await;
         }
     }
 
     /// Ends what has waited for too long by now. Returns when the next work will have.
-    fn next(&mut self) -> Option<Instant> {
+    fn next(&mut self) -> Option<time::Instant> {
         let queue = self.queue.upgrade()?;
-        let now = Instant::now();
+        // The clock that it sleeps by.
+        let now = time::Instant::now();
         let mut ended = Vec::new();
         let mut waiting = queue.waiting();
         let until = loop {
