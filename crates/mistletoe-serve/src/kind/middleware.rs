@@ -1,8 +1,8 @@
 //! Middleware of the http-wasm interface: a guest sees a request before the next handler, and the response after it.
 //!
 //! A request has an instance for itself from the first of these calls to the last, and a thread only while one of them
-//! runs. Each guest waits for those that follow it and never for one before it, so that no two requests can wait for
-//! each other.
+//! runs and, after the first, while the next handler begins. Each guest waits for those that follow it and never for one
+//! before it, so that no two requests can wait for each other.
 
 use std::borrow::Borrow;
 use std::convert::Infallible;
@@ -98,9 +98,14 @@ struct Waiting {
 
 /// How far a request has come when the guest's thread is done with it.
 enum Step {
-    Ended(Sent),
     /// The next handler takes its time.
     Waits(Box<Waiting>, Responding),
+    Responds(Outcome),
+}
+
+/// How far a request has come when there is a response.
+enum Outcome {
+    Ended(Sent),
     /// The guest is called at the end of this response.
     Passes(Box<Waiting>, Response<Body>),
 }
@@ -147,9 +152,11 @@ impl Middleware {
         let Call { request, remote, id, usage } = call;
         let is_head = request.method() == Method::HEAD;
         let wasi = guests.wasi::<&str, &str>(&id, Vec::new)?.build();
+        // A reused session keeps this, and the middleware keeps the session. So this must not keep the middleware.
         let of_request = {
-            let (middleware, id) = (self.clone(), id.clone());
-            move || middleware.guests.log(&id)
+            let Context { log, name: route, .. } = &guests.context;
+            let (log, route, name, id) = (log.clone(), route.clone(), guests.name.clone(), id.clone());
+            move || log.of_guest(&route, name.as_ref(), Some(&id))
         };
         let log = logger(of_request, AtomicU64::new(MAX_LOG));
         let ending = Ending::new(&guests.context.metrics, &usage);
@@ -173,44 +180,48 @@ impl Middleware {
                 let Some(goes_on) = because(&ending, result)? else {
                     let buffered = messages.buffer(|bytes| guests.buffer(bytes));
                     instance.close();
-                    return buffered.map(|()| Step::Ended(messages.into_response()));
+                    return buffered.map(|()| Step::Responds(Outcome::Ended(messages.into_response())));
                 };
+                still_awaited(&ending)?;
                 let call = Call { request: messages.request(), remote, id, usage };
                 let next = next.clone();
                 let mut responding: Responding =
                     Box::pin(async move { with_body(next.respond(call).await, is_head, drain_time).await });
                 let mut waiting = Box::new(Waiting { instance, next: goes_on, messages });
-                // A response that is there by now needs no other thread. Whoever polls next is woken otherwise.
+                // A response that is there by now needs no other thread. The next poll registers the task that waits.
                 let Poll::Ready(result) = responding.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())) else {
                     waiting.instance.keep(&guests.queue);
                     return Ok(Step::Waits(waiting, responding));
                 };
-                match Answer::new(waiting, result, is_head, show_errors).passing() {
+                still_awaited(&ending)?;
+                let outcome = match Answer::new(waiting, result, is_head, show_errors).passing() {
                     Ok((mut waiting, response)) => {
                         waiting.instance.keep(&guests.queue);
-                        Ok(Step::Passes(waiting, response))
+                        Outcome::Passes(waiting, response)
                     }
-                    Err(answer) => answer.handle(&ending, |bytes| guests.buffer(bytes)).map(Step::Ended),
-                }
+                    Err(answer) => Outcome::Ended(answer.handle(&ending, |bytes| guests.buffer(bytes))?),
+                };
+                Ok(Step::Responds(outcome))
             }
         });
-        let (response, replaced) = match step.await?? {
-            Step::Ended(sent) => sent,
-            Step::Passes(waiting, response) => {
-                return Ok(response.map(|body| Body::new(Passing::new(body, waiting, ending, running))));
-            }
+        let outcome = match step.await?? {
+            Step::Responds(outcome) => outcome,
             Step::Waits(waiting, responding) => {
                 let result = responding.await;
                 match Answer::new(waiting, result, is_head, show_errors).passing() {
-                    Ok((waiting, response)) => {
-                        return Ok(response.map(|body| Body::new(Passing::new(body, waiting, ending, running))));
-                    }
+                    Ok((waiting, response)) => Outcome::Passes(waiting, response),
                     Err(answer) => {
                         let (middleware, ending) = (self.clone(), ending.clone());
                         let handle = move || answer.handle(&ending, |bytes| middleware.guests.buffer(bytes));
-                        ended(spawn_blocking(handle).await)?
+                        Outcome::Ended(ended(spawn_blocking(handle).await)?)
                     }
                 }
+            }
+        };
+        let (response, replaced) = match outcome {
+            Outcome::Ended(sent) => sent,
+            Outcome::Passes(waiting, response) => {
+                return Ok(response.map(|body| Body::new(Passing::new(body, waiting, ending, running))));
             }
         };
         running.end();
@@ -306,6 +317,15 @@ fn unwritten(_: Vec<u8>) -> Result<Bytes, Failure> {
 /// Returns how a call ended: if the server ended it, why.
 fn because<R>(ending: &Ending, result: mistletoe::Result<R>) -> Result<R, Failure> {
     result.map_err(|error| ending.failure().take().unwrap_or(error.into()))
+}
+
+/// Fails if the guest was cancelled. What follows its call does not begin then, however the call ended.
+fn still_awaited(ending: &Ending) -> Result<(), Failure> {
+    if !ending.handle.is_cancelled() {
+        return Ok(());
+    }
+    // Without a reason of the server's, nobody is there to see the failure.
+    Err(ending.failure().take().unwrap_or_else(|| Failure::Host("the client has left".to_owned())))
 }
 
 /// Lets the next handler come to its end if its response has no body.
@@ -416,3 +436,6 @@ impl HttpBody for Passing {
         self.body.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests;
