@@ -29,6 +29,7 @@ pub(crate) mod op {
     pub(crate) const I32_CONST: u8 = 0x41;
     pub(crate) const I64_CONST: u8 = 0x42;
     pub(crate) const I32_NE: u8 = 0x47;
+    pub(crate) const I32_LT_S: u8 = 0x48;
     pub(crate) const I64_LT_S: u8 = 0x53;
     pub(crate) const I32_ADD: u8 = 0x6a;
     pub(crate) const I32_MUL: u8 = 0x6c;

@@ -52,6 +52,7 @@ mod listing;
 mod meter;
 mod read;
 mod rewrite;
+mod state;
 pub mod symbols;
 pub mod types;
 

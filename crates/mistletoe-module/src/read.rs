@@ -15,6 +15,7 @@ use crate::declared::MAX_FRAME;
 use crate::error::{DeclaredItem, ErrorKind};
 use crate::listing::{Indices, Listing};
 use crate::meter::Body;
+use crate::state::Changes;
 
 /// Why reading the sections stopped early.
 pub(crate) enum End {
@@ -183,6 +184,7 @@ impl Reading<'_> {
             return Ok(());
         }
         let mut operands = 0;
+        let mut changes = Changes::default();
         while !reader.eof() {
             let offset = reader.original_position();
             if let Err(excess) = self.budget.instruction(function, bytes, offset) {
@@ -191,6 +193,7 @@ impl Reading<'_> {
             }
             reader.visit_operator(&mut function.visitor(offset))??;
             operands = operands.max(function.operand_stack_height());
+            changes.note(bytes.get(offset..).unwrap_or_default());
             if let Some(listing) = metered {
                 scratch.instruction(bytes, offset..reader.original_position(), listing, &self.calls);
             }
@@ -200,10 +203,12 @@ impl Reading<'_> {
         self.frame = self.frame.max(locals.saturating_add(operands));
         let offset = reader.original_position();
         reader.finish_expression(&function.visitor(offset))?;
-        if metered.is_some() {
-            if let Some(listing) = &mut self.listing {
-                listing.refers |= scratch.refers;
-            }
+        let is_metered = metered.is_some();
+        if let Some(listing) = &mut self.listing {
+            listing.changes.add(changes);
+            listing.refers |= is_metered && scratch.refers;
+        }
+        if is_metered {
             let index = function.index();
             let (length, frame) = scratch.finish(index, bytes, body.range(), locals, operands, &mut self.code);
             self.body = self.body.max(length);
