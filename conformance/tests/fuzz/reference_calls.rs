@@ -74,13 +74,18 @@ impl Calls {
                     _ => {}
                 }
             }
-            let last = operators.iter().rev().find(|operator| !matches!(operator, Operator::End));
+            // The last one ends the function.
+            let last = operators.iter().rev().nth(1);
             diverges.push(!left && matches!(last, Some(Operator::Unreachable)));
-            let mut size = body.range().len() as u64;
+            let mut declared = 0;
             for locals in body.get_locals_reader()? {
-                size += u64::from(locals?.0);
+                declared += u64::from(locals?.0);
             }
-            (calls.push(made), costs.push(cost), sizes.push(size));
+            cost += declared.div_ceil(8);
+            let size = body.range().len() as u64 + declared;
+            calls.push(made);
+            costs.push(cost);
+            sizes.push(size);
         }
         let count = calls.len();
         let mut found =

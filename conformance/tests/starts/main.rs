@@ -299,6 +299,19 @@ fn sessions_with_other_states_start_by_themselves() {
     }
 }
 
+/// With more arguments, their pointers are written over the first of them.
+#[test]
+fn what_one_call_writes_is_written_in_its_order() {
+    let wasm =
+        package(r#"(func (export "_initialize") (drop (call $args (i32.const 200) (i32.const 206))) (call $long))"#);
+    let state = |args: &&str| State { wasi: Wasi::builder().args(args.split(' ')).build(), ..State::default() };
+    for backend in backends() {
+        let states = ["x", "x", "x", "x y", "x"];
+        let started = check("overlapping", &backend, &wasm, Limits::default(), &states, state);
+        assert_eq!(started, [true, true, false, true, false], "{}", backend.name());
+    }
+}
+
 #[test]
 fn a_record_that_is_of_no_use_is_used_no_more() {
     let wasm = package(r#"(func (export "_initialize") (drop (call $next (i32.const 100))) (call $long))"#);

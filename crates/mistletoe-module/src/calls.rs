@@ -1,7 +1,8 @@
 //! Which functions call which, as far as a module's bytes show.
 //!
 //! A function that cannot call itself, directly or through others, is on the stack at most once, and it ends unless one
-//! of its loops does not. It needs no check where it begins: its callers account for it.
+//! of its loops does not. If it is also short, or takes little of the stack with all that it calls, its callers account
+//! for that, and it needs no check of its own.
 //!
 //! Most programs have a few functions that do not return, which report a failure and trap. Nearly everything calls
 //! them, and they call nearly everything. They would make most functions recursive, so they account for themselves and
@@ -146,7 +147,7 @@ fn take(bytes: &mut &[u8]) -> Option<u32> {
     Some(value)
 }
 
-/// Returns the length of the number that begins at `at`, and ends it.
+/// Returns where the number ends that begins at `at`.
 fn after(bytes: &[u8], at: usize) -> Option<usize> {
     let last = bytes.get(at..)?.iter().position(|byte| byte & 0x80 == 0)?;
     Some(at + last + 1)
@@ -164,6 +165,8 @@ fn value_type(bytes: &[u8]) -> Option<usize> {
 fn operands_length(opcode: u8, bytes: &[u8]) -> Option<usize> {
     let numbers = |count: usize, at: usize| (0..count).try_fold(at, |at, _| after(bytes, at));
     match opcode {
+        // A type that has no index may have the long form of a reference.
+        op::BLOCK | op::LOOP | op::IF if matches!(bytes.first(), Some(0x63 | 0x64)) => value_type(bytes),
         op::BLOCK | op::LOOP | op::IF | op::BR | op::BR_IF | op::CALL => numbers(1, 0),
         op::BR_TABLE => numbers(number(bytes).0 as usize + 1, after(bytes, 0)?),
         op::CALL_INDIRECT => numbers(2, 0),
@@ -249,10 +252,14 @@ impl Calls {
 
     fn body(&mut self, mut code: &[u8], referred: &mut Vec<u32>) -> Option<Own> {
         let mut found = Own { size: code.len() as u32, ..Own::default() };
+        let mut declared = 0_u32;
         for _ in 0..take(&mut code)? {
-            found.size = found.size.saturating_add(take(&mut code)?);
+            declared = declared.saturating_add(take(&mut code)?);
             code = code.get(value_type(code)?..)?;
         }
+        found.size = found.size.saturating_add(declared);
+        // The engine has to clear them.
+        found.cost = declared.div_ceil(8);
         // For each open structured instruction, whether it is in a loop.
         let (mut open, mut in_loop) = (Vec::new(), false);
         // Whether the last instruction is `unreachable`, and whether a branch or `return` leaves the function.
@@ -262,8 +269,9 @@ impl Calls {
             code = operands.get(length..)?;
             // No engine compiles these to instructions.
             let free = matches!(opcode, op::NOP | op::BLOCK | op::LOOP | op::ELSE | op::END);
-            found.cost += u32::from(!in_loop && !free);
-            trapped = opcode == op::UNREACHABLE || trapped && opcode == op::END;
+            found.cost = found.cost.saturating_add((!in_loop && !free).into());
+            // In no block: what follows one that ends with a trap may be reached otherwise.
+            trapped = opcode == op::UNREACHABLE && open.is_empty() || trapped && opcode == op::END;
             let outermost = open.len() as u32;
             let mut call = None;
             match opcode {
@@ -580,7 +588,10 @@ mod tests {
             ("(call $f) (return) (unreachable)", false),
             ("(br_if 0 (i32.const 0)) (call $f) (unreachable)", false),
             ("(block (br_table 0 1 (i32.const 0))) (call $f) (unreachable)", false),
-            ("(call $f) (block (unreachable))", true),
+            ("(call $f) (block (unreachable))", false),
+            ("(call $f) (if (i32.const 0) (then (unreachable)))", false),
+            ("(call $f) (if (i32.const 0) (then) (else (unreachable)))", false),
+            ("(call $f) (block (br_if 0 (i32.const 0)) (unreachable))", false),
             ("(block (br_if 0 (i32.const 0))) (call $f) (unreachable)", true),
             ("(unreachable) (call $f)", false),
         ] {
@@ -594,6 +605,11 @@ mod tests {
     fn what_is_short_has_few_instructions_outside_of_loops() {
         let drops = |count: usize| "(drop (i32.const 0))".repeat(count);
         let short = |text: &str| calls(text).0.own(0).short;
+        assert!(
+            short(&format!("(module (func (local {})))", "i64 ".repeat(4_096))),
+            "8 locals count as an instruction"
+        );
+        assert!(!short(&format!("(module (func (local {})))", "i64 ".repeat(4_097))));
         // Two instructions each.
         let function =
             |inside: usize, outside: usize| format!("(module (func (loop {}) {}))", drops(inside), drops(outside));
@@ -645,25 +661,66 @@ mod tests {
     #[test]
     fn many_calls_of_short_functions_tick_as_often_as_what_they_do() {
         let short = "(drop (i32.const 0))".repeat(255);
-        let calls = "(call $short)".repeat(20_000);
-        let text = format!(r#"(module (func $short {short}) (func (export "run") {calls}))"#);
+        let rows = |calls: usize| "(call $short)".repeat(calls);
+        // Also if the check that is nearest is in code that is not executed.
+        let passed_by = format!("(if (i32.const 0) (then {0}) (else {0}))", rows(600)).repeat(33);
+        let left = format!("(block (block (br_if 0 (i32.const 1)) {0} (br 1)) {0})", rows(600)).repeat(33);
+        for calls in [rows(20_000), passed_by, left] {
+            let text = format!(r#"(module (func $short {short}) (func (export "run") {calls}))"#);
+            // 19,800 x 510 instructions, at most 128 for each turn.
+            let turns = 19_800 * 510 / 128;
+            let ticks = ticks(&text, &crate::Config::default().deadline(true), crate::TURNS as i64);
+            assert!(ticks >= turns / crate::TURNS, "{ticks}");
+            // With fuel, 100,000 units and what one call takes.
+            let ticks = ticks_of_fuel(&text);
+            assert!(ticks >= 19_800 * 510 / (100_000 + 512), "{ticks}");
+        }
+    }
+
+    fn ticks_of_fuel(text: &str) -> u64 {
+        ticks(text, &crate::Config::default().fuel(true), 0)
+    }
+
+    #[test]
+    fn what_returns_gives_its_part_of_the_stack_back() {
+        // None of these does not return, whatever it ends with.
+        for check in [
+            "(if (i32.eqz (local.get 0)) (then (unreachable)))",
+            "(if (local.get 0) (then) (else (unreachable)))",
+            "(block (br_if 0 (local.get 0)) (unreachable))",
+        ] {
+            let text = format!(
+                r#"(module (func $again (if (i32.const 0) (then (call $again))))
+                    (func $check (param i32) (call $again) {check})
+                    (func (export "run") (local i32)
+                        (loop
+                            (call $check (i32.const 1))
+                            (local.set 0 (i32.add (local.get 0) (i32.const 1)))
+                            (br_if 0 (i32.lt_u (local.get 0) (i32.const 10000))))))"#
+            );
+            ticks(&text, &crate::Config::default().deadline(true).stack(100), crate::TURNS as i64);
+        }
+    }
+
+    /// Runs a module, and returns how often it ticks. Each tick grants `more`.
+    fn ticks(text: &str, config: &crate::Config, more: i64) -> u64 {
         let wasm = wat::parse_str(text).expect("a module");
-        let module = crate::instrument(&wasm, &crate::Config::default().deadline(true)).expect("valid");
+        let module = crate::instrument(&wasm, config).expect("valid");
         let engine = wasmi::Engine::default();
         let mut store = wasmi::Store::new(&engine, 0_u64);
         let mut linker = wasmi::Linker::new(&engine);
-        let tick = |mut caller: wasmi::Caller<'_, u64>, counter: i64| {
+        let tick = move |mut caller: wasmi::Caller<'_, u64>, counter: i64| {
             *caller.data_mut() += 1;
-            counter + crate::TURNS as i64
+            // What was used too much is forgotten, if nothing is granted.
+            if more == 0 { 0 } else { counter + more }
         };
+        let overflow = |_: i64| -> Result<(), wasmi::Error> { Err(wasmi::Error::new("too deep")) };
         linker.func_wrap(crate::MODULE, crate::TICK, tick).expect("a function");
-        linker.func_wrap(crate::MODULE, crate::OVERFLOW, |_: i64| ()).expect("a function");
+        linker.func_wrap(crate::MODULE, crate::OVERFLOW, overflow).expect("a function");
         let module = wasmi::Module::new(&engine, module.bytes()).expect("valid");
         let instance = linker.instantiate_and_start(&mut store, &module).expect("an instance");
         instance.get_typed_func::<(), ()>(&store, "run").expect("exported").call(&mut store, ()).expect("it ends");
-        // 20,000 x 510 instructions, at most 128 for each turn.
-        let turns = 20_000 * 510 / 128;
-        assert!(*store.data() >= turns / crate::TURNS, "{}", store.data());
+        *store.data()
     }
 
     #[test]

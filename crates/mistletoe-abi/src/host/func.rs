@@ -29,11 +29,6 @@ pub(crate) trait Code: Send + Sync {
     /// Calls a closure with up to four parameters and one result, which pass in registers.
     fn call_few(&self, instance: &mut dyn DynInstance, a: u64, b: u64, c: u64, d: u64) -> Result<u64>;
 
-    /// Returns whether calls while a session is opened are recorded and repeated.
-    fn is_repeatable(&self) -> bool {
-        false
-    }
-
     /// Returns the same closure under another name.
     fn named(&self, name: Arc<Name>) -> Box<dyn Code>;
 }
@@ -149,10 +144,8 @@ where
     F: Fn(&mut [u64], &mut dyn FnMut(&mut [u64]) -> Result<()>) -> Result<()> + Send + Sync + 'static,
 {
     fn call(&self, instance: &mut dyn DynInstance, slots: &mut [u64]) -> Result<()> {
-        // Without the guest, only the function itself would be called.
-        if self.inner.code.is_repeatable()
-            && let Some(opening) = &mut instance.data_mut().opening
-        {
+        // Without the guest, only the function itself would be called, and the wrapper may respond without it.
+        if let Some(opening) = &mut instance.data_mut().opening {
             opening.spoil();
         }
         (self.around)(slots, &mut |slots| self.inner.code.call(instance, slots))

@@ -64,7 +64,8 @@ impl<T: Send + 'static> Imports<T> {
     ///
     /// What it does and returns depends on the session's state, its parameters and the length of the guest's memory. It
     /// reads nothing in the memory, writes there only through
-    /// [`Caller::output_and_state`](crate::Caller::output_and_state), and calls no function of the guest.
+    /// [`Caller::output_and_state`](crate::Caller::output_and_state), and calls no function of the guest. It does not
+    /// end the guest with the error [`Exit`](crate::ErrorKind::Exit).
     ///
     /// A guest that calls only such functions to start need not start again in each session: see
     /// [`Program::session_with`](crate::Program::session_with). The functions are called in each session all the same,

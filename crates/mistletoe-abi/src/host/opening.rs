@@ -43,12 +43,12 @@ pub(crate) struct Call {
     params: Vec<u64>,
     /// The length of the guest's memory.
     length: usize,
-    export: Option<&'static str>,
+    pub(crate) export: Option<&'static str>,
     pub(crate) made: Made,
 }
 
-/// What a call of a host function does to a guest: its results, and what it writes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What a call of a host function does to a guest: its results, and what it writes, in this order.
+#[derive(Clone, Debug)]
 pub(crate) struct Made {
     results: Vec<u64>,
     writes: Vec<Write>,
@@ -123,7 +123,6 @@ impl Call {
         });
         match (called, self.export) {
             (Ok(()), _) => {
-                writes.sort_by_key(|write| write.address);
                 slots.truncate(ty.results.len());
                 Ok(Made { results: slots, writes })
             }
@@ -134,6 +133,13 @@ impl Call {
 }
 
 impl Made {
+    /// Returns whether a recorded call, whose writes are apart and in order of their addresses, did the same.
+    pub(crate) fn is_as(&self, recorded: &Self) -> bool {
+        let mut writes: Vec<&Write> = self.writes.iter().collect();
+        writes.sort_by_key(|write| write.address);
+        self.results == recorded.results && writes.into_iter().eq(&recorded.writes)
+    }
+
     fn apply(&self, memory: &mut [u8], slots: &mut [u64]) {
         for Write { address, bytes } in &self.writes {
             if let Some(range) = memory.get_mut(*address..*address + bytes.len()) {
@@ -166,10 +172,6 @@ impl Code for Repeatable {
                 Ok(slots[0])
             }
         }
-    }
-
-    fn is_repeatable(&self) -> bool {
-        true
     }
 
     fn named(&self, name: Arc<Name>) -> Box<dyn Code> {

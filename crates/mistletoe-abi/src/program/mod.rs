@@ -333,13 +333,11 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
             Plan::Timed => {
                 let begun = Instant::now();
                 self.run_start(guest)?;
-                self.starts.took(begun.elapsed());
+                self.starts.took(begun.elapsed(), guest.memory().len());
             }
             Plan::Record => {
                 let before = Before::new(guest);
-                let begun = Instant::now();
                 self.run_start(guest).inspect_err(|error| self.starts.failed(error.kind()))?;
-                self.starts.took(begun.elapsed());
                 let record = before.map(|before| before.record(guest, &self.internal)).transpose()?;
                 self.starts.keep(record.flatten());
             }

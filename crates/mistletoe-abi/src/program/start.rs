@@ -11,7 +11,7 @@
 //! [repeatable](crate::Imports::repeatable_func), that fails, or whose module can change tables or drop segments.
 
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use crate::backend::instance::Instance;
@@ -41,6 +41,8 @@ pub(crate) struct Starts {
     /// Set once it is known whether there is a record.
     record: OnceLock<Option<Record>>,
     misses: AtomicU32,
+    /// Length of the memory of the last session that has started without a record.
+    length: AtomicUsize,
 }
 
 /// How a session starts.
@@ -85,16 +87,20 @@ impl Starts {
         }
     }
 
-    /// Notes how long a start took.
-    pub(crate) fn took(&self, time: Duration) {
+    /// Notes how long a start took, and how long the memory was in the end.
+    pub(crate) fn took(&self, time: Duration, length: usize) {
+        self.length.store(length, Ordering::Relaxed);
         if time < SHORT {
             self.keep(None);
         }
     }
 
     /// Keeps the record of a session that has started, if there is one.
+    ///
+    /// A memory of another length than in the session before may be one that could not grow at that moment.
     pub(crate) fn keep(&self, record: Option<Record>) {
-        let _ = self.record.set(record);
+        let length = self.length.load(Ordering::Relaxed);
+        let _ = self.record.set(record.filter(|record| record.grown == length));
     }
 
     /// Notes that the session with the record failed to open.
@@ -121,7 +127,11 @@ impl Before {
         if memory.len() > MAX_MEMORY {
             return None;
         }
-        let before = Self(memory.to_vec());
+        // Without room for a copy, it starts as it would otherwise.
+        let mut before = Vec::new();
+        before.try_reserve_exact(memory.len()).ok()?;
+        before.extend_from_slice(memory);
+        let before = Self(before);
         guest.data_mut().opening = Some(Box::new(Opening::recording()));
         Some(before)
     }
@@ -145,6 +155,10 @@ impl Before {
         let Some(globals) = globals(guest, internal)? else { return Ok(None) };
         let Some(changed) = changed(&self.0, guest.memory()) else { return Ok(None) };
         let (length, grown) = (self.0.len(), guest.memory().len());
+        // Where the globals are read from.
+        if length < globals.len() {
+            return Ok(None);
+        }
         let budget = guest.data().budget.start();
         Ok(Some(Record { calls, length, grown, changed, globals, budget }))
     }
@@ -207,7 +221,7 @@ impl Record {
     pub(crate) fn begin<I: Instance>(&self, guest: &mut Guest<I>, internal: &InternalExports) -> Result<bool> {
         for (i, call) in self.calls.iter().enumerate() {
             let made = call.repeat(guest.data_mut())?;
-            if made != call.made {
+            if !made.is_as(&call.made) {
                 let same = self.calls.iter().take(i).cloned();
                 let calls = same.chain([call.with(made)]).collect();
                 guest.data_mut().opening = Some(Box::new(Opening::of(calls)));
@@ -219,8 +233,13 @@ impl Record {
             guest.data_mut().opening = Some(Box::new(Opening::of(calls)));
             return Ok(false);
         }
-        guest.data_mut().budget.started_as(&self.budget);
-        Ok(true)
+        let budget = &mut guest.data_mut().budget;
+        budget.started_as(&self.budget);
+        // A guest that starts by itself ticks after its calls.
+        match (budget.in_time(), self.calls.last().and_then(|call| call.export)) {
+            (Err(error), Some(export)) => Err(error.in_export(export)),
+            (result, _) => result.map(|()| true),
+        }
     }
 
     /// Writes the state to a new instance. Returns `false`, and leaves it as it is, if its memory cannot grow.

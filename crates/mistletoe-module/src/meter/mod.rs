@@ -48,8 +48,8 @@ const TURN: u8 = 7;
 const BULK_TURN: i8 = 3;
 /// Turns granted at once with only a deadline. A turn is up to 128 instructions.
 pub const TURNS: u64 = 10_000;
-/// With only a deadline: what follows the next call is counted anew if more instructions wait for a check.
-const MANY: u64 = (TURNS << TURN) / 4;
+/// What follows the next call checks again if more than so many instructions wait for a check, with fuel or without.
+const MANY: (u64, u64) = (100_000, (TURNS << TURN) / 4);
 /// Maximum number of instructions around the loop that a function begins with, if the function does not check itself,
 /// with only a deadline.
 const SMALL: u64 = 64;
@@ -118,6 +118,8 @@ struct Frame {
     around: Option<u32>,
     /// Number of calls before it that may change the fuel counter.
     calls: usize,
+    /// The most instructions that wait for a check where it begins, and on a way to its end.
+    waiting: (u64, u64),
 }
 
 /// A function's body, while it is read.
@@ -151,6 +153,8 @@ pub(crate) struct Body {
     headed: bool,
     /// Whether this body, or one before, refers to a function.
     pub(crate) refers: bool,
+    /// The most instructions that are executed since a check before the instruction that is read, calls included.
+    waiting: u64,
     /// Number of open loops with a tick site.
     around: u32,
     /// Number of loops that have begun.
@@ -169,7 +173,7 @@ impl Body {
         self.edits.clear();
         self.frames.clear();
         (self.dead, self.changes, self.bulk, self.around) = (false, false, false, 0);
-        (self.calls, self.tight) = (0, false);
+        (self.calls, self.tight, self.waiting) = (0, false, 0);
         (self.straight, self.headed) = (true, false);
         (self.loops, self.dense, self.unknown) = (0, false, None);
         self.open(op::BLOCK);
@@ -202,6 +206,7 @@ impl Body {
         // Free: no engine compiles them to instructions.
         if !self.dead && !matches!(opcode, op::NOP | op::BLOCK | op::LOOP | op::ELSE | op::END) {
             self.cost(1);
+            self.waiting += 1;
         }
         self.computed = self.computed.saturating_add(self.computes(opcode, operands));
         if self.metering.backtrace && !self.dead && can_fail(opcode, operands) {
@@ -234,6 +239,7 @@ impl Body {
                 }
                 if !self.dead && self.metering.ticks {
                     self.start_run(range.end, check);
+                    self.waiting = 0;
                 }
             }
             op::IF => {
@@ -243,6 +249,10 @@ impl Body {
             op::ELSE => {
                 if let Some(frame) = self.frames.last_mut() {
                     frame.opcode = op::ELSE;
+                    if !self.dead {
+                        frame.waiting.1 = frame.waiting.1.max(self.waiting);
+                    }
+                    self.waiting = frame.waiting.0;
                     self.dead = frame.dead;
                 }
                 self.split(range.end);
@@ -284,8 +294,9 @@ impl Body {
                 self.passed = self.passed.max(ty.map_or(0, |ty| functions.passed(ty)));
                 if !self.dead {
                     let callee = if opcode == op::CALL { calls.function_at(index) } else { calls.indirect(index) };
+                    self.look_again(range.start);
+                    self.waiting += u64::from(callee.cost);
                     if !self.metering.fuel {
-                        self.divide(range.start);
                         self.cost(callee.cost.into());
                     }
                     let ticks = self.metering.fuel || callee.ticks;
@@ -361,6 +372,8 @@ impl Body {
             loops: self.around,
             around: None,
             calls: self.calls,
+            // Control may go from an `if` to its end.
+            waiting: (self.waiting, if opcode == op::IF { self.waiting } else { 0 }),
         });
     }
 
@@ -373,13 +386,15 @@ impl Body {
         }
     }
 
-    /// Begins to count anew at `offset` if many instructions wait for a check, with only a deadline.
+    /// Checks at `offset` if many instructions wait for a check, whichever way control took.
     ///
     /// What calls count as can be much more than their bytes.
-    fn divide(&mut self, offset: usize) {
-        let waits = matches!(self.edits.get(self.run), Some((_, Edit::Run { cost, .. })) if *cost > MANY);
-        if waits && self.metering.ticks {
-            self.start_run(offset, Check::Here);
+    fn look_again(&mut self, offset: usize) {
+        if self.waiting > if self.metering.fuel { MANY.0 } else { MANY.1 } && self.metering.ticks {
+            let waited = std::mem::take(&mut self.waiting);
+            // The basic block goes on: no fuel is charged.
+            let cost = if self.metering.fuel { 0 } else { waited };
+            self.edit(offset, Edit::Run { cost, check: Check::Here, end: None });
         }
     }
 
@@ -409,6 +424,10 @@ impl Body {
 
     /// Records that control may go from here to the end, or the beginning, of the open instruction `target`.
     fn reach(&mut self, target: usize) {
+        let waiting = self.waiting;
+        if let Some(frame) = self.frames.get_mut(target).filter(|_| !self.dead) {
+            frame.waiting.1 = frame.waiting.1.max(waiting);
+        }
         if let Some(frame) = self.frames.last_mut().filter(|_| !self.dead) {
             frame.reach = frame.reach.min(target);
         }
@@ -417,6 +436,7 @@ impl Body {
     fn close(&mut self, offset: usize) {
         let Some(frame) = self.frames.pop() else { return };
         self.tight |= frame.opcode == op::LOOP && frame.calls == self.calls;
+        self.waiting = if self.dead { frame.waiting.1 } else { self.waiting.max(frame.waiting.1) };
         if let Some(run) = frame.around {
             self.around -= 1;
             self.unroll(run as usize, offset);

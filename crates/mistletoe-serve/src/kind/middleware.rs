@@ -257,19 +257,23 @@ impl Answer {
 
     /// Returns the response if it passes as it comes. Otherwise nothing comes after its head that the guest could be
     /// called after, or the guest holds it back.
-    fn passing(mut self) -> Result<(Box<Waiting>, Response<Body>), Self> {
+    fn passing(mut self) -> Result<(Box<Waiting>, Response<Body>), Box<Self>> {
         if self.failure.is_some() || self.is_head {
-            return Err(self);
+            return Err(Box::new(self));
         }
         match self.response.take() {
             Some(response) if !response.body().is_end_stream() => Ok((self.waiting, response)),
-            response => Err(Self { response, ..self }),
+            response => Err(Box::new(Self { response, ..self })),
         }
     }
 
     /// Calls the guest, and takes room for the body that it writes. This blocks.
-    fn handle(self, ending: &Ending, buffer: impl FnOnce(Vec<u8>) -> Result<Bytes, Failure>) -> Result<Sent, Failure> {
-        let Self { waiting, response, extensions, failure, .. } = self;
+    fn handle(
+        self: Box<Self>,
+        ending: &Ending,
+        buffer: impl FnOnce(Vec<u8>) -> Result<Bytes, Failure>,
+    ) -> Result<Sent, Failure> {
+        let Self { waiting, response, extensions, failure, .. } = *self;
         let failed = failure.is_some();
         if let Some(response) = response {
             let handled = waiting.handle(ending, failed, unwritten);

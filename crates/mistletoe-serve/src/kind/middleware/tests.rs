@@ -61,7 +61,7 @@ impl Kind for Last {
             if let Some(leaving) = &self.leaving {
                 leaving.wait();
             }
-            Ok(Response::default())
+            Ok(Response::new(Body::empty()))
         })
     }
 
