@@ -94,7 +94,8 @@ impl Reading<'_> {
                         self.code.reserve(rest.len().min(size as usize) / 4 * 5);
                         self.code.extend(ROOM);
                     }
-                    if let Some(listing) = self.listing.as_ref().filter(|_| self.metering.counts()) {
+                    let is_read = self.metering.counts() && self.invalid.is_none() && self.refused.is_none();
+                    if let Some(listing) = self.listing.as_ref().filter(|_| is_read) {
                         self.calls = Calls::read(bytes, bytes.get(range.clone()).unwrap_or_default(), listing);
                     }
                 }
