@@ -41,7 +41,7 @@ pub(crate) struct Starts {
     /// Set once it is known whether there is a record.
     record: OnceLock<Option<Record>>,
     misses: AtomicU32,
-    /// Length of the memory of the last session that has started without a record.
+    /// Length of the memory of the last session that has started without a record; 0 if there is none.
     length: AtomicUsize,
 }
 
@@ -97,10 +97,11 @@ impl Starts {
 
     /// Keeps the record of a session that has started, if there is one.
     ///
-    /// A memory of another length than in the session before may be one that could not grow at that moment.
+    /// A memory of another length than in the session before may be one that could not grow at that moment. If that
+    /// session is still starting, the length is not known.
     pub(crate) fn keep(&self, record: Option<Record>) {
         let length = self.length.load(Ordering::Relaxed);
-        let _ = self.record.set(record.filter(|record| record.grown == length));
+        let _ = self.record.set(record.filter(|record| length == 0 || record.grown == length));
     }
 
     /// Notes that the session with the record failed to open.
