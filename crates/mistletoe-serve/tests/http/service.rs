@@ -165,7 +165,13 @@ fn a_service_with_reused_middleware_leaves_nothing_behind() {
     let (lines, log) = std::sync::mpsc::channel();
     let service = Service::new(&reused, Files, Log::to_writer(Lines(lines)).expect("a log")).expect("a service");
     // A later state of the service does not keep the first one. The runtime ends after the threads of guests.
-    assert_eq!(runtime().block_on(status(service.clone(), "/a")), 404);
+    runtime().block_on(async {
+        use tower_service::Service as _;
+        let request = http::Request::post("http://a.example/a").body(Full::new(Bytes::from("x")));
+        let response = service.clone().call(request.expect("a request")).await.expect("never fails");
+        assert_eq!(response.status(), 404);
+        response.into_body().collect().await.expect("a body");
+    });
     assert!(service.metrics().contains("instances_idle{route=\"/a\"} 1\n"), "{}", service.metrics());
     service.reload(&config("")).expect("a reload");
     drop(service);
