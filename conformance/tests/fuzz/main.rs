@@ -12,7 +12,6 @@ mod judge;
 mod long;
 mod parts;
 mod random;
-mod reference_calls;
 mod reference_meter;
 
 use std::process::ExitCode;

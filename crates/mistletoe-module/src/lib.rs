@@ -36,7 +36,6 @@
 
 mod analysis;
 mod binary;
-mod calls;
 mod check;
 mod config;
 mod cost;
@@ -52,7 +51,6 @@ mod listing;
 mod meter;
 mod read;
 mod rewrite;
-mod state;
 pub mod symbols;
 pub mod types;
 

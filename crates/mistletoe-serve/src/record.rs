@@ -1,7 +1,6 @@
 //! The record of one request: its line in the log, and its numbers.
 
-use std::borrow::Cow;
-use std::fmt::Debug;
+use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -13,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
 use crate::body::{Body, BoxError};
 use crate::budget::Units;
@@ -45,7 +44,7 @@ pub(crate) struct Record {
     method: Method,
     uri: Uri,
     version: Version,
-    pub(crate) host: String,
+    host: String,
     span: Option<Span>,
     route: Option<(Arc<str>, Arc<RouteMetrics>)>,
     status: u16,
@@ -89,15 +88,15 @@ impl Usage {
 struct Line<'a> {
     request: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    remote: Option<SocketAddr>,
+    remote: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     method: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<Cow<'a, str>>,
+    target: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<Shown<Version>>,
+    version: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<&'a str>,
     status: u16,
@@ -110,23 +109,14 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<&'a str>,
-}
-
-/// A value as `{:?}` shows it.
-struct Shown<T>(T);
-
-impl<T: Debug> Serialize for Shown<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:?}", self.0))
-    }
+    message: Option<String>,
 }
 
 impl Record {
     pub(crate) fn new<B>(
         request: &Request<B>,
         remote: Option<SocketAddr>,
-        host: String,
+        host: &str,
         span: Option<Span>,
         log: Log,
         metrics: Arc<Metrics>,
@@ -140,7 +130,7 @@ impl Record {
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
-            host,
+            host: host.to_owned(),
             span,
             route: None,
             status: LEFT,
@@ -200,21 +190,21 @@ impl Drop for Record {
         metrics.request(self.status, time, self.bytes);
         let name = self.route.as_ref().map(|(name, _)| name);
         let kind = self.failure.as_ref().map(Failure::kind);
-        let message = self.failure.as_ref().map(|failure| excerpt(failure.to_string(), MAX_MESSAGE));
+        let message = self.failure.as_ref().map(|failure| excerpt(&failure.to_string(), MAX_MESSAGE));
         // What clients do wrong is no failure of the service.
         if let (Some(name), Some(kind), Some(message)) = (name, &kind, &message)
             && (self.status >= 500 || self.status < 400)
         {
             self.metrics.failed(Latest {
-                time: now().to_string(),
+                time: now(),
                 route: name.to_string(),
                 request: self.id.to_string(),
                 status: self.status,
                 kind: kind.to_string(),
-                message: message.clone().into_owned(),
+                message: message.clone(),
             });
         }
-        let host = excerpt(&*self.host, MAX_TARGET);
+        let host = excerpt(&self.host, MAX_TARGET);
         #[cfg(feature = "otel")]
         if let (Some(Export { spans, served, usage }), Some(span)) = (self.export.take(), self.span) {
             spans.span(crate::otel::Request {
@@ -222,8 +212,8 @@ impl Drop for Record {
                 id: &self.id,
                 time,
                 method: &self.method,
-                path: excerpt(self.uri.path(), MAX_TARGET).into_owned(),
-                host: host.clone().into_owned(),
+                path: excerpt(self.uri.path(), MAX_TARGET),
+                host: host.clone(),
                 version: self.version,
                 remote: self.remote,
                 status: self.status,
@@ -233,14 +223,14 @@ impl Drop for Record {
         }
         let line = Line {
             request: &self.id,
-            remote: self.remote,
+            remote: self.remote.map(|address| address.to_string()),
             method: Some(self.method.as_str()),
             host: Some(&host),
             target: Some(match self.uri.path_and_query() {
                 Some(target) => excerpt(target.as_str(), MAX_TARGET),
-                None => excerpt(self.uri.to_string(), MAX_TARGET),
+                None => excerpt(&self.uri.to_string(), MAX_TARGET),
             }),
-            version: Some(Shown(self.version)),
+            version: Some(format!("{:?}", self.version)),
             route: name.map(|name| &**name),
             status: self.status,
             bytes: self.bytes,
@@ -248,7 +238,7 @@ impl Drop for Record {
             trace_id: self.span.map(|span| span.own.trace_id()),
             span_id: self.span.map(|span| span.own.span_id()),
             error: kind.as_deref(),
-            message: message.as_deref(),
+            message,
         };
         self.log.entry("request", &line);
     }
@@ -259,10 +249,10 @@ pub(crate) fn refused(log: &Log, metrics: &Metrics, remote: SocketAddr, failure:
     let (kind, status) = (failure.kind(), failure.status().as_u16());
     let line = Line {
         request: &new_id(),
-        remote: Some(remote),
+        remote: Some(remote.to_string()),
         status,
         error: Some(&kind),
-        message: Some(&excerpt(failure.to_string(), MAX_MESSAGE)),
+        message: Some(excerpt(&failure.to_string(), MAX_MESSAGE)),
         ..Line::default()
     };
     log.entry("request", &line);
@@ -271,13 +261,9 @@ pub(crate) fn refused(log: &Log, metrics: &Metrics, remote: SocketAddr, failure:
 }
 
 /// Returns the beginning of a text, which may be a guest's or a client's.
-fn excerpt<'a>(text: impl Into<Cow<'a, str>>, limit: usize) -> Cow<'a, str> {
-    let text = text.into();
-    if text.len() <= limit {
-        return text;
-    }
+fn excerpt(text: &str, limit: usize) -> String {
     let end = text.floor_char_boundary(limit);
-    format!("{}…", &text[..end]).into()
+    format!("{}{}", &text[..end], if end < text.len() { "…" } else { "" })
 }
 
 /// Returns the client's name for the request if it has a plain one, or else a new one.
@@ -294,12 +280,10 @@ fn new_id() -> Arc<str> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     static PROCESS: OnceLock<u64> = OnceLock::new();
     let process = PROCESS.get_or_init(|| RandomState::new().hash_one("process"));
-    let number = u128::from(*process) << 64 | u128::from(NEXT.fetch_add(1, Ordering::Relaxed));
-    let mut id = [0; 32];
-    for (at, digit) in id.iter_mut().enumerate() {
-        *digit = b"0123456789abcdef"[(number >> (124 - 4 * at)) as usize & 0xf];
-    }
-    str::from_utf8(&id).unwrap_or_default().into()
+    let mut id = String::with_capacity(32);
+    // A `String` takes every text.
+    let _ = write!(id, "{process:016x}{:016x}", NEXT.fetch_add(1, Ordering::Relaxed));
+    id.into()
 }
 
 /// A response's body, with the record of its request.
