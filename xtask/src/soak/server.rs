@@ -41,12 +41,11 @@ impl Server {
             .arg(file)
             // One heap for all threads: with several, glibc keeps more and more free memory, which looks like a leak.
             .env("MALLOC_ARENA_MAX", "1")
-            // Compiled code is kept where the run ends.
-            .env("MISTLETOE_CACHE", file.with_file_name("cache"))
-            // glibc keeps freed memory, sometimes as much again as is in use. What is given back at once shows a leak.
-            .env("MALLOC_ARENA_MAX", "2")
+            // It also keeps freed memory, sometimes as much again as is in use. What is given back at once shows a leak.
             .env("MALLOC_MMAP_THRESHOLD_", "131072")
             .env("MALLOC_TRIM_THRESHOLD_", "131072")
+            // Compiled code is kept where the run ends.
+            .env("MISTLETOE_CACHE", file.with_file_name("cache"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
