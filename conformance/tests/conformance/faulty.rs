@@ -87,6 +87,10 @@ pub(crate) enum Step {
     Fuel,
     /// Reads where the guest is. No fault affects this.
     Position,
+    /// Writes the globals to the memory.
+    Save,
+    /// Adds pages to the memory, and reads the globals there.
+    Load,
     Initialize,
     Info,
     Alloc,
@@ -129,6 +133,8 @@ impl Step {
             Self::Start => "start function",
             Self::Fuel => "fuel",
             Self::Position => "position",
+            Self::Save => "save",
+            Self::Load => "load",
             Self::Malloc => "malloc",
             Self::Free => "free",
             Self::Run | Self::RunWithInput => "run",
@@ -149,13 +155,14 @@ impl Step {
             Self::Start
             | Self::Fuel
             | Self::Position
+            | Self::Save
             | Self::Initialize
             | Self::Info
             | Self::Run
             | Self::Command
             | Self::HandleRequest
             | Self::Plugin(_) => 0,
-            Self::Alloc | Self::Malloc | Self::Free => 1,
+            Self::Load | Self::Alloc | Self::Malloc | Self::Free => 1,
             Self::Generate | Self::FreeInput | Self::FreeOutput | Self::RunWithInput | Self::HandleResponse => 2,
         }
     }
@@ -163,6 +170,7 @@ impl Step {
     /// Returns the larger of the numbers of parameters and results.
     fn slots(self) -> usize {
         let responds = match self {
+            Self::Save | Self::Load => true,
             Self::Fuel | Self::Position | Self::Info | Self::Alloc | Self::Malloc | Self::HandleRequest => true,
             Self::Plugin(function) => !matches!(function, Function::Enqueue | Function::Unreserve | Function::PostBind),
             _ => false,

@@ -12,6 +12,7 @@ mod judge;
 mod long;
 mod parts;
 mod random;
+mod reference_calls;
 mod reference_meter;
 
 use std::process::ExitCode;

@@ -20,6 +20,7 @@ use wasmparser::{
 
 use crate::judge::errors;
 use crate::parts::{Parts, value_type};
+use crate::reference_calls::{Calls, costs};
 
 /// The indices of `result` and `deny` among the imports.
 const RESULT: u32 = 0;
@@ -136,19 +137,30 @@ fn gauge(wasm: &[u8], bounds: Bounds) -> wasmparser::Result<Vec<u8>> {
     let mut funcs = parts.function_section();
     let mut code = wasm_encoder::CodeSection::new();
     let operands = most_operands(wasm)?;
-    let bodies = parts.bodies.iter().map(Body::read).collect::<wasmparser::Result<Vec<_>>>()?;
-    for (i, (body, operands)) in bodies.iter().zip(operands).enumerate() {
-        let func = imported + i as u32;
-        let params = parts.func(func as usize).params().len() as u32;
-        let values = params + body.locals + operands + body.computed(imported) + body.passed(&parts);
+    let calls = Calls::new(wasm, &parts)?;
+    let read = |(i, body)| Body::read(body, calls.is_short(i));
+    let bodies = parts.bodies.iter().enumerate().map(read).collect::<wasmparser::Result<Vec<_>>>()?;
+    let params = |func: u32| parts.func(func as usize).params().len() as u32;
+    let frame = |(i, (body, operands)): (usize, (&Body<'_>, u32))| {
+        8 + params(imported + i as u32) + body.locals + operands + body.computed(imported) + body.passed(&parts)
+    };
+    let frames: Vec<u32> = bodies.iter().zip(operands).enumerate().map(frame).collect();
+    for (i, body) in bodies.iter().enumerate() {
+        let frame = match (calls.is_counted(i), calls.diverges(i)) {
+            (false, _) => 0,
+            (true, false) => frames[i],
+            (true, true) => frames[i] + calls.reserve(i, &frames),
+        };
         let mut function = Function::new([]);
         let mut sink = function.instructions();
-        gauge.enter(&mut sink, values, body.calls || values > 64, body.runs.first().map_or(0, |run| run.cost));
-        for param in 0..params {
+        if frame != 0 {
+            gauge.enter(&mut sink, frame, body.runs.first().map_or(0, |run| run.cost));
+        }
+        for param in 0..params(imported + i as u32) {
             sink.local_get(param);
         }
         sink.call(all + i as u32);
-        sink.global_get(gauge.height).i32_const(8 + values as i32).i32_sub().global_set(gauge.height).end();
+        sink.global_get(gauge.height).i32_const(frame as i32).i32_sub().global_set(gauge.height).end();
         code.function(&function);
     }
     for (i, body) in bodies.iter().enumerate() {
@@ -165,10 +177,16 @@ fn gauge(wasm: &[u8], bounds: Bounds) -> wasmparser::Result<Vec<u8>> {
         for count in [gauge.executed, gauge.charged].into_iter().filter(|_| reports) {
             sink.global_get(count).call(RESULT).i64_const(0).global_set(count);
         }
-        for param in 0..parts.func(func as usize).params().len() as u32 {
+        let own = (func - imported) as usize;
+        let reserve = if calls.diverges(own) { 0 } else { calls.reserve(own, &frames) };
+        if reserve != 0 {
+            gauge.enter(&mut sink, reserve, 0);
+        }
+        for param in 0..params(func) {
             sink.local_get(param);
         }
         sink.call(func);
+        sink.global_get(gauge.height).i32_const(reserve as i32).i32_sub().global_set(gauge.height);
         gauge.look(&mut sink);
         for count in [gauge.executed, gauge.charged].into_iter().filter(|_| resets) {
             sink.i64_const(0).global_set(count);
@@ -203,10 +221,10 @@ fn gauge(wasm: &[u8], bounds: Bounds) -> wasmparser::Result<Vec<u8>> {
 }
 
 impl Gauge {
-    /// Enters a function with this many values, whose first basic block has this cost.
-    fn enter(self, sink: &mut InstructionSink<'_>, values: u32, looks: bool, cost: u64) {
-        sink.global_get(self.height).i32_const(8 + values as i32).i32_add().global_set(self.height);
-        if let (true, Some(limit)) = (looks, self.bounds.stack) {
+    /// Takes units of the stack for a function whose first basic block has this cost.
+    fn enter(self, sink: &mut InstructionSink<'_>, units: u32, cost: u64) {
+        sink.global_get(self.height).i32_const(units as i32).i32_add().global_set(self.height);
+        if let Some(limit) = self.bounds.stack {
             sink.global_get(self.height).i32_const(limit as i32).i32_gt_u().if_(BlockType::Empty);
             // The stack depth in the lower half, and the fuel in the upper.
             sink.i32_const(HEIGHT).global_get(self.height).i64_extend_i32_u();
@@ -265,7 +283,6 @@ struct Body<'a> {
     reached: Vec<bool>,
     end: usize,
     runs: Vec<Run>,
-    calls: bool,
 }
 
 /// An open block.
@@ -282,7 +299,7 @@ struct Block {
 }
 
 impl<'a> Body<'a> {
-    fn read(body: &FunctionBody<'a>) -> wasmparser::Result<Self> {
+    fn read(body: &FunctionBody<'a>, short: bool) -> wasmparser::Result<Self> {
         let mut groups = Vec::new();
         for group in body.get_locals_reader()? {
             let (count, ty) = group?;
@@ -293,8 +310,7 @@ impl<'a> Body<'a> {
         let begin = reader.original_position();
         let operators = reader.into_iter_with_offsets().collect::<wasmparser::Result<Vec<_>>>()?;
         let end = body.range().end;
-        let calls = operators.iter().any(|(op, _)| matches!(op, Operator::Call { .. } | Operator::CallIndirect { .. }));
-        let looks = calls && !begins_with_a_loop(&operators);
+        let looks = !short && !begins_with_a_loop(&operators);
         let mut runs = vec![Run { at: begin, cost: locals.div_ceil(8).into(), looks }];
         let mut run = 0;
         let outermost = Block { is_loop: false, is_if: false, targeted: false, reached: true, run, leads: usize::MAX };
@@ -372,7 +388,7 @@ impl<'a> Body<'a> {
                 runs.push(Run { at: behind, cost: 0, looks: matches!(operator, Operator::Loop { .. }) });
             }
         }
-        Ok(Self { groups, locals, operators, reached: was_reached, end, runs, calls })
+        Ok(Self { groups, locals, operators, reached: was_reached, end, runs })
     }
 
     /// Returns the additional frame size for what the function computes.
@@ -487,11 +503,6 @@ fn begins_with_a_loop(operators: &[(Operator<'_>, usize)]) -> bool {
 /// Returns whether an instruction belongs to the proposal `simd`: its name starts with a vector or its lanes.
 fn is_vector(name: &str) -> bool {
     ["V128", "I8x16", "I16x8", "I32x4", "I64x2", "F32x4", "F64x2"].iter().any(|shape| name.starts_with(shape))
-}
-
-/// Returns whether an instruction costs anything.
-fn costs(operator: &Operator<'_>) -> bool {
-    !matches!(operator, Operator::Nop | Operator::Block { .. } | Operator::Loop { .. } | Operator::Else | Operator::End)
 }
 
 /// Returns each function's maximum number of operands on the stack.

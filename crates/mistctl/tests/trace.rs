@@ -107,7 +107,7 @@ fn a_repeated_call_logs_nothing() {
 fn a_call_that_cannot_be_repeated_is_said_to_have_no_trace() {
     let scratch = Scratch::new();
     // With what records, the second function is longer than engines accept.
-    let calls = "call 0 ".repeat(400_000);
+    let calls = "call 1 ".repeat(400_000);
     let package = scratch.file("p.wat", failing(&format!("(func) (func {calls}) (func $outer unreachable)")));
     let output = mistctl(&["generate", "x", "-p", &package]);
     let lines: Vec<_> = text(&output.stderr).lines().collect();

@@ -15,7 +15,6 @@ pub(crate) mod op {
     pub(crate) const RETURN: u8 = 0x0f;
     pub(crate) const CALL: u8 = 0x10;
     pub(crate) const CALL_INDIRECT: u8 = 0x11;
-    pub(crate) const DROP: u8 = 0x1a;
     pub(crate) const SELECT: u8 = 0x1b;
     pub(crate) const SELECT_T: u8 = 0x1c;
     pub(crate) const LOCAL_GET: u8 = 0x20;
@@ -30,6 +29,7 @@ pub(crate) mod op {
     pub(crate) const I32_CONST: u8 = 0x41;
     pub(crate) const I64_CONST: u8 = 0x42;
     pub(crate) const I32_NE: u8 = 0x47;
+    pub(crate) const I32_LT_S: u8 = 0x48;
     pub(crate) const I64_LT_S: u8 = 0x53;
     pub(crate) const I32_ADD: u8 = 0x6a;
     pub(crate) const I32_MUL: u8 = 0x6c;

@@ -38,7 +38,7 @@ pub(crate) fn list(bytes: &[u8], metering: Metering) -> (Listing, Vec<u8>, Optio
     }
     let mut reading = Reading { listing: Some(&mut listing), metering, max_code: MAX_CODE, ..Reading::default() };
     let end = reading.read(bytes, ALLOWED);
-    let Reading { code, invalid, refused, frame, body, height, .. } = reading;
+    let Reading { code, invalid, refused, frame, body, frames, .. } = reading;
     let invalid = match (invalid, refused) {
         // The validator's error comes first: after it stopped, the rest was only listed.
         (Some(error), _) => Some(explain(bytes, error)),
@@ -62,7 +62,7 @@ pub(crate) fn list(bytes: &[u8], metering: Metering) -> (Listing, Vec<u8>, Optio
         listing.excess = Some((DeclaredItem::TableElements, MAX_TABLE_ELEMENTS));
     } else if frame > MAX_FRAME {
         listing.excess = Some((DeclaredItem::FrameValues, MAX_FRAME.into()));
-    } else if height > MAX_FRAME_HEIGHT {
+    } else if frames.iter().any(|frame| *frame > MAX_FRAME_HEIGHT) {
         listing.excess = Some((DeclaredItem::FrameUnits, MAX_FRAME_HEIGHT.into()));
     }
     let invalid = invalid.or_else(|| listing.excess.map(|(item, limit)| ErrorKind::TooMany { item, limit }.into()));

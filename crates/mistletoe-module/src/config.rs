@@ -149,6 +149,11 @@ pub(crate) struct Metering {
 impl Metering {
     /// Returns whether functions are instrumented.
     pub(crate) fn is_anything(self) -> bool {
-        self.ticks || self.height || self.backtrace
+        self.counts() || self.backtrace
+    }
+
+    /// Returns whether functions count something.
+    pub(crate) fn counts(self) -> bool {
+        self.ticks || self.height
     }
 }

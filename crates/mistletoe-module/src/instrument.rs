@@ -40,7 +40,8 @@ pub struct Instrumented<'a> {
 ///   The parameters are its index in the original module, the offset in the original module at which its caller is, and
 ///   the number of functions that have begun before and not returned. The offset means nothing if that number is 0.
 ///
-/// Then the host calls [`InternalExports::start`], if there is one.
+/// Then the host calls [`InternalExports::start`], if there is one. With [`InternalExports::save`] and
+/// [`InternalExports::load`] another instance can begin where this one is.
 ///
 /// # Errors
 ///

@@ -36,6 +36,7 @@
 
 mod analysis;
 mod binary;
+mod calls;
 mod check;
 mod config;
 mod cost;
@@ -51,6 +52,7 @@ mod listing;
 mod meter;
 mod read;
 mod rewrite;
+mod state;
 pub mod symbols;
 pub mod types;
 

@@ -8,9 +8,11 @@ use wasmparser::{
     CompositeInnerType, ConstExpr, ElementItems, ExternalKind, Operator, Payload, SectionLimited, TypeRef,
 };
 
+use crate::calls::Reserve;
 use crate::declared::{MAX_EXPORTS, MAX_IMPORTS};
 use crate::error::DeclaredItem;
 use crate::interface::{Interface, MEMORY};
+use crate::state::Changes;
 use crate::types::{Export, ExternType, FuncType, GlobalType, Import, MemoryType, TableType, ValType};
 
 /// Gathers the [`Interface`] from the sections as they are read. Trusts none of them: an index may point nowhere.
@@ -33,6 +35,10 @@ pub(crate) struct Listing {
     pub(crate) mentions: Vec<usize>,
     /// Whether code refers to functions, if the code was read for that.
     pub(crate) refers: bool,
+    /// What the host's calls take of the stack, for each function that is not imported, if the code was read for that.
+    pub(crate) reserves: Vec<Reserve>,
+    /// What code can change, if the code was read.
+    pub(crate) changes: Changes,
     /// Where the exports of functions begin.
     pub(crate) exported: Vec<usize>,
     /// Range of the memory's import, if the memory is imported.

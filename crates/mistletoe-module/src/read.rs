@@ -7,13 +7,15 @@ use wasmparser::{
     ValidatorResources, WasmFeatures,
 };
 
-use crate::binary::ROOM;
+use crate::binary::{ROOM, fill};
+use crate::calls::{Calls, Reserve};
 use crate::config::Metering;
 use crate::cost::Budget;
 use crate::declared::MAX_FRAME;
 use crate::error::{DeclaredItem, ErrorKind};
 use crate::listing::{Indices, Listing};
 use crate::meter::Body;
+use crate::state::Changes;
 
 /// Why reading the sections stopped early.
 pub(crate) enum End {
@@ -30,6 +32,12 @@ pub(crate) struct Reading<'a> {
     pub(crate) metering: Metering,
     /// Where the injected items are in the index spaces.
     pub(crate) at: Option<Indices>,
+    /// What functions call, if something is counted.
+    pub(crate) calls: Calls,
+    /// The frame of each function in units, if the stack depth is counted.
+    pub(crate) frames: Vec<u32>,
+    /// Where in the code a frame has to be filled in, and the function's position among the frames.
+    pub(crate) unknown: Vec<(usize, usize)>,
     /// The instrumented bodies of the functions.
     pub(crate) code: Vec<u8>,
     /// The most bytes of instrumented code, if the stack is recorded.
@@ -46,8 +54,6 @@ pub(crate) struct Reading<'a> {
     pub(crate) frame: u32,
     /// The length of the longest body after instrumentation.
     pub(crate) body: usize,
-    /// The size of the largest frame in units, if the stack depth is counted.
-    pub(crate) height: u32,
 }
 
 impl Reading<'_> {
@@ -76,7 +82,7 @@ impl Reading<'_> {
             };
             rest = rest.get(consumed..).unwrap_or_default();
             match payload {
-                Payload::CodeSectionStart { count, size, .. } => {
+                Payload::CodeSectionStart { count, ref range, size } => {
                     if self.skims {
                         parser.skip_section();
                         rest = rest.get(size as usize..).unwrap_or_default();
@@ -87,6 +93,10 @@ impl Reading<'_> {
                         // Mostly, instrumentation takes up a fifth of the result.
                         self.code.reserve(rest.len().min(size as usize) / 4 * 5);
                         self.code.extend(ROOM);
+                    }
+                    let is_read = self.metering.counts() && self.invalid.is_none() && self.refused.is_none();
+                    if let Some(listing) = self.listing.as_ref().filter(|_| is_read) {
+                        self.calls = Calls::read(bytes, bytes.get(range.clone()).unwrap_or_default(), listing);
                     }
                 }
                 Payload::CodeSectionEntry(_) => bodies = bodies.saturating_sub(1),
@@ -117,8 +127,25 @@ impl Reading<'_> {
                 self.invalid.get_or_insert(error);
             }
             if matches!(payload, Payload::End(_)) {
+                self.reserve();
                 return Ok(());
             }
+        }
+    }
+
+    /// Finds out what calls take of the stack for frames that are not counted, and fills in what was not known.
+    fn reserve(&mut self) {
+        let mut reserves = self.calls.heights(&self.frames);
+        for (at, function) in self.unknown.drain(..) {
+            let frame = self.frames.get(function).copied().unwrap_or_default();
+            // Its callers reserve nothing for it.
+            let reserve = reserves.get_mut(function).map_or(0, std::mem::take);
+            fill(self.code.get_mut(at..).unwrap_or_default(), frame.saturating_add(reserve) as usize);
+        }
+        if let Some(listing) = &mut self.listing {
+            let reads = |function: usize| self.calls.own(function).reads;
+            let reserves = reserves.into_iter().enumerate();
+            listing.reserves = reserves.map(|(function, units)| Reserve { units, reads: reads(function) }).collect();
         }
     }
 
@@ -147,7 +174,8 @@ impl Reading<'_> {
             Some(listing) if self.metering.is_anything() => {
                 // Nothing after the first function's body affects this.
                 let at = *self.at.get_or_insert_with(|| listing.indices(self.metering.backtrace));
-                scratch.begin(self.metering, at, reader.original_position(), declared);
+                let own = self.calls.function_at(function.index());
+                scratch.begin(self.metering, at, own, reader.original_position(), declared);
                 Some(&**listing)
             }
             _ => None,
@@ -157,6 +185,7 @@ impl Reading<'_> {
             return Ok(());
         }
         let mut operands = 0;
+        let mut changes = Changes::default();
         while !reader.eof() {
             let offset = reader.original_position();
             if let Err(excess) = self.budget.instruction(function, bytes, offset) {
@@ -165,8 +194,9 @@ impl Reading<'_> {
             }
             reader.visit_operator(&mut function.visitor(offset))??;
             operands = operands.max(function.operand_stack_height());
+            changes.note(bytes.get(offset..).unwrap_or_default());
             if let Some(listing) = metered {
-                scratch.instruction(bytes, offset..reader.original_position(), listing);
+                scratch.instruction(bytes, offset..reader.original_position(), listing, &self.calls);
             }
         }
         // Locals include the parameters.
@@ -174,13 +204,17 @@ impl Reading<'_> {
         self.frame = self.frame.max(locals.saturating_add(operands));
         let offset = reader.original_position();
         reader.finish_expression(&function.visitor(offset))?;
-        if metered.is_some() {
-            if let Some(listing) = &mut self.listing {
-                listing.refers |= scratch.refers;
-            }
+        let is_metered = metered.is_some();
+        if let Some(listing) = &mut self.listing {
+            listing.changes.add(changes);
+            listing.refers |= is_metered && scratch.refers;
+        }
+        if is_metered {
             let index = function.index();
-            let (length, height) = scratch.finish(index, bytes, body.range(), locals, operands, &mut self.code);
-            (self.body, self.height) = (self.body.max(length), self.height.max(height));
+            let (length, frame) = scratch.finish(index, bytes, body.range(), locals, operands, &mut self.code);
+            self.body = self.body.max(length);
+            self.unknown.extend(scratch.unknown.map(|at| (at, self.frames.len())));
+            self.frames.extend(frame);
             if self.metering.backtrace && self.code.len() > self.max_code {
                 self.refused = Some(ErrorKind::TooMany { item: DeclaredItem::CodeBytes, limit: self.max_code as u64 });
             }

@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::interface::MEMORY as MEMORY_EXPORT;
 use crate::listing::{Indices, Listing};
 use crate::meter::emit;
+use crate::state;
 use crate::types::{ExternType, ValType};
 
 /// Section ids in their order (core 2.0, section 5.5.16): the data count section comes before the code.
@@ -48,22 +49,34 @@ pub struct InternalExports {
     /// Returns where the guest is, if the stack is recorded: the offset in the original module of the instruction that
     /// runs or has failed, in the lower half, and the number of functions that have begun and not returned, in the upper.
     pub position: Option<String>,
+    /// Writes the mutable globals, the injected ones included, to the beginning of the memory. `[] -> [i64]`: the number
+    /// of bytes, or -1 if the code can change tables or drop segments, which are not written.
+    ///
+    /// It is there if the module has something to start: a start function, `_initialize` or `_start`; not if the stack is
+    /// recorded, or if there are mutable globals that are not numbers. What it writes is at most a page.
+    pub save: Option<String>,
+    /// Adds pages to the memory, then reads what [`save`](Self::save) wrote. `[i64] -> [i64]`: the number of pages; 1, or
+    /// 0 if the memory cannot grow.
+    pub load: Option<String>,
 }
 
 impl InternalExports {
     pub(crate) fn new(listing: &Listing, config: &Config) -> Self {
+        let state = state::is_wanted(listing, config);
         Self {
             start: listing.start.map(|_| listing.unused_export("start function")),
             fuel: config.fuel.then(|| listing.unused_export("fuel")),
             unwind: ((config.stack.is_some() || config.backtrace) && listing.interface.has_start())
                 .then(|| listing.unused_export("unwind")),
             position: config.backtrace.then(|| listing.unused_export("position")),
+            save: state.then(|| listing.unused_export("save")),
+            load: state.then(|| listing.unused_export("load")),
         }
     }
 
     /// Returns the functions added after the wrappers, in their order: the name, and the type among the injected ones.
     fn after_wrappers(&self) -> impl Iterator<Item = (&String, u64)> {
-        let added = [(&self.fuel, 2), (&self.unwind, 3), (&self.position, 2)];
+        let added = [(&self.fuel, 2), (&self.unwind, 3), (&self.position, 2), (&self.save, 2), (&self.load, 0)];
         added.into_iter().filter_map(|(name, ty)| Some((name.as_ref()?, ty)))
     }
 }
@@ -101,8 +114,13 @@ pub(crate) fn rewrite<'a>(
         if imported {
             change(IMPORT, Some(module.imports()));
         }
-        if internal.start.is_some() || listing.exports_memory {
+        if internal.start.is_some() || listing.exports_memory || internal.save.is_some() {
             change(EXPORT, Some(module.exports(&[], &internal)));
+        }
+        if internal.save.is_some() {
+            change(TYPE, Some(module.types()));
+            change(FUNCTION, Some(module.functions(&[], &internal)));
+            change(CODE, Some(module.code(Vec::new(), &[], &internal)));
         }
     }
     if changed.is_empty() && internal.start.is_none() {
@@ -283,7 +301,9 @@ impl Module<'_> {
         let mut out = Vec::new();
         leb128(&mut out, self.number(wrapped, internal) as u64);
         out.extend_from_slice(self.items(FUNCTION));
-        leb128(&mut out, self.ty(1));
+        if self.metered {
+            leb128(&mut out, self.ty(1));
+        }
         if self.config.backtrace {
             leb128(&mut out, self.ty(5));
         }
@@ -376,7 +396,8 @@ impl Module<'_> {
             out.push(0);
             leb128(&mut out, self.exported(wrapped, index).into());
         }
-        let behind = u64::from(self.at.wrappers()) + wrapped.len() as u64;
+        let behind = if self.metered { self.at.wrappers() } else { self.at.functions };
+        let behind = u64::from(behind) + wrapped.len() as u64;
         for (index, (added, _)) in (behind..).zip(internal.after_wrappers()) {
             name(&mut out, added);
             out.push(0);
@@ -388,7 +409,8 @@ impl Module<'_> {
     /// Returns how many functions are not imported, injected ones included.
     fn number(&self, wrapped: &[u32], internal: &InternalExports) -> usize {
         let own = self.listing.functions.len() - self.at.imported as usize;
-        own + 1 + usize::from(self.config.backtrace) + wrapped.len() + internal.after_wrappers().count()
+        let slow = usize::from(self.metered) + usize::from(self.config.backtrace);
+        own + slow + wrapped.len() + internal.after_wrappers().count()
     }
 
     /// Returns the code section, with the bodies of the injected functions after the module's own.
@@ -397,14 +419,20 @@ impl Module<'_> {
             out.extend(ROOM);
         }
         fill(&mut out, self.number(wrapped, internal));
-        body(&mut out, &emit::slow(self.at));
+        if self.metered {
+            body(&mut out, &emit::slow(self.at));
+        } else {
+            out.extend_from_slice(self.items(CODE));
+        }
         if self.config.backtrace {
             body(&mut out, &emit::entered(self.at));
         }
         for index in wrapped {
             let ty = self.listing.functions.get(*index as usize).and_then(|ty| self.listing.func_type(*ty));
             let params = ty.map_or(0, |ty| ty.params.len() as u32);
-            body(&mut out, &emit::wrapper(self.config.metering(), self.at, *index, params));
+            let own = index.saturating_sub(self.at.imported) as usize;
+            let reserve = self.listing.reserves.get(own).copied().unwrap_or_default();
+            body(&mut out, &emit::wrapper(self.config.metering(), self.at, *index, params, reserve));
         }
         if internal.fuel.is_some() {
             body(&mut out, &emit::fuel(self.at));
@@ -414,6 +442,12 @@ impl Module<'_> {
         }
         if internal.position.is_some() {
             body(&mut out, &emit::position(self.at));
+        }
+        if internal.save.is_some() {
+            body(&mut out, &state::save(self.listing, self.config));
+        }
+        if internal.load.is_some() {
+            body(&mut out, &state::load(self.listing, self.config));
         }
         out
     }

@@ -17,7 +17,12 @@ use crate::failure::Failure;
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// The body of a request or a response.
-pub struct Body(UnsyncBoxBody<Bytes, BoxError>);
+pub struct Body(Frames);
+
+enum Frames {
+    Whole(Full<Bytes>),
+    Any(UnsyncBoxBody<Bytes, BoxError>),
+}
 
 impl Body {
     /// Returns a body with the frames of another one.
@@ -25,7 +30,7 @@ impl Body {
     where
         B: HttpBody<Data = Bytes, Error: Into<BoxError>> + Send + 'static,
     {
-        Self(body.map_err(Into::into).boxed_unsync())
+        Self(Frames::Any(body.map_err(Into::into).boxed_unsync()))
     }
 
     /// Returns a body without a byte.
@@ -162,7 +167,7 @@ impl HttpBody for Guarded {
 
 impl From<Bytes> for Body {
     fn from(bytes: Bytes) -> Self {
-        Self::new(Full::new(bytes))
+        Self(Frames::Whole(Full::new(bytes)))
     }
 }
 
@@ -171,15 +176,24 @@ impl HttpBody for Body {
     type Error = BoxError;
 
     fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.0).poll_frame(context)
+        match &mut self.0 {
+            Frames::Whole(body) => Pin::new(body).poll_frame(context).map_err(|never| match never {}),
+            Frames::Any(body) => Pin::new(body).poll_frame(context),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        match &self.0 {
+            Frames::Whole(body) => body.is_end_stream(),
+            Frames::Any(body) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
+        match &self.0 {
+            Frames::Whole(body) => body.size_hint(),
+            Frames::Any(body) => body.size_hint(),
+        }
     }
 }
 

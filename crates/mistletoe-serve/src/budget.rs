@@ -19,13 +19,14 @@ pub(crate) struct Budget {
 #[derive(Clone, Debug)]
 pub(crate) struct Share {
     all: Arc<Semaphore>,
-    own: Arc<Semaphore>,
+    /// `None` if one route may take all.
+    own: Option<Arc<Semaphore>>,
 }
 
 /// Units that are taken until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Units {
-    _own: OwnedSemaphorePermit,
+    _own: Option<OwnedSemaphorePermit>,
     _all: OwnedSemaphorePermit,
 }
 
@@ -38,7 +39,8 @@ impl Budget {
 
     /// Returns the share of one of a number of routes.
     pub(crate) fn share(&self, routes: usize) -> Share {
-        Share { all: self.all.clone(), own: Arc::new(Semaphore::new(share(self.units, routes))) }
+        let own = share(self.units, routes);
+        Share { all: self.all.clone(), own: (own < self.units).then(|| Arc::new(Semaphore::new(own))) }
     }
 }
 
@@ -50,7 +52,10 @@ pub(crate) fn share(units: usize, routes: usize) -> usize {
 impl Share {
     /// Takes units, if that many are left.
     pub(crate) fn try_acquire(&self, units: u32) -> Option<Units> {
-        let own = self.own.clone().try_acquire_many_owned(units).ok()?;
+        let own = match self.own.clone() {
+            Some(own) => Some(own.try_acquire_many_owned(units).ok()?),
+            None => None,
+        };
         let all = self.all.clone().try_acquire_many_owned(units).ok()?;
         Some(Units { _own: own, _all: all })
     }
@@ -58,7 +63,10 @@ impl Share {
     /// Waits until that many units are left, and takes them. Never ready for more than the share.
     pub(crate) async fn acquire(&self, units: u32) -> Result<Units, AcquireError> {
         // In this order: a route that waits for itself keeps nothing from the others.
-        let own = self.own.clone().acquire_many_owned(units).await?;
+        let own = match self.own.clone() {
+            Some(own) => Some(own.acquire_many_owned(units).await?),
+            None => None,
+        };
         let all = self.all.clone().acquire_many_owned(units).await?;
         Ok(Units { _own: own, _all: all })
     }

@@ -24,6 +24,7 @@ use crate::config::Listener;
 use crate::failure::Failure;
 use crate::framing::{Heads, Scanner};
 use crate::metrics::Metrics;
+use crate::seldom::Seldom;
 use crate::unread::{Pieces, Unread};
 
 /// How an HTTP/2 connection begins.
@@ -35,6 +36,9 @@ const WINDOW: u32 = 256 << 10;
 /// piece waits for them.
 const SEND_BUFFER: usize = 64 << 10;
 
+/// hyper's own limit on the number of header fields.
+const MAX_HEADERS: usize = 100;
+
 /// Returns a builder of connections with the listener's limits.
 pub(crate) fn builder(listener: &Listener) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
@@ -43,8 +47,11 @@ pub(crate) fn builder(listener: &Listener) -> Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         .header_read_timeout(listener.header_timeout)
         .keep_alive(listener.keep_alive)
-        .max_headers(listener.max_headers)
         .max_buf_size(listener.max_header_bytes as usize);
+    if listener.max_headers != MAX_HEADERS {
+        // hyper then makes two lists of this length for each request.
+        builder.http1().max_headers(listener.max_headers);
+    }
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -108,23 +115,29 @@ where
         }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let mut overdue = pin!(unread.overdue(listener.write_timeout));
-    let mut ending = pin!(async {
+    // Whether the client has left something unread for too long.
+    let end = pin!(async {
         tokio::select! {
+            () = unread.overdue(listener.write_timeout) => true,
             // Whether it is told to or dropped.
-            _ = stop.changed() => {}
-            () = streams.idle(listener.header_timeout) => {}
+            _ = stop.changed() => false,
+            () = streams.idle(listener.header_timeout) => false,
         }
     });
-    let result = tokio::select! {
-        result = &mut connection => result,
+    let ended = tokio::select! {
+        biased;
+        result = &mut connection => Ok(result),
+        is_overdue = Seldom::new(end) => Err(is_overdue),
+    };
+    let result = match ended {
+        Ok(result) => result,
         // Its requests are recorded as those of a client that left.
-        () = &mut overdue => return Ok(()),
-        () = &mut ending => {
+        Err(true) => return Ok(()),
+        Err(false) => {
             connection.as_mut().graceful_shutdown();
             tokio::select! {
                 result = connection => result,
-                () = overdue => return Ok(()),
+                () = unread.overdue(listener.write_timeout) => return Ok(()),
                 // Over HTTP/2, it ends with a word of the client, for which there is no other limit.
                 () = streams.idle(listener.header_timeout.saturating_mul(2)) => return Ok(()),
             }

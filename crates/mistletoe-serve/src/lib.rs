@@ -30,8 +30,15 @@
 //! the runtime has threads for all of them: set `max_blocking_threads` of its builder to more than
 //! [`config::MAX_GUESTS`]. Threads are created when they are needed. To look up the name of an upstream takes one, too.
 //!
+//! A thread of a route that is without work waits for more of it for a millisecond. Where the routes have fewer threads
+//! than they ask for, another route may wait that long for the thread, up to 16 times in a row.
+//!
+//! All requests of a service must come from one tokio runtime. One task ends all requests of a route that wait for an
+//! instance for too long, and a request may run on a thread that another one has started.
+//!
 //! Where the system has no more threads to give, guests take turns on those that there are. tokio panics if there are
-//! none, so a [`Server`] keeps one. A program that mounts the service in a server of its own needs to do the same.
+//! none, so a [`Server`] keeps one. A program that mounts the service in a server of its own needs to do the same. The
+//! panic may also be where an instance of middleware is dropped, which begins the next request.
 //!
 //! # Cargo features
 //!
@@ -58,6 +65,7 @@ mod metrics;
 mod otel;
 mod record;
 pub mod route;
+mod seldom;
 mod server;
 mod service;
 mod trace;

@@ -235,7 +235,10 @@ impl RouteMetrics {
 
     /// Notes the size of an instance's memory.
     pub(crate) fn memory(&self, bytes: u64) {
-        self.memory_peak.fetch_max(bytes, Ordering::Relaxed);
+        // Seldom more than before: a read leaves the number in the caches of all processors.
+        if bytes > self.memory_peak.load(Ordering::Relaxed) {
+            self.memory_peak.fetch_max(bytes, Ordering::Relaxed);
+        }
     }
 
     /// Returns the numbers of requests and of failures.
@@ -313,8 +316,8 @@ impl Exposition {
 }
 
 /// Returns the time now, for the log and the status page.
-pub(crate) fn now() -> String {
-    humantime::format_rfc3339_millis(SystemTime::now()).to_string()
+pub(crate) fn now() -> impl Display {
+    humantime::format_rfc3339_millis(SystemTime::now())
 }
 
 /// Locks a mutex, also a poisoned one: all data here is consistent at any time.

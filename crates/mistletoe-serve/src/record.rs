@@ -1,6 +1,7 @@
 //! The record of one request: its line in the log, and its numbers.
 
-use std::fmt::Write as _;
+use std::borrow::Cow;
+use std::fmt::Debug;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::body::{Body, BoxError};
 use crate::budget::Units;
@@ -44,7 +45,7 @@ pub(crate) struct Record {
     method: Method,
     uri: Uri,
     version: Version,
-    host: String,
+    pub(crate) host: String,
     span: Option<Span>,
     route: Option<(Arc<str>, Arc<RouteMetrics>)>,
     status: u16,
@@ -88,15 +89,15 @@ impl Usage {
 struct Line<'a> {
     request: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    remote: Option<String>,
+    remote: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     method: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<String>,
+    target: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<String>,
+    version: Option<Shown<Version>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     route: Option<&'a str>,
     status: u16,
@@ -109,14 +110,23 @@ struct Line<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     error: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<String>,
+    message: Option<&'a str>,
+}
+
+/// A value as `{:?}` shows it.
+struct Shown<T>(T);
+
+impl<T: Debug> Serialize for Shown<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!("{:?}", self.0))
+    }
 }
 
 impl Record {
     pub(crate) fn new<B>(
         request: &Request<B>,
         remote: Option<SocketAddr>,
-        host: &str,
+        host: String,
         span: Option<Span>,
         log: Log,
         metrics: Arc<Metrics>,
@@ -130,7 +140,7 @@ impl Record {
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
-            host: host.to_owned(),
+            host,
             span,
             route: None,
             status: LEFT,
@@ -190,21 +200,21 @@ impl Drop for Record {
         metrics.request(self.status, time, self.bytes);
         let name = self.route.as_ref().map(|(name, _)| name);
         let kind = self.failure.as_ref().map(Failure::kind);
-        let message = self.failure.as_ref().map(|failure| excerpt(&failure.to_string(), MAX_MESSAGE));
+        let message = self.failure.as_ref().map(|failure| excerpt(failure.to_string(), MAX_MESSAGE));
         // What clients do wrong is no failure of the service.
         if let (Some(name), Some(kind), Some(message)) = (name, &kind, &message)
             && (self.status >= 500 || self.status < 400)
         {
             self.metrics.failed(Latest {
-                time: now(),
+                time: now().to_string(),
                 route: name.to_string(),
                 request: self.id.to_string(),
                 status: self.status,
                 kind: kind.to_string(),
-                message: message.clone(),
+                message: message.clone().into_owned(),
             });
         }
-        let host = excerpt(&self.host, MAX_TARGET);
+        let host = excerpt(&*self.host, MAX_TARGET);
         #[cfg(feature = "otel")]
         if let (Some(Export { spans, served, usage }), Some(span)) = (self.export.take(), self.span) {
             spans.span(crate::otel::Request {
@@ -212,8 +222,8 @@ impl Drop for Record {
                 id: &self.id,
                 time,
                 method: &self.method,
-                path: excerpt(self.uri.path(), MAX_TARGET),
-                host: host.clone(),
+                path: excerpt(self.uri.path(), MAX_TARGET).into_owned(),
+                host: host.clone().into_owned(),
                 version: self.version,
                 remote: self.remote,
                 status: self.status,
@@ -223,14 +233,14 @@ impl Drop for Record {
         }
         let line = Line {
             request: &self.id,
-            remote: self.remote.map(|address| address.to_string()),
+            remote: self.remote,
             method: Some(self.method.as_str()),
             host: Some(&host),
             target: Some(match self.uri.path_and_query() {
                 Some(target) => excerpt(target.as_str(), MAX_TARGET),
-                None => excerpt(&self.uri.to_string(), MAX_TARGET),
+                None => excerpt(self.uri.to_string(), MAX_TARGET),
             }),
-            version: Some(format!("{:?}", self.version)),
+            version: Some(Shown(self.version)),
             route: name.map(|name| &**name),
             status: self.status,
             bytes: self.bytes,
@@ -238,7 +248,7 @@ impl Drop for Record {
             trace_id: self.span.map(|span| span.own.trace_id()),
             span_id: self.span.map(|span| span.own.span_id()),
             error: kind.as_deref(),
-            message,
+            message: message.as_deref(),
         };
         self.log.entry("request", &line);
     }
@@ -249,10 +259,10 @@ pub(crate) fn refused(log: &Log, metrics: &Metrics, remote: SocketAddr, failure:
     let (kind, status) = (failure.kind(), failure.status().as_u16());
     let line = Line {
         request: &new_id(),
-        remote: Some(remote.to_string()),
+        remote: Some(remote),
         status,
         error: Some(&kind),
-        message: Some(excerpt(&failure.to_string(), MAX_MESSAGE)),
+        message: Some(&excerpt(failure.to_string(), MAX_MESSAGE)),
         ..Line::default()
     };
     log.entry("request", &line);
@@ -261,9 +271,13 @@ pub(crate) fn refused(log: &Log, metrics: &Metrics, remote: SocketAddr, failure:
 }
 
 /// Returns the beginning of a text, which may be a guest's or a client's.
-fn excerpt(text: &str, limit: usize) -> String {
+fn excerpt<'a>(text: impl Into<Cow<'a, str>>, limit: usize) -> Cow<'a, str> {
+    let text = text.into();
+    if text.len() <= limit {
+        return text;
+    }
     let end = text.floor_char_boundary(limit);
-    format!("{}{}", &text[..end], if end < text.len() { "…" } else { "" })
+    format!("{}…", &text[..end]).into()
 }
 
 /// Returns the client's name for the request if it has a plain one, or else a new one.
@@ -280,10 +294,12 @@ fn new_id() -> Arc<str> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     static PROCESS: OnceLock<u64> = OnceLock::new();
     let process = PROCESS.get_or_init(|| RandomState::new().hash_one("process"));
-    let mut id = String::with_capacity(32);
-    // A `String` takes every text.
-    let _ = write!(id, "{process:016x}{:016x}", NEXT.fetch_add(1, Ordering::Relaxed));
-    id.into()
+    let number = u128::from(*process) << 64 | u128::from(NEXT.fetch_add(1, Ordering::Relaxed));
+    let mut id = [0; 32];
+    for (at, digit) in id.iter_mut().enumerate() {
+        *digit = b"0123456789abcdef"[(number >> (124 - 4 * at)) as usize & 0xf];
+    }
+    str::from_utf8(&id).unwrap_or_default().into()
 }
 
 /// A response's body, with the record of its request.

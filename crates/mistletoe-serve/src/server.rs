@@ -14,12 +14,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{sleep, timeout};
-use tower_service::Service as _;
 
 use crate::admin;
+use crate::body::Body;
 use crate::config::{Config, Listener};
 use crate::connection::{self, Open};
-use crate::service::{RemoteAddr, Service};
+use crate::service::Service;
 
 /// Maximum number of connections of administrators.
 const ADMINISTRATORS: usize = 64;
@@ -93,16 +93,8 @@ impl Server {
                 let (stream, address) = accept(&listener).await;
                 let open = Open::new(service.numbers());
                 let (service, refused) = (service.clone(), service.clone());
-                let respond = move |mut request: Request<Incoming>| {
-                    request.extensions_mut().insert(RemoteAddr(address));
-                    let response = service.clone().call(request);
-                    async move {
-                        match response.await {
-                            Ok(response) => response,
-                            Err(never) => match never {},
-                        }
-                    }
-                };
+                let respond =
+                    move |request: Request<Incoming>| service.clone().respond(request.map(Body::new), Some(address));
                 let connection =
                     connection::serve(builder.clone(), stream, settings.clone(), stopping.subscribe(), respond);
                 connections.spawn(async move {

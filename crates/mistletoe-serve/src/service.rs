@@ -314,14 +314,22 @@ impl Service {
         self.state().routes.iter().filter_map(status).collect()
     }
 
-    async fn respond(self, mut request: Request<Body>) -> Response<Body> {
+    /// Responds to a request of this client. Boxed, since the future is large, and is moved before it is polled.
+    pub(crate) fn respond(
+        self,
+        request: Request<Body>,
+        remote: Option<SocketAddr>,
+    ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> {
+        Box::pin(self.respond_unboxed(request, remote))
+    }
+
+    async fn respond_unboxed(self, mut request: Request<Body>, remote: Option<SocketAddr>) -> Response<Body> {
         let state = self.state();
-        let remote = request.extensions().get::<RemoteAddr>().map(|RemoteAddr(address)| *address);
         let (log, metrics) = (self.0.shared.log.clone(), self.0.shared.metrics.clone());
         let host = host(&request).unwrap_or_default();
         let usage = Arc::default();
         let span = Span::of(request.headers_mut(), self.exports());
-        let mut record = Record::new(&request, remote, &host, span, log, metrics);
+        let mut record = Record::new(&request, remote, host, span, log, metrics);
         #[cfg(feature = "otel")]
         if let Some(spans) = self.0.spans.get() {
             record.export(spans, &usage);
@@ -332,10 +340,10 @@ impl Service {
         let mut show_errors = false;
         let result = async {
             framing(&request)?;
-            if host.is_empty() && request.version() == Version::HTTP_11 {
+            if record.host.is_empty() && request.version() == Version::HTTP_11 {
                 return Err(Failure::Request("the request does not name one host"));
             }
-            let route = state.table.find(&host, request.uri().path(), request.method())?;
+            let route = state.table.find(&record.host, request.uri().path(), request.method())?;
             let Some(Served { context, stages, requests }) = state.routes.get(route) else {
                 return Err(Failure::NoRoute);
             };
@@ -407,8 +415,9 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let responding = self.clone().respond(request.map(Body::new));
-        Box::pin(async move { Ok(responding.await) })
+        let remote = request.extensions().get::<RemoteAddr>().map(|RemoteAddr(address)| *address);
+        let (service, request) = (self.clone(), request.map(Body::new));
+        Box::pin(async move { Ok(service.respond_unboxed(request, remote).await) })
     }
 }
 

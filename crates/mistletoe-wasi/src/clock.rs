@@ -27,6 +27,10 @@ pub enum Clock {
 /// that gets a new `Wasi` for each request.
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
+/// The time of the default clock. To read a variable takes longer than to make all else of a session.
+static SOURCE_DATE: LazyLock<SystemTime> =
+    LazyLock::new(|| source_date(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref()));
+
 /// The clocks of a session.
 pub(crate) enum Time {
     System,
@@ -46,9 +50,9 @@ impl Default for Clock {
     /// Returns a frozen time.
     ///
     /// It is the value of the host's environment variable `SOURCE_DATE_EPOCH`, in seconds since 1970, or else the start
-    /// of 1970.
+    /// of 1970. The process's first default clock reads the variable.
     fn default() -> Self {
-        Self::Fixed(source_date(std::env::var("SOURCE_DATE_EPOCH").ok().as_deref()))
+        Self::Fixed(*SOURCE_DATE)
     }
 }
 

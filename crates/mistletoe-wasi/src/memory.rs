@@ -3,6 +3,8 @@
 use std::cell::Cell;
 use std::ops::Range;
 
+use mistletoe_abi::host::Output;
+
 use crate::errno::Errno;
 use crate::work::{LOOK, PIECE, Work};
 
@@ -16,15 +18,58 @@ const MAX_PATH: u32 = 4096;
 
 /// The guest's memory during one call, and the state of that call.
 pub(crate) struct Memory<'a> {
-    bytes: &'a mut [u8],
+    bytes: Bytes<'a>,
     /// Addresses and lengths of the last two paths that the call has read.
     named: Cell<[(u32, u32); 2]>,
     pub(crate) work: Work,
     denied: Cell<bool>,
 }
 
+/// The memory, for most functions, or what a function writes to that reads nothing.
+pub(crate) enum Bytes<'a> {
+    Memory(&'a mut [u8]),
+    Output(Output<'a>),
+}
+
+impl Bytes<'_> {
+    fn length(&self) -> usize {
+        match self {
+            Self::Memory(bytes) => bytes.len(),
+            Self::Output(output) => output.length(),
+        }
+    }
+
+    /// No function that has only an output reads.
+    fn get(&self, range: Range<usize>) -> Option<&[u8]> {
+        match self {
+            Self::Memory(bytes) => bytes.get(range),
+            Self::Output(_) => None,
+        }
+    }
+
+    fn get_mut(&mut self, range: Range<usize>) -> Option<&mut [u8]> {
+        match self {
+            Self::Memory(bytes) => bytes.get_mut(range),
+            Self::Output(output) => output.get_mut(range),
+        }
+    }
+}
+
+impl<'a, M: AsMut<[u8]> + ?Sized> From<&'a mut M> for Bytes<'a> {
+    fn from(bytes: &'a mut M) -> Self {
+        Self::Memory(bytes.as_mut())
+    }
+}
+
+impl<'a> From<Output<'a>> for Bytes<'a> {
+    fn from(output: Output<'a>) -> Self {
+        Self::Output(output)
+    }
+}
+
 impl<'a> Memory<'a> {
-    pub(crate) fn new(bytes: &'a mut [u8], work: Work) -> Self {
+    pub(crate) fn new(bytes: impl Into<Bytes<'a>>, work: Work) -> Self {
+        let bytes = bytes.into();
         Self { bytes, named: Cell::default(), work, denied: Cell::default() }
     }
 
@@ -36,7 +81,7 @@ impl<'a> Memory<'a> {
     /// Returns the range of `count` elements of `size` bytes each, checked.
     pub(crate) fn array(&self, address: u32, count: u32, size: u32) -> Result<Range<usize>, Errno> {
         let (start, length) = (u64::from(address), u64::from(count) * u64::from(size));
-        if start + length > self.bytes.len() as u64 {
+        if start + length > self.bytes.length() as u64 {
             return Err(Errno::Fault);
         }
         Ok(start as usize..(start + length) as usize)

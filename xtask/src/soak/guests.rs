@@ -31,6 +31,12 @@ const COMMAND: &str = r#"
         (i32.load (i32.const 16)))
     (func (export "_start") (drop (call $write (i32.const 1) (i32.const 64) (i32.const 26)))"#;
 
+/// Middleware that lets everything through.
+const PASS: &str = r#"(module
+    (memory (export "memory") 1)
+    (func (export "handle_request") (result i64) (i64.const 1))
+    (func (export "handle_response") (param i32 i32)))"#;
+
 /// A route to a guest that fails in its own way: name, whether it is a command, and what it does.
 const FAULTS: &[(&str, bool, &str)] = &[
     ("loop", false, "(loop $ever (br $ever))"),
@@ -62,6 +68,7 @@ const FAULTS: &[(&str, bool, &str)] = &[
 const NEIGHBOURS: &[(&str, &str, &str)] = &[
     ("plugin", "httpwasm", "httpwasm-c.wasm"),
     ("reused", "httpwasm", "httpwasm-c.wasm"),
+    ("middleware", "httpwasm", "httpwasm-c.wasm"),
     ("command", "command", "cgi-c.wasm"),
     ("package", "package", "namespace-c.wasm"),
 ];
@@ -72,6 +79,7 @@ pub(super) fn write(directory: &Path) -> Result<()> {
         let fields = if *is_command { COMMAND } else { PLUGIN };
         fs::write(directory.join(format!("{name}.wat")), format!("(module {fields} {run}))"))?;
     }
+    fs::write(directory.join("pass.wat"), PASS)?;
     for (_, _, module) in NEIGHBOURS {
         fs::copy(crate::root().join("examples/packages").join(module), directory.join(module))?;
     }
@@ -88,10 +96,14 @@ pub(super) fn configuration(generation: usize, connections: usize, header_timeou
     );
     for (name, kind, module) in NEIGHBOURS {
         let reuse = if *name == "reused" { "reuse = true, " } else { "" };
+        let middleware = match *name {
+            "middleware" => "middleware = [{ module = 'pass.wat', pool = { reuse = true, wait = '10s' } }]\n",
+            _ => "",
+        };
         let _ = writeln!(
             text,
             "[[route]]\npath = '/{name}'\nkind = '{kind}'\nmodule = '{module}'\nenv = {{ GENERATION = '{generation}' }}\n\
-             pool = {{ {reuse}wait = '10s' }}"
+             {middleware}pool = {{ {reuse}wait = '10s' }}"
         );
     }
     for (name, is_command, _) in FAULTS {

@@ -100,6 +100,7 @@ impl Neighbour {
 const NEIGHBOURS: &[Neighbour] = &[
     Neighbour { name: "plugin", path: "plugin", body: "x", part: "hello, x\n", connects: false },
     Neighbour { name: "plugin, reused", path: "reused", body: "x", part: "hello, x\n", connects: false },
+    Neighbour { name: "plugin, middleware", path: "middleware", body: "x", part: "hello, x\n", connects: false },
     Neighbour { name: "plugin, connecting", path: "plugin", body: "y", part: "hello, y\n", connects: true },
     Neighbour { name: "command", path: "command", body: "x", part: "1 bytes of body\n", connects: false },
     Neighbour { name: "package", path: "package", body: "data:\n  name: web\n", part: "name: web", connects: false },

@@ -111,6 +111,22 @@ pub(super) static FAULTS: &[Fault] = &[
         },
         ..SOUND
     },
+    // How a session begins where the start of another one ended.
+    Fault {
+        name: "forgets-a-global-that-the-start-has-set",
+        call: |guest, step, params| {
+            if step == Step::Load {
+                guest.memory_mut().iter_mut().take(8).for_each(|byte| *byte = 0);
+            }
+            guest.call(step, params)
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "forgets-that-the-start-has-grown-the-memory",
+        call: |guest, step, params| guest.call(step, if step == Step::Load { &[0] } else { params }),
+        ..SOUND
+    },
     Fault { name: "lets-no-memory-grow", bytes: |wasm| bounded_memory(wasm, 0), ..SOUND },
     Fault { name: "lets-no-memory-grow-beyond-64-mib", bytes: |wasm| bounded_memory(wasm, 1 << 10), ..SOUND },
 ];

@@ -206,14 +206,14 @@ impl Instance for Guest {
         let mut steps = packages.into_iter().chain(others).chain(plugins);
         let step = steps.find(|step| step.export() == name && step.params() == ty.params.len());
         // The layer calls these functions by names that it chooses.
+        let own = [Step::Position, Step::Save, Step::Load];
         let step = step.unwrap_or(match ty.results.is_empty() {
             true => Step::Start,
-            false if name.starts_with(Step::Position.export()) => Step::Position,
-            false => Step::Fuel,
+            false => own.into_iter().find(|step| name.starts_with(step.export())).unwrap_or(Step::Fuel),
         });
         match step {
             Step::Start => name.clone_into(&mut self.start),
-            Step::Fuel | Step::Position => {
+            Step::Fuel | Step::Position | Step::Save | Step::Load => {
                 self.functions.insert(step.export(), self.engine.get_func(name, ty)?);
                 return Ok(step);
             }

@@ -7,6 +7,7 @@ use crate::backend::instance::Instance;
 use crate::backend::store::StoreData;
 use crate::error::{Error, ErrorKind, Operation, Result};
 use crate::host::name::Name;
+use crate::host::output::{Output, To};
 use crate::types::FuncType;
 
 /// A type-erased [`Instance`].
@@ -20,6 +21,8 @@ pub(crate) trait DynInstance {
     fn data(&self) -> &StoreData;
     fn data_mut(&mut self) -> &mut StoreData;
     fn memory_and_data(&mut self) -> (&mut [u8], &mut StoreData);
+    /// Returns the memory as something to write to, and the session's state.
+    fn output_and_state(&mut self) -> (Output<'_>, &mut (dyn Any + Send));
 }
 
 /// A type-erased [`Instance::Func`].
@@ -55,6 +58,12 @@ impl<I: Instance> DynInstance for I {
 
     fn memory_and_data(&mut self) -> (&mut [u8], &mut StoreData) {
         Instance::memory_and_data(self)
+    }
+
+    fn output_and_state(&mut self) -> (Output<'_>, &mut (dyn Any + Send)) {
+        let (memory, data) = Instance::memory_and_data(self);
+        let noted = data.opening.as_mut().and_then(|opening| opening.noted());
+        (Output(To::Memory(memory, noted)), &mut *data.state)
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::backtrace::Recorder;
 use crate::host::name::Name;
+use crate::host::opening::Opening;
 use crate::limits::budget::Budget;
 use crate::module::Interface;
 
@@ -33,6 +34,8 @@ pub struct StoreData {
     pub(crate) host_failed: bool,
     /// What the guest's code records of its stack.
     pub(crate) recorder: Option<Recorder>,
+    /// What happens to calls of host functions, while the session is opened and if that is anything special.
+    pub(crate) opening: Option<Box<Opening>>,
 }
 
 impl StoreData {
@@ -56,6 +59,7 @@ impl StoreData {
             panicked: None,
             host_failed: false,
             recorder: None,
+            opening: None,
         }
     }
 
@@ -80,7 +84,7 @@ impl StoreData {
 ///
 /// The types of a session's state and of its host functions' state are one type parameter, and every type that has it
 /// is invariant in it.
-fn of_type<T>(state: Option<T>) -> T {
+pub(crate) fn of_type<T>(state: Option<T>) -> T {
     match state {
         Some(state) => state,
         None => unreachable!("a store with a state of another type"),

@@ -132,6 +132,14 @@ impl<I: Instance> Guest<I> {
         })
     }
 
+    /// Calls a function that the layer added, which takes at most one slot and returns one.
+    pub(crate) fn call_internal(&mut self, name: &str, ty: &FuncType, param: u64) -> Result<u64> {
+        let func = self.instance.get_func(name, ty)?;
+        let mut slots = [param];
+        self.instance.call(&func, &mut slots)?;
+        Ok(slots[0])
+    }
+
     /// Adds the guest's stack to the error of a call, if it is recorded.
     #[cold]
     fn with_backtrace(&mut self, error: Error) -> Error {
@@ -145,6 +153,13 @@ impl<I: Instance> Guest<I> {
             return error.with_backtrace(backtrace);
         }
         error
+    }
+
+    /// Notes the export that is called next while the session is opened.
+    pub(crate) fn enter(&mut self, export: &'static str) {
+        if let Some(opening) = &mut self.data_mut().opening {
+            opening.export = Some(export);
+        }
     }
 
     /// Calls `_start` to initialise the guest.
@@ -265,6 +280,10 @@ impl<I: Instance> Guest<I> {
     #[cold]
     fn poisoned(&mut self, fault: Error) -> Error {
         self.fault.insert(fault).clone()
+    }
+
+    pub(crate) fn memory_mut(&mut self) -> &mut [u8] {
+        self.instance.memory_mut()
     }
 
     /// Returns the memory, at its current size.

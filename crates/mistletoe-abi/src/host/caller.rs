@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::backend::erased::{DynInstance, host_panic};
+use crate::backend::store::of_type;
 use crate::cancel::CancelHandle;
 use crate::error::{Error, ErrorKind, Operation, Region, Result, Trap};
 use crate::guest::span::Span;
 use crate::host::name::Name;
 use crate::host::numbers::{SLOTS, WasmParams, WasmResults};
+use crate::host::output::Output;
 use crate::trace;
 use crate::types::{ExternType, FuncType, Problem};
 
@@ -100,6 +102,14 @@ impl<'a, T: 'static> Caller<'a, T> {
     pub fn memory_and_state(&mut self) -> (&mut [u8], &mut T) {
         let (memory, data) = self.instance.memory_and_data();
         (memory, data.state_mut())
+    }
+
+    /// Returns the guest's memory as something to write to, and the session's state.
+    ///
+    /// [Repeatable](crate::Imports::repeatable_func) functions use it.
+    pub fn output_and_state(&mut self) -> (Output<'_>, &mut T) {
+        let (output, state) = self.instance.output_and_state();
+        (output, of_type(state.downcast_mut()))
     }
 
     /// Returns the protocol's own state in the session: [`Protocol::Store`](crate::Protocol::Store).

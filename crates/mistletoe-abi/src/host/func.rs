@@ -64,6 +64,14 @@ impl HostFunc {
         Self::new(self.name.clone(), self.ty.clone(), Box::new(code))
     }
 
+    pub(crate) fn code(&self) -> &dyn Code {
+        &*self.code
+    }
+
+    pub(crate) fn full_name(&self) -> &Arc<Name> {
+        &self.name
+    }
+
     /// Returns the same function under another name.
     pub(crate) fn named(&self, name: Name) -> Self {
         let name = Arc::new(name);
@@ -136,6 +144,13 @@ where
     F: Fn(&mut [u64], &mut dyn FnMut(&mut [u64]) -> Result<()>) -> Result<()> + Send + Sync + 'static,
 {
     fn call(&self, instance: &mut dyn DynInstance, slots: &mut [u64]) -> Result<()> {
+        // Without the guest, only the function itself would be called, and the wrapper may respond without it. What the
+        // instrumentation calls is no part of a record.
+        if self.inner.name.module != mistletoe_module::MODULE
+            && let Some(opening) = &mut instance.data_mut().opening
+        {
+            opening.spoil();
+        }
         (self.around)(slots, &mut |slots| self.inner.code.call(instance, slots))
     }
 

@@ -8,6 +8,7 @@ use std::marker::PhantomData;
 use crate::host::closure::{HostFn, host_func};
 use crate::host::func::HostFunc;
 use crate::host::name::Name;
+use crate::host::opening::Repeatable;
 use crate::module::Interface;
 use crate::types::{ExternType, Problem};
 
@@ -56,6 +57,27 @@ impl<T: Send + 'static> Imports<T> {
     ) -> &mut Self {
         let name = Name { module: module.into(), name: name.into() };
         self.funcs.insert(name.clone(), host_func(name, func));
+        self
+    }
+
+    /// Defines a function as [`Imports::func`] does, one that depends on nothing in the guest.
+    ///
+    /// What it does and returns depends on the session's state, its parameters and the length of the guest's memory. It
+    /// reads nothing in the memory, writes there only through
+    /// [`Caller::output_and_state`](crate::Caller::output_and_state), and calls no function of the guest. It does not
+    /// end the guest with the error [`Exit`](crate::ErrorKind::Exit).
+    ///
+    /// A guest that calls only such functions to start need not start again in each session: see
+    /// [`Program::session_with`](crate::Program::session_with). The functions are called in each session all the same,
+    /// so they may change its state.
+    pub fn repeatable_func<P: 'static, R: 'static>(
+        &mut self,
+        module: impl Into<Cow<'static, str>>,
+        name: impl Into<Cow<'static, str>>,
+        func: impl HostFn<T, P, R>,
+    ) -> &mut Self {
+        let name = Name { module: module.into(), name: name.into() };
+        self.funcs.insert(name.clone(), Repeatable::func(host_func(name, func)));
         self
     }
 

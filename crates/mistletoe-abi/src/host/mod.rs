@@ -19,6 +19,7 @@
 //!   Rust numbers. The closure's type is the function's type.
 //! - [`Caller`]: the closure's access to the instance that calls it: the session's state, the guest's memory, its
 //!   exports.
+//! - [`Output`]: the guest's memory, for functions that only write to it.
 //! - [`HostFunc`](crate::backend::HostFunc): the same with all types erased, for backends.
 
 pub(crate) mod caller;
@@ -28,12 +29,15 @@ pub(crate) mod imports;
 pub(crate) mod metering;
 pub(crate) mod name;
 pub(crate) mod numbers;
+pub(crate) mod opening;
+pub(crate) mod output;
 pub(crate) mod toolchain;
 
 pub use caller::{Caller, GuestFunc};
 pub use closure::HostFn;
 pub use imports::Imports;
 pub use numbers::{HostResult, WasmParams, WasmResults, WasmTy};
+pub use output::Output;
 
 /// Packs an address and a length into one `i64`, with the address in the upper half.
 ///

@@ -54,6 +54,14 @@ pub(crate) struct Budget {
     pub(crate) cancel: Option<CancelHandle>,
 }
 
+/// What the start of a guest has used.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Start {
+    granted: u64,
+    /// Whether the time of the call has begun.
+    timed: bool,
+}
+
 impl Budget {
     pub(crate) fn new(limits: &Limits, cancel: Option<CancelHandle>) -> Self {
         let Limits { timeout, fuel, .. } = *limits;
@@ -69,6 +77,19 @@ impl Budget {
             between: 0,
             looked: None,
             cancel,
+        }
+    }
+
+    /// Returns what was used so far.
+    pub(crate) fn start(&self) -> Start {
+        Start { granted: self.granted, timed: !matches!(self.clock, Clock::Unread) }
+    }
+
+    /// Counts what another guest has used in the same start. The counter in the guest is the other's as well.
+    pub(crate) fn started_as(&mut self, start: &Start) {
+        self.granted = start.granted;
+        if start.timed {
+            self.leave();
         }
     }
 

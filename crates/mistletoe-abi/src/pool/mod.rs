@@ -4,7 +4,7 @@ use std::fmt;
 #[cfg(feature = "async")]
 use std::future::poll_fn;
 use std::ops::{Deref, DerefMut};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -63,9 +63,14 @@ mod semaphore;
 ///
 /// A thread that requests a session while it holds others may wait for its own sessions.
 pub struct Pool<P: Sessions, M: Mode = Fresh> {
+    shared: Arc<Shared<P, M>>,
+    wait: Option<Duration>,
+}
+
+/// What clones of a pool share. One reference to it is all that a session needs.
+struct Shared<P: Sessions, M: Mode> {
     program: P,
     state: Arc<dyn Fn() -> P::State + Send + Sync>,
-    wait: Option<Duration>,
     semaphore: Arc<Semaphore>,
     idle: M::Idle<P::Session>,
 }
@@ -82,7 +87,7 @@ pub struct Pool<P: Sessions, M: Mode = Fresh> {
 pub struct PooledSession<P: Sessions, M: Mode = Fresh> {
     /// `Some` until this is dropped.
     session: Option<P::Session>,
-    idle: M::Idle<P::Session>,
+    pool: Arc<Shared<P, M>>,
     /// Dropped last, since it is the last field: when the next caller gets the permit, the session is idle or gone.
     _permit: Permit,
 }
@@ -93,7 +98,7 @@ pub struct PooledSession<P: Sessions, M: Mode = Fresh> {
 #[cfg(feature = "async")]
 #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
 pub struct PoolPermit<P: Sessions, M: Mode = Fresh> {
-    pool: Pool<P, M>,
+    pool: Arc<Shared<P, M>>,
     permit: Permit,
 }
 
@@ -181,14 +186,14 @@ mod sealed {
     #[derive(Debug)]
     pub struct Pool;
 
-    use std::sync::{Arc, Mutex};
+    use std::sync::Mutex;
     use std::time::Instant;
 
     use crate::pool::semaphore::lock;
 
     pub trait Mode {
         /// The idle sessions. Whether this type is `Send` and `Sync` decides whether the pool is.
-        type Idle<S>: Idle<S> + Clone;
+        type Idle<S>: Idle<S>;
     }
 
     pub trait Idle<S> {
@@ -210,10 +215,10 @@ mod sealed {
 
     impl Mode for super::Reused {
         /// The sessions with the times of their last use, which only increase.
-        type Idle<S> = Arc<Mutex<Vec<(Instant, S)>>>;
+        type Idle<S> = Mutex<Vec<(Instant, S)>>;
     }
 
-    impl<S> Idle<S> for Arc<Mutex<Vec<(Instant, S)>>> {
+    impl<S> Idle<S> for Mutex<Vec<(Instant, S)>> {
         /// Takes the most recently used session, which the processor's caches may still hold. The others become idle
         /// for long enough to be pruned.
         fn take(&self) -> Option<S> {
@@ -243,31 +248,23 @@ impl<P: Sessions> Pool<P> {
     ///
     /// `limit` is the number of sessions that may be in use at once.
     pub fn with_state(program: &P, limit: usize, state: impl Fn() -> P::State + Send + Sync + 'static) -> Self {
-        Self {
-            program: program.clone(),
-            state: Arc::new(state),
-            wait: Some(Duration::from_secs(10)),
-            semaphore: Arc::new(Semaphore::new(limit)),
-            idle: (),
-        }
+        let semaphore = Arc::new(Semaphore::new(limit));
+        let shared = Shared { program: program.clone(), state: Arc::new(state), semaphore, idle: () };
+        Self { shared: Arc::new(shared), wait: Some(Duration::from_secs(10)) }
     }
 
     /// Returns a pool that reuses its sessions, with none open yet. Both pools share one limit.
     pub fn reused(&self) -> Pool<P, Reused> {
-        Pool {
-            program: self.program.clone(),
-            state: self.state.clone(),
-            wait: self.wait,
-            semaphore: self.semaphore.clone(),
-            idle: Arc::default(),
-        }
+        let Shared { program, state, semaphore, .. } = &*self.shared;
+        let (program, state, semaphore) = (program.clone(), state.clone(), semaphore.clone());
+        Pool { shared: Arc::new(Shared { program, state, semaphore, idle: Mutex::default() }), wait: self.wait }
     }
 }
 
 impl<P: Sessions> Pool<P, Reused> {
     /// Returns the number of idle sessions, which this pool and its clones keep.
     pub fn idle(&self) -> usize {
-        lock(&self.idle).len()
+        lock(&self.shared.idle).len()
     }
 
     /// Closes the idle sessions whose last use ended before `time`, and returns their number.
@@ -287,7 +284,7 @@ impl<P: Sessions> Pool<P, Reused> {
     /// }
     /// ```
     pub fn prune(&self, time: Instant) -> usize {
-        let mut idle = lock(&self.idle);
+        let mut idle = lock(&self.shared.idle);
         let count = idle.partition_point(|(last_use, _)| *last_use < time);
         let closed: Vec<_> = idle.drain(..count).collect();
         // Closing a session takes time, and runs the destructor of its state.
@@ -314,7 +311,7 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
     /// [`PoolExhausted`](crate::ErrorKind::PoolExhausted) if no session is returned within the [wait](Pool::wait), and
     /// the errors of [`Program::session_with`].
     pub fn session(&self) -> Result<PooledSession<P, M>> {
-        self.open(self.wait_for_permit()?, None, None)
+        self.shared.clone().open(self.wait_for_permit()?, None, None)
     }
 
     /// Returns a session as [`Pool::session`] does, which another thread can cancel.
@@ -326,7 +323,7 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
     ///
     /// As [`Pool::session`], and [`Cancelled`](crate::ErrorKind::Cancelled).
     pub fn session_with_cancel(&self, handle: &CancelHandle) -> Result<PooledSession<P, M>> {
-        self.open(self.wait_for_permit()?, None, Some(handle))
+        self.shared.clone().open(self.wait_for_permit()?, None, Some(handle))
     }
 
     /// Waits for a permit to use a session, without a time limit and without blocking the thread.
@@ -359,31 +356,48 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
     #[cfg(feature = "async")]
     #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
     pub async fn acquire(&self) -> Result<PoolPermit<P, M>> {
-        if self.semaphore.limit() == 0 {
-            return Err(self.semaphore.exhausted(Duration::ZERO));
+        if self.shared.semaphore.limit() == 0 {
+            return Err(self.shared.semaphore.exhausted(Duration::ZERO));
         }
-        let mut turn = Turn::new(&self.semaphore);
+        let mut turn = Turn::new(&self.shared.semaphore);
         let permit = poll_fn(|context| turn.poll(context.waker())).await;
-        Ok(PoolPermit { pool: self.clone(), permit })
+        Ok(PoolPermit { pool: self.shared.clone(), permit })
     }
 
     /// Returns a permit to use a session if one is free, without waiting.
     #[cfg(feature = "async")]
     #[cfg_attr(docsrs, doc(cfg(feature = "async")))]
     pub fn try_acquire(&self) -> Option<PoolPermit<P, M>> {
-        let permit = Turn::new(&self.semaphore).wait(Some(Duration::ZERO))?;
-        Some(PoolPermit { pool: self.clone(), permit })
+        let permit = Turn::new(&self.shared.semaphore).wait(Some(Duration::ZERO))?;
+        Some(PoolPermit { pool: self.shared.clone(), permit })
     }
 
     fn wait_for_permit(&self) -> Result<Permit> {
         // With a limit of 0 no permit is ever returned.
-        let wait = if self.semaphore.limit() == 0 { Some(Duration::ZERO) } else { self.wait };
-        let permit = Turn::new(&self.semaphore).wait(wait);
-        permit.ok_or_else(|| self.semaphore.exhausted(wait.unwrap_or_default()))
+        let wait = if self.shared.semaphore.limit() == 0 { Some(Duration::ZERO) } else { self.wait };
+        let permit = Turn::new(&self.shared.semaphore).wait(wait);
+        permit.ok_or_else(|| self.shared.semaphore.exhausted(wait.unwrap_or_default()))
     }
 
+    /// Returns the number of sessions that may be in use at once, in all pools that share this pool's limit.
+    pub fn limit(&self) -> usize {
+        self.shared.semaphore.limit()
+    }
+
+    /// Returns the number of sessions in use, in all pools that share this pool's limit.
+    pub fn in_use(&self) -> usize {
+        self.shared.semaphore.in_use()
+    }
+
+    /// Returns the number of callers that wait for a session, in all pools that share this pool's limit.
+    pub fn waiting(&self) -> usize {
+        self.shared.semaphore.waiting()
+    }
+}
+
+impl<P: Sessions, M: Mode> Shared<P, M> {
     fn open(
-        &self,
+        self: Arc<Self>,
         permit: Permit,
         state: Option<P::State>,
         cancel: Option<&CancelHandle>,
@@ -403,22 +417,7 @@ impl<P: Sessions, M: Mode> Pool<P, M> {
                 self.program.open(state, cancel, sealed::Pool)?
             }
         };
-        Ok(PooledSession { session: Some(session), idle: self.idle.clone(), _permit: permit })
-    }
-
-    /// Returns the number of sessions that may be in use at once, in all pools that share this pool's limit.
-    pub fn limit(&self) -> usize {
-        self.semaphore.limit()
-    }
-
-    /// Returns the number of sessions in use, in all pools that share this pool's limit.
-    pub fn in_use(&self) -> usize {
-        self.semaphore.in_use()
-    }
-
-    /// Returns the number of callers that wait for a session, in all pools that share this pool's limit.
-    pub fn waiting(&self) -> usize {
-        self.semaphore.waiting()
+        Ok(PooledSession { session: Some(session), pool: self, _permit: permit })
     }
 }
 
@@ -476,7 +475,7 @@ impl<P: Sessions, M: Mode> Drop for PooledSession<P, M> {
         {
             // Cancelling this use must not affect the next one.
             P::set_cancel_handle(&mut session, None, sealed::Pool);
-            self.idle.keep(session);
+            self.pool.idle.keep(session);
         }
     }
 }
@@ -503,21 +502,15 @@ impl<P: Sessions, M: Mode> DerefMut for PooledSession<P, M> {
 
 impl<P: Sessions, M: Mode> Clone for Pool<P, M> {
     fn clone(&self) -> Self {
-        Self {
-            program: self.program.clone(),
-            state: self.state.clone(),
-            wait: self.wait,
-            semaphore: self.semaphore.clone(),
-            idle: self.idle.clone(),
-        }
+        Self { shared: self.shared.clone(), wait: self.wait }
     }
 }
 
 impl<P: Sessions + fmt::Debug, M: Mode> fmt::Debug for Pool<P, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Pool")
-            .field("program", &self.program)
-            .field("limit", &self.semaphore.limit())
+            .field("program", &self.shared.program)
+            .field("limit", &self.shared.semaphore.limit())
             .field("wait", &self.wait)
             .finish_non_exhaustive()
     }
@@ -526,7 +519,7 @@ impl<P: Sessions + fmt::Debug, M: Mode> fmt::Debug for Pool<P, M> {
 #[cfg(feature = "async")]
 impl<P: Sessions + fmt::Debug, M: Mode> fmt::Debug for PoolPermit<P, M> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PoolPermit").field("pool", &self.pool).finish_non_exhaustive()
+        f.debug_struct("PoolPermit").field("program", &self.pool.program).finish_non_exhaustive()
     }
 }
 
@@ -614,7 +607,7 @@ mod tests {
         // The session that was used last is used again, and the other one stays idle.
         let between = loop {
             let now = Instant::now();
-            if now > begun && now > lock(&pool.idle)[1].0 {
+            if now > begun && now > lock(&pool.shared.idle)[1].0 {
                 break now;
             }
         };

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::backend::Backend;
 use crate::backend::instance::Instance;
@@ -13,13 +14,14 @@ use crate::backtrace::Recorder;
 use crate::cancel::CancelHandle;
 use crate::error::{Error, ErrorKind, Result};
 use crate::guest::Guest;
-use crate::guest::export::INITIALIZE;
+use crate::guest::export::{INITIALIZE, START};
 use crate::host::func::HostFunc;
 use crate::host::imports::Imports;
 use crate::host::{metering, toolchain};
 use crate::limits::Limits;
 use crate::limits::budget::Budget;
 use crate::module::{self, Interface, InternalExports, ModuleSource};
+use crate::program::start::{Before, Plan, Starts};
 use crate::protocol::check::Check;
 use crate::protocol::traits::Protocol;
 use crate::trace;
@@ -32,6 +34,7 @@ pub(crate) mod erased;
 pub(crate) mod handler;
 pub(crate) mod middleware;
 pub(crate) mod package;
+mod start;
 
 /// A module that speaks a [protocol](Protocol), compiled for one backend.
 ///
@@ -65,6 +68,8 @@ pub struct Program<P: Protocol, B: Backend, T = ()> {
     /// The limits that the code is instrumented with.
     compiled: Limits,
     limits: Limits,
+    /// What is known of how sessions start.
+    starts: Arc<Starts>,
     state: PhantomData<fn(T) -> T>,
 }
 
@@ -213,7 +218,8 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
         let (interface, internal) = (Arc::new(interface.clone()), internal.clone());
         let symbols = limits.backtrace().then(|| Arc::new(Symbols::new(source.wasm())));
         let (backend, state) = (backend.clone(), PhantomData);
-        Ok(Self { protocol, backend, module, interface, internal, symbols, compiled: limits, limits, state })
+        let starts = Arc::default();
+        Ok(Self { protocol, backend, module, interface, internal, symbols, compiled: limits, limits, starts, state })
     }
 
     /// Returns the module's imports and exports.
@@ -236,7 +242,9 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
     /// with. Time can be limited only if the compiled limits limit time or count fuel; fuel only if they count fuel.
     pub fn with_limits(&self, limits: Limits) -> Result<Self> {
         limits.fit(&self.compiled)?;
-        Ok(Self { limits, ..self.clone() })
+        // When the guest gets fuel depends on the limit.
+        let starts = if limits.fuel() == self.limits.fuel() { self.starts.clone() } else { Arc::default() };
+        Ok(Self { limits, starts, ..self.clone() })
     }
 
     pub(crate) fn map_protocol(mut self, change: impl FnOnce(&mut P)) -> Self {
@@ -257,6 +265,9 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
     }
 
     /// Opens a session with a state for its host functions: a fresh instance, initialised and ready for requests.
+    ///
+    /// A guest that takes long to start may begin where the start of an earlier session ended. The functions that it
+    /// calls to start are called all the same; see [`Imports::repeatable_func`].
     ///
     /// # Errors
     ///
@@ -296,14 +307,12 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
         cancel: Option<&CancelHandle>,
     ) -> Result<ProgramSession<P, B, T>> {
         let mut guest = self.instantiate(state, cancel)?;
-        if P::INITIALIZES {
-            self.initialize(&mut guest)?;
-        }
+        self.start(&mut guest)?;
         let exports = self.protocol.resolve(&mut guest)?;
         Ok(ProgramSession { guest, exports, state: PhantomData })
     }
 
-    /// Makes a fresh instance and runs its start function.
+    /// Makes a fresh instance, which has not started.
     fn instantiate(&self, state: Box<dyn Any + Send>, cancel: Option<&CancelHandle>) -> Result<Guest<B::Instance>> {
         let store = Box::new(self.protocol.store(&self.limits));
         let budget = Budget::new(&self.limits, cancel.cloned());
@@ -314,19 +323,52 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
         let instance = self.backend.instantiate(&self.module, data)?;
         let mut guest = Guest::new(instance, self.limits, &self.internal)?;
         guest.begin()?;
+        Ok(guest)
+    }
+
+    /// Starts a guest, or lets it begin where the start of another one ended.
+    fn start(&self, guest: &mut Guest<B::Instance>) -> Result<()> {
+        match self.starts.plan(&self.internal, self.limits.timeout()) {
+            Plan::Plain => self.run_start(guest)?,
+            Plan::Timed => {
+                let begun = Instant::now();
+                self.run_start(guest)?;
+                self.starts.took(begun.elapsed(), guest.memory().len());
+            }
+            Plan::Record => {
+                let before = Before::new(guest);
+                self.run_start(guest).inspect_err(|error| self.starts.failed(error.kind()))?;
+                let record = before.map(|before| before.record(guest, &self.internal)).transpose()?;
+                self.starts.keep(record.flatten());
+            }
+            Plan::From(record) => {
+                if !record.begin(guest, &self.internal)? {
+                    self.starts.missed();
+                    self.run_start(guest)?;
+                    guest.data_mut().opening = None;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the start function, and initialises the guest.
+    fn run_start(&self, guest: &mut Guest<B::Instance>) -> Result<()> {
         if let Some(start) = &self.internal.start {
             guest.start(start)?;
         }
-        Ok(guest)
+        if P::INITIALIZES { self.initialize(guest) } else { Ok(()) }
     }
 
     /// Calls `_initialize`, or `_start` if the guest exports no `_initialize`; both if the protocol starts its guests.
     fn initialize(&self, guest: &mut Guest<B::Instance>) -> Result<()> {
         let initializes = self.interface.export(INITIALIZE.name).is_some();
         if self.interface.has_start() && (P::STARTS || !initializes) {
+            guest.enter(START.name);
             guest.start_up(self.internal.unwind.as_deref())?;
         }
         if initializes {
+            guest.enter(INITIALIZE.name);
             let initialize = guest.resolve(&INITIALIZE)?;
             guest.call(&initialize, ())?;
         }
@@ -465,6 +507,7 @@ impl<P: Protocol, B: Backend, T> Clone for Program<P, B, T> {
             symbols: self.symbols.clone(),
             compiled: self.compiled,
             limits: self.limits,
+            starts: self.starts.clone(),
             state: PhantomData,
         }
     }

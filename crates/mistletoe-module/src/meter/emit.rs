@@ -1,6 +1,7 @@
 //! The instructions that the metering pass injects.
 
-use crate::binary::{leb128, op, signed};
+use crate::binary::{ROOM, leb128, op, signed};
+use crate::calls::Reserve;
 use crate::config::Metering;
 use crate::listing::Indices;
 
@@ -33,8 +34,17 @@ pub(super) struct Counter {
 pub(super) struct Height {
     pub(super) at: Indices,
     pub(super) local: u32,
-    /// Units that the function takes of it.
-    pub(super) frame: u64,
+    pub(super) frame: Units,
+}
+
+/// Units of the stack that a function takes.
+#[derive(Clone, Copy)]
+pub(super) enum Units {
+    /// Its callers have taken them.
+    Reserved,
+    Counted(u64),
+    /// They are known only when all functions have been read.
+    Unknown,
 }
 
 /// The record of the stack, in a function.
@@ -109,10 +119,20 @@ impl Counter {
     }
 
     /// Begins a function and its first basic block. One check covers the counter and the stack depth.
-    pub(super) fn enter(self, out: &mut Vec<u8>, charge: u64, check: Check, height: Option<Height>) {
-        if let Some(height) = height {
-            height.enter(out);
-        }
+    ///
+    /// Returns the position of the frame in `out`, if the frame is not known yet.
+    pub(super) fn enter(self, out: &mut Vec<u8>, charge: u64, check: Check, height: Option<Height>) -> Option<usize> {
+        let mut unknown = None;
+        let height = height.filter(|height| match height.frame {
+            Units::Reserved => {
+                height.save(out);
+                false
+            }
+            _ => {
+                unknown = height.enter(out);
+                true
+            }
+        });
         let looks = check != Check::None;
         if charge != 0 || looks {
             get(out, op::GLOBAL_GET, self.at.fuel());
@@ -146,6 +166,7 @@ impl Counter {
                 out.push(op::END);
             }
         }
+        unknown
     }
 
     /// Begins a basic block.
@@ -224,11 +245,31 @@ impl Counter {
 }
 
 impl Height {
-    /// Subtracts the frame, and leaves the rest on the stack.
-    fn enter(self, out: &mut Vec<u8>) {
+    /// Keeps the remaining depth, to store it before calls.
+    fn save(self, out: &mut Vec<u8>) {
         get(out, op::GLOBAL_GET, self.at.height());
-        subtract(out, self.frame);
+        get(out, op::LOCAL_SET, self.local);
+    }
+
+    /// Subtracts the frame, and leaves the rest on the stack.
+    ///
+    /// Returns the position of the frame in `out`, if the frame is not known yet.
+    fn enter(self, out: &mut Vec<u8>) -> Option<usize> {
+        get(out, op::GLOBAL_GET, self.at.height());
+        let mut unknown = None;
+        match self.frame {
+            Units::Reserved => {}
+            Units::Counted(frame) => subtract(out, frame),
+            Units::Unknown => {
+                out.push(op::I64_CONST);
+                unknown = Some(out.len());
+                // As a signed number, this is the same: it is below 2^32.
+                out.extend(ROOM);
+                out.push(op::I64_SUB);
+            }
+        }
         get(out, op::LOCAL_TEE, self.local);
+        unknown
     }
 
     /// Stores the remaining depth in the global.
@@ -273,19 +314,35 @@ pub(crate) fn slow(at: Indices) -> Vec<u8> {
 
 /// Returns the body of a wrapper of a function, with the same parameters and results. The host calls it instead.
 ///
-/// The wrapper leaves the stack depth and the record of the stack as they were, whatever the function does, and ticks if
-/// more fuel was used than there was.
-pub(crate) fn wrapper(metering: Metering, at: Indices, index: u32, params: u32) -> Vec<u8> {
+/// The wrapper takes the reserve of the stack depth, for the frames that do not count where their functions begin. It
+/// leaves the stack depth and the record of the stack as they were, whatever the function does, and ticks if more fuel
+/// was used than there was.
+pub(crate) fn wrapper(metering: Metering, at: Indices, index: u32, params: u32, reserve: Reserve) -> Vec<u8> {
     let recorded = [at.position(), at.frames()].into_iter().zip(params + 1..).filter(|_| metering.backtrace);
     let mut out = if metering.backtrace { vec![2, 1, op::I64, 2, op::I32] } else { vec![1, 1, op::I64] };
     for (global, local) in recorded.clone() {
         get(&mut out, op::GLOBAL_GET, global);
         get(&mut out, op::LOCAL_SET, local);
     }
-    let height = Height { at, local: params, frame: 0 };
+    let height = Height { at, local: params, frame: Units::Reserved };
     if metering.height {
-        height.enter(&mut out);
-        out.push(op::DROP);
+        height.save(&mut out);
+        if reserve.units != 0 {
+            let rest = |out: &mut Vec<u8>| {
+                get(out, op::LOCAL_GET, height.local);
+                subtract(out, reserve.units.into());
+            };
+            get(&mut out, op::LOCAL_GET, height.local);
+            i64_const(&mut out, reserve.units.into());
+            out.extend([op::I64_LT_S, op::IF, op::EMPTY]);
+            rest(&mut out);
+            get(&mut out, op::CALL, at.slow());
+            out.extend([op::UNREACHABLE, op::END]);
+            if reserve.reads {
+                rest(&mut out);
+                get(&mut out, op::GLOBAL_SET, at.height());
+            }
+        }
     }
     for param in 0..params {
         get(&mut out, op::LOCAL_GET, param);
@@ -296,7 +353,7 @@ pub(crate) fn wrapper(metering: Metering, at: Indices, index: u32, params: u32) 
         counter.get(&mut out);
         counter.check(&mut out);
     }
-    if metering.height {
+    if metering.height && reserve.reads {
         height.flush(&mut out);
     }
     for (global, local) in recorded {

@@ -21,16 +21,15 @@
 use std::ops::Range;
 
 use crate::binary::{ROOM, fill, leb128, number, op};
+use crate::calls::{Callee, Calls};
 use crate::config::Metering;
 use crate::listing::{Indices, Listing};
-use emit::{AROUND, Check, Counter, Height, Record, get, i32_const};
+use emit::{AROUND, Check, Counter, Height, Record, Units, get, i32_const};
 
 pub(crate) mod emit;
 
 /// Units of a function's frame besides the values in it.
 const FRAME: u32 = 8;
-/// A function without calls whose frame, without [`FRAME`], is at most this does not check the stack depth.
-const SMALL_FRAME: u32 = 64;
 /// Parameters and results of a call that the rest of a frame has room for: [`FRAME`], and registers.
 const CALL_ROOM: u32 = 8;
 /// A loop of at most this many bytes is unrolled to [`UNROLLED`] iterations.
@@ -49,15 +48,11 @@ const TURN: u8 = 7;
 const BULK_TURN: i8 = 3;
 /// Turns granted at once with only a deadline. A turn is up to 128 instructions.
 pub const TURNS: u64 = 10_000;
-/// Maximum number of instructions that wait for a check elsewhere, with only a deadline.
-///
-/// They are the instructions of a function that calls none, or those around the loop that a function begins with.
+/// What follows the next call checks again if more than so many instructions wait for a check, with fuel or without.
+const MANY: (u64, u64) = (100_000, (TURNS << TURN) / 4);
+/// Maximum number of instructions around the loop that a function begins with, if the function does not check itself,
+/// with only a deadline.
 const SMALL: u64 = 64;
-/// Instructions that a call counts as, with only a deadline.
-///
-/// Less than [`SMALL`], since most calls in a function are not made each time, and most called functions count
-/// themselves.
-const CALL: u64 = 16;
 
 /// A change at a place in a function's body.
 #[derive(Clone, Copy, Debug)]
@@ -70,8 +65,9 @@ enum Edit {
     LoopEnd { run: u32 },
     /// The label of a branch, in `bytes` bytes. The branch leaves `loops` such loops.
     Label { label: u32, bytes: u32, loops: u32 },
-    /// A call, in `bytes` bytes: of the function with this index, or an indirect one.
-    Call { index: Option<u32>, bytes: u32 },
+    /// A call, in `bytes` bytes: of the function with this index, or an indirect one. Whether what it calls may change
+    /// the fuel counter, and may look at the stack depth.
+    Call { index: Option<u32>, bytes: u32, ticks: bool, reads: bool },
     /// The next instruction leaves the function, or may leave it.
     Exit,
     /// The index of a function, in `bytes` bytes.
@@ -120,6 +116,10 @@ struct Frame {
     loops: u32,
     /// The edit of its basic block, if it is such a loop.
     around: Option<u32>,
+    /// Number of calls before it that may change the fuel counter.
+    calls: usize,
+    /// The most instructions that wait for a check where it begins, and on a way to its end.
+    waiting: (u64, u64),
 }
 
 /// A function's body, while it is read.
@@ -134,7 +134,14 @@ pub(crate) struct Body {
     /// The edit that the instructions now read are counted in.
     run: usize,
     dead: bool,
-    calls: bool,
+    /// What is known of the function from its calls.
+    own: Callee,
+    /// Number of calls that may change the fuel counter.
+    calls: usize,
+    /// Whether there is a loop without such calls.
+    tight: bool,
+    /// Whether it makes calls that may change the stack depth.
+    changes: bool,
     bulk: bool,
     /// What the body computes that a compiler may keep, in halves of a value.
     computed: u32,
@@ -146,24 +153,29 @@ pub(crate) struct Body {
     headed: bool,
     /// Whether this body, or one before, refers to a function.
     pub(crate) refers: bool,
+    /// The most instructions that are executed since a check before the instruction that is read, calls included.
+    waiting: u64,
     /// Number of open loops with a tick site.
     around: u32,
     /// Number of loops that have begun.
     loops: usize,
     /// Whether there are too many loops for each to have a tick site.
     dense: bool,
+    /// Where in the rewritten code the frame has to be filled in, if it was not known.
+    pub(crate) unknown: Option<usize>,
 }
 
 impl Body {
     /// Begins a body whose first instruction is at `offset`, and which declares `locals` locals.
-    pub(crate) fn begin(&mut self, metering: Metering, at: Indices, offset: usize, locals: u32) {
-        (self.metering, self.at, self.code) = (metering, at, offset);
+    pub(crate) fn begin(&mut self, metering: Metering, at: Indices, own: Callee, offset: usize, locals: u32) {
+        (self.metering, self.at, self.own, self.code) = (metering, at, own, offset);
         (self.computed, self.passed) = (0, 0);
         self.edits.clear();
         self.frames.clear();
-        (self.dead, self.calls, self.bulk, self.around) = (false, false, false, 0);
+        (self.dead, self.changes, self.bulk, self.around) = (false, false, false, 0);
+        (self.calls, self.tight, self.waiting) = (0, false, 0);
         (self.straight, self.headed) = (true, false);
-        (self.loops, self.dense) = (0, false);
+        (self.loops, self.dense, self.unknown) = (0, false, None);
         self.open(op::BLOCK);
         self.start_run(offset, Check::None);
         // The engine has to clear the locals.
@@ -188,12 +200,13 @@ impl Body {
 
     /// Reads the instruction at `range` of `bytes`, which is valid.
     ///
-    /// `functions` gives the parameters and results of what the instruction calls.
-    pub(crate) fn instruction(&mut self, bytes: &[u8], range: Range<usize>, functions: &Listing) {
+    /// `functions` gives the parameters and results of what the instruction calls, and `calls` the rest.
+    pub(crate) fn instruction(&mut self, bytes: &[u8], range: Range<usize>, functions: &Listing, calls: &Calls) {
         let Some((&opcode, operands)) = bytes.get(range.clone()).and_then(<[u8]>::split_first) else { return };
         // Free: no engine compiles them to instructions.
         if !self.dead && !matches!(opcode, op::NOP | op::BLOCK | op::LOOP | op::ELSE | op::END) {
             self.cost(1);
+            self.waiting += 1;
         }
         self.computed = self.computed.saturating_add(self.computes(opcode, operands));
         if self.metering.backtrace && !self.dead && can_fail(opcode, operands) {
@@ -226,6 +239,7 @@ impl Body {
                 }
                 if !self.dead && self.metering.ticks {
                     self.start_run(range.end, check);
+                    self.waiting = 0;
                 }
             }
             op::IF => {
@@ -235,6 +249,10 @@ impl Body {
             op::ELSE => {
                 if let Some(frame) = self.frames.last_mut() {
                     frame.opcode = op::ELSE;
+                    if !self.dead {
+                        frame.waiting.1 = frame.waiting.1.max(self.waiting);
+                    }
+                    self.waiting = frame.waiting.0;
                     self.dead = frame.dead;
                 }
                 self.split(range.end);
@@ -271,17 +289,21 @@ impl Body {
                 self.dead = true;
             }
             op::CALL | op::CALL_INDIRECT => {
-                self.calls = true;
                 let index = number(operands).0;
                 let ty = if opcode == op::CALL { functions.type_of(index) } else { Some(index) };
                 self.passed = self.passed.max(ty.map_or(0, |ty| functions.passed(ty)));
                 if !self.dead {
+                    let callee = if opcode == op::CALL { calls.function_at(index) } else { calls.indirect(index) };
+                    self.look_again(range.start);
+                    self.waiting += u64::from(callee.cost);
                     if !self.metering.fuel {
-                        // The called function may be small and count nothing.
-                        self.cost(CALL);
+                        self.cost(callee.cost.into());
                     }
+                    let ticks = self.metering.fuel || callee.ticks;
+                    self.calls += usize::from(ticks);
+                    self.changes |= callee.changes;
                     let index = (opcode == op::CALL).then_some(index);
-                    self.edit(range.start, Edit::Call { index, bytes: range.len() as u32 });
+                    self.edit(range.start, Edit::Call { index, bytes: range.len() as u32, ticks, reads: callee.reads });
                 } else if opcode == op::CALL {
                     self.func(range.start + 1, operands);
                 }
@@ -349,6 +371,9 @@ impl Body {
             reach: usize::MAX,
             loops: self.around,
             around: None,
+            calls: self.calls,
+            // Control may go from an `if` to its end.
+            waiting: (self.waiting, if opcode == op::IF { self.waiting } else { 0 }),
         });
     }
 
@@ -358,6 +383,18 @@ impl Body {
     fn split(&mut self, offset: usize) {
         if self.metering.fuel && !self.dead {
             self.start_run(offset, Check::None);
+        }
+    }
+
+    /// Checks at `offset` if many instructions wait for a check, whichever way control took.
+    ///
+    /// What calls count as can be much more than their bytes.
+    fn look_again(&mut self, offset: usize) {
+        if self.waiting > if self.metering.fuel { MANY.0 } else { MANY.1 } && self.metering.ticks {
+            let waited = std::mem::take(&mut self.waiting);
+            // The basic block goes on: no fuel is charged.
+            let cost = if self.metering.fuel { 0 } else { waited };
+            self.edit(offset, Edit::Run { cost, check: Check::Here, end: None });
         }
     }
 
@@ -387,6 +424,10 @@ impl Body {
 
     /// Records that control may go from here to the end, or the beginning, of the open instruction `target`.
     fn reach(&mut self, target: usize) {
+        let waiting = self.waiting;
+        if let Some(frame) = self.frames.get_mut(target).filter(|_| !self.dead) {
+            frame.waiting.1 = frame.waiting.1.max(waiting);
+        }
         if let Some(frame) = self.frames.last_mut().filter(|_| !self.dead) {
             frame.reach = frame.reach.min(target);
         }
@@ -394,9 +435,11 @@ impl Body {
 
     fn close(&mut self, offset: usize) {
         let Some(frame) = self.frames.pop() else { return };
+        self.tight |= frame.opcode == op::LOOP && frame.calls == self.calls;
+        self.waiting = if self.dead { frame.waiting.1 } else { self.waiting.max(frame.waiting.1) };
         if let Some(run) = frame.around {
             self.around -= 1;
-            self.unroll(offset);
+            self.unroll(run as usize, offset);
             self.edit(offset, Edit::LoopEnd { run });
         }
         // Nothing inside branches anywhere but to the end. Control that enters also leaves, so the outer basic block
@@ -421,13 +464,14 @@ impl Body {
         }
     }
 
-    /// Marks the loop that ends at `offset` for unrolling, if it is small and only its iterations are counted.
+    /// Marks the loop that ends at `offset`, whose basic block is the edit `run`, for unrolling, if it is small and only
+    /// its iterations are counted.
     ///
     /// One check of the deadline then covers several iterations. Fuel is checked at each iteration.
-    fn unroll(&mut self, offset: usize) {
+    fn unroll(&mut self, run: usize, offset: usize) {
         let end = self.edits.len();
         let Some(((begin, Edit::Run { end: to, .. }), edits)) =
-            self.edits.get_mut(self.run..).and_then(<[_]>::split_first_mut)
+            self.edits.get_mut(run..).and_then(<[_]>::split_first_mut)
         else {
             return;
         };
@@ -442,8 +486,7 @@ impl Body {
     /// Appends the rewritten body of the function with the index `function`, prefixed with its length.
     ///
     /// `bytes` is the module, `body` the body's range in it. The body has `locals` parameters and locals, and at most
-    /// `operands` operands. Returns the length, and the size of the frame in units, or 0 if the stack depth is not
-    /// counted.
+    /// `operands` operands. Returns the length, and the size of the frame in units if the stack depth is counted.
     pub(crate) fn finish(
         &mut self,
         function: u32,
@@ -452,25 +495,33 @@ impl Body {
         locals: u32,
         operands: u32,
         out: &mut Vec<u8>,
-    ) -> (usize, u32) {
+    ) -> (usize, Option<u32>) {
         let (metering, at, code) = (self.metering, self.at, self.code);
-        let leaf = !self.calls;
         let passed = self.passed.saturating_sub(CALL_ROOM);
         let frame = [operands, self.computed / 2, passed].into_iter().fold(locals, u32::saturating_add);
-        let tall = metering.height && (!leaf || frame > SMALL_FRAME);
+        let tall = metering.height && (self.own.counted || self.changes);
         if let Some((_, Edit::Run { cost, check, .. })) = self.edits.first_mut() {
-            // The caller of a leaf checks soon, and so does a loop.
-            let soon = (leaf || self.headed) && (metering.fuel || *cost <= SMALL);
+            // The caller of a short function accounts for it, and a loop checks soon.
+            let soon = self.own.short || self.headed && (metering.fuel || *cost <= SMALL);
             *check = if soon || !metering.ticks { Check::None } else { Check::Here };
         }
         let bulk = self.bulk && metering.ticks;
-        let runs = |edits: &[(u32, Edit)]| edits.iter().any(|(_, edit)| edit.charge(metering).is_some());
-        // What is counted once, at function entry, needs no local. With only a deadline, a function with calls would
-        // store the counter before calls more often than it counts.
-        let kept = (metering.fuel || leaf && !self.dense) && (bulk || runs(self.edits.get(1..).unwrap_or_default()));
-        let counts = kept || bulk || runs(&self.edits);
+        let runs = |edits: &[(u32, Edit)]| edits.iter().filter(|(_, edit)| edit.charge(metering).is_some()).count();
+        let later = runs(self.edits.get(1..).unwrap_or_default());
+        // In a local, the counter is stored before each call and loaded after it. In the global, both is done where each
+        // basic block begins. With only a deadline, few basic blocks count.
+        let kept = if metering.fuel { self.tight || later > self.calls } else { self.calls == 0 && !self.dense };
+        // What is counted once, at function entry, needs no local.
+        let kept = kept && (bulk || later != 0);
+        let counts = kept || bulk || runs(&self.edits) != 0;
         let frame = frame.saturating_add(FRAME);
-        let height = Height { at, local: locals + 1, frame: frame.into() };
+        let units = match self.own {
+            Callee { counted: false, .. } => Units::Reserved,
+            // It also takes the frames of what it calls, which may not have been read yet.
+            Callee { diverges: true, .. } => Units::Unknown,
+            _ => Units::Counted(frame.into()),
+        };
+        let height = Height { at, local: locals + 1, frame: units };
         let mut writer = Writer {
             metering,
             at,
@@ -512,7 +563,7 @@ impl Body {
                 // A function begins with a basic block.
                 Edit::Run { check, .. } if i == 0 => {
                     let charge = edit.charge(metering).unwrap_or_default();
-                    writer.counter.enter(writer.out, charge, *check, writer.height);
+                    self.unknown = writer.counter.enter(writer.out, charge, *check, writer.height);
                 }
                 Edit::LoopEnd { run } => {
                     let charge = edits.get(*run as usize).and_then(|(_, run)| run.charge(metering));
@@ -528,7 +579,7 @@ impl Body {
         writer.copy(body.end);
         let length = writer.out.len() - begin - ROOM.len();
         fill(writer.out.get_mut(begin..).unwrap_or_default(), length);
-        (length, if metering.height { frame } else { 0 })
+        (length, metering.height.then_some(frame))
     }
 }
 
@@ -580,9 +631,11 @@ impl Writer<'_> {
                 leb128(out, u64::from(label) + u64::from(loops) * AROUND + inside);
                 self.copied += bytes as usize;
             }
-            Edit::Call { index, bytes } => {
-                counter.flush(out);
-                if let Some(height) = self.height {
+            Edit::Call { index, bytes, ticks, reads } => {
+                if ticks {
+                    counter.flush(out);
+                }
+                if let Some(height) = self.height.filter(|_| reads) {
                     height.flush(out);
                 }
                 match index {
@@ -592,7 +645,9 @@ impl Writer<'_> {
                     }
                     None => self.copy(offset as usize + bytes as usize),
                 }
-                counter.reload(self.out);
+                if ticks {
+                    counter.reload(self.out);
+                }
                 if let Some(record) = self.record {
                     record.returned(self.out, offset);
                 }

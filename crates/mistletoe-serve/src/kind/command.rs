@@ -2,8 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context as TaskContext, Poll, ready};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context as TaskContext, Poll, Waker, ready};
 
 use bytes::{Buf as _, Bytes};
 use http::header::CONTENT_LENGTH;
@@ -14,12 +14,13 @@ use mistletoe::protocol::WasiCommand;
 use mistletoe::wasi::OutputStream;
 use mistletoe::{AnyBackend, CancelHandle, ErrorKind};
 use tokio::runtime::Handle;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::{AbortHandle, JoinHandle};
+use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::cgi::{self, Head};
-use super::{Call, Context, Ending, Guests, Kind, Responding, deadline, ended, is_without_body};
+use super::{Call, Context, Ending, Guests, Kind, Responding, called, deadline, is_without_body};
 use crate::body::Body;
 use crate::config::Guest;
 use crate::failure::Failure;
@@ -56,45 +57,63 @@ impl Kind for Command {
 }
 
 impl Command {
-    async fn run(&self, call: Call) -> Result<Response<Body>, Failure> {
-        let Self(guests) = self;
+    async fn run(self: &Arc<Self>, call: Call) -> Result<Response<Body>, Failure> {
+        let Self(guests) = &**self;
         let guest = &guests.guest;
         let (parts, body) = call.request.into_parts();
         let length = body.size_hint().exact();
         let environment = cgi::environment(&parts, call.remote, &guests.context.route.path, length)?;
         let program = guest.module.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let wasi = guests.wasi(&call.id, &environment)?;
+        let wasi = guests.wasi(&call.id, || environment)?;
         let wasi = wasi.args([program]).args(guest.args.iter().map(String::as_str));
 
         let ending = Ending::new(&guests.context.metrics, &call.usage);
-        let admitted = guests.admit().await?;
-        let until = deadline(guests.timeout()).map(Instant::from_std);
-        let runtime = Handle::current();
-
-        let (input, incoming) = mpsc::channel(FRAMES);
-        let feeding = feed(body, input, ending.clone());
-        let feeder = tokio::spawn(feeding).abort_handle();
-        let running = Running { handle: ending.handle.clone(), feeder };
-        let link = || Link { runtime: runtime.clone(), until, ending: ending.clone() };
-        let stdin = Stdin { frames: incoming, now: Bytes::new(), link: link() };
-
+        let feeder = Arc::new(Mutex::new(None));
+        let running = Running { handle: ending.handle.clone(), feeder: feeder.clone() };
+        let (head, mut heading) = oneshot::channel();
         let (output, frames) = mpsc::channel(FRAMES);
-        let (head, heading) = oneshot::channel();
-        let stdout =
-            Stdout { head: Some((head, Vec::new())), body: output, room: guest.limits.max_output(), link: link() };
-        let wasi = wasi.stdin_reader(stdin).stdout(OutputStream::stream(stdout)).build();
-        let metrics = guests.context.metrics.clone();
-        let guest = guests.spawn(admitted, wasi, &ending, move |session| {
-            let exited = |code: &u32| {
-                if *code != 0 {
-                    metrics.failure("exit".into());
+        let work = {
+            let (command, ending, runtime) = (self.clone(), ending.clone(), Handle::current());
+            move |admitted| {
+                let Self(guests) = &*command;
+                let until = deadline(guests.timeout()).map(Instant::from_std);
+                let link = || Link { runtime: runtime.clone(), until, ending: ending.clone() };
+                let (input, frames) = mpsc::channel(FRAMES);
+                let mut feeding = Box::pin(feed(body, input, ending.clone()));
+                // A body that is there by now needs no task.
+                if feeding.as_mut().poll(&mut TaskContext::from_waker(Waker::noop())).is_pending() {
+                    *lock(&feeder) = Some(runtime.spawn(feeding).abort_handle());
+                    if ending.handle.is_cancelled() {
+                        abort(&feeder);
+                    }
                 }
-            };
-            session.call(()).inspect(exited)
-        });
+                let stdin = Stdin { frames, now: Bytes::new(), link: link() };
+                let room = guests.guest.limits.max_output();
+                let stdout = Stdout { head: Some((head, Vec::new())), body: output, room, link: link() };
+                let wasi = wasi.stdin_reader(stdin).stdout(OutputStream::stream(stdout)).build();
+                called(admitted, wasi, ending, |session| {
+                    session.call(()).inspect(|code| {
+                        if *code != 0 {
+                            guests.context.metrics.failure("exit".into());
+                        }
+                    })
+                })
+            }
+        };
+        let command = self.clone();
+        let mut guest: Exit = Box::pin(async move { Ok(command.0.with_instance(work).await??) });
 
-        let Ok(Head { status, mut headers }) = heading.await else {
-            let code = ended(guest.await);
+        let begun = tokio::select! {
+            biased;
+            head = &mut heading => head.ok(),
+            code = &mut guest => {
+                // It may have ended with a header.
+                guest = Box::pin(std::future::ready(code));
+                heading.try_recv().ok()
+            }
+        };
+        let Some(Head { status, mut headers }) = begun else {
+            let code = guest.await;
             return Err(match (ending.failure().take(), code) {
                 (Some(failure), _) | (None, Err(failure)) => failure,
                 (None, Ok(0)) => Failure::Output("the output has no complete header".into()),
@@ -123,17 +142,33 @@ impl Command {
     }
 }
 
+/// The code that the guest ends with.
+type Exit = Pin<Box<dyn Future<Output = Result<u32, Failure>> + Send>>;
+
+/// The task that feeds the guest, if it does not have all of its input.
+type Feeder = Arc<Mutex<Option<AbortHandle>>>;
+
+fn lock(feeder: &Feeder) -> MutexGuard<'_, Option<AbortHandle>> {
+    feeder.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn abort(feeder: &Feeder) {
+    if let Some(feeder) = &*lock(feeder) {
+        feeder.abort();
+    }
+}
+
 /// What a response to be holds: dropping it cancels the guest, and then ends its input.
 struct Running {
     handle: CancelHandle,
-    feeder: AbortHandle,
+    feeder: Feeder,
 }
 
 impl Drop for Running {
     fn drop(&mut self) {
         // In this order: the guest must not take a body that breaks off for a whole one.
         self.handle.cancel();
-        self.feeder.abort();
+        abort(&self.feeder);
     }
 }
 
@@ -182,7 +217,12 @@ struct Stdin {
 impl Read for Stdin {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.now.is_empty() {
-            match self.link.wait(self.frames.recv(), Failure::TimedOut)? {
+            // To wait takes longer than to see that it is there.
+            let data = match self.frames.try_recv() {
+                Ok(data) => Some(data),
+                Err(_) => self.link.wait(self.frames.recv(), Failure::TimedOut)?,
+            };
+            match data {
                 Some(data) => self.now = data,
                 // Not the end of the body, but of the client.
                 None if self.link.ending.handle.is_cancelled() => return Err(io::ErrorKind::ConnectionAborted.into()),
@@ -243,7 +283,10 @@ impl Write for Stdout {
                 Bytes::from(rest)
             }
         };
-        if !data.is_empty() && self.link.wait(self.body.send(data), Failure::SlowClient)?.is_err() {
+        if !data.is_empty()
+            && let Err(TrySendError::Full(data) | TrySendError::Closed(data)) = self.body.try_send(data)
+            && self.link.wait(self.body.send(data), Failure::SlowClient)?.is_err()
+        {
             return Err(io::ErrorKind::BrokenPipe.into());
         }
         Ok(bytes.len())
@@ -259,7 +302,7 @@ struct Outgoing {
     /// Dropped first: a guest is cancelled before its writes fail.
     _running: Running,
     frames: mpsc::Receiver<Bytes>,
-    guest: Option<JoinHandle<mistletoe::Result<u32>>>,
+    guest: Option<Exit>,
     ending: Ending,
     /// How many bytes are to come, if the header says so.
     left: Option<u64>,
@@ -283,11 +326,11 @@ impl Outgoing {
             }
         }
         if let Some(guest) = &mut self.guest {
-            let result = ready!(Pin::new(guest).poll(context));
+            let result = ready!(guest.as_mut().poll(context));
             self.guest = None;
             // The header is complete, so that the program's status changes nothing any more.
             let failure = self.ending.failure().take();
-            if let (Some(failure), _) | (None, Err(failure)) = (failure, ended(result)) {
+            if let (Some(failure), _) | (None, Err(failure)) = (failure, result) {
                 return Poll::Ready(Err(failure));
             }
             if self.left.is_some_and(|left| left > 0) {

@@ -1,5 +1,6 @@
 //! A request and its response as middleware sees them, and as they go on.
 
+use std::convert::Infallible;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
@@ -15,7 +16,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use mistletoe::protocol::http_handler::{BodyKind, Exchange, HeaderKind};
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 use tokio::time::sleep_until;
 
 use super::{Ending, authority, is_without_body};
@@ -72,8 +73,8 @@ impl Default for Replacement {
 pub(super) struct Link {
     pub(super) runtime: Handle,
     pub(super) ending: Ending,
-    /// Closed when nobody waits for the guest any more.
-    pub(super) gone: watch::Receiver<()>,
+    /// Closed when nobody waits for the guest any more. The guest is cancelled before.
+    pub(super) gone: oneshot::Receiver<Infallible>,
 }
 
 impl Messages {
@@ -130,20 +131,34 @@ impl Messages {
             headers.remove(name);
         }
         self.length = parts.headers.get(CONTENT_LENGTH).cloned();
-        for (name, value) in &parts.headers {
-            // Fields that find no room are as lost as those that a client does not take.
-            let _ = headers.try_append(name, value.clone());
+        if headers.is_empty() {
+            *headers = parts.headers;
+        } else {
+            for (name, value) in &parts.headers {
+                // Fields that find no room are as lost as those that a client does not take.
+                let _ = headers.try_append(name, value.clone());
+            }
         }
         self.status = parts.status;
         (self.response.front, self.response.replacement) = (Bytes::new(), None);
         self.response.body = Some(body);
     }
 
-    /// Returns the response as it is now, with its body, and with a body that was replaced.
-    pub(super) fn response(&mut self) -> (Response<Body>, Option<Body>) {
+    /// Returns the response as it is now, with its body.
+    pub(super) fn response(&mut self) -> Response<Body> {
+        let headers = self.response.headers.clone();
+        self.response_with(headers)
+    }
+
+    /// Returns the response with its body, and a body that was replaced.
+    pub(super) fn into_response(mut self) -> (Response<Body>, Option<Body>) {
+        let headers = mem::take(&mut self.response.headers);
+        (self.response_with(headers), self.response.body.take())
+    }
+
+    fn response_with(&mut self, mut headers: HeaderMap) -> Response<Body> {
         let is_replaced = self.response.replacement.is_some();
         let body = self.response.take_body();
-        let mut headers = self.response.headers.clone();
         remove_hop_by_hop(&mut headers);
         headers.remove(CONTENT_LENGTH);
         if !is_replaced
@@ -162,7 +177,7 @@ impl Messages {
         }
         *response.status_mut() = self.status;
         *response.headers_mut() = headers;
-        (response, self.response.body.take())
+        response
     }
 
     /// Takes room for a body of the response that the guest has written. It may block.
@@ -247,8 +262,13 @@ impl Message {
 
 impl Link {
     /// Waits until the guest's time is over, or nobody waits for the guest any more.
+    ///
+    /// `gone` must not be polled once it was ready. It is not, since the guest is cancelled before that.
     fn wait<T>(&mut self, future: impl Future<Output = T>, deadline: Option<Instant>) -> io::Result<T> {
-        let Self { runtime, gone, .. } = self;
+        let Self { runtime, gone, ending } = self;
+        if ending.handle.is_cancelled() {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
         let late = async {
             match deadline {
                 Some(deadline) => sleep_until(deadline.into()).await,
@@ -259,7 +279,7 @@ impl Link {
             tokio::select! {
                 biased;
                 result = future => Ok(result),
-                _ = gone.changed() => Err(io::ErrorKind::ConnectionAborted.into()),
+                _ = gone => Err(io::ErrorKind::ConnectionAborted.into()),
                 () = late => Err(io::ErrorKind::TimedOut.into()),
             }
         })

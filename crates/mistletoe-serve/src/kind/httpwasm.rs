@@ -1,10 +1,13 @@
 //! Plugins: the body as records in, and what the plugin writes to its standard output as the response.
 
+use std::borrow::Cow;
 use std::io::Write as _;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use http::header::CONTENT_TYPE;
+use http::request::Parts;
 use http::{HeaderValue, Response};
 use mistletoe::AnyBackend;
 use mistletoe::protocol::HttpWasm;
@@ -16,6 +19,21 @@ use crate::config::Guest;
 use crate::metrics::Instances;
 
 struct Plugin(Guests<HttpWasm>);
+
+/// Returns the variables of a request.
+fn variables(parts: &Parts, remote: Option<SocketAddr>) -> Vec<(&'static str, Cow<'_, [u8]>)> {
+    let mut variables: Vec<(_, Cow<'_, [u8]>)> = vec![
+        ("HTTP_PATH", parts.uri.path().as_bytes().into()),
+        ("HTTP_METHOD", parts.method.as_str().as_bytes().into()),
+        ("HTTP_HOST", authority(parts).as_bytes().into()),
+        ("HTTP_QUERY", parts.uri.query().unwrap_or_default().as_bytes().into()),
+        ("REMOTE_ADDR", remote.map(|address| address.to_string()).unwrap_or_default().into_bytes().into()),
+    ];
+    if let Some(trace) = parts.headers.get("traceparent").and_then(|value| value.to_str().ok()) {
+        variables.push(("TRACEPARENT", trace.as_bytes().into()));
+    }
+    variables
+}
 
 pub(super) fn new(
     context: Context,
@@ -32,31 +50,22 @@ impl Kind for Plugin {
         Box::pin(async move {
             let Self(guests) = &*self;
             let (parts, body) = call.request.into_parts();
-            let remote = call.remote.map(|address| address.to_string()).unwrap_or_default();
-            let mut environment = vec![
-                ("HTTP_PATH", parts.uri.path()),
-                ("HTTP_METHOD", parts.method.as_str()),
-                ("HTTP_HOST", authority(&parts)),
-                ("HTTP_QUERY", parts.uri.query().unwrap_or_default()),
-                ("REMOTE_ADDR", &remote),
-            ];
-            if let Some(trace) = parts.headers.get("traceparent").and_then(|value| value.to_str().ok()) {
-                environment.push(("TRACEPARENT", trace));
-            }
-            let wasi = guests.wasi(&call.id, &environment)?.build();
+            let wasi = guests.wasi(&call.id, || variables(&parts, call.remote))?.build();
             let Collected { bytes, room } = guests.collect(body).await?;
-            let mut log = guests.log(&call.id);
-            let buffer = guests.buffer();
+            let plugin = self.clone();
             let output = guests.run(&call.usage, wasi, move |session| {
+                let Self(guests) = &*plugin;
                 let (Output { stdout, stderr, .. }, result) = match session.call(&bytes) {
                     Ok(output) => (output, Ok(())),
                     Err(error) => (session.unfinished(), Err(error)),
                 };
                 drop((bytes, room));
-                // The log takes every byte.
-                let _ = log.write_all(&stderr);
-                drop(stderr);
-                result.map(|()| buffer(stdout))
+                if !stderr.is_empty() {
+                    // The log takes every byte.
+                    let _ = guests.log(&call.id).write_all(&stderr);
+                    drop(stderr);
+                }
+                result.map(|()| guests.buffer(stdout))
             });
             let stdout = output.await??;
             let content_type = guests.guest.content_type.clone().unwrap_or_else(|| {

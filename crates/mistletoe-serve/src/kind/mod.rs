@@ -26,7 +26,7 @@ use mistletoe::wasi::{self, Access, Builder, Clock, OutputStream, Random, Wasi};
 use mistletoe::{AnyBackend, AnyProgram, AnyProgramSession, CancelHandle, ErrorKind, Pool, PooledSession, Reused};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio::task::JoinError;
 use tokio::time::timeout;
 
 use crate::body::Body;
@@ -39,7 +39,7 @@ use crate::metrics::{Instances, RouteMetrics};
 use crate::record::Usage;
 
 pub(crate) use cgi::split_port;
-use queue::{Permit, Queue};
+use queue::{Permit, Queue, Turn};
 pub(crate) use scheduler::compile as compile_plugins;
 
 /// Maximum number of bytes that a guest may log for one request, for each of its streams.
@@ -132,9 +132,11 @@ struct Guests<P: Protocol> {
     guest: Arc<Guest>,
     /// Name of middleware.
     name: Option<Arc<str>>,
+    /// Whether the guest sees anything of what it gets through WASI.
+    has_wasi: bool,
     /// Sessions that are not to be used again are discarded after use.
     pool: Pool<AnyProgram<P, Wasi>, Reused>,
-    /// Requests of guests that are called once, with all of their input.
+    /// Requests that wait for an instance.
     queue: Arc<Queue<P>>,
     /// A permit for each request that runs or waits.
     admission: Arc<Semaphore>,
@@ -145,7 +147,8 @@ struct Guests<P: Protocol> {
 /// A whole body, which takes room until it is dropped.
 struct Collected {
     bytes: Bytes,
-    room: OwnedSemaphorePermit,
+    /// `None` if there is not a byte.
+    room: Option<OwnedSemaphorePermit>,
 }
 
 /// A whole response, which takes room until it is dropped.
@@ -166,14 +169,20 @@ type Session<P> = AnyProgramSession<P, Wasi>;
 #[derive(Clone)]
 struct Ending {
     handle: CancelHandle,
-    failure: Arc<Mutex<Option<Failure>>>,
+    why: Arc<Why>,
+}
+
+/// Why a guest was cancelled, and where its end is counted.
+struct Why {
+    failure: Mutex<Option<Failure>>,
     metrics: Arc<RouteMetrics>,
     usage: Arc<Usage>,
 }
 
 impl Ending {
     fn new(metrics: &Arc<RouteMetrics>, usage: &Arc<Usage>) -> Self {
-        Self { handle: CancelHandle::new(), failure: Arc::default(), metrics: metrics.clone(), usage: usage.clone() }
+        let why = Why { failure: Mutex::default(), metrics: metrics.clone(), usage: usage.clone() };
+        Self { handle: CancelHandle::new(), why: Arc::new(why) }
     }
 
     /// Cancels the guest, for this reason unless there is another one already.
@@ -181,7 +190,7 @@ impl Ending {
         let mut first = self.failure();
         if first.is_none() {
             if !failure.is_counted() {
-                self.metrics.failure(failure.kind());
+                self.why.metrics.failure(failure.kind());
             }
             *first = Some(Failure::Ended(Box::new(failure)));
         }
@@ -193,12 +202,12 @@ impl Ending {
     fn count(&self, error: &mistletoe::Error) {
         // What made the server cancel the guest is counted in its place.
         if !(matches!(error.kind(), ErrorKind::Cancelled { .. }) && self.failure().is_some()) {
-            self.metrics.failure(guest_kind(error));
+            self.why.metrics.failure(guest_kind(error));
         }
     }
 
     fn failure(&self) -> MutexGuard<'_, Option<Failure>> {
-        self.failure.lock().unwrap_or_else(PoisonError::into_inner)
+        self.why.failure.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -225,26 +234,19 @@ impl<P: Protocol> Guests<P> {
         let units = usize::try_from(units(guest.limits.max_input())).unwrap_or(usize::MAX);
         let (admission, bodies) = (permits(requests), permits(requests.saturating_mul(units)));
         let name = guest.name.as_deref().map(Arc::from);
-        Ok(Self { context, guest, name, queue: Queue::new(&pool), pool, admission, bodies })
+        let has_wasi = program.interface().imports.iter().any(|import| import.module == wasi::MODULE);
+        Ok(Self { context, guest, name, has_wasi, queue: Queue::new(&pool), pool, admission, bodies })
     }
 
     fn instances(&self) -> Option<Instances> {
         let Self { pool, queue, .. } = self;
-        let waiting = pool.waiting() + queue.len();
-        Some(Instances { in_use: pool.in_use(), idle: pool.idle(), waiting, limit: pool.limit() })
+        Some(Instances { in_use: pool.in_use(), idle: pool.idle(), waiting: queue.len(), limit: pool.limit() })
     }
 
     fn prune(&self, now: Instant) {
         if let Some(time) = now.checked_sub(self.guest.pool.idle) {
             self.pool.prune(time);
         }
-    }
-
-    /// Waits for an instance, unless too many requests wait already.
-    async fn admit(&self) -> Result<Admitted<P>, Failure> {
-        let admission = self.admission.clone().try_acquire_owned().map_err(|_| Failure::Busy)?;
-        let permit = timeout(self.guest.pool.wait, self.pool.acquire()).await.map_err(|_| Failure::Busy)??;
-        Ok(Admitted { permit, reuse: self.guest.pool.reuse, admission })
     }
 
     /// Reads the whole body, of at most the route's limit. Waits for room for it first.
@@ -265,39 +267,38 @@ impl<P: Protocol> Guests<P> {
     ) -> Result<R, Failure> {
         let ending = Ending::new(&self.context.metrics, usage);
         let guard = ending.handle.clone().drop_guard();
-        let admission = self.admission.clone().try_acquire_owned().map_err(|_| Failure::Busy)?;
-        let reuse = self.guest.pool.reuse;
-        let result = self.queue.run(self.guest.pool.wait, move |permit| {
-            called(Admitted { permit, reuse, admission }, wasi, &ending, call)
-        });
-        let result = result.await?;
+        let result = self.with_instance(move |admitted| called(admitted, wasi, ending, call)).await?;
         // It has ended. To cancel it now would cost a system call.
         guard.disarm();
         Ok(result?)
     }
 
-    /// Returns what waits for room for a whole response. It blocks, so call it on the guest's thread: until there is
-    /// room, the guest keeps its instance, and no further one produces another response.
-    fn buffer(&self) -> impl FnOnce(Vec<u8>) -> Result<Bytes, Failure> + Send + 'static {
-        let (responses, wait) = (self.context.responses.clone(), self.guest.pool.wait);
-        move |bytes| buffer(bytes, &responses, wait)
+    /// Does work with an instance on a blocking thread, unless too many requests wait already.
+    async fn with_instance<R: Send + 'static>(
+        &self,
+        work: impl FnOnce(Admitted<P>) -> R + Send + 'static,
+    ) -> Result<R, Failure> {
+        let admission = self.admission.clone().try_acquire_owned().map_err(|_| Failure::Busy)?;
+        let config::Pool { wait, reuse, .. } = self.guest.pool;
+        self.queue.run(wait, move |permit| work(Admitted { permit, reuse, admission })).await
     }
 
-    /// Starts a guest on a blocking thread.
-    fn spawn<R: Send + 'static>(
-        &self,
-        admitted: Admitted<P>,
-        wasi: Wasi,
-        ending: &Ending,
-        call: impl FnOnce(&mut Session<P>) -> mistletoe::Result<R> + Send + 'static,
-    ) -> JoinHandle<mistletoe::Result<R>> {
-        let ending = ending.clone();
-        spawn_blocking(move || called(admitted, wasi, &ending, call))
+    /// Waits for room for a whole response. This blocks, so call it on the guest's thread: until there is room, the guest
+    /// keeps its instance, and no further one produces another response.
+    fn buffer(&self, bytes: Vec<u8>) -> Result<Bytes, Failure> {
+        buffer(bytes, &self.context.responses, self.guest.pool.wait)
     }
 
     /// Returns what every guest of the route gets for a request, with these variables, and without a standard output.
-    fn wasi<N: AsRef<str>, V: AsRef<[u8]>>(&self, id: &Arc<str>, variables: &[(N, V)]) -> Result<Builder, Failure> {
-        let guest = &self.guest;
+    fn wasi<N: AsRef<str>, V: AsRef<[u8]>>(
+        &self,
+        id: &Arc<str>,
+        variables: impl FnOnce() -> Vec<(N, V)>,
+    ) -> Result<Builder, Failure> {
+        if !self.has_wasi {
+            return Ok(Wasi::builder());
+        }
+        let (guest, variables) = (&self.guest, variables());
         let log = || OutputStream::limited_stream(self.log(id), MAX_LOG);
         // Of two variables with one name, some guests would see the first and some the last.
         let own = guest.env.iter().filter(|(name, _)| !variables.iter().any(|(other, _)| other.as_ref() == *name));
@@ -335,11 +336,14 @@ async fn collect(
     wait: Duration,
     time: Duration,
 ) -> Result<Collected, Failure> {
+    if body.is_end_stream() {
+        return Ok(Collected { bytes: Bytes::new(), room: None });
+    }
     let length = body.size_hint().exact().unwrap_or(limit).min(limit);
     let room = timeout(wait, bodies.clone().acquire_many_owned(units(length))).await;
     let room = room.ok().and_then(Result::ok).ok_or(Failure::Busy)?;
     let bytes = timeout(time, body.collect(limit)).await.map_err(|_| Failure::SlowBody)??;
-    Ok(Collected { bytes, room })
+    Ok(Collected { bytes, room: Some(room) })
 }
 
 /// Waits for room for a whole response. This blocks.
@@ -364,7 +368,7 @@ fn buffer(mut bytes: Vec<u8>, responses: &Share, wait: Duration) -> Result<Bytes
 fn called<P: Protocol, R>(
     admitted: Admitted<P>,
     wasi: Wasi,
-    ending: &Ending,
+    ending: Ending,
     call: impl FnOnce(&mut Session<P>) -> mistletoe::Result<R>,
 ) -> mistletoe::Result<R> {
     let mut instance = Instance::open(admitted, wasi, ending)?;
@@ -381,14 +385,16 @@ struct Instance<P: Protocol> {
     ending: Ending,
     reuse: bool,
     _admission: OwnedSemaphorePermit,
+    /// Dropped last: the permit is free by then, and the next work begins.
+    turn: Option<Turn<P>>,
 }
 
 impl<P: Protocol> Instance<P> {
     /// Opens a session. This blocks, as calls do.
-    fn open(admitted: Admitted<P>, wasi: Wasi, ending: &Ending) -> mistletoe::Result<Self> {
+    fn open(admitted: Admitted<P>, wasi: Wasi, ending: Ending) -> mistletoe::Result<Self> {
         let Admitted { permit, reuse, admission } = admitted;
         let session = permit.session_with_state(wasi, &ending.handle).inspect_err(|error| ending.count(error))?;
-        Ok(Self { session: Some(session), ending: ending.clone(), reuse, _admission: admission })
+        Ok(Self { session: Some(session), ending, reuse, _admission: admission, turn: None })
     }
 
     fn session(&mut self) -> &mut Session<P> {
@@ -398,25 +404,31 @@ impl<P: Protocol> Instance<P> {
         }
     }
 
+    /// Keeps the instance when the work that got it ends.
+    fn keep(&mut self, queue: &Arc<Queue<P>>) {
+        self.turn = Some(Turn::new(queue));
+    }
+
     /// Counts what the latest call has used, and how it failed.
     fn count<R>(&mut self, result: &mistletoe::Result<R>) {
         if let Err(error) = result {
             self.ending.count(error);
         }
         if let Ok(Some(units)) = self.session().fuel_used() {
-            self.ending.metrics.fuel(units);
-            self.ending.usage.fuel(units);
+            self.ending.why.metrics.fuel(units);
+            self.ending.why.usage.fuel(units);
         }
         let memory = self.session().memory_size();
-        self.ending.metrics.memory(memory);
+        self.ending.why.metrics.memory(memory);
     }
 
     /// Gives the instance back.
     fn close(mut self) {
         if let Some(mut session) = self.session.take() {
-            // Closes the streams of this request.
-            *session.state_mut() = Wasi::default();
-            if !self.reuse {
+            if self.reuse {
+                // Closes the streams of this request.
+                *session.state_mut() = Wasi::default();
+            } else {
                 session.discard();
             }
         }
@@ -441,9 +453,9 @@ fn grant(builder: Builder, host: &std::path::Path, guest: &str, writable: bool) 
 }
 
 /// Returns how a guest on a blocking thread ended.
-fn ended<R>(result: Result<mistletoe::Result<R>, JoinError>) -> Result<R, Failure> {
+fn ended<R, E: Into<Failure>>(result: Result<Result<R, E>, JoinError>) -> Result<R, Failure> {
     match result {
-        Ok(result) => Ok(result?),
+        Ok(result) => result.map_err(Into::into),
         Err(error) => Err(Failure::Host(format!("the thread of the guest ended: {error}"))),
     }
 }

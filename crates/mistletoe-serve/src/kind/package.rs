@@ -33,16 +33,16 @@ impl Kind for Package {
     fn respond(self: Arc<Self>, call: Call) -> Responding {
         Box::pin(async move {
             let Self(guests) = &*self;
-            let wasi = guests.wasi::<&str, &str>(&call.id, &[])?.build();
+            let wasi = guests.wasi::<&str, &str>(&call.id, Vec::new)?.build();
             let Collected { bytes, room } = guests.collect(call.request.into_body()).await?;
             let input = String::from_utf8(bytes.into()).map_err(|_| Failure::Request("the body is not UTF-8"))?;
             // The document is read on the guest's thread, too: it may be long.
-            let buffer = guests.buffer();
+            let package = self.clone();
             let output = guests.run(&call.usage, wasi, move |session| {
                 let output = session.generate(&input)?;
                 drop((input, room));
                 Ok(match MistResult::parse(&output) {
-                    Ok(MistResult::Ok { .. }) => buffer(output.into_bytes()),
+                    Ok(MistResult::Ok { .. }) => package.0.buffer(output.into_bytes()),
                     Ok(MistResult::Err { message: Some(mut message) }) => {
                         message.truncate(message.floor_char_boundary(MAX_MESSAGE));
                         message.shrink_to_fit();

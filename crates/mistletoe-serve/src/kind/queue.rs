@@ -1,22 +1,27 @@
 //! The requests of a route that wait for an instance, and the threads that take them.
 
 use std::collections::VecDeque;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
 
 use mistletoe::protocol::Protocol;
 use mistletoe::wasi::Wasi;
 use mistletoe::{AnyProgram, Pool, PoolPermit, Reused};
-use tokio::sync::oneshot;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot::{self, error::RecvError};
 use tokio::task::spawn_blocking;
-use tokio::time::timeout;
+use tokio::time::{self, sleep_until};
 
 use crate::failure::Failure;
 
 /// Number of guests that a thread runs before it lets others have the thread. The system may give too few threads for
-/// all routes, or a program may share its threads with a service.
+/// all routes, or a program may share its threads with a service. Between them, it may wait for [`STAY`] each time.
 const TURNS: usize = 16;
+/// How long a thread without work stays. To wake it takes one system call, and no lock that all routes share.
+const STAY: Duration = Duration::from_millis(1);
 
 /// A permit to use an instance.
 pub(super) type Permit<P> = PoolPermit<AnyProgram<P, Wasi>, Reused>;
@@ -31,14 +36,33 @@ pub(super) struct Queue<P: Protocol> {
 }
 
 struct Waiting<P: Protocol> {
-    work: VecDeque<(Ticket, Work<P>)>,
+    work: VecDeque<Entry<P>>,
     next: Ticket,
+    /// Whether a task ends what waits for too long.
+    is_watched: bool,
+    /// Threads without work. Their number and that of instances in use are together at most the limit when one is added.
+    idle: Vec<Arc<Idle<P>>>,
 }
 
 /// A place in the queue.
 type Ticket = u64;
 
-type Work<P> = Box<dyn FnOnce(Permit<P>) + Send>;
+/// Called without a permit if it has waited for too long.
+type Work<P> = Box<dyn FnOnce(Option<Permit<P>>) + Send>;
+
+struct Entry<P: Protocol> {
+    ticket: Ticket,
+    work: Work<P>,
+    /// When it has waited for too long. Later work waits until later. `None` is never.
+    until: Option<time::Instant>,
+}
+
+/// A thread without work.
+struct Idle<P: Protocol> {
+    thread: Thread,
+    /// What it is to do.
+    work: Mutex<Option<(Permit<P>, Work<P>)>>,
+}
 
 /// Somebody whose work waits. It leaves the queue when this is dropped.
 struct Place<'a, P: Protocol> {
@@ -46,9 +70,30 @@ struct Place<'a, P: Protocol> {
     ticket: Ticket,
 }
 
+/// The next work, for an instance that is kept for longer than its work. It begins when this is dropped, after the
+/// permit.
+pub(super) struct Turn<P: Protocol> {
+    queue: Arc<Queue<P>>,
+    runtime: Handle,
+}
+
+impl<P: Protocol> Turn<P> {
+    pub(super) fn new(queue: &Arc<Queue<P>>) -> Self {
+        Self { queue: queue.clone(), runtime: Handle::current() }
+    }
+}
+
+impl<P: Protocol> Drop for Turn<P> {
+    fn drop(&mut self) {
+        if let Some((permit, entry)) = self.queue.next() {
+            self.queue.begin(&self.runtime, permit, entry.work);
+        }
+    }
+}
+
 impl<P: Protocol> Queue<P> {
     pub(super) fn new(pool: &Pool<AnyProgram<P, Wasi>, Reused>) -> Arc<Self> {
-        let waiting = Waiting { work: VecDeque::new(), next: 0 };
+        let waiting = Waiting { work: VecDeque::new(), next: 0, is_watched: false, idle: Vec::new() };
         Arc::new(Self { pool: pool.clone(), waiting: Mutex::new(waiting) })
     }
 
@@ -59,78 +104,199 @@ impl<P: Protocol> Queue<P> {
 
     /// Does work with an instance, on a blocking thread, and returns its result.
     ///
-    /// Fails with [`Failure::Busy`] if no instance is free within `wait`. If the future is dropped before that, the work is
-    /// never done. If it is dropped later, the work goes on.
+    /// Fails with [`Failure::Busy`] if no instance is free within `wait`, which is the same for all work that waits. If the
+    /// future is dropped before that, the work is never done. If it is dropped later, the work goes on.
     pub(super) async fn run<R: Send + 'static>(
         self: &Arc<Self>,
         wait: Duration,
         work: impl FnOnce(Permit<P>) -> R + Send + 'static,
     ) -> Result<R, Failure> {
-        let (sender, mut result) = oneshot::channel();
-        let place = self.push(Box::new(move |permit| {
+        let (sender, result) = oneshot::channel();
+        let work: Work<P> = Box::new(move |permit| {
             // Nobody waits for it if the client has left.
-            let _ = sender.send(work(permit));
-        }));
+            let _ = sender.send(permit.map(work).ok_or(Failure::Busy));
+        });
+        let place = self.push(work, time::Instant::now().checked_add(wait));
         // It may be the work of an earlier request that begins now.
-        if let Some((permit, work)) = self.next() {
-            self.spawn(permit, work);
+        if let Some((permit, Entry { ticket, work, .. })) = self.next() {
+            self.begin(&Handle::current(), permit, work);
+            if ticket == place.ticket {
+                // It has left its place.
+                mem::forget(place);
+                return received(result.await);
+            }
         }
-        let result = match timeout(wait, &mut result).await {
-            Ok(result) => result,
-            Err(_) if place.leave() => return Err(Failure::Busy),
-            // It has an instance.
-            Err(_) => result.await,
-        };
-        result.map_err(|_| Failure::Host("the thread of the guest panicked".to_owned()))
+        if wait.is_zero() {
+            if place.leave() {
+                return Err(Failure::Busy);
+            }
+        } else {
+            self.watch();
+        }
+        received(result.await)
+    }
+
+    /// Ends what waits for too long from now on. There is one timer for all work that waits.
+    fn watch(self: &Arc<Self>) {
+        let mut waiting = self.waiting();
+        if !waiting.is_watched && waiting.work.front().is_some_and(|first| first.until.is_some()) {
+            waiting.is_watched = true;
+            drop(waiting);
+            tokio::spawn(Watch { queue: Arc::downgrade(self), has_ended: false }.run());
+        }
+    }
+
+    /// Begins work, on a thread that waits for it or on another one.
+    fn begin(self: &Arc<Self>, runtime: &Handle, permit: Permit<P>, work: Work<P>) {
+        // Not in the condition, which would keep the lock.
+        let idle = self.waiting().idle.pop();
+        if let Some(idle) = idle {
+            *idle.work() = Some((permit, work));
+            idle.thread.unpark();
+        } else {
+            let queue = self.clone();
+            runtime.spawn_blocking(move || queue.work(permit, work));
+        }
     }
 
     /// Does this work, and then what waits.
     fn work(self: &Arc<Self>, mut permit: Permit<P>, mut work: Work<P>) {
         for _ in 0..TURNS {
             // Nobody else would take the rest after a panic, whose message is on standard error by now.
-            drop(catch_unwind(AssertUnwindSafe(move || work(permit))));
-            match self.next() {
+            drop(catch_unwind(AssertUnwindSafe(move || work(Some(permit)))));
+            let next = self.next().map(|(permit, entry)| (permit, entry.work));
+            match next.or_else(|| self.stay()) {
                 Some(next) => (permit, work) = next,
                 None => return,
             }
         }
-        self.spawn(permit, work);
-    }
-
-    fn spawn(self: &Arc<Self>, permit: Permit<P>, work: Work<P>) {
         let queue = self.clone();
         spawn_blocking(move || queue.work(permit, work));
+    }
+
+    /// Waits for work on this thread, for a moment.
+    fn stay(&self) -> Option<(Permit<P>, Work<P>)> {
+        let idle = {
+            let mut waiting = self.waiting();
+            if waiting.idle.len() + self.pool.in_use() >= self.pool.limit() {
+                return None;
+            }
+            let idle = Arc::new(Idle { thread: thread::current(), work: Mutex::new(None) });
+            waiting.idle.push(idle.clone());
+            idle
+        };
+        let until = Instant::now() + STAY;
+        loop {
+            if let Some(work) = idle.work().take() {
+                return Some(work);
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            thread::park_timeout(left);
+        }
+        let mut waiting = self.waiting();
+        let place = waiting.idle.iter().position(|other| Arc::ptr_eq(other, &idle));
+        match place {
+            Some(place) => _ = waiting.idle.remove(place),
+            None => {
+                drop(waiting);
+                // Somebody has work for it.
+                loop {
+                    if let Some(work) = idle.work().take() {
+                        return Some(work);
+                    }
+                    thread::park();
+                }
+            }
+        }
+        None
     }
 
     /// Takes the first work, which has then begun, and an instance for it.
     ///
     /// No work is left behind while an instance is free: who adds work looks for an instance afterwards, and who gives an
     /// instance back looks for work afterwards.
-    fn next(&self) -> Option<(Permit<P>, Work<P>)> {
+    fn next(&self) -> Option<(Permit<P>, Entry<P>)> {
         while self.len() > 0 {
             let permit = self.pool.try_acquire()?;
-            if let Some(work) = self.pop() {
-                return Some((permit, work));
+            // Not in the condition, which would keep the lock.
+            let first = self.waiting().work.pop_front();
+            if let Some(first) = first {
+                return Some((permit, first));
             }
             // Another thread was quicker. The permit is given back before the next look.
         }
         None
     }
 
-    fn push(&self, work: Work<P>) -> Place<'_, P> {
+    fn push(&self, work: Work<P>, until: Option<time::Instant>) -> Place<'_, P> {
         let mut waiting = self.waiting();
         let ticket = waiting.next;
         waiting.next += 1;
-        waiting.work.push_back((ticket, work));
+        waiting.work.push_back(Entry { ticket, work, until });
         Place { queue: self, ticket }
-    }
-
-    fn pop(&self) -> Option<Work<P>> {
-        self.waiting().work.pop_front().map(|(_, work)| work)
     }
 
     fn waiting(&self) -> MutexGuard<'_, Waiting<P>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the result of work, which is lost if the work panics.
+fn received<R>(result: Result<Result<R, Failure>, RecvError>) -> Result<R, Failure> {
+    result.unwrap_or_else(|_| Err(Failure::Host("the thread of the guest panicked".to_owned())))
+}
+
+/// Ends the work that waits for too long. Once nothing waits, the next work needs another one.
+struct Watch<P: Protocol> {
+    queue: Weak<Queue<P>>,
+    has_ended: bool,
+}
+
+impl<P: Protocol> Watch<P> {
+    async fn run(mut self) {
+        while let Some(until) = self.next() {
+            sleep_until(until).await;
+        }
+    }
+
+    /// Ends what has waited for too long by now. Returns when the next work will have.
+    fn next(&mut self) -> Option<time::Instant> {
+        let queue = self.queue.upgrade()?;
+        // The clock that it sleeps by.
+        let now = time::Instant::now();
+        let mut ended = Vec::new();
+        let mut waiting = queue.waiting();
+        let until = loop {
+            match waiting.work.front().and_then(|first| first.until) {
+                Some(until) if until <= now => ended.extend(waiting.work.pop_front()),
+                until => break until,
+            }
+        };
+        self.has_ended = until.is_none();
+        waiting.is_watched = !self.has_ended;
+        drop(waiting);
+        ended.into_iter().for_each(|entry| (entry.work)(None));
+        until
+    }
+}
+
+/// If its runtime ends, the next work needs another one, too.
+impl<P: Protocol> Drop for Watch<P> {
+    fn drop(&mut self) {
+        if !self.has_ended
+            && let Some(queue) = self.queue.upgrade()
+        {
+            queue.waiting().is_watched = false;
+        }
+    }
+}
+
+impl<P: Protocol> Idle<P> {
+    fn work(&self) -> MutexGuard<'_, Option<(Permit<P>, Work<P>)>> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -139,7 +305,7 @@ impl<P: Protocol> Place<'_, P> {
     fn leave(&self) -> bool {
         let mut waiting = self.queue.waiting();
         // In the order of their tickets.
-        let place = waiting.work.binary_search_by_key(&self.ticket, |(ticket, _)| *ticket);
+        let place = waiting.work.binary_search_by_key(&self.ticket, |entry| entry.ticket);
         let work = place.ok().and_then(|place| waiting.work.remove(place));
         // The work is dropped after the lock.
         drop(waiting);
@@ -162,6 +328,7 @@ mod tests {
     use mistletoe::wasi::imports;
     use tokio::runtime::Runtime;
     use tokio::task::{JoinHandle, yield_now};
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -211,6 +378,67 @@ mod tests {
                 assert!(matches!(task.await.expect("no panic"), Ok(result) if result == number));
             }
             assert_eq!((queue.len(), queue.pool.in_use()), (0, 0));
+        });
+    }
+
+    #[test]
+    fn work_that_waits_for_too_long_is_refused() {
+        Runtime::new().expect("a runtime").block_on(async {
+            let queue = queue();
+            let (end, task) = panics(&queue).await;
+            // One after the other, and several at once: each time, there is one watch.
+            for count in [1, 1, 3] {
+                let short = Duration::from_millis(1);
+                let waiting: Vec<_> = (0..count)
+                    .map(|_| {
+                        let queue = queue.clone();
+                        tokio::spawn(async move { queue.run(short, |_| ()).await })
+                    })
+                    .collect();
+                for task in waiting {
+                    let result = timeout(LONG, task).await.expect("it ends").expect("no panic");
+                    assert!(matches!(result, Err(Failure::Busy)));
+                }
+            }
+            assert_eq!(queue.len(), 0);
+            while queue.waiting().is_watched {
+                yield_now().await;
+            }
+            drop(end);
+            assert!(task.await.is_ok_and(|result| result.is_err()));
+        });
+    }
+
+    #[test]
+    fn work_begins_when_an_instance_that_was_kept_is_given_back() {
+        Runtime::new().expect("a runtime").block_on(async {
+            let queue = queue();
+            let turn = Turn::new(&queue);
+            let kept = queue.run(LONG, move |permit| (permit, turn)).await;
+            assert!(kept.is_ok());
+            let waiting = [begin(&queue, 1), begin(&queue, 2)];
+            while queue.len() < 2 {
+                yield_now().await;
+            }
+            // The permit first.
+            drop(kept);
+            for (number, task) in (1..).zip(waiting) {
+                let result = timeout(LONG, task).await.expect("it begins").expect("no panic");
+                assert!(matches!(result, Ok(result) if result == number));
+            }
+            assert_eq!((queue.len(), queue.pool.in_use()), (0, 0));
+        });
+    }
+
+    #[test]
+    fn threads_that_stay_are_no_more_than_instances() {
+        Runtime::new().expect("a runtime").block_on(async {
+            let queue = queue();
+            for number in 0..1_000 {
+                assert!(matches!(begin(&queue, number).await, Ok(Ok(done)) if done == number));
+                // Threads that ran before may still stay.
+                assert!(queue.waiting().idle.len() <= queue.pool.limit());
+            }
         });
     }
 

@@ -1,6 +1,7 @@
 //! The service: reloads, the end of a server, and what administrators see.
 
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use mistletoe_serve::{Files, Log, Service};
 
-use crate::client::{Client, get, post};
+use crate::client::{Client, LONG, get, post};
 use crate::guests;
 use crate::server::{Lines, assert_reply, config, route, runtime, start};
 
@@ -153,6 +154,34 @@ fn on_one_thread(routes: &str, log: Log) -> (tempfile::TempDir, Service, tokio::
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     let runtime = runtime.worker_threads(2).max_blocking_threads(1).enable_all().build().expect("a runtime");
     (directory, service, runtime)
+}
+
+#[test]
+fn a_service_with_reused_middleware_leaves_nothing_behind() {
+    let directory = tempfile::tempdir().expect("a directory");
+    guests::write(directory.path());
+    let config = |keys: &str| config("", &route("/a", "middleware-pass", keys), directory.path());
+    let reused = config("pool = { reuse = true }");
+    let (lines, log) = std::sync::mpsc::channel();
+    let service = Service::new(&reused, Files, Log::to_writer(Lines(lines)).expect("a log")).expect("a service");
+    // A later state of the service does not keep the first one. The runtime ends after the threads of guests.
+    runtime().block_on(async {
+        use tower_service::Service as _;
+        let request = http::Request::post("http://a.example/a").body(Full::new(Bytes::from("x")));
+        let response = service.clone().call(request.expect("a request")).await.expect("never fails");
+        assert_eq!(response.status(), 404);
+        response.into_body().collect().await.expect("a body");
+    });
+    assert!(service.metrics().contains("instances_idle{route=\"/a\"} 1\n"), "{}", service.metrics());
+    service.reload(&config("")).expect("a reload");
+    drop(service);
+    // All that is of a service has its log.
+    let end = loop {
+        if let Err(end) = log.recv_timeout(LONG) {
+            break end;
+        }
+    };
+    assert_eq!(end, RecvTimeoutError::Disconnected);
 }
 
 async fn status(mut service: Service, path: &str) -> u16 {

@@ -5,10 +5,8 @@ use std::cell::Cell;
 use mistletoe::{ErrorKind, Limits, Result};
 use wasmparser::Operator;
 
-use super::{Change, DROP, late};
+use super::{Change, DROP};
 use crate::faulty::{Code, Fault, SOUND, change, change_globals, i64_const, unbounded_memory};
-
-const GLOBAL_SET: u8 = 0x24;
 
 thread_local! {
     /// How many times a deadline was ignored.
@@ -139,11 +137,25 @@ pub(super) static FAULTS: &[Fault] = &[
         ..SOUND
     },
     Fault {
-        name: "limits-look-at-no-height-of-functions-that-call-none",
+        name: "limits-look-at-no-reserve",
         bytes: |wasm| {
-            change(wasm, |code, ahead| {
-                let entry = code.entry(ahead).filter(|entry| entry.frame.is_some())?;
-                if code.code.iter().any(|op| code.is_call(op)) { None } else { late(entry.look) }
+            change(wasm, |code, ahead| match ahead {
+                [Operator::I64Const { .. }, Operator::I64LtS, ..] if code.is_wrapper() => {
+                    Some((0..1, i64_const(i64::MIN)))
+                }
+                _ => None,
+            })
+        },
+        ..SOUND
+    },
+    Fault {
+        name: "limits-take-no-reserve",
+        bytes: |wasm| {
+            change(wasm, |code, ahead| match ahead {
+                [Operator::I64Const { .. }, Operator::I64Sub, Operator::GlobalSet { .. }, ..] if code.is_wrapper() => {
+                    Some((0..1, i64_const(0)))
+                }
+                _ => None,
             })
         },
         ..SOUND
@@ -179,12 +191,10 @@ pub(super) static FAULTS: &[Fault] = &[
         name: "limits-have-call-backs-begin-at-height-0",
         bytes: |wasm| {
             change(wasm, |code, ahead| match ahead {
-                [Operator::Drop, ..] if code.is_wrapper() => {
-                    let mut bytes = vec![DROP];
-                    bytes.extend(i64_const(code.at.limit));
-                    // One byte: the tests' modules have few globals.
-                    bytes.extend([GLOBAL_SET, u8::try_from(code.at.height).ok().filter(|index| *index < 0x80)?]);
-                    Some((0..1, bytes))
+                [Operator::GlobalGet { global_index }, Operator::LocalSet { .. }, ..]
+                    if code.is_wrapper() && *global_index == code.at.height =>
+                {
+                    Some((0..1, i64_const(code.at.limit)))
                 }
                 _ => None,
             })
