@@ -230,9 +230,10 @@ impl Listing {
         }
     }
 
-    /// Returns a name that no export has: longer than all that begin with `stem`.
-    pub(crate) fn unused_export(&self, stem: &str) -> String {
-        let taken = self.interface.exports.iter().map(|export| &export.name).filter(|name| name.starts_with(stem));
+    /// Returns a name that no export has: longer than all that begin like it. Nobody else looks for such a name, either.
+    pub(crate) fn unused_export(&self, name: &str) -> String {
+        let stem = format!("mistletoe: {name}");
+        let taken = self.interface.exports.iter().map(|export| &export.name).filter(|name| name.starts_with(&stem));
         let longest = taken.map(String::len).max();
         format!("{stem}{}", "'".repeat(longest.map_or(0, |longest| longest - stem.len() + 1)))
     }

@@ -215,8 +215,14 @@ mod tests {
 
     #[test]
     fn names_that_the_module_uses_are_left_to_it() {
-        let internal = internal(r#"(start $f) (export "save" (func $f)) (export "load'" (memory 0))"#, &config());
-        assert_eq!((internal.save.as_deref(), internal.load.as_deref()), (Some("save'"), Some("load''")));
+        let internal = internal(
+            r#"(start $f) (export "mistletoe: save" (func $f)) (export "mistletoe: load'" (memory 0))"#,
+            &config(),
+        );
+        assert_eq!(
+            (internal.save.as_deref(), internal.load.as_deref()),
+            (Some("mistletoe: save'"), Some("mistletoe: load''"))
+        );
     }
 
     #[test]
