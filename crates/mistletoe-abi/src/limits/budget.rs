@@ -48,7 +48,7 @@ pub(crate) struct Budget {
     allowed: u64,
     /// The number of calls that the latest check allowed.
     between: u32,
-    /// When the latest check was.
+    /// When the latest check was, also in an earlier call.
     looked: Option<Instant>,
     /// Checked whenever the clock is, and before each call of a host function.
     pub(crate) cancel: Option<CancelHandle>,
@@ -103,7 +103,7 @@ impl Budget {
         self.before = self.spent(left);
         self.clock = Clock::Unread;
         self.allowed -= u64::from(self.calls);
-        (self.calls, self.between) = (0, 0);
+        self.calls = 0;
         self.cancelled()
     }
 
@@ -117,11 +117,13 @@ impl Budget {
     /// When it first does so in a call, the time of the call begins. Until then, it has used at most one slice of fuel.
     fn leave(&mut self) {
         if matches!(self.clock, Clock::Unread) {
-            self.looked = self.timeout.map(|_| Instant::now());
-            // A deadline that the clock cannot represent is no limit.
-            let deadline = self.looked.zip(self.timeout).and_then(|(now, timeout)| now.checked_add(timeout));
-            self.clock = Clock::Deadline(deadline);
+            self.leave_at(self.timeout.map(|_| Instant::now()));
         }
+    }
+
+    fn leave_at(&mut self, now: Option<Instant>) {
+        // A deadline that the clock cannot represent is no limit.
+        self.clock = Clock::Deadline(now.zip(self.timeout).and_then(|(now, timeout)| now.checked_add(timeout)));
     }
 
     /// Checks whether the guest may call a host function.
@@ -143,21 +145,19 @@ impl Budget {
 
     #[cold]
     fn look(&mut self) -> Result<()> {
-        if matches!(self.clock, Clock::Unread) {
-            self.leave();
-            self.allow();
-            return Ok(());
-        }
-        let quick = match (self.timeout, self.looked) {
-            (Some(_), Some(before)) => {
-                let now = Instant::now();
-                self.looked = Some(now);
-                now.duration_since(before) < QUICK
-            }
-            _ => true,
+        let now = self.timeout.map(|_| Instant::now());
+        // The time between two calls of the guest counts, too: the functions cannot have taken longer.
+        let quick = match now {
+            Some(now) => self.looked.is_some_and(|before| now.duration_since(before) < QUICK),
+            None => true,
         };
+        self.looked = now;
         self.between = if quick { (self.between * 2).clamp(1, CALLS) } else { 0 };
-        self.in_time()?;
+        if matches!(self.clock, Clock::Unread) {
+            self.leave_at(now)
+        } else {
+            self.in_time_at(|| now)?
+        }
         self.allow();
         Ok(())
     }
@@ -193,9 +193,15 @@ impl Budget {
     }
 
     pub(crate) fn in_time(&self) -> Result<()> {
+        self.in_time_at(|| Some(Instant::now()))
+    }
+
+    /// Checks the time. `now` is called only if there is a deadline.
+    #[inline]
+    fn in_time_at(&self, now: impl FnOnce() -> Option<Instant>) -> Result<()> {
         self.cancelled()?;
         match (self.deadline(), self.timeout) {
-            (Some(deadline), Some(timeout)) if Instant::now() >= deadline => {
+            (Some(deadline), Some(timeout)) if now().is_some_and(|now| now >= deadline) => {
                 Err(ErrorKind::TimedOut { limit: timeout, export: None }.into())
             }
             _ => Ok(()),
