@@ -42,6 +42,8 @@ use tempfile::NamedTempFile;
 const UNFINISHED: &str = ".unfinished-";
 /// An unfinished file older than this was abandoned by its writer.
 const ABANDONED: Duration = Duration::from_secs(3600);
+/// How exactly the time of the last use is kept. To write it takes longer than all else that reading a small file takes.
+const MOMENT: Duration = Duration::from_secs(60);
 
 /// A directory of entries.
 #[derive(Clone, Debug)]
@@ -63,7 +65,7 @@ pub struct Entry {
     pub name: Name,
     /// Length of its files, in bytes.
     pub bytes: u64,
-    /// Time of the last use.
+    /// Time of the last use, to the minute.
     pub used: SystemTime,
 }
 
@@ -111,20 +113,22 @@ impl Store {
     /// [`NotFound`](io::ErrorKind::NotFound) if it does not exist; it is not a regular file, belongs to another user,
     /// or other users can write to it.
     pub fn read(&self, name: Name, extension: &str) -> io::Result<File> {
-        let path = self.path(name, extension);
-        // Before the file is opened, since opening a pipe blocks.
-        if !path.symlink_metadata()?.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file"));
+        let file = open(&self.path(name, extension))?;
+        let metadata = file.metadata()?;
+        if !metadata.is_file() {
+            return Err(irregular());
         }
-        let file = File::open(path)?;
-        private(&file.metadata()?)?;
+        private(&metadata)?;
         Ok(file)
     }
 
-    /// Marks an entry as used now, by its main file.
+    /// Marks an entry as used now, by its main file. An entry that was used a moment before stays as it is.
     pub fn touch(&self, file: &File) {
-        // A failure to do so does not make the entry unusable.
-        let _ = file.set_times(FileTimes::new().set_modified(SystemTime::now()));
+        let used = file.metadata().and_then(|metadata| metadata.modified()).ok();
+        if !used.and_then(|time| time.elapsed().ok()).is_some_and(|age| age < MOMENT) {
+            // A failure to do so does not make the entry unusable.
+            let _ = file.set_times(FileTimes::new().set_modified(SystemTime::now()));
+        }
     }
 
     /// Starts a file, whose entry may not be known yet.
@@ -327,6 +331,34 @@ fn make(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)
 }
 
+/// Opens a regular file.
+#[cfg(unix)]
+fn open(path: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    use rustix::io::Errno;
+
+    // To open a pipe would wait for a writer.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    match rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())) {
+        Ok(file) => Ok(file.into()),
+        // A link, or a socket.
+        Err(Errno::LOOP | Errno::NXIO) => Err(irregular()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(unix))]
+fn open(path: &Path) -> io::Result<File> {
+    if !path.symlink_metadata()?.is_file() {
+        return Err(irregular());
+    }
+    File::open(path)
+}
+
+fn irregular() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file")
+}
+
 /// Refuses what belongs to another user, or what other users can write to.
 #[cfg(unix)]
 fn private(metadata: &fs::Metadata) -> io::Result<()> {
@@ -410,6 +442,11 @@ mod tests {
         store.touch(&store.read(name(2), "main").expect("a file"));
         store.evict(10).expect("evicted");
         assert_eq!(left(), [(name(2), 10)]);
+        let modified =
+            || fs::metadata(store.path(name(2), "main")).and_then(|metadata| metadata.modified()).expect("set");
+        let used = modified();
+        store.touch(&store.read(name(2), "main").expect("a file"));
+        assert_eq!(modified(), used, "it was used a moment before");
         store.clear().expect("cleared");
         assert_eq!(left(), []);
         assert!(foreign.exists() && fs::read_dir(store.directory()).expect("a directory").count() == 1);
@@ -466,7 +503,14 @@ mod tests {
             Some(io::ErrorKind::PermissionDenied)
         );
         symlink(&path, open.path(name(2), "main")).expect("a link");
-        assert_eq!(open.read(name(2), "main").map_err(|error| error.kind()).err(), Some(io::ErrorKind::InvalidData));
+        fs::create_dir(open.path(name(3), "main")).expect("a directory");
+        let _socket = std::os::unix::net::UnixListener::bind(open.path(name(4), "main")).expect("a socket");
+        let pipe = std::process::Command::new("mkfifo").arg(open.path(name(5), "main")).status().expect("mkfifo runs");
+        assert!(pipe.success());
+        for byte in 2..=5 {
+            let error = open.read(name(byte), "main").map_err(|error| error.kind()).err();
+            assert_eq!(error, Some(io::ErrorKind::InvalidData), "{byte}");
+        }
         fs::set_permissions(open.directory(), fs::Permissions::from_mode(0o770)).expect("set");
         let again = Store::open(open.directory(), "main", &[]);
         assert_eq!(again.map_err(|error| error.kind()).err(), Some(io::ErrorKind::PermissionDenied));

@@ -233,7 +233,8 @@ impl Cache {
     }
 
     fn read_digest(&self, name: Name) -> io::Result<String> {
-        let mut text = String::new();
+        // With room for all of it, it is read at once.
+        let mut text = String::with_capacity(MAX_DIGEST as usize + 1);
         self.0.store.read(name, DIGEST)?.take(MAX_DIGEST).read_to_string(&mut text)?;
         Ok(text)
     }
