@@ -10,9 +10,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
 use crate::objects::{Node, Nodes, Pod, Text};
@@ -23,9 +25,10 @@ use crate::scheduler::{Bounds, Candidate, Failure, MAX_SCORE, Refusal, Scheduler
 /// The highest score of an extender.
 const MAX_EXTENDER_SCORE: i64 = 10;
 
-/// The maximum number of nodes of a request. A cluster of Kubernetes has up to 5,000.
+/// The maximum number of nodes of a request, and of victims on all of them. A cluster of Kubernetes has up to 5,000 nodes.
 ///
-/// Each of them may get a reason, so that a short request could have a response of any length.
+/// A node or a pod takes some 100 bytes here, and may take three in a request. Each node may get a reason, so that a short
+/// request could have a response of any length.
 pub const MAX_NODES: usize = 100_000;
 
 /// What a scheduler asks for: the last part of the URL.
@@ -69,13 +72,14 @@ struct Args<'a> {
     pod: &'a RawValue,
     #[serde(borrow)]
     nodes: Option<NodeList<'a>>,
+    #[serde(default, deserialize_with = "list_of_nodes")]
     node_names: Option<Vec<String>>,
 }
 
 /// `v1.NodeList`, an object of Kubernetes.
 #[derive(Deserialize, Serialize)]
 struct NodeList<'a> {
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "list_of_nodes")]
     items: Option<Vec<&'a RawValue>>,
 }
 
@@ -104,27 +108,29 @@ struct HostPriority<'a> {
 struct PreemptionArgs<'a> {
     #[serde(borrow)]
     pod: &'a RawValue,
-    #[serde(borrow)]
+    #[serde(borrow, default, deserialize_with = "map_of_nodes")]
     node_name_to_victims: Option<BTreeMap<String, Victims<'a>>>,
-    node_name_to_meta_victims: Option<BTreeMap<String, MetaVictims>>,
+    #[serde(borrow, default, deserialize_with = "map_of_nodes")]
+    node_name_to_meta_victims: Option<BTreeMap<String, Victims<'a>>>,
 }
 
-/// `Victims`.
+/// `Victims`, or `MetaVictims`.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Victims<'a> {
+    /// A list that is not read yet.
     #[serde(borrow)]
-    pods: Option<Vec<&'a RawValue>>,
+    pods: Option<&'a RawValue>,
     #[serde(rename = "NumPDBViolations", default)]
     violations: i64,
 }
 
 /// `MetaVictims`.
-#[derive(Deserialize, Serialize)]
+#[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct MetaVictims {
     pods: Option<Vec<MetaPod>>,
-    #[serde(rename = "NumPDBViolations", default)]
+    #[serde(rename = "NumPDBViolations")]
     violations: i64,
 }
 
@@ -260,16 +266,18 @@ fn preempt_within(scheduler: &Scheduler, body: Vec<u8>, bounds: &Bounds, max_out
     let args: PreemptionArgs<'_> = read(&body)?;
     let pod = Pod::read(body.part(args.pod.get())).map_err(|error| Error::Request(error.of("Pod")))?;
     let mut nodes = BTreeMap::new();
-    for (node, victims) in args.node_name_to_victims.unwrap_or_default() {
-        let pods =
-            victims.pods.unwrap_or_default().into_iter().map(|pod| Pod::read(body.part(pod.get())).map(Arc::new));
+    let mut left = MAX_NODES;
+    for (node, Victims { pods, violations }) in args.node_name_to_victims.unwrap_or_default() {
+        let pods = victims::<&RawValue>(pods, &node, &mut left)?.unwrap_or_default().into_iter();
+        let pods = pods.map(|pod| Pod::read(body.part(pod.get())).map(Arc::new));
         let pods = pods.collect::<Result<Vec<_>, _>>().map_err(|error| Error::Request(error.of(&node)))?;
         let meta = pods.iter().map(|pod| MetaPod { uid: pod.uid().to_owned() }).collect();
-        nodes.insert(node, (pods, MetaVictims { pods: Some(meta), violations: victims.violations }));
+        nodes.insert(node, (pods, MetaVictims { pods: Some(meta), violations }));
     }
     // With UIDs alone, guests cannot be asked what would be without the pods.
-    for (node, meta) in args.node_name_to_meta_victims.unwrap_or_default() {
-        nodes.entry(node).or_insert((Vec::new(), meta));
+    for (node, Victims { pods, violations }) in args.node_name_to_meta_victims.unwrap_or_default() {
+        let pods = victims(pods, &node, &mut left)?;
+        nodes.entry(node).or_insert((Vec::new(), MetaVictims { pods, violations }));
     }
     let candidates: Vec<_> = nodes.iter().map(|(node, (victims, _))| Candidate { node, victims }).collect();
     let remaining = scheduler.preempt_within(pod, &candidates, bounds).map_err(Error::Failure)?;
@@ -281,10 +289,6 @@ fn preempt_within(scheduler: &Scheduler, body: Vec<u8>, bounds: &Bounds, max_out
 
 impl Args<'_> {
     fn objects(&self, body: &Text) -> Result<(Pod, Arc<Nodes>), Error> {
-        let items = self.nodes.as_ref().and_then(|nodes| nodes.items.as_ref()).map_or(0, Vec::len);
-        if items.max(self.node_names.as_ref().map_or(0, Vec::len)) > MAX_NODES {
-            return Err(Error::Request(protobuf::Error::new(format!("there are more than {MAX_NODES} nodes"))));
-        }
         let pod = Pod::read(body.part(self.pod.get())).map_err(|error| Error::Request(error.of("Pod")))?;
         let nodes = match (&self.nodes, &self.node_names) {
             (Some(NodeList { items }), _) => {
@@ -305,7 +309,115 @@ impl Args<'_> {
 }
 
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Error> {
-    serde_json::from_slice(body).map_err(|error| Error::Request(protobuf::Error::new(error.to_string())))
+    serde_json::from_slice(body).map_err(malformed)
+}
+
+fn malformed(error: serde_json::Error) -> Error {
+    Error::Request(protobuf::Error::new(error.to_string()))
+}
+
+fn list_of_nodes<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Vec<T>>, D::Error> {
+    deserializer.deserialize_option(AtMost::<Vec<T>>::new(MAX_NODES, "nodes"))
+}
+
+fn map_of_nodes<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<BTreeMap<String, T>>, D::Error> {
+    deserializer.deserialize_option(AtMost::<BTreeMap<String, T>>::new(MAX_NODES, "nodes"))
+}
+
+/// Reads the victims on a node, if so many are left for it.
+fn victims<'a, T: Deserialize<'a>>(
+    pods: Option<&'a RawValue>,
+    node: &str,
+    left: &mut usize,
+) -> Result<Option<Vec<T>>, Error> {
+    let Some(pods) = pods else { return Ok(None) };
+    let mut reader = serde_json::Deserializer::from_str(pods.get());
+    let pods = reader.deserialize_option(AtMost::<Vec<T>>::new(*left, "victims"));
+    let pods = pods.map_err(|error| Error::Request(protobuf::Error::new(error.to_string()).of(node)))?;
+    *left -= pods.as_ref().map_or(0, Vec::len);
+    Ok(pods)
+}
+
+/// Reads a list, or a map, which is refused when it turns out to be too long, and not after the rest is read.
+struct AtMost<C> {
+    limit: usize,
+    /// What it has too many of.
+    what: &'static str,
+    collection: PhantomData<C>,
+}
+
+impl<C> AtMost<C> {
+    fn new(limit: usize, what: &'static str) -> Self {
+        Self { limit, what, collection: PhantomData }
+    }
+
+    /// Checks that there is room for one more.
+    fn check<E: serde::de::Error>(&self, length: usize) -> Result<(), E> {
+        if length < self.limit {
+            return Ok(());
+        }
+        Err(E::custom(format_args!("there are more than {MAX_NODES} {}", self.what)))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for AtMost<Vec<T>> {
+    type Value = Option<Vec<T>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_none<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
+        let mut list = Vec::new();
+        while let Some(element) = elements.next_element()? {
+            self.check(list.len())?;
+            list.push(element);
+        }
+        Ok(Some(list))
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for AtMost<BTreeMap<String, T>> {
+    type Value = Option<BTreeMap<String, T>>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a map")
+    }
+
+    fn visit_none<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+        Ok(None)
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_map(self)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
+        let mut map = BTreeMap::new();
+        while let Some((name, value)) = entries.next_entry()? {
+            self.check(map.len())?;
+            map.insert(name, value);
+        }
+        Ok(Some(map))
+    }
 }
 
 /// Writes up to a limit.

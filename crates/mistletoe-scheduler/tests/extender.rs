@@ -190,6 +190,33 @@ fn a_response_has_a_limit() {
     let many = format!(r#"{{"Pod":{POD},"NodeNames":["b"{}]}}"#, r#","b""#.repeat(MAX_NODES));
     for verb in [Verb::Filter, Verb::Prioritize] {
         let error = respond(verb, many.clone(), u64::MAX).expect_err("an error").to_string();
-        assert!(error.ends_with("there are more than 100000 nodes"), "{error}");
+        assert!(error.contains("there are more than 100000 nodes"), "{error}");
     }
+}
+
+/// What a short element takes in memory is a multiple of its length in a request.
+#[test]
+fn a_request_with_too_many_elements_is_not_read_to_its_end() {
+    let list = |element: &str, count| vec![element; count].join(",");
+    let nodes = (0..=MAX_NODES).map(|at| format!("\"{at}\":{{}}")).collect::<Vec<_>>().join(",");
+    let victims = |first, second| {
+        let (first, second) = (list("{}", first), list("{}", second));
+        format!(r#"{{"Pod":{{}},"NodeNameToVictims":{{"a":{{"Pods":[{first}]}},"b":{{"Pods":[{second}]}}}}}}"#)
+    };
+    let uids = list(r#"{"UID":""}"#, MAX_NODES + 1);
+    for (verb, body, expected) in [
+        // These end in the middle: an element later, they would be malformed.
+        (Verb::Filter, format!(r#"{{"Pod":{{}},"NodeNames":[{}"#, list("\"\"", MAX_NODES + 1)), "nodes"),
+        (Verb::Filter, format!(r#"{{"Pod":{{}},"Nodes":{{"items":[{}"#, list("{}", MAX_NODES + 1)), "nodes"),
+        (Verb::Preempt, format!(r#"{{"Pod":{{}},"NodeNameToVictims":{{{nodes}"#), "nodes"),
+        (Verb::Preempt, format!(r#"{{"Pod":{{}},"NodeNameToMetaVictims":{{{nodes}"#), "nodes"),
+        (Verb::Preempt, format!(r#"{{"Pod":{{}},"NodeNameToMetaVictims":{{"a":{{"Pods":[{uids}]}}}}}}"#), "victims"),
+        (Verb::Preempt, victims(MAX_NODES, 1), "victims"),
+    ] {
+        let response = verb.respond(&scheduler(), body.into(), &Bounds::new(Duration::from_secs(100)), u64::MAX);
+        let error = response.expect_err("an error").to_string();
+        assert!(error.contains(&format!("there are more than 100000 {expected}")), "{error}");
+    }
+    let most = victims(MAX_NODES - 1, 1).into();
+    assert!(Verb::Preempt.respond(&scheduler(), most, &Bounds::new(Duration::from_secs(100)), u64::MAX).is_ok());
 }

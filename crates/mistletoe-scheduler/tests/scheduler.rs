@@ -439,6 +439,20 @@ fn a_guest_can_say_which_candidates_remain() {
             (i32.mul (i32.const 2) (i32.or (call $is (i32.const 98)) (i32.ne (global.get $n) (i32.const 2)))))"#;
     assert_eq!(ask(removes), Ok(vec![true, false, true, true]));
 
+    // What `prefilter` says then counts, and not what it said when the cycle began.
+    let removes = |prefilter: &str, status: i32| {
+        format!(
+            r#"(func (export "prefilter") (result i32) {prefilter})
+            (func (export "removepod") (result i32) (i32.const 0))
+            (func (export "filter") (result i32) (i32.const {status}))"#
+        )
+    };
+    let skips = "(select (i32.const 5) (i32.const 0) (i32.eq (call $next) (i32.const 1)))";
+    assert_eq!(ask(&removes(skips, 2)), Ok(vec![false, false, false, true]));
+    let leaves = "(if (i32.gt_u (call $next) (i32.const 1)) (then (call $node_names (i32.const 32) (i32.const 4))))
+        (i32.const 0)";
+    assert_eq!(ask(&removes(leaves, 0)), Ok(vec![true, false, true, true]));
+
     let nominates = |mode: u64, name: &str, status: u64| {
         format!(
             r#"{refuse} (func (export "postfilter") (result i64)

@@ -191,13 +191,9 @@ impl Scheduler {
         if let Some(refusal) = &running.refusal {
             return Ok(Some(refusal.clone()));
         }
-        for (at, member) in running.members.iter().enumerate() {
-            if member.instance.is_some()
-                && member.left.as_ref().is_some_and(|left| left.binary_search(&position).is_err())
-            {
-                let reason = "the node is not one of those that the plugin's prefilter has left".to_owned();
-                return Ok(Some((at, Status { code: Status::UNRESOLVABLE, reason })));
-            }
+        if let Some(at) = (0..running.members.len()).find(|at| running.excludes(*at, position)) {
+            let reason = "the node is not one of those that the plugin's prefilter has left".to_owned();
+            return Ok(Some((at, Status { code: Status::UNRESOLVABLE, reason })));
         }
         for (at, plugin) in self.plugins.iter().enumerate() {
             if running.members[at].skips_filter || !plugin.has(Function::Filter) {

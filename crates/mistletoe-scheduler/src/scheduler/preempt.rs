@@ -90,14 +90,14 @@ impl Scheduler {
         Candidate { node, victims }: Candidate<'_>,
         bounds: &Bounds,
     ) -> Result<bool, Failure> {
-        if victims.is_empty() || running.cycle.nodes.get(node).is_none() {
+        let Some(position) = running.cycle.nodes.position(node).filter(|_| !victims.is_empty()) else {
             return Ok(true);
-        }
+        };
         for (at, plugin) in self.plugins.iter().enumerate().filter(|(_, plugin)| plugin.has(Function::RemovePod)) {
             // The state of the guest is that of the node before.
             running.refusal = None;
             running.prefilter(&self.plugins, at, bounds)?;
-            if running.refusal.is_some() {
+            if running.refusal.is_some() || running.excludes(at, position) {
                 return Ok(false);
             }
             if running.members[at].skips_filter {

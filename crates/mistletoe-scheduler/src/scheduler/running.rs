@@ -102,19 +102,26 @@ impl Running {
             return Ok(());
         };
         let member = &mut self.members[at];
+        (member.skips_filter, member.left) = (status.code == Status::SKIP, None);
         match status.code {
             Status::SUCCESS => {
                 if let Output::Nodes(nodes) = output {
                     member.left = nodes;
                 }
             }
-            Status::SKIP => member.skips_filter = true,
+            Status::SKIP => {}
             Status::UNSCHEDULABLE | Status::UNRESOLVABLE => {
                 self.refusal.get_or_insert((at, status));
             }
             _ => self.fail(plugin, at, None, status, bounds)?,
         }
         Ok(())
+    }
+
+    /// Returns whether the plugin's `prefilter` has left other nodes alone.
+    pub(super) fn excludes(&self, at: usize, position: usize) -> bool {
+        let Member { instance, left, .. } = &self.members[at];
+        instance.is_some() && left.as_ref().is_some_and(|left| left.binary_search(&position).is_err())
     }
 
     /// Calls a function of a plugin. There is no answer if the plugin is out of the cycle, or is now.
