@@ -5,6 +5,7 @@ use std::fs;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 #[cfg(unix)]
 use std::pin::pin;
@@ -144,16 +145,10 @@ pub(crate) fn run(arguments: &Serve) -> Result<(), Failure> {
     if file.as_os_str() == "-" {
         return Err(Failure::usage("a server reads its modules again, so standard input cannot be one"));
     }
-    let (config, known) = arguments.read(file)?;
     let log = output().and_then(Log::to_writer).map_err(|error| Failure::start("the log", error))?;
-    let service = Service::new(&config, Modules::new(file, &arguments.registries, &arguments.backend), log.clone());
-    let service = service.map_err(|error| refused(file, &error))?;
-
-    #[cfg(unix)]
-    raise_open_files(config.listener.max_connections);
     let runtime = Builder::new_multi_thread().enable_all().max_blocking_threads(THREADS).build();
     let runtime = runtime.map_err(|error| Failure::start("the server", error))?;
-    let result = runtime.block_on(serve(arguments.clone(), file.clone(), known, config, service));
+    let result = runtime.block_on(serve(arguments.clone(), file.clone(), log.clone()));
     runtime.shutdown_timeout(CANCELLED);
     log.flush(CANCELLED);
     result
@@ -185,21 +180,33 @@ fn raise_open_files(connections: usize) {
     }
 }
 
-async fn serve(
-    arguments: Serve,
-    file: PathBuf,
-    known: Stamps,
-    config: Config,
-    service: Service,
-) -> Result<(), Failure> {
+async fn serve(arguments: Serve, file: PathBuf, log: Log) -> Result<(), Failure> {
     let not_started = |error| Failure::start("the server", error);
-    let server = Server::bind(&config, service.clone()).await.map_err(not_started)?;
-    // Before the server says that it is ready, so that no signal from then on is lost.
+    // Before modules are pulled and compiled, which takes up to minutes. Without a handler, the first process of a container
+    // ignores a signal, and any other one ends by it.
     let mut stop = Stop::new().map_err(not_started)?;
     let hangup = Hangup::new().map_err(not_started)?;
     // A file that reaches the limit on its size is then an error of its writer, and does not end the process.
     #[cfg(unix)]
     let _file_size = signal(SignalKind::from_raw(libc::SIGXFSZ)).map_err(not_started)?;
+    let loading = {
+        let (arguments, file) = (arguments.clone(), file.clone());
+        spawn_blocking(move || {
+            let (config, known) = arguments.read(&file)?;
+            let modules = Modules::new(&file, &arguments.registries, &arguments.backend);
+            let service = Service::new(&config, modules, log).map_err(|error| refused(&file, &error))?;
+            Ok::<_, Failure>((config, known, service))
+        })
+    };
+    let loaded = tokio::select! {
+        loaded = loading => loaded,
+        () = stop.recv() => return Ok(()),
+    };
+    let (config, known, service) = loaded.unwrap_or_else(|error| resume_unwind(error.into_panic()))?;
+
+    #[cfg(unix)]
+    raise_open_files(config.listener.max_connections);
+    let server = Server::bind(&config, service.clone()).await.map_err(not_started)?;
     #[cfg(feature = "otel")]
     let spans = Spans::from_env().map_err(|error| Failure::start("the export of spans", io::Error::other(error)))?;
     #[cfg(feature = "otel")]
@@ -298,12 +305,20 @@ impl Again {
     }
 }
 
-/// Times and lengths of the configuration, of all files that it names and of the lock file, before they were read.
+/// What the configuration, all files that it names and the lock file were like before they were read.
 #[derive(Clone)]
-struct Stamps(Vec<(PathBuf, Stamp)>);
+struct Stamps(Vec<(PathBuf, Option<Stamp>)>);
 
-/// A file that cannot be read has none.
-type Stamp = Option<(SystemTime, u64)>;
+/// What tells a file from what it was before. A file that cannot be read has none.
+#[derive(Clone, PartialEq, Eq)]
+struct Stamp {
+    modified: SystemTime,
+    length: u64,
+    /// A file that replaces one of the same length can have its time, too: device, inode, and the time of its last change,
+    /// which nobody can set.
+    #[cfg(unix)]
+    node: (u64, u64, i64, i64),
+}
 
 impl Stamps {
     fn add(&mut self, file: &Path) {
@@ -320,8 +335,16 @@ impl Stamps {
     }
 }
 
-fn stamp(file: &Path) -> Stamp {
-    fs::metadata(file).ok().and_then(|file| Some((file.modified().ok()?, file.len())))
+fn stamp(file: &Path) -> Option<Stamp> {
+    #[cfg(unix)]
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = fs::metadata(file).ok()?;
+    Some(Stamp {
+        modified: metadata.modified().ok()?,
+        length: metadata.len(),
+        #[cfg(unix)]
+        node: (metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec()),
+    })
 }
 
 /// Returns whether the argument names a configuration. A reference never does, whatever its tag ends in.

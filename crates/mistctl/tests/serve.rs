@@ -105,6 +105,38 @@ fn changed_files_are_watched() {
     assert_eq!(server.post("/", "x").1, "POST /\n1 bytes of body\n");
 }
 
+/// As what an image or an archive contains, whose files all have the same time.
+#[test]
+fn a_file_of_the_same_length_and_time_is_another_one() {
+    let scratch = Scratch::new();
+    let wasm = scratch.file("m.wasm", fs::read(example("httpwasm-c.wasm")).expect("read"));
+    let server = Server::start(&["--watch", &wasm]);
+    let mut module = fs::read(&wasm).expect("read");
+    let greeting = module.windows(7).position(|bytes| bytes == b"hello, ").expect("a greeting");
+    module[greeting + 1] = b'a';
+    let new = scratch.file("new", module);
+    let time = fs::metadata(&wasm).and_then(|metadata| metadata.modified()).expect("a time");
+    fs::File::options().write(true).open(&new).and_then(|file| file.set_modified(time)).expect("set");
+    fs::rename(new, &wasm).expect("renamed");
+    assert_eq!(server.error(), "info: reloaded: 1 routes");
+    assert_eq!(server.post("/", "x").1, "hallo, x\n");
+}
+
+/// A registry that never responds stands for what takes long before the server listens.
+#[cfg(feature = "registry")]
+#[test]
+fn a_server_that_is_not_ready_yet_stops() {
+    let registry = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
+    let reference = format!("http://{}/m.wasm#sha256={}", registry.local_addr().expect("bound"), "0".repeat(64));
+    let mut server = support::command(&["serve", "--listen", "127.0.0.1:0", &reference]).spawn().expect("it starts");
+    let _request = registry.accept().expect("a client");
+    let pid = rustix::process::Pid::from_raw(server.id().try_into().expect("a number")).expect("a process");
+    for signal in [Signal::HUP, Signal::TERM] {
+        rustix::process::kill_process(pid, signal).expect("it is there");
+    }
+    assert_eq!(server.wait().expect("it ended").code(), Some(0));
+}
+
 /// What it failed for may pass without a change of a watched file.
 #[test]
 fn a_watched_reload_that_failed_is_tried_again() {

@@ -340,7 +340,9 @@ impl Service {
         let mut show_errors = false;
         let result = async {
             framing(&request)?;
-            if record.host.is_empty() && request.version() == Version::HTTP_11 {
+            // What comes after this server may see another one of several than this server does.
+            let has_several = request.headers().get_all(HOST).iter().nth(1).is_some();
+            if has_several || (record.host.is_empty() && request.version() == Version::HTTP_11) {
                 return Err(Failure::Request("the request does not name one host"));
             }
             let route = state.table.find(&record.host, request.uri().path(), request.method())?;

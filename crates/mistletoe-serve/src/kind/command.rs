@@ -20,8 +20,9 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, timeout_at};
 
 use super::cgi::{self, Head};
-use super::{Call, Context, Ending, Guests, Kind, Responding, called, deadline, is_without_body};
+use super::{Buffered, Call, Context, Ending, Guests, Kind, Responding, called, deadline, granted, is_without_body};
 use crate::body::Body;
+use crate::budget::{Share, units};
 use crate::config::Guest;
 use crate::failure::Failure;
 use crate::metrics::Instances;
@@ -64,7 +65,7 @@ impl Command {
         let length = body.size_hint().exact();
         let environment = cgi::environment(&parts, call.remote, &guests.context.route.path, length)?;
         let program = guest.module.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let wasi = guests.wasi(&call.id, || environment)?;
+        let wasi = guests.wasi(&call.id, || environment);
         let wasi = wasi.args([program]).args(guest.args.iter().map(String::as_str));
 
         let ending = Ending::new(&guests.context.metrics, &call.usage);
@@ -89,19 +90,21 @@ impl Command {
                 }
                 let stdin = Stdin { frames, now: Bytes::new(), link: link() };
                 let room = guests.guest.limits.max_output();
-                let stdout = Stdout { head: Some((head, Vec::new())), body: output, room, link: link() };
-                let wasi = wasi.stdin_reader(stdin).stdout(OutputStream::stream(stdout)).build();
-                called(admitted, wasi, ending, |session| {
+                let responses = guests.context.responses.clone();
+                let stdout = Stdout { head: Some((head, Vec::new())), body: output, room, responses, link: link() };
+                let wasi = wasi.stdin_reader(stdin).stdout(OutputStream::stream(stdout));
+                let code = called(admitted, granted(wasi, &guests.dirs)?, ending, |session| {
                     session.call(()).inspect(|code| {
                         if *code != 0 {
                             guests.context.metrics.failure("exit".into());
                         }
                     })
-                })
+                });
+                Ok::<_, Failure>(code?)
             }
         };
         let command = self.clone();
-        let mut guest: Exit = Box::pin(async move { Ok(command.0.with_instance(work).await??) });
+        let mut guest: Exit = Box::pin(async move { command.0.with_instance(work).await? });
 
         let begun = tokio::select! {
             biased;
@@ -242,6 +245,8 @@ struct Stdout {
     body: mpsc::Sender<Bytes>,
     /// How many bytes may still be written.
     room: u64,
+    /// Room for what the client has not read yet, which may outlast the guest.
+    responses: Share,
     link: Link,
 }
 
@@ -257,7 +262,7 @@ impl Write for Stdout {
             None => return failed(Failure::Output("the output exceeds its limit".into())),
         }
         let data = match &mut self.head {
-            None => Bytes::copy_from_slice(bytes),
+            None => bytes.to_vec(),
             Some((_, begun)) => {
                 // Where the header's end can be: not before what is new, except for a part of the empty line.
                 let from = begun.len().saturating_sub(3);
@@ -280,20 +285,37 @@ impl Write for Stdout {
                         return failed;
                     }
                 }
-                Bytes::from(rest)
+                rest
             }
         };
-        if !data.is_empty()
-            && let Err(TrySendError::Full(data) | TrySendError::Closed(data)) = self.body.try_send(data)
-            && self.link.wait(self.body.send(data), Failure::SlowClient)?.is_err()
-        {
-            return Err(io::ErrorKind::BrokenPipe.into());
+        if !data.is_empty() {
+            let data = self.buffer(data)?;
+            if let Err(TrySendError::Full(data) | TrySendError::Closed(data)) = self.body.try_send(data)
+                && self.link.wait(self.body.send(data), Failure::SlowClient)?.is_err()
+            {
+                return Err(io::ErrorKind::BrokenPipe.into());
+            }
         }
         Ok(bytes.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
+    }
+}
+
+impl Stdout {
+    /// Waits for room for a frame, which no share is too small for.
+    fn buffer(&self, bytes: Vec<u8>) -> io::Result<Bytes> {
+        let units = units(bytes.len() as u64);
+        let room = match self.responses.try_acquire(units) {
+            Some(room) => room,
+            None => {
+                let room = self.link.wait(self.responses.acquire(units), Failure::Full)?;
+                room.map_err(|_| io::ErrorKind::BrokenPipe)?
+            }
+        };
+        Ok(Bytes::from_owner(Buffered { bytes, _room: room }))
     }
 }
 

@@ -30,6 +30,8 @@ const ROOT: PathAndQuery = PathAndQuery::from_static("/");
 /// A request and its response.
 pub(super) struct Messages {
     method: Method,
+    /// Whether the client's method is HEAD, whatever the guest sets.
+    is_head: bool,
     target: PathAndQuery,
     version: Version,
     remote: Option<SocketAddr>,
@@ -91,6 +93,7 @@ impl Messages {
         let target = parts.uri.path_and_query().cloned().unwrap_or(ROOT);
         let request = Message { headers: parts.headers, body: Some(body), ..Message::default() };
         Self {
+            is_head: parts.method == Method::HEAD,
             method: parts.method,
             target,
             version: parts.version,
@@ -130,7 +133,9 @@ impl Messages {
         for name in parts.headers.keys() {
             headers.remove(name);
         }
-        self.length = parts.headers.get(CONTENT_LENGTH).cloned();
+        // To HEAD, the length is that of another body, which a client with another method does not get.
+        let is_other = self.method == Method::HEAD && !self.is_head;
+        self.length = parts.headers.get(CONTENT_LENGTH).filter(|_| !is_other).cloned();
         if headers.is_empty() {
             *headers = parts.headers;
         } else {

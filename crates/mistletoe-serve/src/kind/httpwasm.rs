@@ -50,7 +50,7 @@ impl Kind for Plugin {
         Box::pin(async move {
             let Self(guests) = &*self;
             let (parts, body) = call.request.into_parts();
-            let wasi = guests.wasi(&call.id, || variables(&parts, call.remote))?.build();
+            let wasi = guests.wasi(&call.id, || variables(&parts, call.remote));
             let Collected { bytes, room } = guests.collect(body).await?;
             let plugin = self.clone();
             let output = guests.run(&call.usage, wasi, move |session| {

@@ -25,7 +25,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use super::exchange::{Link, Messages};
-use super::{Call, Context, Ending, Guests, Instance, Kind, MAX_LOG, Responding, ended, is_without_body};
+use super::{Call, Context, Ending, Guests, Instance, Kind, MAX_LOG, Responding, ended, granted, is_without_body};
 use crate::body::Body;
 use crate::config::{Guest, Route};
 use crate::failure::Failure;
@@ -151,7 +151,7 @@ impl Middleware {
         let guests = &self.guests;
         let Call { request, remote, id, usage } = call;
         let is_head = request.method() == Method::HEAD;
-        let wasi = guests.wasi::<&str, &str>(&id, Vec::new)?.build();
+        let wasi = guests.wasi::<&str, &str>(&id, Vec::new);
         // A reused session keeps this, and the middleware keeps the session. So this must not keep the middleware.
         let of_request = {
             let Context { log, name: route, .. } = &guests.context;
@@ -171,6 +171,7 @@ impl Middleware {
             let (middleware, ending) = (self.clone(), ending.clone());
             move |admitted| {
                 let Self { guests, next, starting } = &*middleware;
+                let wasi = granted(wasi, &guests.dirs)?;
                 starting.store(MAX_LOG, Ordering::Relaxed);
                 let mut instance = because(&ending, Instance::open(admitted, wasi, ending.clone()))?;
                 instance.session().store_mut().set_log(LEVEL, log);

@@ -134,6 +134,8 @@ struct Guests<P: Protocol> {
     name: Option<Arc<str>>,
     /// Whether the guest sees anything of what it gets through WASI.
     has_wasi: bool,
+    /// Empty if the module does not import WASI.
+    dirs: Arc<[Dir]>,
     /// Sessions that are not to be used again are discarded after use.
     pool: Pool<AnyProgram<P, Wasi>, Reused>,
     /// Requests that wait for an instance.
@@ -151,7 +153,7 @@ struct Collected {
     room: Option<OwnedSemaphorePermit>,
 }
 
-/// A whole response, which takes room until it is dropped.
+/// A response or a part of one, which takes room until it is dropped.
 struct Buffered {
     bytes: Vec<u8>,
     _room: Units,
@@ -235,7 +237,8 @@ impl<P: Protocol> Guests<P> {
         let (admission, bodies) = (permits(requests), permits(requests.saturating_mul(units)));
         let name = guest.name.as_deref().map(Arc::from);
         let has_wasi = program.interface().imports.iter().any(|import| import.module == wasi::MODULE);
-        Ok(Self { context, guest, name, has_wasi, queue: Queue::new(&pool), pool, admission, bodies })
+        let dirs = if has_wasi { guest.dirs.iter().cloned().collect() } else { Arc::default() };
+        Ok(Self { context, guest, name, has_wasi, dirs, queue: Queue::new(&pool), pool, admission, bodies })
     }
 
     fn instances(&self) -> Option<Instances> {
@@ -262,12 +265,14 @@ impl<P: Protocol> Guests<P> {
     async fn run<R: Send + 'static>(
         &self,
         usage: &Arc<Usage>,
-        wasi: Wasi,
+        wasi: Builder,
         call: impl FnOnce(&mut Session<P>) -> mistletoe::Result<R> + Send + 'static,
     ) -> Result<R, Failure> {
         let ending = Ending::new(&self.context.metrics, usage);
         let guard = ending.handle.clone().drop_guard();
-        let result = self.with_instance(move |admitted| called(admitted, wasi, ending, call)).await?;
+        let dirs = self.dirs.clone();
+        let work = move |admitted| Ok::<_, Failure>(called(admitted, granted(wasi, &dirs)?, ending, call));
+        let result = self.with_instance(work).await??;
         // It has ended. To cancel it now would cost a system call.
         guard.disarm();
         Ok(result?)
@@ -289,14 +294,11 @@ impl<P: Protocol> Guests<P> {
         buffer(bytes, &self.context.responses, self.guest.pool.wait)
     }
 
-    /// Returns what every guest of the route gets for a request, with these variables, and without a standard output.
-    fn wasi<N: AsRef<str>, V: AsRef<[u8]>>(
-        &self,
-        id: &Arc<str>,
-        variables: impl FnOnce() -> Vec<(N, V)>,
-    ) -> Result<Builder, Failure> {
+    /// Returns what every guest of the route gets for a request, with these variables, without a standard output and
+    /// without its directories, which [`granted`] opens.
+    fn wasi<N: AsRef<str>, V: AsRef<[u8]>>(&self, id: &Arc<str>, variables: impl FnOnce() -> Vec<(N, V)>) -> Builder {
         if !self.has_wasi {
-            return Ok(Wasi::builder());
+            return Wasi::builder();
         }
         let (guest, variables) = (&self.guest, variables());
         let log = || OutputStream::limited_stream(self.log(id), MAX_LOG);
@@ -311,11 +313,7 @@ impl<P: Protocol> Guests<P> {
         if guest.kind != config::Kind::Package {
             builder = builder.clock(Clock::System).random(Random::System);
         }
-        for Dir { host, guest, writable } in &guest.dirs {
-            builder = grant(builder, host, guest, *writable)
-                .map_err(|error| Failure::Host(format!("{} cannot be granted: {error}", host.display())))?;
-        }
-        Ok(builder)
+        builder
     }
 
     /// Returns a writer of the guest's lines for a request.
@@ -450,6 +448,16 @@ fn permits(count: usize) -> Arc<Semaphore> {
 
 fn grant(builder: Builder, host: &std::path::Path, guest: &str, writable: bool) -> std::io::Result<Builder> {
     builder.dir(host, guest, if writable { Access::ReadWrite } else { Access::ReadOnly })
+}
+
+/// Opens the directories that a guest may use. This blocks, for as long as their file system does, and takes descriptors:
+/// call it on the guest's thread, when the guest may run.
+fn granted(builder: Builder, dirs: &[Dir]) -> Result<Wasi, Failure> {
+    let all = dirs.iter().try_fold(builder, |builder, Dir { host, guest, writable }| {
+        grant(builder, host, guest, *writable)
+            .map_err(|error| Failure::Host(format!("{} cannot be granted: {error}", host.display())))
+    });
+    all.map(Builder::build)
 }
 
 /// Returns how a guest on a blocking thread ended.

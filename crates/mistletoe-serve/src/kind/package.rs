@@ -33,7 +33,7 @@ impl Kind for Package {
     fn respond(self: Arc<Self>, call: Call) -> Responding {
         Box::pin(async move {
             let Self(guests) = &*self;
-            let wasi = guests.wasi::<&str, &str>(&call.id, Vec::new)?.build();
+            let wasi = guests.wasi::<&str, &str>(&call.id, Vec::new);
             let Collected { bytes, room } = guests.collect(call.request.into_body()).await?;
             let input = String::from_utf8(bytes.into()).map_err(|_| Failure::Request("the body is not UTF-8"))?;
             // The document is read on the guest's thread, too: it may be long.

@@ -222,30 +222,34 @@ impl Lines {
             Record::Ignored { node, status } => {
                 self.metrics.failure("ignored".into());
                 let node = node.map(|node| format!("node {node}: ")).unwrap_or_default();
-                self.lines("error", &format!("ignored: {node}{status}"));
+                // Whatever the plugin itself has written: there are few of these.
+                let mut room = MAX_LOG;
+                let text = format!("ignored: {node}{status}");
+                REQUEST.with_borrow(|(request, _)| self.write("error", &text, request.as_deref(), &mut room));
             }
             _ => {}
         }
     }
 
     fn lines(&self, level: &str, text: &str) {
-        REQUEST.with_borrow_mut(|(request, room)| {
-            for line in text.lines() {
-                let mut rest = line;
-                loop {
-                    let (now, later) = rest.split_at(rest.floor_char_boundary(MAX_LINE));
-                    // An empty line takes room, too.
-                    let Some(left) = room.checked_sub(now.len() + 1) else { return };
-                    *room = left;
-                    let (route, plugin, request) = (&*self.route, &*self.plugin, request.as_deref());
-                    self.log.entry("guest", &Line { route, plugin, request, level, line: now });
-                    rest = later;
-                    if rest.is_empty() {
-                        break;
-                    }
+        REQUEST.with_borrow_mut(|(request, room)| self.write(level, text, request.as_deref(), room));
+    }
+
+    /// Writes lines while there is room, which an empty line takes, too.
+    fn write(&self, level: &str, text: &str, request: Option<&str>, room: &mut usize) {
+        for line in text.lines() {
+            let mut rest = line;
+            loop {
+                let (now, later) = rest.split_at(rest.floor_char_boundary(MAX_LINE));
+                let Some(left) = room.checked_sub(now.len() + 1) else { return };
+                *room = left;
+                self.log.entry("guest", &Line { route: &self.route, plugin: &self.plugin, request, level, line: now });
+                rest = later;
+                if rest.is_empty() {
+                    break;
                 }
             }
-        });
+        }
     }
 }
 

@@ -139,6 +139,16 @@ const COMMANDS: &[(&str, &str, &str)] = &[
         "",
         "(call $text) (loop $ever (drop (call $write (i32.const 1) (i32.const 0) (i32.const 0x10000))) (br $ever))",
     ),
+    // 256 KiB, as much as waits for a client after the end of a command.
+    (
+        "large",
+        "(global $left (mut i32) (i32.const 4))",
+        "(call $text)
+         (loop $more
+            (drop (call $write (i32.const 1) (i32.const 0) (i32.const 0x10000)))
+            (global.set $left (i32.sub (global.get $left) (i32.const 1)))
+            (br_if $more (global.get $left)))",
+    ),
     ("loop", "", "(loop $ever (br $ever))"),
     // Creates a file when it has read everything.
     (
@@ -228,6 +238,13 @@ const ALL_MIDDLEWARE: &[(&str, u32, &str, &str, &str)] = &[
         0,
         r#"(data (i32.const 64) "PUT/rewritten?to=this")"#,
         "(call $set_method (i32.const 64) (i32.const 3)) (call $set_uri (i32.const 67) (i32.const 18)) (global.get $next)",
+        "",
+    ),
+    (
+        "head",
+        0,
+        r#"(data (i32.const 64) "HEAD")"#,
+        "(call $set_method (i32.const 64) (i32.const 4)) (global.get $next)",
         "",
     ),
     // `[`, the body, `]`.

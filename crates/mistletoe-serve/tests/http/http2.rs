@@ -62,6 +62,28 @@ fn read_if(client: &mut Client, answer: impl Fn(&[u8]) -> bool) -> Option<(u8, u
     }
 }
 
+/// Whatever comes after this server may not see the same one of them.
+#[test]
+fn a_request_with_several_hosts_is_refused() {
+    const OK: u8 = 0x88;
+    const BAD_REQUEST: u8 = 0x8c;
+    let server = start("", &route("/echo", "plugin-echo", ""));
+    for (hosts, status) in [("", OK), ("a", OK), ("ab", BAD_REQUEST), ("aa", BAD_REQUEST)] {
+        let mut client = connect(&server, 65_535);
+        // `host` is the static table's field 38.
+        let fields = hosts.bytes().flat_map(|host| [0x0f, 38 - 15, 1, host]);
+        let head = head("/echo").into_iter().chain(fields).collect::<Vec<_>>();
+        client.send(frame(HEADERS, END_STREAM | END_HEADERS, 1, &head));
+        let response = loop {
+            let (kind, _, _, payload) = read(&mut client).expect("a frame");
+            if kind == HEADERS {
+                break payload;
+            }
+        };
+        assert_eq!(response.first(), Some(&status), "{hosts}");
+    }
+}
+
 /// A window that stays closed is no reason to keep a response for ever, whatever else the client does.
 #[test]
 fn a_response_that_is_not_read_ends_its_connection() {

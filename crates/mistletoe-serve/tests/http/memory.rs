@@ -61,6 +61,28 @@ fn responses_that_are_not_read_take_bounded_room() {
 }
 
 #[test]
+fn responses_of_commands_that_have_ended_take_bounded_room() {
+    let keys = "limits = { timeout = '3s' }\npool = { size = 1 }";
+    let server = start("response_memory = '1MiB'", &route("/a", "command-large", keys));
+    runtime().block_on(async {
+        let mut sender = small_window(&server).await;
+        let mut held = Vec::new();
+        for _ in 0..4 {
+            held.push(fetch(&mut sender, "/a").await);
+            server.wait_for(r#"mistletoe_instances_in_use{route="/a"} 0"#);
+        }
+        // Its head needs no room. It waits for as long as its guest has time.
+        let refused = fetch(&mut sender, "/a").await;
+        assert!(refused.into_body().collect().await.is_err());
+        server.wait_for(r#"mistletoe_failures_total{route="/a",kind="full"} 1"#);
+        let read = held.remove(0).into_body().collect().await.expect("a body").to_bytes();
+        assert_eq!(read.len(), 256 << 10);
+        let response = fetch(&mut sender, "/a").await;
+        assert_eq!(response.into_body().collect().await.expect("a body").to_bytes().len(), 256 << 10);
+    });
+}
+
+#[test]
 fn responses_that_middleware_writes_take_bounded_room() {
     let keys = "limits = { output = '2MiB' }, pool = { size = 4, wait = '1ms' }";
     let routes = ["request", "response"].map(|name| {

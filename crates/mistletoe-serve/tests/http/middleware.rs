@@ -131,6 +131,26 @@ fn the_next_handler_gets_the_request_as_it_is_changed() {
     assert!(early.text().starts_with("GET\n"), "{early:?}");
 }
 
+/// A response to HEAD names a length and has no body, which a client with another method would wait for.
+#[test]
+fn the_length_in_a_response_to_head_is_for_head() {
+    let server = start("", &fixed("/r", "body = 'gone'", &through(&[("head", "")])));
+    runtime().block_on(async {
+        let stream = tokio::net::TcpStream::connect(server.address).await.expect("a connection");
+        let handshake = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream));
+        let (mut sender, connection) = handshake.await.expect("HTTP/2");
+        tokio::spawn(connection);
+        for (method, length) in [("GET", None), ("HEAD", Some("4"))] {
+            let request = http::Request::builder().method(method).uri("http://a.example/r");
+            let request = request.body(Full::new(Bytes::new())).expect("a request");
+            let response = sender.send_request(request).await.expect("a response");
+            let found = response.headers().get("content-length").map(|value| value.to_str().expect("text"));
+            assert_eq!((response.status().as_u16(), found), (200, length), "{method}");
+            assert!(response.into_body().collect().await.expect("a body").to_bytes().is_empty());
+        }
+    });
+}
+
 #[test]
 fn bodies_are_read_and_replaced() {
     let limits = "limits = { body = '3MiB' }";

@@ -97,6 +97,7 @@ fn a_malformed_head_is_refused() {
         "G@T /echo HTTP/1.1\r\nHost: a\r\n\r\n",
         "GET /echo HTTP/1.1\r\n\r\n",
         "GET /echo HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET /echo HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n",
         "\u{16}\u{3}\u{1}\u{2}\0\u{1}\0\u{1}\u{fc}\u{3}\u{3}\r\n\r\n",
     ];
     for head in heads {

@@ -35,6 +35,17 @@ const PLUGINS: &[(&str, &str)] = &[
             (i64.shl (i64.extend_i32_u (i32.mul (global.get $n) (i32.const 10))) (i64.const 32)))
         (func (export "removepod") (result i32) (if (call $is (i32.const 116)) (then unreachable)) (i32.const 0))"#,
     ),
+    // Logs more than a request may, and traps.
+    (
+        "flood",
+        r#"(func (export "filter") (result i32)
+            (local $left i32)
+            (local.set $left (i32.const 32))
+            (loop $more
+                (call $log (i32.const 1) (i32.const 0x400) (i32.const 0xfc00))
+                (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+            unreachable)"#,
+    ),
     // Logs a message and an event.
     (
         "log",
@@ -225,6 +236,16 @@ fn a_trap_fails_the_request_or_is_ignored() {
     assert!(line.contains(r#""plugin":"trap","request":""#) && line.contains(r#""level":"error""#), "{line}");
     server.wait_for(r#"mistletoe_failures_total{route="/ignore/...",kind="ignored"} 1"#);
     assert_eq!(value(&send("/ignore/prioritize", &["t0"])), json!([{"Host": "t0", "Score": 0}]));
+}
+
+/// However much the plugin has written before.
+#[test]
+fn a_failure_that_is_ignored_is_in_the_log() {
+    let plugins = "{ module = 'flood.wasm', on_failure = 'ignore' }, { module = 'number.wasm' }";
+    let server = start(&route(plugins, ""));
+    let reply = post(server.address, "/scheduler/filter", names("u", &["node-1"]));
+    assert_eq!(reply.status, 200, "{reply:?}");
+    server.logged(&[r#""plugin":"flood""#, "ignored: node node-1: "]);
 }
 
 #[test]
