@@ -384,7 +384,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for AtMost<Vec<T>> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<Self::Value, A::Error> {
         let mut list = Vec::new();
         while let Some(element) = elements.next_element()? {
-            self.check(list.len())?;
+            self.check::<A::Error>(list.len())?;
             list.push(element);
         }
         Ok(Some(list))
@@ -413,7 +413,7 @@ impl<'de, T: Deserialize<'de>> Visitor<'de> for AtMost<BTreeMap<String, T>> {
     fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Self::Value, A::Error> {
         let mut map = BTreeMap::new();
         while let Some((name, value)) = entries.next_entry()? {
-            self.check(map.len())?;
+            self.check::<A::Error>(map.len())?;
             map.insert(name, value);
         }
         Ok(Some(map))
