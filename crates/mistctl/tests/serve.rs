@@ -128,13 +128,21 @@ fn a_file_of_the_same_length_and_time_is_another_one() {
 fn a_server_that_is_not_ready_yet_stops() {
     let registry = std::net::TcpListener::bind("127.0.0.1:0").expect("a listener");
     let reference = format!("http://{}/m.wasm#sha256={}", registry.local_addr().expect("bound"), "0".repeat(64));
-    let mut server = support::command(&["serve", "--listen", "127.0.0.1:0", &reference]).spawn().expect("it starts");
-    let _request = registry.accept().expect("a client");
-    let pid = rustix::process::Pid::from_raw(server.id().try_into().expect("a number")).expect("a process");
+    let mut child = support::command(&["serve", "--listen", "127.0.0.1:0", &reference]).spawn().expect("it starts");
+    registry.set_nonblocking(true).expect("set");
+    let begun = std::time::Instant::now();
+    let _request = loop {
+        match registry.accept() {
+            Ok(request) => break request,
+            Err(_) => assert!(begun.elapsed() < server::LONG && child.try_wait().expect("a child").is_none()),
+        }
+        std::thread::yield_now();
+    };
+    let pid = rustix::process::Pid::from_raw(child.id().try_into().expect("a number")).expect("a process");
     for signal in [Signal::HUP, Signal::TERM] {
         rustix::process::kill_process(pid, signal).expect("it is there");
     }
-    assert_eq!(server.wait().expect("it ended").code(), Some(0));
+    assert_eq!(child.wait().expect("it ended").code(), Some(0));
 }
 
 /// What it failed for may pass without a change of a watched file.

@@ -125,7 +125,7 @@ impl Store {
     /// Marks an entry as used now, by its main file. An entry that was used a moment before stays as it is.
     pub fn touch(&self, file: &File) {
         let used = file.metadata().and_then(|metadata| metadata.modified()).ok();
-        if !used.and_then(|time| time.elapsed().ok()).is_some_and(|age| age < MOMENT) {
+        if used.and_then(|time| time.elapsed().ok()).is_none_or(|age| age >= MOMENT) {
             // A failure to do so does not make the entry unusable.
             let _ = file.set_times(FileTimes::new().set_modified(SystemTime::now()));
         }
@@ -504,7 +504,10 @@ mod tests {
         );
         symlink(&path, open.path(name(2), "main")).expect("a link");
         fs::create_dir(open.path(name(3), "main")).expect("a directory");
-        let _socket = std::os::unix::net::UnixListener::bind(open.path(name(4), "main")).expect("a socket");
+        // A socket's path has to be short.
+        let socket = directory.path().join("s");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+        fs::rename(socket, open.path(name(4), "main")).expect("moved");
         let pipe = std::process::Command::new("mkfifo").arg(open.path(name(5), "main")).status().expect("mkfifo runs");
         assert!(pipe.success());
         for byte in 2..=5 {

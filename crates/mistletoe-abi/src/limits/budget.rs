@@ -154,9 +154,9 @@ impl Budget {
         self.looked = now;
         self.between = if quick { (self.between * 2).clamp(1, CALLS) } else { 0 };
         if matches!(self.clock, Clock::Unread) {
-            self.leave_at(now)
+            self.leave_at(now);
         } else {
-            self.in_time_at(|| now)?
+            self.in_time_at(|| now)?;
         }
         self.allow();
         Ok(())

@@ -311,8 +311,15 @@ impl Stdout {
         let room = match self.responses.try_acquire(units) {
             Some(room) => room,
             None => {
-                let room = self.link.wait(self.responses.acquire(units), Failure::Full)?;
-                room.map_err(|_| io::ErrorKind::BrokenPipe)?
+                // Or until nobody waits for the response any more.
+                let acquire = async {
+                    tokio::select! {
+                        biased;
+                        () = self.body.closed() => None,
+                        room = self.responses.acquire(units) => room.ok(),
+                    }
+                };
+                self.link.wait(acquire, Failure::Full)?.ok_or(io::ErrorKind::BrokenPipe)?
             }
         };
         Ok(Bytes::from_owner(Buffered { bytes, _room: room }))

@@ -60,17 +60,23 @@ fn responses_that_are_not_read_take_bounded_room() {
     }
 }
 
+/// Starts a server with room for four responses of a command, and returns these, of which no client reads anything.
+async fn filled(timeout: &str) -> (Running, SendRequest<Full<Bytes>>, Vec<http::Response<Incoming>>) {
+    let keys = format!("limits = {{ timeout = '{timeout}' }}\npool = {{ size = 1 }}");
+    let server = start("response_memory = '1MiB'\nwrite_timeout = '100s'", &route("/a", "command-large", &keys));
+    let mut sender = small_window(&server).await;
+    let mut held = Vec::new();
+    for _ in 0..4 {
+        held.push(fetch(&mut sender, "/a").await);
+        server.wait_for(r#"mistletoe_instances_in_use{route="/a"} 0"#);
+    }
+    (server, sender, held)
+}
+
 #[test]
 fn responses_of_commands_that_have_ended_take_bounded_room() {
-    let keys = "limits = { timeout = '3s' }\npool = { size = 1 }";
-    let server = start("response_memory = '1MiB'", &route("/a", "command-large", keys));
     runtime().block_on(async {
-        let mut sender = small_window(&server).await;
-        let mut held = Vec::new();
-        for _ in 0..4 {
-            held.push(fetch(&mut sender, "/a").await);
-            server.wait_for(r#"mistletoe_instances_in_use{route="/a"} 0"#);
-        }
+        let (server, mut sender, mut held) = filled("3s").await;
         // Its head needs no room. It waits for as long as its guest has time.
         let refused = fetch(&mut sender, "/a").await;
         assert!(refused.into_body().collect().await.is_err());
@@ -79,6 +85,18 @@ fn responses_of_commands_that_have_ended_take_bounded_room() {
         assert_eq!(read.len(), 256 << 10);
         let response = fetch(&mut sender, "/a").await;
         assert_eq!(response.into_body().collect().await.expect("a body").to_bytes().len(), 256 << 10);
+    });
+}
+
+#[test]
+fn a_command_that_waits_for_room_ends_when_its_client_leaves() {
+    runtime().block_on(async {
+        let (server, mut sender, _held) = filled("100s").await;
+        let waiting = fetch(&mut sender, "/a").await;
+        server.wait_for(r#"mistletoe_instances_in_use{route="/a"} 1"#);
+        drop(waiting);
+        server.wait_for(r#"mistletoe_instances_in_use{route="/a"} 0"#);
+        assert!(!server.service.metrics().contains(r#"kind="full""#), "{}", server.service.metrics());
     });
 }
 

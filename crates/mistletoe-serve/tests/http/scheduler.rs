@@ -35,14 +35,14 @@ const PLUGINS: &[(&str, &str)] = &[
             (i64.shl (i64.extend_i32_u (i32.mul (global.get $n) (i32.const 10))) (i64.const 32)))
         (func (export "removepod") (result i32) (if (call $is (i32.const 116)) (then unreachable)) (i32.const 0))"#,
     ),
-    // Logs more than a request may, and traps.
+    // Logs as much as a request may, in lines of 8 KiB with their ends, and traps.
     (
         "flood",
         r#"(func (export "filter") (result i32)
             (local $left i32)
-            (local.set $left (i32.const 32))
+            (local.set $left (i32.const 128))
             (loop $more
-                (call $log (i32.const 1) (i32.const 0x400) (i32.const 0xfc00))
+                (call $log (i32.const 1) (i32.const 0x400) (i32.const 0x1fff))
                 (br_if $more (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
             unreachable)"#,
     ),
