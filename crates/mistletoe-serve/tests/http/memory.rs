@@ -60,23 +60,28 @@ fn responses_that_are_not_read_take_bounded_room() {
     }
 }
 
-/// Starts a server with room for four responses of a command, and returns these, of which no client reads anything.
-async fn filled(timeout: &str) -> (Running, SendRequest<Full<Bytes>>, Vec<http::Response<Incoming>>) {
+/// Starts a server with room for four responses of a command.
+fn with_room_for_four(timeout: &str) -> Running {
     let keys = format!("limits = {{ timeout = '{timeout}' }}\npool = {{ size = 1 }}");
-    let server = start("response_memory = '1MiB'\nwrite_timeout = '100s'", &route("/a", "command-large", &keys));
-    let mut sender = small_window(&server).await;
+    start("response_memory = '1MiB'\nwrite_timeout = '100s'", &route("/a", "command-large", &keys))
+}
+
+/// Returns four responses, of which the client reads nothing.
+async fn four(server: &Running, sender: &mut SendRequest<Full<Bytes>>) -> Vec<http::Response<Incoming>> {
     let mut held = Vec::new();
     for _ in 0..4 {
-        held.push(fetch(&mut sender, "/a").await);
+        held.push(fetch(sender, "/a").await);
         server.wait_for(r#"mistletoe_instances_in_use{route="/a"} 0"#);
     }
-    (server, sender, held)
+    held
 }
 
 #[test]
 fn responses_of_commands_that_have_ended_take_bounded_room() {
+    let server = with_room_for_four("3s");
     runtime().block_on(async {
-        let (server, mut sender, mut held) = filled("3s").await;
+        let mut sender = small_window(&server).await;
+        let mut held = four(&server, &mut sender).await;
         // Its head needs no room. It waits for as long as its guest has time.
         let refused = fetch(&mut sender, "/a").await;
         assert!(refused.into_body().collect().await.is_err());
@@ -90,8 +95,10 @@ fn responses_of_commands_that_have_ended_take_bounded_room() {
 
 #[test]
 fn a_command_that_waits_for_room_ends_when_its_client_leaves() {
+    let server = with_room_for_four("100s");
     runtime().block_on(async {
-        let (server, mut sender, _held) = filled("100s").await;
+        let mut sender = small_window(&server).await;
+        let _held = four(&server, &mut sender).await;
         let waiting = fetch(&mut sender, "/a").await;
         server.wait_for(r#"mistletoe_instances_in_use{route="/a"} 1"#);
         drop(waiting);
