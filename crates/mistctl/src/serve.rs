@@ -182,8 +182,8 @@ fn raise_open_files(connections: usize) {
 
 async fn serve(arguments: Serve, file: PathBuf, log: Log) -> Result<(), Failure> {
     let not_started = |error| Failure::start("the server", error);
-    // Before modules are pulled and compiled, which takes up to minutes. Without a handler, the first process of a container
-    // ignores a signal, and any other one ends by it.
+    // Before modules are pulled and compiled, which takes up to minutes. Without a handler, the first process of a
+    // container ignores a signal, and any other one is ended by it.
     let mut stop = Stop::new().map_err(not_started)?;
     let hangup = Hangup::new().map_err(not_started)?;
     // A file that reaches the limit on its size is then an error of its writer, and does not end the process.
@@ -309,13 +309,13 @@ impl Again {
 #[derive(Clone)]
 struct Stamps(Vec<(PathBuf, Option<Stamp>)>);
 
-/// What tells a file from what it was before. A file that cannot be read has none.
+/// Identifies a version of a file. A file that cannot be read has none.
 #[derive(Clone, PartialEq, Eq)]
 struct Stamp {
     modified: SystemTime,
     length: u64,
-    /// A file that replaces one of the same length can have its time, too: device, inode, and the time of its last change,
-    /// which nobody can set.
+    /// Device, inode and the time of the last change, which nobody can set: a file that replaces one of the same length
+    /// can have its modification time, too.
     #[cfg(unix)]
     node: (u64, u64, i64, i64),
 }

@@ -230,7 +230,7 @@ impl Listing {
         }
     }
 
-    /// Returns a name that no export has: longer than all that begin like it. Nobody else looks for such a name, either.
+    /// Returns a name that no export has: longer than all that begin like it. No protocol resolves such a name.
     pub(crate) fn unused_export(&self, name: &str) -> String {
         let stem = format!("mistletoe: {name}");
         let taken = self.interface.exports.iter().map(|export| &export.name).filter(|name| name.starts_with(&stem));

@@ -25,10 +25,11 @@ use crate::scheduler::{Bounds, Candidate, Failure, MAX_SCORE, Refusal, Scheduler
 /// The highest score of an extender.
 const MAX_EXTENDER_SCORE: i64 = 10;
 
-/// The maximum number of nodes of a request, and of victims on all of them. A cluster of Kubernetes has up to 5,000 nodes.
+/// The maximum number of nodes of a request, and of victims on all of them. A cluster of Kubernetes has up to 5,000
+/// nodes.
 ///
-/// A node or a pod takes some 100 bytes here, and may take three in a request. Each node may get a reason, so that a short
-/// request could have a response of any length.
+/// A node or a pod may take three bytes in a request, and takes many times that once it is read. Each node may get a
+/// reason, so that a short request could have a response of any length.
 pub const MAX_NODES: usize = 100_000;
 
 /// What a scheduler asks for: the last part of the URL.
@@ -309,11 +310,7 @@ impl Args<'_> {
 }
 
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Error> {
-    serde_json::from_slice(body).map_err(malformed)
-}
-
-fn malformed(error: serde_json::Error) -> Error {
-    Error::Request(protobuf::Error::new(error.to_string()))
+    serde_json::from_slice(body).map_err(|error| Error::Request(protobuf::Error::new(error.to_string())))
 }
 
 fn list_of_nodes<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<Vec<T>>, D::Error> {
@@ -326,7 +323,7 @@ fn map_of_nodes<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
     deserializer.deserialize_option(AtMost::<BTreeMap<String, T>>::new(MAX_NODES, "nodes"))
 }
 
-/// Reads the victims on a node, if so many are left for it.
+/// Reads the victims on a node, of which there may be `left`.
 fn victims<'a, T: Deserialize<'a>>(
     pods: Option<&'a RawValue>,
     node: &str,
@@ -340,10 +337,11 @@ fn victims<'a, T: Deserialize<'a>>(
     Ok(pods)
 }
 
-/// Reads a list, or a map, which is refused when it turns out to be too long, and not after the rest is read.
+/// Reads a list or a map of up to a number of elements. A longer one is refused before the rest of it is read.
 struct AtMost<C> {
+    /// [`MAX_NODES`], or what is left of it.
     limit: usize,
-    /// What it has too many of.
+    /// The elements, for the error.
     what: &'static str,
     collection: PhantomData<C>,
 }

@@ -42,7 +42,7 @@ use tempfile::NamedTempFile;
 const UNFINISHED: &str = ".unfinished-";
 /// An unfinished file older than this was abandoned by its writer.
 const ABANDONED: Duration = Duration::from_secs(3600);
-/// How exactly the time of the last use is kept. To write it takes longer than all else that reading a small file takes.
+/// How exactly the time of the last use is kept. Each change of it is a write to the disk.
 const MOMENT: Duration = Duration::from_secs(60);
 
 /// A directory of entries.

@@ -83,8 +83,8 @@ pub struct Listener {
     /// Maximum number of requests under way, of all connections. Where there are several routes, one of them may have
     /// half of it.
     pub max_requests: usize,
-    /// Memory for responses of guests until their clients have read them, in bytes. Where there are several routes, one of
-    /// them may have half of it.
+    /// Memory for responses of guests until their clients have read them, in bytes. Where there are several routes, one
+    /// of them may have half of it.
     pub response_memory: u64,
 }
 

@@ -450,8 +450,8 @@ fn grant(builder: Builder, host: &std::path::Path, guest: &str, writable: bool) 
     builder.dir(host, guest, if writable { Access::ReadWrite } else { Access::ReadOnly })
 }
 
-/// Opens the directories that a guest may use. This blocks, for as long as their file system does, and takes descriptors:
-/// call it on the guest's thread, when the guest may run.
+/// Opens the directories that a guest may use. This blocks for as long as their file system does, and takes
+/// descriptors: call it on the guest's thread, when the guest may run.
 fn granted(builder: Builder, dirs: &[Dir]) -> Result<Wasi, Failure> {
     let all = dirs.iter().try_fold(builder, |builder, Dir { host, guest, writable }| {
         grant(builder, host, guest, *writable)
