@@ -130,11 +130,11 @@ thread_local! {
 impl Step {
     pub(crate) fn export(self) -> &'static str {
         match self {
-            Self::Start => "start function",
-            Self::Fuel => "fuel",
-            Self::Position => "position",
-            Self::Save => "save",
-            Self::Load => "load",
+            Self::Start => "mistletoe: start function",
+            Self::Fuel => "mistletoe: fuel",
+            Self::Position => "mistletoe: position",
+            Self::Save => "mistletoe: save",
+            Self::Load => "mistletoe: load",
             Self::Malloc => "malloc",
             Self::Free => "free",
             Self::Run | Self::RunWithInput => "run",

@@ -48,7 +48,7 @@ impl Instance for Counted {
     type Func = <<AnyBackend as Backend>::Instance as Instance>::Func;
 
     fn get_func(&mut self, name: &str, ty: &FuncType) -> Result<Self::Func> {
-        if name == "load" {
+        if name == "mistletoe: load" {
             self.loaded.fetch_add(1, Ordering::Relaxed);
         }
         self.instance.get_func(name, ty)

@@ -321,10 +321,10 @@ fn at(wasm: &[u8]) -> Option<Found> {
             Payload::ExportSection(section) => {
                 for export in section {
                     let export = export.ok()?;
-                    if export.name.starts_with("start function") {
+                    if export.name.starts_with("mistletoe: start function") {
                         start = Some(export.index);
                     }
-                    at.counts_fuel |= export.name.trim_end_matches('\'') == "fuel";
+                    at.counts_fuel |= export.name.trim_end_matches('\'') == "mistletoe: fuel";
                     if export.kind == wasmparser::ExternalKind::Func {
                         exported.push(export.index);
                     }
