@@ -58,10 +58,22 @@ pub(crate) struct Serve {
     /// nothing behind it: requests that it passes on get 404.
     #[arg(value_name = "FILE|MODULE", required = true)]
     file: Option<PathBuf>,
-    /// Address to listen on, instead of the configuration's [default: 127.0.0.1:8080]. Port 0 is any free port.
+    #[command(flatten)]
+    options: Options,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    /// The plugins of a scheduler, in place of a file.
+    #[arg(skip)]
+    scheduler: Option<Scheduler>,
+}
+
+/// What both forms of a server have.
+#[derive(Args, Clone, Debug)]
+struct Options {
+    /// Address to listen on [default: that of the configuration, or else 127.0.0.1:8080]. Port 0 is any free port.
     #[arg(long, value_name = "ADDRESS:PORT")]
     listen: Option<SocketAddr>,
-    /// Address for health, metrics and the status page, instead of the configuration's [default: none].
+    /// Address for health, metrics and the status page [default: that of the configuration, or else none].
     #[arg(long, value_name = "ADDRESS:PORT")]
     admin: Option<SocketAddr>,
     /// Reload when the configuration, a module or mistletoe.lock changes. A reload that failed is tried again.
@@ -71,11 +83,6 @@ pub(crate) struct Serve {
     registries: Registries,
     #[command(flatten)]
     backend: Backend,
-    #[command(subcommand)]
-    verb: Option<Verb>,
-    /// The plugins of a scheduler, in place of a file.
-    #[arg(skip)]
-    scheduler: Option<Scheduler>,
 }
 
 /// A scheduler's plugins without a configuration of the server.
@@ -107,19 +114,8 @@ enum Verb {
     Scheduler {
         #[command(flatten)]
         scheduler: Scheduler,
-        /// Address to listen on. Port 0 is any free port.
-        #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:8080")]
-        listen: SocketAddr,
-        /// Address for health, metrics and the status page [default: none].
-        #[arg(long, value_name = "ADDRESS:PORT")]
-        admin: Option<SocketAddr>,
-        /// Reload when a plugin, the configuration or mistletoe.lock changes. A reload that failed is tried again.
-        #[arg(long)]
-        watch: bool,
         #[command(flatten)]
-        registries: Registries,
-        #[command(flatten)]
-        backend: Backend,
+        options: Options,
     },
 }
 
@@ -129,14 +125,10 @@ pub(crate) fn run(arguments: &Serve) -> Result<(), Failure> {
         let service = Service::new(&config, Modules::new(file, registries, backend), Log::default());
         return service.map(drop).map_err(|error| refused(file, &error));
     }
-    if let Some(Verb::Scheduler { scheduler, listen, admin, watch, registries, backend }) = &arguments.verb {
+    if let Some(Verb::Scheduler { scheduler, options }) = &arguments.verb {
         return run(&Serve {
             file: scheduler.plugins.first().cloned(),
-            listen: Some(*listen),
-            admin: *admin,
-            watch: *watch,
-            registries: registries.clone(),
-            backend: backend.clone(),
+            options: options.clone(),
             verb: None,
             scheduler: Some(scheduler.clone()),
         });
@@ -193,7 +185,7 @@ async fn serve(arguments: Serve, file: PathBuf, log: Log) -> Result<(), Failure>
         let (arguments, file) = (arguments.clone(), file.clone());
         spawn_blocking(move || {
             let (config, known) = arguments.read(&file)?;
-            let modules = Modules::new(&file, &arguments.registries, &arguments.backend);
+            let modules = Modules::new(&file, &arguments.options.registries, &arguments.options.backend);
             let service = Service::new(&config, modules, log).map_err(|error| refused(&file, &error))?;
             Ok::<_, Failure>((config, known, service))
         })
@@ -243,7 +235,7 @@ async fn reloads(arguments: Serve, file: PathBuf, mut known: Stamps, service: Se
     // Of a reload that has failed: what it failed for may have passed, such as a directory that was missing.
     let mut again: Option<Again> = None;
     loop {
-        if !arguments.watch {
+        if !arguments.options.watch {
             hangup.recv().await;
         } else if timeout(WATCH, hangup.recv()).await.is_err()
             && known.are_true()
@@ -364,7 +356,7 @@ impl Serve {
         stamps.add(file);
         // Tags name something else when it changes.
         #[cfg(feature = "registry")]
-        registries(file, &self.registries).lock_file().iter().for_each(|file| stamps.add(file));
+        registries(file, &self.options.registries).lock_file().iter().for_each(|file| stamps.add(file));
         let config = self.config(file)?;
         config.files().for_each(|file| stamps.add(file));
         Ok((config, stamps))
@@ -378,7 +370,7 @@ impl Serve {
         } else if is_config(file) {
             Config::read(file).map_err(|error| refused(file, &error))?
         } else {
-            let wasm = module(file, &self.registries)?;
+            let wasm = module(file, &self.options.registries)?;
             let kind = Kind::of(&wasm).ok_or_else(|| {
                 Failure::refused(
                     file,
@@ -388,8 +380,8 @@ impl Serve {
             })?;
             Config::of_module(file, kind)
         };
-        config.listener.address = self.listen.unwrap_or(config.listener.address);
-        config.admin = self.admin.or(config.admin);
+        config.listener.address = self.options.listen.unwrap_or(config.listener.address);
+        config.admin = self.options.admin.or(config.admin);
         Ok(config)
     }
 }

@@ -52,6 +52,9 @@ macro_rules! client {
     };
 }
 
+/// The attack that needs a disk of its own.
+pub(super) const DISK: &str = "guest: disk";
+
 /// The route of `loop` is the one that is attacked: more clients than its pool and its queue have places for.
 pub(super) const ATTACKS: &[Attack] = &[
     guest!("loop", 24, &[503, 504]),
@@ -79,6 +82,16 @@ pub(super) const ATTACKS: &[Attack] = &[
             client.request("deaf", &"x".repeat(1 << 20)).and_then(|()| client.response().map(|(status, _)| status))
         },
     },
+    Attack {
+        name: "guest: reads slowly",
+        clients: 1,
+        statuses: &[200, 503, 504],
+        run: |address| {
+            let mut client = Client::connect(address)?;
+            client.request("slow", &"x".repeat(16 << 10)).and_then(|()| client.response().map(|(status, _)| status))
+        },
+    },
+    guest!("disk", 1, &[200, 503, 504]),
     Attack {
         name: "guest: streams for ever",
         clients: 1,
@@ -108,6 +121,12 @@ pub(super) const ATTACKS: &[Attack] = &[
         // The server ends the guest, and then the connection, of which nothing is read until then.
         std::thread::sleep(std::time::Duration::from_secs(3));
         Ok(())
+    }),
+    // HTTP/1.1 counts it as gone.
+    client!("closes its half while its guest runs", 2, |client| {
+        client.request("loop", "")?;
+        client.close_half()?;
+        client.end()
     }),
     client!("vanishes in the head", 2, |client| client.send(b"POST /plugin HTTP/1.1\r\nHos")),
     client!("vanishes in the body", 2, |client| {

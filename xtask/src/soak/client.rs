@@ -1,7 +1,7 @@
 //! A client for HTTP/1.1 that waits, and can stop at any byte.
 
 use std::io::{self, BufRead, BufReader, Read as _, Write as _};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 /// How long a response may take. A client that waits for this long has lost its request.
@@ -59,6 +59,11 @@ impl Client {
     /// Waits until the server has sent something.
     pub(super) fn wait(&mut self) -> io::Result<()> {
         if self.0.fill_buf()?.is_empty() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(()) }
+    }
+
+    /// Sends no more, and still reads.
+    pub(super) fn close_half(&mut self) -> io::Result<()> {
+        self.0.get_mut().shutdown(Shutdown::Write)
     }
 
     /// Waits for the end of the connection, and throws away what comes before.

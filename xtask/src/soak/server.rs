@@ -13,9 +13,24 @@ use anyhow::{Context as _, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::Client;
+use super::guests::DISK;
 
 /// How long a reload or a stop may take.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Returns whether the system lets the server have a disk of its own.
+pub(super) fn can_mount(file: &Path) -> bool {
+    with_disk(file, Path::new("true")).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// Runs a program in a mount namespace of its own, in which [`DISK`] beside the configuration has 1 MiB.
+fn with_disk(file: &Path, program: &Path) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "--mount", "sh", "-c"]);
+    command.arg("mount -t tmpfs -o size=1m tmpfs \"$0\" && exec \"$@\"");
+    command.arg(file.with_file_name(DISK)).arg(program);
+    command
+}
 
 /// A server, which is killed when this is dropped.
 pub(super) struct Server {
@@ -34,9 +49,15 @@ pub(super) struct Usage {
 }
 
 impl Server {
-    /// Starts a server. Also returns its log and, without the first one, the lines of its standard error.
-    pub(super) fn start(mistctl: &Path, backend: &str, file: &Path) -> Result<(Self, ChildStdout, Receiver<String>)> {
-        let mut child = Command::new(mistctl)
+    /// Starts a server, with a full disk for a guest or without. Also returns its log and, without the first one, the lines of its standard error.
+    pub(super) fn start(
+        mistctl: &Path,
+        backend: &str,
+        file: &Path,
+        has_disk: bool,
+    ) -> Result<(Self, ChildStdout, Receiver<String>)> {
+        let mut command = if has_disk { with_disk(file, mistctl) } else { Command::new(mistctl) };
+        let mut child = command
             .args(["serve", "--backend", backend])
             .arg(file)
             // One heap for all threads: with several, glibc keeps more and more free memory, which looks like a leak.
