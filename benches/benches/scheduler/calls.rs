@@ -70,8 +70,9 @@ fn layer<'a>(engine: &str, subject: &Subject, what: &str, count: usize) -> Work<
     let plugin = Plugin::options("rank").load(&backend, &subject.wasm).expect("a plugin");
     let scheduler = Scheduler::new([plugin]);
     let pod = Arc::new(Pod::new(&*subject.pod).expect("a pod"));
-    let nodes = subject.nodes[..count].iter().map(|json| Node::new(&**json).expect("a node"));
-    let nodes = Arc::new(Nodes::new(nodes));
+    // As in a request: the JSON is in memory before the first node is read, so that it is not between their names.
+    let texts = subject.nodes[..count].to_vec();
+    let nodes = Arc::new(Nodes::new(texts.into_iter().map(|json| Node::new(json).expect("a node"))));
     if what == "filter" {
         let filter = move || scheduler.filter(pod.clone(), nodes.clone()).expect("nodes");
         let filtered = filter();

@@ -30,6 +30,7 @@ macro_rules! typed_func {
             Word0($typed<(), u32>),
             Word1($typed<u32, u32>),
             Word2($typed<(u32, u32), u32>),
+            Long0($typed<(), u64>),
             Other($other),
         }
     };
@@ -43,6 +44,7 @@ macro_rules! typed_func {
             ([$crate::types::ValType::I32, $crate::types::ValType::I32], [$crate::types::ValType::I32]) => {
                 $typed.map($name::Word2)
             }
+            ([], [$crate::types::ValType::I64]) => $typed.map($name::Long0),
             _ => $other.map($name::Other),
         }
     };
@@ -54,6 +56,7 @@ macro_rules! typed_func {
             ($name::Word0(func), [result]) => $call!(func).map(|word| *result = word.into()),
             ($name::Word1(func), [a]) => $call!(func *a as u32).map(|word| *a = word.into()),
             ($name::Word2(func), [a, b]) => $call!(func *a as u32, *b as u32).map(|word| *a = word.into()),
+            ($name::Long0(func), [result]) => $call!(func).map(|long| *result = long),
             ($name::Other($other), $rest) => $untyped,
             _ => {
                 return Err($crate::Error::engine(
