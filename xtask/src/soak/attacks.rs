@@ -79,7 +79,9 @@ pub(super) const ATTACKS: &[Attack] = &[
         statuses: &[200, 503, 504],
         run: |address| {
             let mut client = Client::connect(address)?;
-            client.request("deaf", &"x".repeat(1 << 20)).and_then(|()| client.response().map(|(status, _)| status))
+            // The server may close its side before it has read all, and the response has come before.
+            let _ = client.request("deaf", &"x".repeat(1 << 20));
+            client.response().map(|(status, _)| status)
         },
     },
     Attack {

@@ -49,7 +49,8 @@ pub(super) struct Usage {
 }
 
 impl Server {
-    /// Starts a server, with a full disk for a guest or without. Also returns its log and, without the first one, the lines of its standard error.
+    /// Starts a server, with a small disk for a guest or without. Also returns its log and, without the first one, the
+    /// lines of its standard error.
     pub(super) fn start(
         mistctl: &Path,
         backend: &str,
