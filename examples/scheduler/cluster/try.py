@@ -295,8 +295,10 @@ def scenario(cluster, title, route, **keys):
 
 
 def expect(what, found, expected):
+    """Fails unless a text contains what is expected, or another value is it."""
     print(f"    {what}: {found}")
-    if expected not in found if isinstance(expected, str) else found != expected:
+    held = expected in found if isinstance(found, str) else found == expected
+    if not held:
         raise Failure(f"{what}: {expected!r} was expected")
 
 
