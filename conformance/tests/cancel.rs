@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use mistletoe::wasi::{self, Clock, OutputStream, Wasi};
 use mistletoe::{
@@ -194,6 +194,44 @@ fn a_handle_that_was_cancelled_before_ends_the_next_call_and_leaves_the_guest_al
         assert_eq!(*session.generate("x").expect_err("it was cancelled").kind(), during(None));
         assert!(session.fault().is_none());
     }
+}
+
+#[test]
+fn a_deadline_needs_no_other_thread() {
+    for backend in backends() {
+        for body in [EVER, "(call $wait)", "(call $ask)", "(loop $ever (call $quick) (br $ever))"] {
+            let package = package(&backend, &package_text("", body), limits());
+            let handle = CancelHandle::with_deadline(Instant::now() + Duration::from_millis(20));
+            let (state, _is_ready) = state();
+            let mut session = package.session_with(state).expect("a session");
+            session.set_cancel_handle(Some(handle.clone()));
+            let kind = session.generate("f").expect_err("it does not end by itself").kind().clone();
+            assert_eq!(kind, during(Some("__mistletoe_generate")), "{} {body}", backend.name());
+            assert!(handle.is_cancelled());
+
+            // As any other handle, it also ends what has not begun.
+            let mut other = package.session_with(self::state().0).expect("a session");
+            other.set_cancel_handle(Some(handle));
+            assert_eq!(*other.generate("x").expect_err("it was cancelled").kind(), during(None));
+            assert!(other.fault().is_none());
+        }
+        let package = package(&backend, &package_text("(func $start (unreachable)) (start $start)", ""), limits());
+        let handle = CancelHandle::with_deadline(Instant::now());
+        let error = package.session_with_cancel(state().0, &handle).map(drop).expect_err("it is too late");
+        assert_eq!(*error.kind(), during(None), "{}", backend.name());
+    }
+}
+
+#[test]
+fn a_wait_ends_at_the_deadline() {
+    let started = Instant::now();
+    let handle = CancelHandle::with_deadline(started + Duration::from_millis(20));
+    assert!(handle.wait(LONG), "the deadline has passed");
+    assert!(started.elapsed() < LONG);
+    let handle = CancelHandle::with_deadline(started + 2 * LONG);
+    assert!(!handle.wait(Duration::from_millis(1)) && !handle.is_cancelled());
+    handle.cancel();
+    assert!(handle.is_cancelled());
 }
 
 #[test]

@@ -17,7 +17,7 @@ use clap::{Args, Subcommand};
 use mistletoe::AnyBackend;
 #[cfg(feature = "otel")]
 use mistletoe_serve::Spans;
-use mistletoe_serve::config::{self, Config, GuestConfig, Kind, MAX_GUESTS};
+use mistletoe_serve::config::{self, Config, GuestConfig, Kind};
 use mistletoe_serve::{BoxError, Files, Log, Server, Service, Source};
 use tokio::runtime::Builder;
 #[cfg(unix)]
@@ -32,8 +32,6 @@ use crate::files;
 use crate::registries::{Registries, is_reference};
 use crate::stderr::{Level, note};
 
-/// Threads for guests: those of a state that is reloaded end while those of the next one begin.
-const THREADS: usize = 3 * MAX_GUESTS;
 /// How long guests may take to notice that they were cancelled.
 const CANCELLED: Duration = Duration::from_secs(2);
 /// Interval at which files are checked for changes.
@@ -138,7 +136,7 @@ pub(crate) fn run(arguments: &Serve) -> Result<(), Failure> {
         return Err(Failure::usage("a server reads its modules again, so standard input cannot be one"));
     }
     let log = output().and_then(Log::to_writer).map_err(|error| Failure::start("the log", error))?;
-    let runtime = Builder::new_multi_thread().enable_all().max_blocking_threads(THREADS).build();
+    let runtime = Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::start("the server", error))?;
     let result = runtime.block_on(serve(arguments.clone(), file.clone(), log.clone()));
     runtime.shutdown_timeout(CANCELLED);

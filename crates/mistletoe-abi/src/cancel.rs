@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
 
@@ -17,20 +17,18 @@ use crate::error::{Error, ErrorKind, Result};
 /// # Examples
 ///
 /// ```
+/// use std::io::{Read as _, stdin};
 /// use std::thread;
-/// use std::time::Duration;
 ///
 /// use mistletoe_abi::{AnyPackage, CancelHandle, Result};
 ///
-/// /// An answer within a second, counted from before the guest is instantiated.
-/// fn answer(package: &AnyPackage, input: &str) -> Result<String> {
+/// /// Returns an output, or an error once the standard input ends.
+/// fn generate(package: &AnyPackage, input: &str) -> Result<String> {
 ///     let handle = CancelHandle::new();
-///     let _guard = handle.clone().drop_guard();
-///     let cancel = handle.clone();
+///     let guard = handle.clone().drop_guard();
 ///     thread::spawn(move || {
-///         if !cancel.wait(Duration::from_secs(1)) {
-///             cancel.cancel();
-///         }
+///         let _ = stdin().read_to_end(&mut Vec::new());
+///         drop(guard);
 ///     });
 ///     package.session_with_cancel((), &handle)?.generate(input)
 /// }
@@ -51,6 +49,7 @@ pub struct CancelHandle(Arc<Inner>);
 #[derive(Debug, Default)]
 struct Inner {
     cancelled: AtomicBool,
+    deadline: Option<Instant>,
     waiting: Mutex<()>,
     wake: Condvar,
 }
@@ -66,6 +65,36 @@ impl CancelHandle {
         Self::default()
     }
 
+    /// Creates a handle that is cancelled at `deadline`, if it is not cancelled before.
+    ///
+    /// Several calls can share the time until then, and so can several sessions: each has a clone of the handle. No
+    /// thread has to wait for the deadline. A call reads the clock when it first calls a host function, and then as often
+    /// as for a [limit on time](crate::Limits::with_timeout). A call that calls no host function and uses less than
+    /// 100,000 units of fuel does not read the clock, so it may begin and return after the deadline.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// use mistletoe_abi::{AnyPackage, CancelHandle, Result};
+    ///
+    /// /// Returns an output within a second, which includes the time to create the instance.
+    /// fn generate(package: &AnyPackage, input: &str) -> Result<String> {
+    ///     let handle = CancelHandle::with_deadline(Instant::now() + Duration::from_secs(1));
+    ///     package.session_with_cancel((), &handle)?.generate(input)
+    /// }
+    /// ```
+    pub fn with_deadline(deadline: Instant) -> Self {
+        Self(Arc::new(Inner { deadline: Some(deadline), ..Inner::default() }))
+    }
+
+    /// Returns when the handle is cancelled at the latest, if there is such a time.
+    #[inline]
+    pub fn deadline(&self) -> Option<Instant> {
+        self.0.deadline
+    }
+
     /// Cancels the call under way, and every later call.
     pub fn cancel(&self) {
         // Under the lock, so that a thread about to wait does not miss the cancellation.
@@ -75,10 +104,26 @@ impl CancelHandle {
         self.0.wake.notify_all();
     }
 
-    /// Returns whether the handle was cancelled.
+    /// Returns whether the handle was cancelled, or its deadline has passed.
     #[inline]
     pub fn is_cancelled(&self) -> bool {
+        self.has_ended() || self.0.deadline.is_some_and(|deadline| self.ends_by(deadline, Instant::now()))
+    }
+
+    /// Returns whether somebody has noticed the end of the handle.
+    #[inline]
+    fn has_ended(&self) -> bool {
         self.0.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Notices whether the deadline has passed.
+    fn ends_by(&self, deadline: Instant, now: Instant) -> bool {
+        let is_over = now >= deadline;
+        if is_over {
+            // Whoever waits does not wait beyond the deadline.
+            self.0.cancelled.store(true, Ordering::Relaxed);
+        }
+        is_over
     }
 
     /// Waits until the handle is cancelled, for at most `time`.
@@ -86,7 +131,9 @@ impl CancelHandle {
     /// Returns whether the handle was cancelled.
     pub fn wait(&self, time: Duration) -> bool {
         let waiting = self.0.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = self.0.wake.wait_timeout_while(waiting, time, |()| !self.is_cancelled());
+        let left = self.0.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let time = left.map_or(time, |left| left.min(time));
+        let _ = self.0.wake.wait_timeout_while(waiting, time, |()| !self.has_ended());
         self.is_cancelled()
     }
 
@@ -97,10 +144,18 @@ impl CancelHandle {
         DropGuard(Some(self))
     }
 
-    /// Fails with [`Cancelled`](ErrorKind::Cancelled) if the handle was cancelled.
+    /// Fails with [`Cancelled`](ErrorKind::Cancelled) if the handle was cancelled. The clock is not read.
     #[inline]
     pub(crate) fn check(&self) -> Result<()> {
-        if self.is_cancelled() { Err(cancelled()) } else { Ok(()) }
+        if self.has_ended() { Err(cancelled()) } else { Ok(()) }
+    }
+
+    /// Fails as [`CancelHandle::check`] does, and if the deadline has passed by `now`.
+    pub(crate) fn check_at(&self, now: Instant) -> Result<()> {
+        match self.0.deadline {
+            Some(deadline) if self.ends_by(deadline, now) => Err(cancelled()),
+            _ => self.check(),
+        }
     }
 }
 

@@ -154,8 +154,8 @@ pub enum ErrorKind {
         /// The export that was called; `None` while instantiating.
         export: Option<Cow<'static, str>>,
     },
-    /// The session's [`CancelHandle`](crate::CancelHandle) was cancelled. If the call was under way, the instance is
-    /// poisoned from now on.
+    /// The session's [`CancelHandle`](crate::CancelHandle) was cancelled, or its deadline has passed. If the call was
+    /// under way, the instance is poisoned from now on.
     Cancelled {
         /// The export that was called; `None` while instantiating, and where the handle was cancelled before the call.
         export: Option<Cow<'static, str>>,

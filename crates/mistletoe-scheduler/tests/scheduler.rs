@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use mistletoe_abi::{AnyBackend, CancelHandle, Limits};
+use mistletoe_abi::{AnyBackend, Limits};
 use mistletoe_scheduler::protocol::{Record, Severity, Status};
 use mistletoe_scheduler::{
     Bounds, Candidate, Failure, Filtered, Node, Nodes, OnFailure, Plugin, PluginOptions, Pod, Scheduler,
@@ -96,7 +96,7 @@ fn prefilter_decides_about_nodes_that_filter_is_not_asked_about() {
     let filtered = scheduler.filter(pod("u"), nodes(&["a", "b", "c"])).expect("no failure");
     assert_eq!(filtered.fits, [0, 2]);
     assert_eq!(filtered.refused[0].status.code, Status::UNRESOLVABLE);
-    assert_eq!(filtered.refused[0].plugin, "one");
+    assert_eq!(&*filtered.refused[0].plugin, "one");
 }
 
 #[test]
@@ -153,10 +153,27 @@ fn a_call_and_a_request_have_a_time() {
 }
 
 #[test]
+fn the_time_of_a_request_ends_the_call_under_way() {
+    let loops = "(func (export \"filter\") (result i32) (loop (br 0)) (i32.const 0))";
+    let calls = r#"(func (export "filter") (result i32)
+        (loop (call $log (i32.const 0) (i32.const 16) (i32.const 7)) (br 0)) (i32.const 0))"#;
+    for body in [loops, calls] {
+        let options = Plugin::options("slow").limits(Limits::default().with_timeout(Duration::from_secs(100)));
+        let limit = Duration::from_millis(50);
+        let scheduler = Scheduler::new([load(options.on_failure(OnFailure::Ignore), body)]).time_limit(limit);
+        let started = Instant::now();
+        let failure = scheduler.filter(pod("u"), nodes(&["a"])).expect_err("a failure");
+        assert_eq!(failure.to_string(), "plugin slow: node a: error: the request takes more than 50ms");
+        assert!(started.elapsed() < Duration::from_secs(50), "the call has ended");
+    }
+}
+
+#[test]
 fn a_request_is_cancelled_in_a_call() {
     let hangs = r#"(func (export "filter") (result i32)
         (call $log (i32.const 0) (i32.const 16) (i32.const 7)) (loop (br 0)) (i32.const 0))"#;
-    let cancel = CancelHandle::new();
+    let bounds = Bounds::new(Duration::from_secs(100));
+    let cancel = bounds.cancel_handle().clone();
     let options = Plugin::options("slow").limits(Limits::default().with_timeout(Duration::from_secs(100)));
     // As soon as the guest runs.
     let options = options.on_failure(OnFailure::Ignore).log(Severity::Info, {
@@ -164,7 +181,6 @@ fn a_request_is_cancelled_in_a_call() {
         move |_| cancel.cancel()
     });
     let scheduler = Scheduler::new([load(options, hangs)]);
-    let bounds = Bounds::new(Duration::from_secs(100)).cancelled_by(cancel);
     let failure = scheduler.filter_within(pod("u"), nodes(&["a"]), &bounds).expect_err("a failure");
     assert_eq!(failure.to_string(), "plugin slow: node a: error: the request was cancelled");
     assert_eq!(scheduler.plugins()[0].idle_instances(), 0, "the instance is closed");
@@ -173,11 +189,10 @@ fn a_request_is_cancelled_in_a_call() {
 #[test]
 fn the_end_of_a_request_does_not_reach_the_cycle_that_is_kept() {
     let scheduler = Scheduler::new([plugin("one", COUNTS)]);
-    let cancel = CancelHandle::new();
-    let bounds = Bounds::new(Duration::from_secs(100)).cancelled_by(cancel.clone());
+    let bounds = Bounds::new(Duration::from_secs(100));
     scheduler.filter_within(pod("u"), nodes(&["a", "b"]), &bounds).expect("no failure");
     assert_eq!(scheduler.kept_cycles(), 1);
-    cancel.cancel();
+    bounds.cancel_handle().cancel();
     assert_eq!(scheduler.prioritize(pod("u"), nodes(&["a"])).expect("no failure"), [3]);
 
     // The cycle and idle instances have the bounds of the request that goes on with them.

@@ -2,9 +2,9 @@
 //! http-wasm middleware can be in front of them, of a fixed response, and of an upstream server.
 //!
 //! - [`config`]: the configuration, a TOML file, with all problems of it at once.
-//! - [`Service`]: a `tower::Service` that a Rust program mounts in its own server. Guests run on tokio's blocking
-//!   threads, as many per route as its pool has instances. Dropping a request's future, or its response's body,
-//!   cancels its guest.
+//! - [`Service`]: a `tower::Service` that a Rust program mounts in its own server. Guests run on threads of the service,
+//!   as many per route as its pool has instances. Dropping a request's future, or its response's body, cancels its
+//!   guest.
 //! - [`Server`]: the service on a listener of its own, with limits on what clients may send and how slowly, and a
 //!   second listener for health, metrics and a status page.
 //!
@@ -26,19 +26,20 @@
 //!
 //! # Threads
 //!
-//! A route never takes more blocking threads than its pools have instances, so that no route starves another, as long as
-//! the runtime has threads for all of them: set `max_blocking_threads` of its builder to more than
-//! [`config::MAX_GUESTS`]. Threads are created when they are needed. To look up the name of an upstream takes one, too.
+//! A service has threads of its own for guests. They are created when they are needed, and end when they are idle for ten
+//! seconds. A route never takes more of them than its pools have instances, so that no route starves another.
 //!
-//! A thread of a route that is without work waits for more of it for a millisecond. Where the routes have fewer threads
-//! than they ask for, another route may wait that long for the thread, up to 16 times in a row.
+//! On Linux, a guest that computes for more than 10 to 20 milliseconds gets a lower priority (its nice value plus 10), so
+//! that other requests go first where the processors are busy. A guest that waits for its client or its files keeps its
+//! priority. The thread of such a guest ends with it.
+//!
+//! A thread of a route that is without work waits for more of it for a millisecond. Where the system has no more threads
+//! to give, guests take turns on those that there are, and another route may wait that long for a thread, up to 16 times
+//! in a row. A service keeps one thread from its beginning on.
 //!
 //! All requests of a service must come from one tokio runtime. One task ends all requests of a route that wait for an
-//! instance for too long, and a request may run on a thread that another one has started.
-//!
-//! Where the system has no more threads to give, guests take turns on those that there are. tokio panics if there are
-//! none, so a [`Server`] keeps one. A program that mounts the service in a server of its own needs to do the same. The
-//! panic may also be where an instance of middleware is dropped, which begins the next request.
+//! instance for too long, and a request may run on a thread that another one has started. Few other things run on the
+//! runtime's blocking threads: the names of upstreams are looked up there, and idle instances closed.
 //!
 //! # Cargo features
 //!
@@ -68,6 +69,7 @@ pub mod route;
 mod seldom;
 mod server;
 mod service;
+mod threads;
 mod trace;
 mod unread;
 

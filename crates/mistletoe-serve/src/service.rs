@@ -36,6 +36,7 @@ use crate::metrics::{HandlerStatus, Metrics, MiddlewareStatus, RouteStatus};
 use crate::otel::Spans;
 use crate::record::{self, REQUEST_ID, Record, Recorded};
 use crate::route::Table;
+use crate::threads::Threads;
 use crate::trace::Span;
 
 /// Maximum length of a module, in bytes.
@@ -89,7 +90,7 @@ pub struct RemoteAddr(pub SocketAddr);
 
 /// A `tower::Service` whose responses are made by WebAssembly guests.
 ///
-/// It needs tokio: guests run on its blocking threads. Cloning is cheap; clones are the same service. It is always
+/// It needs tokio, and has threads of its own for guests. Cloning is cheap; clones are the same service. It is always
 /// ready: a request that has to wait for an instance waits in its future, within the route's limits.
 #[derive(Clone)]
 pub struct Service(Arc<Inner>);
@@ -114,6 +115,7 @@ struct Shared {
     requests: Budget,
     /// Memory for responses.
     responses: Budget,
+    threads: Threads,
 }
 
 /// The routes between two reloads. It ends with its last request.
@@ -161,7 +163,7 @@ impl Service {
     /// # Errors
     ///
     /// All problems of the modules, engines and directories, and one if they take longer than
-    /// [`compile_timeout`](Config::compile_timeout).
+    /// [`compile_timeout`](Config::compile_timeout). One problem if the system gives it no thread for guests.
     pub fn new(config: &Config, source: impl Source, log: Log) -> Result<Self, Error> {
         let Listener { max_requests, response_memory, .. } = config.listener;
         let shared = Arc::new(Shared {
@@ -169,6 +171,7 @@ impl Service {
             metrics: Arc::new(Metrics::new()),
             requests: Budget::new(max_requests),
             responses: Budget::new(usize::try_from(response_memory.div_ceil(UNIT)).unwrap_or(usize::MAX)),
+            threads: Threads::new().map_err(|error| Problem::new(format!("no thread for guests: {error}")))?,
         });
         let (source, compiling): (Arc<dyn Source>, _) = (Arc::new(source), Mutex::default());
         let state = State::load_in_time(config, &source, &shared, &compiling)?;
@@ -502,6 +505,7 @@ impl Served {
             name,
             log: shared.log.clone(),
             responses: shared.responses.share(routes),
+            threads: shared.threads.clone(),
         };
         let last = match &route.handler {
             Handler::Scheduler(scheduler) => Some(Stage::plugins(&context, scheduler, engines, source)?),

@@ -89,7 +89,7 @@ impl Budget {
     pub(crate) fn started_as(&mut self, start: &Start) {
         self.granted = start.granted;
         if start.timed {
-            self.leave();
+            self.leave(self.now());
         }
     }
 
@@ -112,18 +112,24 @@ impl Budget {
         self.cancel.as_ref().map_or(Ok(()), CancelHandle::check)
     }
 
+    /// Reads the clock, if anything depends on the time.
+    fn now(&self) -> Option<Instant> {
+        (self.timeout.is_some() || self.end().is_some()).then(Instant::now)
+    }
+
+    /// Returns when the handle is cancelled.
+    fn end(&self) -> Option<Instant> {
+        self.cancel.as_ref().and_then(CancelHandle::deadline)
+    }
+
     /// Notes that the guest has left its own code.
     ///
     /// When it first does so in a call, the time of the call begins. Until then, it has used at most one slice of fuel.
-    fn leave(&mut self) {
+    fn leave(&mut self, now: Option<Instant>) {
         if matches!(self.clock, Clock::Unread) {
-            self.leave_at(self.timeout.map(|_| Instant::now()));
+            // A deadline that the clock cannot represent is no limit.
+            self.clock = Clock::Deadline(now.zip(self.timeout).and_then(|(now, timeout)| now.checked_add(timeout)));
         }
-    }
-
-    fn leave_at(&mut self, now: Option<Instant>) {
-        // A deadline that the clock cannot represent is no limit.
-        self.clock = Clock::Deadline(now.zip(self.timeout).and_then(|(now, timeout)| now.checked_add(timeout)));
     }
 
     /// Checks whether the guest may call a host function.
@@ -145,7 +151,7 @@ impl Budget {
 
     #[cold]
     fn look(&mut self) -> Result<()> {
-        let now = self.timeout.map(|_| Instant::now());
+        let now = self.now();
         // The time between two calls of the guest counts, too: the functions cannot have taken longer.
         let quick = match now {
             Some(now) => self.looked.is_some_and(|before| now.duration_since(before) < QUICK),
@@ -154,9 +160,10 @@ impl Budget {
         self.looked = now;
         self.between = if quick { (self.between * 2).clamp(1, CALLS) } else { 0 };
         if matches!(self.clock, Clock::Unread) {
-            self.leave_at(now);
+            self.leave(now);
+            self.handle_in_time(now)?;
         } else {
-            self.in_time_at(|| now)?;
+            self.in_time_at(now)?;
         }
         self.allow();
         Ok(())
@@ -185,32 +192,44 @@ impl Budget {
         self.spent(left).saturating_sub(self.before)
     }
 
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    /// Returns the deadline of the call, by its own limit.
+    fn limit(&self) -> Option<Instant> {
         match self.clock {
             Clock::Unread => None,
             Clock::Deadline(deadline) => deadline,
         }
     }
 
-    pub(crate) fn in_time(&self) -> Result<()> {
-        self.in_time_at(|| Some(Instant::now()))
+    /// Returns the deadline of the call: by its own limit, or that of the handle if it comes first.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        [self.limit(), self.end()].into_iter().flatten().min()
     }
 
-    /// Checks the time. `now` is called only if there is a deadline.
-    #[inline]
-    fn in_time_at(&self, now: impl FnOnce() -> Option<Instant>) -> Result<()> {
-        self.cancelled()?;
-        match (self.deadline(), self.timeout) {
-            (Some(deadline), Some(timeout)) if now().is_some_and(|now| now >= deadline) => {
+    pub(crate) fn in_time(&self) -> Result<()> {
+        self.in_time_at(self.deadline().map(|_| Instant::now()))
+    }
+
+    /// Checks the time, and whether the call was cancelled. `now` is needed if there is a deadline.
+    fn in_time_at(&self, now: Option<Instant>) -> Result<()> {
+        self.handle_in_time(now)?;
+        match (self.limit(), self.timeout, now) {
+            (Some(deadline), Some(timeout), Some(now)) if now >= deadline => {
                 Err(ErrorKind::TimedOut { limit: timeout, export: None }.into())
             }
             _ => Ok(()),
         }
     }
 
+    fn handle_in_time(&self, now: Option<Instant>) -> Result<()> {
+        match (&self.cancel, now) {
+            (Some(handle), Some(now)) => handle.check_at(now),
+            _ => self.cancelled(),
+        }
+    }
+
     /// Waits for `time`, but not beyond the call's deadline or cancellation.
     pub(crate) fn wait(&self, time: Duration) -> Result<()> {
-        let left = self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = self.limit().map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let time = left.map_or(time, |left| left.min(time));
         match &self.cancel {
             Some(handle) => _ = handle.wait(time),
@@ -226,8 +245,9 @@ impl Budget {
             Some(limit) => limit.checked_sub(used).ok_or(ErrorKind::OutOfFuel { limit, used, export: None })?,
             None => TURNS,
         };
-        self.leave();
-        self.in_time()?;
+        let now = self.now();
+        self.leave(now);
+        self.in_time_at(now)?;
         let more = more.min(SLICE);
         self.granted = self.spent(left).saturating_add(more);
         Ok(more as i64)

@@ -165,6 +165,16 @@ impl Nodes {
         self.position(std::str::from_utf8(name).ok()?)
     }
 
+    /// Returns the positions of nodes with the names of `others`, in their order; `None` if one is not there.
+    pub(crate) fn positions_of(&self, others: &Self) -> Option<Vec<usize>> {
+        let mut latest = 0;
+        let mut position = |node: &Node| {
+            latest = self.find(node.name.as_bytes(), latest)?;
+            Some(latest)
+        };
+        others.nodes.iter().map(&mut position).collect()
+    }
+
     /// Returns the node at a position.
     pub(crate) fn at(&self, position: usize) -> Option<&Node> {
         self.nodes.get(position)

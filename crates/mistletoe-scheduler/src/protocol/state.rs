@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ptr;
 use std::sync::Arc;
 
 use mistletoe_abi::Limits;
@@ -20,7 +21,7 @@ pub struct State {
     /// The function that was called.
     function: Option<Function>,
     /// The node that it is about.
-    node: String,
+    node: Subject,
     /// The pod that it supposes on a node, or not on it.
     target: Option<Arc<Pod>>,
     /// The names, statuses or scores of nodes that it is about, as JSON.
@@ -28,10 +29,18 @@ pub struct State {
     pub(super) reason: String,
     /// What the guest has handed over as the result of the function.
     pub(super) result: Option<Vec<u8>>,
-    /// The position of the latest node that a guest has asked for.
+    /// The position of the latest node that a call was about or a guest has asked for.
     latest: usize,
     /// The latest node whose images a guest has asked for: it asks twice.
     images: Option<(String, Vec<u8>)>,
+}
+
+/// The node that a call is about.
+enum Subject {
+    /// One of the cycle's, by its position. Its name is not copied.
+    Known(usize),
+    /// Any other; empty for none.
+    Named(String),
 }
 
 impl State {
@@ -41,7 +50,7 @@ impl State {
             max_result: limits.max_output(),
             cycle: None,
             function: None,
-            node: String::new(),
+            node: Subject::Named(String::new()),
             target: None,
             input: Vec::new(),
             reason: String::new(),
@@ -56,6 +65,7 @@ impl State {
         self.cycle = cycle;
         self.latest = 0;
         self.images = None;
+        self.node = Subject::Named(String::new());
     }
 
     /// Returns the cycle that calls are about.
@@ -67,8 +77,13 @@ impl State {
     pub(super) fn begin(&mut self, call: &Call<'_>) {
         let (function, node) = call.parts();
         self.function = Some(function);
-        self.node.clear();
-        self.node.push_str(node);
+        self.node = match self.known(node) {
+            Some(position) => {
+                self.latest = position;
+                Subject::Known(position)
+            }
+            None => Subject::Named(node.to_owned()),
+        };
         self.reason.clear();
         self.result = None;
         self.input = match call {
@@ -81,6 +96,13 @@ impl State {
             Call::AddPod(pod, _) | Call::RemovePod(pod, _) => Some(Arc::clone(pod)),
             _ => None,
         };
+    }
+
+    /// Returns the position of a node whose name is the cycle's own text, if it is the latest or the one after it.
+    fn known(&self, name: &str) -> Option<usize> {
+        let nodes = &self.cycle.as_ref()?.nodes;
+        let is_same = |at: &usize| nodes.at(*at).is_some_and(|node| ptr::eq(node.name(), name));
+        [self.latest, self.latest.saturating_add(1), 0].into_iter().find(is_same)
     }
 
     /// Ends a call, also one that failed.
@@ -120,7 +142,12 @@ impl State {
 
     /// Returns the name of the node that the call is about; empty if it is about none.
     pub(super) fn node(&self) -> &str {
-        &self.node
+        match &self.node {
+            Subject::Known(position) => {
+                self.cycle.as_ref().and_then(|cycle| cycle.nodes.at(*position)).map_or("", Node::name)
+            }
+            Subject::Named(name) => name,
+        }
     }
 
     /// Returns the JSON that a function has; empty in any other.

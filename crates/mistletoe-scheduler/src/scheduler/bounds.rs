@@ -15,7 +15,7 @@ use crate::protocol::Status;
 pub struct Bounds {
     limit: Duration,
     end: Option<Instant>,
-    pub(super) cancel: CancelHandle,
+    cancel: CancelHandle,
     used: Arc<Counters>,
 }
 
@@ -39,20 +39,15 @@ struct Counters {
 impl Bounds {
     /// Returns the bounds of a request that begins now.
     pub fn new(time_limit: Duration) -> Self {
-        Self {
-            limit: time_limit,
-            end: Instant::now().checked_add(time_limit),
-            cancel: CancelHandle::new(),
-            used: Arc::default(),
-        }
+        let end = Instant::now().checked_add(time_limit);
+        let cancel = end.map_or_else(CancelHandle::new, CancelHandle::with_deadline);
+        Self { limit: time_limit, end, cancel, used: Arc::default() }
     }
 
-    /// Sets a handle that ends the call under way, and the request. The instances of the request are then closed.
-    ///
-    /// The time alone is checked before each call. Who cancels at the end of the time also ends the call under way.
-    #[must_use]
-    pub fn cancelled_by(self, cancel: CancelHandle) -> Self {
-        Self { cancel, ..self }
+    /// Returns the handle that cancels the request with its call under way, at the end of its time by itself. The
+    /// instances of a cancelled request are closed.
+    pub fn cancel_handle(&self) -> &CancelHandle {
+        &self.cancel
     }
 
     /// Returns when the time is over, if that can be represented.
@@ -81,9 +76,11 @@ impl Bounds {
 
     /// Returns why the request is over, if it is.
     pub(super) fn over(&self) -> Option<Status> {
-        if self.end.is_some_and(|end| Instant::now() >= end) {
-            return Some(Status::error(format!("the request takes more than {:?}", self.limit)));
-        }
-        self.cancel.is_cancelled().then(|| Status::error("the request was cancelled"))
+        self.cancel.is_cancelled().then(|| match self.end {
+            Some(end) if Instant::now() >= end => {
+                Status::error(format!("the request takes more than {:?}", self.limit))
+            }
+            _ => Status::error("the request was cancelled"),
+        })
     }
 }

@@ -79,7 +79,7 @@ pub struct Refusal {
     /// The name of the node.
     pub node: String,
     /// The name of the plugin.
-    pub plugin: String,
+    pub plugin: Arc<str>,
     /// The status, with the code [`Status::UNSCHEDULABLE`] or [`Status::UNRESOLVABLE`].
     pub status: Status,
 }
@@ -99,8 +99,7 @@ impl Scheduler {
 
     /// Sets the limit on the time of a request; 4 seconds by default.
     ///
-    /// It is checked before each call of a guest. A call that has begun by then has its own limit. Requests with
-    /// [`Bounds`] have the time of these.
+    /// It ends the call under way, too. Requests with [`Bounds`] have the time of these.
     #[must_use]
     pub fn time_limit(self, limit: Duration) -> Self {
         Self { time_limit: limit, ..self }
@@ -154,11 +153,7 @@ impl Scheduler {
         let filtered = self.filter_nodes(&mut running, bounds);
         running.count_memory(bounds);
         match &filtered {
-            Ok(filtered) => {
-                let codes = filtered.refused.iter().map(|refusal| (refusal.node.clone(), refusal.status.code));
-                running.statuses = codes.collect();
-                self.put(running);
-            }
+            Ok(_) => self.put(running),
             Err(_) => running.end(&self.plugins),
         }
         filtered
@@ -170,11 +165,11 @@ impl Scheduler {
         for (position, node) in cycle.nodes.iter().enumerate() {
             match self.filter_node(running, position, node.name(), bounds)? {
                 None => filtered.fits.push(position),
-                Some((at, status)) => filtered.refused.push(Refusal {
-                    node: node.name().to_owned(),
-                    plugin: self.plugins[at].name.clone(),
-                    status,
-                }),
+                Some((at, status)) => {
+                    running.statuses.push((position, status.code));
+                    let (node, plugin) = (node.name().to_owned(), self.plugins[at].name.clone());
+                    filtered.refused.push(Refusal { node, plugin, status });
+                }
             }
         }
         Ok(filtered)

@@ -2,7 +2,7 @@
 
 use std::error::Error as _;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use mistletoe_abi::{AnyBackend, AnyProgram, CancelHandle, Error, Limits, Result};
@@ -31,7 +31,7 @@ pub enum OnFailure {
 /// The settings of a plugin.
 #[derive(Clone)]
 pub struct PluginOptions {
-    name: String,
+    name: Arc<str>,
     protocol: KubeScheduler,
     log: Option<Log>,
     limits: Limits,
@@ -52,7 +52,7 @@ pub struct PluginOptions {
 /// }
 /// ```
 pub struct Plugin {
-    pub(super) name: String,
+    pub(super) name: Arc<str>,
     pub(super) weight: u32,
     pub(super) on_failure: OnFailure,
     program: AnyProgram<KubeScheduler, Wasi>,
@@ -93,7 +93,7 @@ impl PluginOptions {
     #[must_use]
     pub fn log(self, severity: Severity, log: impl Fn(Record<'_>) + Clone + Send + Sync + 'static) -> Self {
         let protocol = self.protocol.severity(severity).log(log.clone());
-        Self { protocol, log: Some(std::sync::Arc::new(log)), ..self }
+        Self { protocol, log: Some(Arc::new(log)), ..self }
     }
 
     /// Compiles the plugin and makes a first instance.
@@ -114,7 +114,7 @@ impl PluginOptions {
 
 impl Plugin {
     /// Returns the settings of a plugin with this name.
-    pub fn options(name: impl Into<String>) -> PluginOptions {
+    pub fn options(name: impl Into<Arc<str>>) -> PluginOptions {
         PluginOptions {
             name: name.into(),
             protocol: KubeScheduler::default(),

@@ -56,7 +56,9 @@ impl Scheduler {
         bounds: &Bounds,
     ) -> Result<Vec<bool>, Failure> {
         let statuses = std::mem::take(&mut running.statuses);
-        let statuses: Vec<_> = statuses.iter().map(|(node, code)| (&**node, *code)).collect();
+        let cycle = running.cycle.clone();
+        let named = |(at, code)| Some((cycle.nodes.at(at)?.name(), code));
+        let statuses: Vec<_> = statuses.into_iter().filter_map(named).collect();
         let mut remaining = vec![true; candidates.len()];
         for (at, plugin) in self.plugins.iter().enumerate().filter(|(_, plugin)| plugin.has(Function::PostFilter)) {
             match running.call(&self.plugins, at, Call::PostFilter(&statuses), None, bounds)? {

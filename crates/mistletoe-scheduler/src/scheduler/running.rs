@@ -10,11 +10,15 @@ use super::plugin::{OnFailure, Plugin, failure};
 use crate::objects::Cycle;
 use crate::protocol::{Answer, Call, Function, Output, Status};
 
+/// The number of calls between two checks of the request's time. A call that calls a host function, or is longer than a
+/// slice of fuel, ends with the request by itself.
+const CALLS: u32 = 32;
+
 /// A request that failed because of a plugin.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The name of the plugin.
-    pub plugin: String,
+    pub plugin: Arc<str>,
     /// The node that the plugin was asked about, if it was asked about one.
     pub node: Option<String>,
     /// The plugin's status.
@@ -39,9 +43,11 @@ pub(super) struct Running {
     pub(super) members: Vec<Member>,
     /// A plugin that has refused the pod on every node, and its status.
     pub(super) refusal: Option<(usize, Status)>,
-    /// The nodes that did not fit, with the codes.
-    pub(super) statuses: Vec<(String, i32)>,
+    /// The positions of the nodes that did not fit, with the codes.
+    pub(super) statuses: Vec<(usize, i32)>,
     pub(super) started: Instant,
+    /// The number of calls so far.
+    calls: u32,
 }
 
 /// A plugin in a cycle.
@@ -58,7 +64,7 @@ impl Running {
     /// Begins a cycle with each plugin.
     pub(super) fn begin(plugins: &[Plugin], cycle: Arc<Cycle>, bounds: &Bounds) -> Result<Self, Failure> {
         let started = Instant::now();
-        let mut running = Self { cycle, members: Vec::new(), refusal: None, statuses: Vec::new(), started };
+        let mut running = Self { cycle, members: Vec::new(), refusal: None, statuses: Vec::new(), started, calls: 0 };
         let begun = running.open(plugins, bounds);
         match begun {
             Ok(()) => Ok(running),
@@ -72,7 +78,7 @@ impl Running {
 
     fn open(&mut self, plugins: &[Plugin], bounds: &Bounds) -> Result<(), Failure> {
         for (at, plugin) in plugins.iter().enumerate() {
-            let instance = match plugin.open(&bounds.cancel) {
+            let instance = match plugin.open(bounds.cancel_handle()) {
                 Ok(mut instance) => {
                     instance.set_cycle(Some(self.cycle.clone()));
                     Some(instance)
@@ -136,9 +142,13 @@ impl Running {
         let plugin = &plugins[at];
         let Some(instance) = &mut self.members[at].instance else { return Ok(None) };
         let over = |status| Err(Failure { plugin: plugin.name.clone(), node: node.map(str::to_owned), status });
-        if let Some(status) = bounds.over() {
+        // A call reads the clock itself, unless it is short.
+        if self.calls.is_multiple_of(CALLS)
+            && let Some(status) = bounds.over()
+        {
             return over(status);
         }
+        self.calls = self.calls.wrapping_add(1);
         let result = plugin.call(instance, call);
         if let Some(units) = instance.fuel_used() {
             bounds.count_fuel(units);
@@ -185,7 +195,7 @@ impl Running {
     /// Lets a request go on with the cycle; `None` while it is kept.
     pub(super) fn bind(&mut self, bounds: Option<&Bounds>) {
         for instance in self.members.iter_mut().filter_map(|member| member.instance.as_mut()) {
-            instance.set_cancel_handle(bounds.map(|bounds| bounds.cancel.clone()));
+            instance.set_cancel_handle(bounds.map(|bounds| bounds.cancel_handle().clone()));
         }
     }
 

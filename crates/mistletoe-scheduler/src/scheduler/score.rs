@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::Scheduler;
 use super::bounds::Bounds;
 use super::running::{Failure, Running};
-use crate::objects::{Cycle, Nodes, Pod};
+use crate::objects::{Cycle, Node, Nodes, Pod};
 use crate::protocol::{Answer, Call, Function, Output, Status};
 
 /// The highest score of a node.
@@ -35,25 +35,27 @@ impl Scheduler {
         bounds: &Bounds,
     ) -> Result<Vec<i64>, Failure> {
         let (pod, nodes) = (pod.into(), nodes.into());
-        let names: Vec<_> = nodes.iter().map(|node| node.name()).collect();
         // The nodes are those that `filter` has left, and the guests know all.
-        let kept = self.take(&pod).and_then(|running| {
-            if names.iter().all(|name| running.cycle.nodes.get(name).is_some()) {
-                return Some(running);
+        let kept = self.take(&pod).and_then(|running| match running.cycle.nodes.positions_of(&nodes) {
+            Some(positions) => Some((running, positions)),
+            None => {
+                running.end(&self.plugins);
+                None
             }
-            running.end(&self.plugins);
-            None
         });
-        let mut running = match kept {
-            Some(mut running) => {
+        let (mut running, positions) = match kept {
+            Some((mut running, positions)) => {
                 running.bind(Some(bounds));
-                running
+                (running, positions)
             }
             None => {
-                let cycle = Arc::new(Cycle { pod, nodes: nodes.clone() });
-                Running::begin(&self.plugins, cycle, bounds)?
+                let positions = (0..nodes.iter().len()).collect();
+                (Running::begin(&self.plugins, Arc::new(Cycle { pod, nodes }), bounds)?, positions)
             }
         };
+        let cycle = running.cycle.clone();
+        // A call need not copy the cycle's own texts.
+        let names: Vec<_> = positions.into_iter().filter_map(|at| cycle.nodes.at(at)).map(Node::name).collect();
         let scores = self.scores(&mut running, &names, bounds);
         running.count_memory(bounds);
         running.end(&self.plugins);

@@ -21,16 +21,16 @@ use mistletoe::protocol::http_handler::{Features, Level, Next};
 use mistletoe::{AnyBackend, CancelHandle};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use super::exchange::{Link, Messages};
-use super::{Call, Context, Ending, Guests, Instance, Kind, MAX_LOG, Responding, ended, granted, is_without_body};
+use super::{Call, Context, Ending, Guests, Instance, Kind, MAX_LOG, Responding, granted, is_without_body};
 use crate::body::Body;
 use crate::config::{Guest, Route};
 use crate::failure::Failure;
 use crate::log::GuestLog;
 use crate::metrics::Instances;
+use crate::threads::{Running, Threads};
 
 /// The lowest level of messages that are logged.
 const LEVEL: Level = Level::Info;
@@ -124,20 +124,20 @@ struct Answer {
 }
 
 /// What a request holds while it is on its way: dropping it cancels the guest, and then ends its wait for a body.
-struct Running {
+struct OfRequest {
     /// `None` once the guest has ended.
     handle: Option<CancelHandle>,
     _alive: oneshot::Sender<Infallible>,
 }
 
-impl Running {
+impl OfRequest {
     /// Notes that the guest has ended. To cancel it now would cost a system call.
     fn end(&mut self) {
         self.handle = None;
     }
 }
 
-impl Drop for Running {
+impl Drop for OfRequest {
     fn drop(&mut self) {
         // Before the guest can take a body that breaks off for a whole one.
         if let Some(handle) = &self.handle {
@@ -149,6 +149,7 @@ impl Drop for Running {
 impl Middleware {
     async fn run(self: &Arc<Self>, call: Call) -> Result<Response<Body>, Failure> {
         let guests = &self.guests;
+        let threads = &guests.context.threads;
         let Call { request, remote, id, usage } = call;
         let is_head = request.method() == Method::HEAD;
         let wasi = guests.wasi::<&str, &str>(&id, Vec::new);
@@ -161,7 +162,7 @@ impl Middleware {
         let log = logger(of_request, AtomicU64::new(MAX_LOG));
         let ending = Ending::new(&guests.context.metrics, &usage);
         let (alive, gone) = oneshot::channel();
-        let mut running = Running { handle: Some(ending.handle.clone()), _alive: alive };
+        let mut held = OfRequest { handle: Some(ending.handle.clone()), _alive: alive };
         let Route { handler, show_errors, .. } = &*guests.context.route;
         let (drain_time, show_errors) = (handler.drain_time(), *show_errors);
 
@@ -214,7 +215,7 @@ impl Middleware {
                     Err(answer) => {
                         let (middleware, ending) = (self.clone(), ending.clone());
                         let handle = move || answer.handle(&ending, |bytes| middleware.guests.buffer(bytes));
-                        Outcome::Ended(ended(spawn_blocking(handle).await)?)
+                        Outcome::Ended(threads.run(handle).await??)
                     }
                 }
             }
@@ -222,10 +223,10 @@ impl Middleware {
         let (response, replaced) = match outcome {
             Outcome::Ended(sent) => sent,
             Outcome::Passes(waiting, response) => {
-                return Ok(response.map(|body| Body::new(Passing::new(body, waiting, ending, running))));
+                return Ok(response.map(|body| Body::new(Passing::new(body, waiting, ending, held, threads.clone()))));
             }
         };
-        running.end();
+        held.end();
         if let Some(body) = replaced {
             // The next handler runs to its end. How it ends makes no difference to the response.
             let _ = drain(body, drain_time).await;
@@ -367,21 +368,22 @@ struct Passing {
     left: Option<u64>,
     state: State,
     ending: Ending,
-    running: Running,
+    request: OfRequest,
+    threads: Threads,
 }
 
 enum State {
     /// Frames pass.
     Passing(Box<Waiting>),
     /// The guest runs. Then this frame passes, or this error.
-    Handling(JoinHandle<Result<Messages, Failure>>, Option<Result<Frame<Bytes>, Failure>>),
+    Handling(Running<Result<Messages, Failure>>, Option<Result<Frame<Bytes>, Failure>>),
     Ended,
 }
 
 impl Passing {
-    fn new(body: Body, waiting: Box<Waiting>, ending: Ending, running: Running) -> Self {
+    fn new(body: Body, waiting: Box<Waiting>, ending: Ending, request: OfRequest, threads: Threads) -> Self {
         let left = body.size_hint().exact();
-        Self { body, left, state: State::Passing(waiting), ending, running }
+        Self { body, left, state: State::Passing(waiting), ending, request, threads }
     }
 }
 
@@ -417,12 +419,12 @@ impl HttpBody for Passing {
             let failed = frame.is_err();
             let State::Passing(waiting) = mem::replace(&mut this.state, State::Ended) else { return Poll::Ready(None) };
             let ending = this.ending.clone();
-            let handling = spawn_blocking(move || waiting.handle(&ending, failed, unwritten));
+            let handling = this.threads.run(move || waiting.handle(&ending, failed, unwritten));
             this.state = State::Handling(handling, frame.transpose());
         }
         if let State::Handling(handling, last) = &mut this.state {
-            let result = ended(ready!(Pin::new(handling).poll(context)));
-            this.running.end();
+            let result = ready!(Pin::new(handling).poll(context)).flatten();
+            this.request.end();
             let last = last.take();
             this.state = State::Ended;
             return Poll::Ready(match (last, result) {

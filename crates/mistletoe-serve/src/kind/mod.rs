@@ -26,7 +26,6 @@ use mistletoe::wasi::{self, Access, Builder, Clock, OutputStream, Random, Wasi};
 use mistletoe::{AnyBackend, AnyProgram, AnyProgramSession, CancelHandle, ErrorKind, Pool, PooledSession, Reused};
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinError;
 use tokio::time::timeout;
 
 use crate::body::Body;
@@ -37,6 +36,7 @@ use crate::files;
 use crate::log::{GuestLog, Log};
 use crate::metrics::{Instances, RouteMetrics};
 use crate::record::Usage;
+use crate::threads::Threads;
 
 pub(crate) use cgi::split_port;
 use queue::{Permit, Queue, Turn};
@@ -79,6 +79,7 @@ pub(crate) struct Context {
     pub(crate) log: Log,
     /// Room for responses until their clients have read them.
     pub(crate) responses: Share,
+    pub(crate) threads: Threads,
 }
 
 /// Compiles the module of a guest. Middleware passes requests on to `next`.
@@ -238,7 +239,8 @@ impl<P: Protocol> Guests<P> {
         let name = guest.name.as_deref().map(Arc::from);
         let has_wasi = program.interface().imports.iter().any(|import| import.module == wasi::MODULE);
         let dirs = if has_wasi { guest.dirs.iter().cloned().collect() } else { Arc::default() };
-        Ok(Self { context, guest, name, has_wasi, dirs, queue: Queue::new(&pool), pool, admission, bodies })
+        let queue = Queue::new(&pool, &context.threads);
+        Ok(Self { context, guest, name, has_wasi, dirs, queue, pool, admission, bodies })
     }
 
     fn instances(&self) -> Option<Instances> {
@@ -261,7 +263,7 @@ impl<P: Protocol> Guests<P> {
         collect(body, limit, &self.bodies, wait, self.timeout()).await
     }
 
-    /// Runs a guest on a blocking thread. If the future is dropped, the guest is cancelled.
+    /// Runs a guest on a thread for guests. If the future is dropped, the guest is cancelled.
     async fn run<R: Send + 'static>(
         &self,
         usage: &Arc<Usage>,
@@ -278,7 +280,7 @@ impl<P: Protocol> Guests<P> {
         Ok(result?)
     }
 
-    /// Does work with an instance on a blocking thread, unless too many requests wait already.
+    /// Does work with an instance on a thread for guests, unless too many requests wait already.
     async fn with_instance<R: Send + 'static>(
         &self,
         work: impl FnOnce(Admitted<P>) -> R + Send + 'static,
@@ -458,14 +460,6 @@ fn granted(builder: Builder, dirs: &[Dir]) -> Result<Wasi, Failure> {
             .map_err(|error| Failure::Host(format!("{} cannot be granted: {error}", host.display())))
     });
     all.map(Builder::build)
-}
-
-/// Returns how a guest on a blocking thread ended.
-fn ended<R, E: Into<Failure>>(result: Result<Result<R, E>, JoinError>) -> Result<R, Failure> {
-    match result {
-        Ok(result) => result.map_err(Into::into),
-        Err(error) => Err(Failure::Host(format!("the thread of the guest ended: {error}"))),
-    }
 }
 
 /// Returns whether a response with this status has no body.

@@ -12,10 +12,10 @@ use mistletoe::wasi::Wasi;
 use mistletoe::{AnyProgram, Pool, PoolPermit, Reused};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot::{self, error::RecvError};
-use tokio::task::spawn_blocking;
 use tokio::time::{self, sleep_until};
 
 use crate::failure::Failure;
+use crate::threads::{self, Threads};
 
 /// Number of guests that a thread runs before it lets others have the thread. The system may give too few threads for
 /// all routes, or a program may share its threads with a service. Between them, it may wait for [`STAY`] each time.
@@ -32,6 +32,7 @@ pub(super) type Permit<P> = PoolPermit<AnyProgram<P, Wasi>, Reused>;
 /// longer than many a guest.
 pub(super) struct Queue<P: Protocol> {
     pool: Pool<AnyProgram<P, Wasi>, Reused>,
+    threads: Threads,
     waiting: Mutex<Waiting<P>>,
 }
 
@@ -92,9 +93,9 @@ impl<P: Protocol> Drop for Turn<P> {
 }
 
 impl<P: Protocol> Queue<P> {
-    pub(super) fn new(pool: &Pool<AnyProgram<P, Wasi>, Reused>) -> Arc<Self> {
+    pub(super) fn new(pool: &Pool<AnyProgram<P, Wasi>, Reused>, threads: &Threads) -> Arc<Self> {
         let waiting = Waiting { work: VecDeque::new(), next: 0, is_watched: false, idle: Vec::new() };
-        Arc::new(Self { pool: pool.clone(), waiting: Mutex::new(waiting) })
+        Arc::new(Self { pool: pool.clone(), threads: threads.clone(), waiting: Mutex::new(waiting) })
     }
 
     /// Returns how much work waits.
@@ -102,7 +103,7 @@ impl<P: Protocol> Queue<P> {
         self.waiting().work.len()
     }
 
-    /// Does work with an instance, on a blocking thread, and returns its result.
+    /// Does work with an instance, on a thread for guests, and returns its result.
     ///
     /// Fails with [`Failure::Busy`] if no instance is free within `wait`, which is the same for all work that waits. If the
     /// future is dropped before that, the work is never done. If it is dropped later, the work goes on.
@@ -155,7 +156,7 @@ impl<P: Protocol> Queue<P> {
             idle.thread.unpark();
         } else {
             let queue = self.clone();
-            runtime.spawn_blocking(move || queue.work(permit, work));
+            self.threads.spawn(runtime, move || queue.work(permit, work));
         }
     }
 
@@ -163,15 +164,19 @@ impl<P: Protocol> Queue<P> {
     fn work(self: &Arc<Self>, mut permit: Permit<P>, mut work: Work<P>) {
         for _ in 0..TURNS {
             // Nobody else would take the rest after a panic, whose message is on standard error by now.
-            drop(catch_unwind(AssertUnwindSafe(move || work(Some(permit)))));
+            drop(catch_unwind(AssertUnwindSafe(move || threads::guest(|| work(Some(permit))))));
             let next = self.next().map(|(permit, entry)| (permit, entry.work));
-            match next.or_else(|| self.stay()) {
+            let is_last = threads::is_lower();
+            match next.or_else(|| if is_last { None } else { self.stay() }) {
                 Some(next) => (permit, work) = next,
                 None => return,
             }
+            if is_last {
+                break;
+            }
         }
         let queue = self.clone();
-        spawn_blocking(move || queue.work(permit, work));
+        self.threads.spawn(&Handle::current(), move || queue.work(permit, work));
     }
 
     /// Waits for work on this thread, for a moment.
@@ -342,7 +347,8 @@ mod tests {
             wat::parse_str(r#"(module (memory (export "memory") 1) (func (export "_start")))"#).expect("a module");
         let backend = mistletoe::backend("wasmi").expect("an engine");
         let program = AnyProgram::with_protocol(WasiCommand, &backend, &wasm, &imports::<Wasi>(), Limits::default());
-        Queue::new(&Pool::new(&program.expect("a program"), 1).reused())
+        let threads = Threads::new().expect("a thread");
+        Queue::new(&Pool::new(&program.expect("a program"), 1).reused(), &threads)
     }
 
     /// Begins work that ends, with a panic, when the sender is dropped.

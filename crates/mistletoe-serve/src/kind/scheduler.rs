@@ -7,14 +7,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Response};
-use mistletoe::{AnyBackend, CancelHandle};
+use mistletoe::AnyBackend;
 use mistletoe_scheduler::extender::{self, Verb};
 use mistletoe_scheduler::protocol::{Event, Record, Severity};
 use mistletoe_scheduler::{Bounds, Plugin, Scheduler};
 use serde::Serialize;
 use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
-use tokio::time::{sleep_until, timeout};
+use tokio::time::timeout;
 
 use super::{Call, Collected, Context, Kind, Responding, buffer, bytes_of, collect, permits};
 use crate::body::Body;
@@ -65,7 +64,7 @@ pub(crate) fn compile(
             route: context.name.clone(),
             plugin: plugin.name.as_str().into(),
         };
-        let options = Plugin::options(&plugin.name)
+        let options = Plugin::options(plugin.name.as_str())
             .config(bytes)
             .weight(plugin.weight)
             .on_failure(plugin.on_failure)
@@ -110,8 +109,7 @@ impl Kind for Extender {
 
 impl Extender {
     async fn run(&self, call: Call) -> Result<Response<Body>, Failure> {
-        let cancel = CancelHandle::new();
-        let bounds = Bounds::new(self.time).cancelled_by(cancel.clone());
+        let bounds = Bounds::new(self.time);
         let end = bounds.end().map(tokio::time::Instant::from_std);
         let left = || end.map_or(Duration::MAX, |end| end.saturating_duration_since(tokio::time::Instant::now()));
         let verb = self.context.route.path.rest(call.request.uri().path()).and_then(|rest| rest.strip_prefix('/'));
@@ -124,11 +122,11 @@ impl Extender {
         let permit = timeout(wait.min(left()), self.running.clone().acquire_owned()).await;
         let permit = permit.ok().and_then(Result::ok).ok_or(Failure::Busy)?;
 
-        let guard = cancel.clone().drop_guard();
+        let guard = bounds.cancel_handle().clone().drop_guard();
         let (scheduler, max_output, id) = (self.scheduler.clone(), self.max_output, call.id);
         let responses = self.context.responses.clone();
         let (metrics, usage) = (self.context.metrics.clone(), call.usage);
-        let mut task = spawn_blocking(move || {
+        let running = self.context.threads.run(move || {
             // Until the plugins have ended, also if nobody waits for them any more.
             let _held = (permit, admission, room);
             let _request = OfRequest::new(id);
@@ -144,18 +142,7 @@ impl Extender {
             let body = buffer(response.body, &responses, wait.min(left))?;
             Ok::<_, Failure>((body, response.failure.map(|failure| Failure::Plugin(failure.to_string()))))
         });
-        let result = match end {
-            Some(end) => tokio::select! {
-                result = &mut task => result,
-                () = sleep_until(end) => {
-                    // The call under way ends, and then there is a response.
-                    cancel.cancel();
-                    task.await
-                }
-            },
-            None => task.await,
-        };
-        let result = result.map_err(|error| Failure::Host(format!("the thread of the plugins ended: {error}")));
+        let result = running.await;
         guard.disarm();
         let (body, failure): (Bytes, _) = result??;
         let mut response = Response::new(Body::from(body));

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
+use std::thread;
 
 use http::Request;
 use tokio::runtime::Runtime;
@@ -13,6 +14,7 @@ use crate::budget::Budget;
 use crate::config::Config;
 use crate::log::Log;
 use crate::metrics::RouteMetrics;
+use crate::threads::Threads;
 
 /// Reads the request's body, whose end has come with the first read, and lets the request through.
 const GUEST: &str = r#"(module
@@ -91,6 +93,7 @@ fn leave(in_body: bool) -> (bool, u64) {
         metrics: metrics.clone(),
         log: Log::default(),
         responses: Budget::new(1).share(1),
+        threads: Threads::new().expect("a thread"),
     };
     let backend = mistletoe::backend("wasmi").expect("an engine");
     let wasm = wat::parse_str(GUEST).expect("a module");
@@ -103,8 +106,11 @@ fn leave(in_body: bool) -> (bool, u64) {
     client.abort();
     assert!(runtime.block_on(client).is_err_and(|error| error.is_cancelled()));
     drop(leave);
-    // It waits for the guest's thread.
     drop(runtime);
+    // The guest has the middleware, and with it the next handler, until it ends.
+    while Arc::strong_count(&last) > 1 {
+        thread::yield_now();
+    }
     (last.is_called.load(Ordering::Relaxed), metrics.totals().1)
 }
 

@@ -1,0 +1,385 @@
+//! Threads for guests.
+//!
+//! Guests block, so each has a thread while it runs. Threads are kept for the next guests, as tokio keeps its own. What
+//! tokio's cannot do is to end after a guest that has computed for long: on Linux, such a guest gets a lower priority, so
+//! that short requests of other routes do not wait for it, and a thread does not get its priority back.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::thread;
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use crate::failure::Failure;
+
+/// How long a thread waits for work before it ends.
+const KEEP: Duration = Duration::from_secs(10);
+/// Interval at which guests are looked at. One that computes at two looks in a row gets a lower priority.
+const LOOK: Duration = Duration::from_millis(10);
+/// Number of looks without a guest after which looking ends until the next one comes. To wake a thread takes longer than
+/// to look at none.
+const LOOKS: u32 = 50;
+
+/// Threads that guests share. Clones are the same threads, which end with the last of them.
+#[derive(Clone)]
+pub(crate) struct Threads(Arc<Owner>);
+
+struct Owner(Arc<Shared>);
+
+struct Shared {
+    state: Mutex<State>,
+    /// Wakes a thread for work.
+    work: Condvar,
+    /// Wakes the thread that looks at guests.
+    look: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    work: VecDeque<(Handle, Work)>,
+    threads: Vec<Arc<Thread>>,
+    /// Number of threads that wait for work.
+    idle: usize,
+    is_looking: bool,
+    /// Whether the thread that looks at guests waits for a guest.
+    is_asleep: bool,
+    is_closed: bool,
+}
+
+type Work = Box<dyn FnOnce() + Send>;
+
+/// A thread, as others see it.
+struct Thread {
+    system: system::Thread,
+    /// Number of the guest that runs; even between two guests.
+    guest: AtomicU64,
+    /// Whether it has a lower priority.
+    is_lower: AtomicBool,
+}
+
+thread_local! {
+    static CURRENT: RefCell<Option<Arc<Thread>>> = const { RefCell::new(None) };
+}
+
+impl Threads {
+    /// Starts a first thread, so that there is one whatever happens to the system later.
+    pub(crate) fn new() -> io::Result<Self> {
+        let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), look: Condvar::new() });
+        shared.start()?;
+        Ok(Self(Arc::new(Owner(shared))))
+    }
+
+    /// Does work on a thread, within the runtime. If the system gives no further thread, the work waits for one.
+    pub(crate) fn spawn(&self, runtime: &Handle, work: impl FnOnce() + Send + 'static) {
+        self.0.0.spawn(runtime.clone(), Box::new(work));
+    }
+
+    /// Runs a guest on a thread. It goes on if nobody waits for its result.
+    pub(crate) fn run<R: Send + 'static>(&self, run: impl FnOnce() -> R + Send + 'static) -> Running<R> {
+        let (sender, result) = oneshot::channel();
+        self.spawn(&Handle::current(), move || drop(sender.send(guest(run))));
+        Running(result)
+    }
+}
+
+/// A guest that runs on a thread.
+pub(crate) struct Running<R>(oneshot::Receiver<R>);
+
+impl<R> Future for Running<R> {
+    type Output = Result<R, Failure>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let result = Pin::new(&mut self.0).poll(context);
+        result.map_err(|_| Failure::Host("the thread of the guest panicked".to_owned()))
+    }
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.0.state().is_closed = true;
+        self.0.work.notify_all();
+        self.0.look.notify_all();
+    }
+}
+
+/// Runs a guest on this thread.
+pub(crate) fn guest<R>(run: impl FnOnce() -> R) -> R {
+    struct Running(Option<Arc<Thread>>);
+
+    impl Drop for Running {
+        fn drop(&mut self) {
+            if let Some(thread) = &self.0 {
+                thread.guest.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }
+
+    let thread = CURRENT.with_borrow(Clone::clone);
+    if let Some(thread) = &thread {
+        thread.guest.fetch_add(1, Ordering::Relaxed);
+    }
+    let _running = Running(thread);
+    run()
+}
+
+/// Returns whether this thread has a lower priority, so that it should do nothing else.
+pub(crate) fn is_lower() -> bool {
+    CURRENT.with_borrow(|thread| thread.as_ref().is_some_and(|thread| thread.is_lower.load(Ordering::Relaxed)))
+}
+
+impl Shared {
+    fn spawn(self: &Arc<Self>, runtime: Handle, work: Work) {
+        let mut state = self.state();
+        state.work.push_back((runtime, work));
+        let is_first_look = !state.is_looking && system::HAS_PRIORITIES;
+        state.is_looking |= is_first_look;
+        if state.is_asleep {
+            state.is_asleep = false;
+            self.look.notify_one();
+        }
+        let has_thread = state.idle >= state.work.len();
+        drop(state);
+        if has_thread {
+            self.work.notify_one();
+        } else {
+            // The threads that there are do the work otherwise.
+            let _ = self.start();
+        }
+        if is_first_look {
+            let shared = self.clone();
+            let looking = thread::Builder::new().name("priorities".to_owned()).spawn(move || shared.look());
+            self.state().is_looking = looking.is_ok();
+        }
+    }
+
+    /// Starts a thread.
+    fn start(self: &Arc<Self>) -> io::Result<()> {
+        let shared = self.clone();
+        let spawned = thread::Builder::new().name("guest".to_owned()).spawn(move || shared.work());
+        spawned.map(drop)
+    }
+
+    /// Does work until there has been none for a while.
+    fn work(self: &Arc<Self>) {
+        let thread = Arc::new(Thread {
+            system: system::Thread::current(),
+            guest: AtomicU64::new(0),
+            is_lower: AtomicBool::new(false),
+        });
+        CURRENT.set(Some(thread.clone()));
+        let mut state = self.state();
+        state.threads.push(thread.clone());
+        loop {
+            if let Some((runtime, work)) = state.work.pop_front() {
+                drop(state);
+                let _context = runtime.enter();
+                // The message is on standard error by now.
+                drop(catch_unwind(AssertUnwindSafe(work)));
+                state = self.state();
+                if thread.is_lower.load(Ordering::Relaxed) {
+                    let is_needed = state.threads.len() == 1 || !state.work.is_empty();
+                    drop(state);
+                    // If the system gives no other thread, this one goes on as it is.
+                    let can_end = !is_needed || self.start().is_ok();
+                    state = self.state();
+                    if can_end {
+                        break;
+                    }
+                }
+                continue;
+            }
+            if state.is_closed {
+                break;
+            }
+            state.idle += 1;
+            let (waited, timeout) = self.work.wait_timeout(state, KEEP).unwrap_or_else(PoisonError::into_inner);
+            state = waited;
+            state.idle -= 1;
+            if timeout.timed_out() && state.work.is_empty() && state.threads.len() > 1 {
+                break;
+            }
+        }
+        // Under the lock, so that nobody changes the priority of another thread that gets the same number.
+        state.threads.retain(|other| !Arc::ptr_eq(other, &thread));
+    }
+
+    /// Lowers the priorities of guests that compute for long.
+    fn look(&self) {
+        // The guests that computed at the last look.
+        let mut seen: Vec<(Arc<Thread>, u64)> = Vec::new();
+        let mut looks = 0;
+        let mut state = self.state();
+        while !state.is_closed {
+            if looks < LOOKS {
+                state = self.look.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+                looks += 1;
+            } else {
+                state.is_asleep = true;
+                state = self.look.wait(state).unwrap_or_else(PoisonError::into_inner);
+                looks = 0;
+            }
+            if state.idle < state.threads.len() {
+                looks = 0;
+            }
+            let mut computing = Vec::new();
+            for thread in &state.threads {
+                let guest = thread.guest.load(Ordering::Relaxed);
+                let is_running = guest % 2 == 1 && !thread.is_lower.load(Ordering::Relaxed);
+                if !is_running || !thread.system.is_computing() {
+                    continue;
+                }
+                if seen.iter().any(|(other, before)| *before == guest && Arc::ptr_eq(other, thread)) {
+                    thread.is_lower.store(thread.system.lower_priority(), Ordering::Relaxed);
+                } else {
+                    computing.push((thread.clone(), guest));
+                }
+            }
+            seen = computing;
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(target_os = "linux")]
+mod system {
+    //! Threads have priorities of their own.
+
+    use std::fs;
+
+    use rustix::process::{Pid, getpriority_process, setpriority_process};
+    use rustix::thread::gettid;
+
+    pub(super) const HAS_PRIORITIES: bool = true;
+
+    /// What is added to the nice value. The system then gives the thread a ninth of the time that another one gets.
+    const NICER: i32 = 10;
+    /// The greatest nice value.
+    const NICEST: i32 = 19;
+
+    pub(super) struct Thread(Pid);
+
+    impl Thread {
+        pub(super) fn current() -> Self {
+            Self(gettid())
+        }
+
+        /// Returns whether the thread has a processor, or waits for one.
+        pub(super) fn is_computing(&self) -> bool {
+            let path = format!("/proc/self/task/{}/stat", self.0.as_raw_nonzero());
+            // The name before the state may contain anything.
+            let state = fs::read_to_string(path).ok().and_then(|stat| stat.rsplit(") ").next()?.chars().next());
+            state == Some('R')
+        }
+
+        /// Returns whether the thread now has a lower priority. Only a privileged process could give it back.
+        pub(super) fn lower_priority(&self) -> bool {
+            let nice = getpriority_process(Some(self.0)).map(|nice| nice.saturating_add(NICER).min(NICEST));
+            nice.and_then(|nice| setpriority_process(Some(self.0), nice)).is_ok()
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod system {
+    //! Threads have no priorities of their own that another thread can change.
+
+    pub(super) const HAS_PRIORITIES: bool = false;
+
+    pub(super) struct Thread;
+
+    impl Thread {
+        pub(super) fn current() -> Self {
+            Self
+        }
+
+        pub(super) fn is_computing(&self) -> bool {
+            false
+        }
+
+        pub(super) fn lower_priority(&self) -> bool {
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use tokio::runtime::Runtime;
+
+    use super::*;
+
+    fn run<R>(test: impl AsyncFnOnce(&Threads) -> R) -> R {
+        let threads = Threads::new().expect("a thread");
+        Runtime::new().expect("a runtime").block_on(test(&threads))
+    }
+
+    #[test]
+    fn a_guest_runs_within_the_runtime_and_a_panic_ends_nothing_else() {
+        run(async |threads| {
+            assert!(threads.run(|| Handle::try_current().is_ok()).await.expect("a result"));
+            let panicked = threads.run(|| panic!("a test")).await;
+            assert!(matches!(panicked, Err(Failure::Host(_))));
+            assert_eq!(threads.run(|| 1).await.expect("a result"), 1);
+        });
+    }
+
+    #[test]
+    fn guests_run_at_once_and_threads_end_with_their_service() {
+        let shared = run(async |threads| {
+            let (to_second, from_first) = channel();
+            let (to_first, from_second) = channel();
+            let first = threads.run(move || (to_second.send(()), from_second.recv()).1.is_ok());
+            let second = threads.run(move || from_first.recv().is_ok() && to_first.send(()).is_ok());
+            assert!(first.await.expect("a result") && second.await.expect("a result"));
+            Arc::downgrade(&threads.0.0)
+        });
+        while shared.strong_count() > 0 {
+            thread::yield_now();
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_guest_that_computes_for_long_has_a_lower_priority_and_no_other_one() {
+        use rustix::process::getpriority_process;
+        use rustix::thread::gettid;
+
+        let nice = || getpriority_process(Some(gettid())).expect("a priority");
+        run(async |threads| {
+            let before = threads.run(nice).await.expect("a result");
+            let (begun, has_begun) = channel();
+            let (end, ended) = channel::<()>();
+            let waits = threads.run(move || {
+                begun.send(()).expect("a receiver");
+                let _ = ended.recv();
+                (is_lower(), nice())
+            });
+            has_begun.recv().expect("a guest");
+            let computes = threads.run(move || {
+                while !is_lower() {
+                    std::hint::spin_loop();
+                }
+                nice()
+            });
+            assert_eq!(computes.await.expect("a result"), (before + 10).min(19));
+            drop(end);
+            assert_eq!(waits.await.expect("a result"), (false, before));
+            for _ in 0..10 {
+                assert_eq!(threads.run(nice).await.expect("a result"), before);
+            }
+        });
+    }
+}
