@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use clap::Args;
 use mistletoe_registry::signature::{MAX_KEY_FILE, SigningKey};
-use mistletoe_registry::{Artifact, Image, LOCK_FILE, Puller, Reference, Tags};
+use mistletoe_registry::{Artifact, Image, LOCK_FILE, Lock, Puller, Reference, Tags};
 use zeroize::Zeroizing;
 
 use crate::failure::Failure;
@@ -70,7 +70,9 @@ pub(crate) struct Verify {
 #[command(after_help = "Example:\n  \
     openssl genpkey -algorithm ed25519 -out key.pem && openssl pkey -in key.pem -pubout -out key.pub\n  \
     mistctl sign oci://registry.example/apps/web@sha256:… --key key.pem\n\n\
-    The signature has the format of cosign 3. It is pushed to the same repository, and is in no transparency log.")]
+    The signature has the format of cosign 3. It is pushed to the same repository, and is in no transparency log.\n\
+    A tag can name something else by now: it is signed only if mistletoe.lock in the working directory has its\n\
+    digest, or with --allow-tag. Prints the reference with the digest that was signed.")]
 pub(crate) struct Sign {
     /// The module: `oci://HOST/PATH[:TAG][@DIGEST]`.
     #[arg(value_name = "REF")]
@@ -78,6 +80,9 @@ pub(crate) struct Sign {
     /// File with the private key (PEM, without a password).
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
+    /// Sign what a tag is now, and do not read mistletoe.lock.
+    #[arg(long)]
+    allow_tag: bool,
     #[command(flatten)]
     connection: Connection,
 }
@@ -186,8 +191,21 @@ pub(crate) fn sign(arguments: &Sign) -> Result<(), Failure> {
     let file = files::open(&arguments.key)?;
     file.take(MAX_KEY_FILE + 1).read_to_string(&mut text).map_err(|error| Failure::read(&arguments.key, error))?;
     let key = SigningKey::from_pem(&text).map_err(|error| Failure::refused(&arguments.key, error.to_string()))?;
-    let signed = Puller::new(client(&arguments.connection)).sign(&image, &key)?;
+    let puller = Puller::new(client(&arguments.connection));
+    let file = PathBuf::from(LOCK_FILE);
+    let tags = match arguments.allow_tag {
+        true => Tags::Allow,
+        // Not recorded: a digest that nobody has looked at is not to be signed.
+        false if is_locked(&file, &image)? => Tags::Lock { file, is_frozen: true },
+        false => Tags::Refuse,
+    };
+    let signed = puller.tags(tags).sign(&image, &key)?;
     print(&format!("{signed}\n"))
+}
+
+fn is_locked(file: &Path, image: &Image) -> Result<bool, Failure> {
+    let lock = Lock::read(file)?;
+    Ok(lock.is_some_and(|lock| lock.get(&Reference::Image(image.clone())).is_some()))
 }
 
 pub(crate) fn update(arguments: &Update) -> Result<(), Failure> {

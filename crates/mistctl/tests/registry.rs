@@ -6,6 +6,9 @@
 #[path = "support/docker.rs"]
 #[allow(dead_code, reason = "not every test needs all of it")]
 mod docker;
+#[path = "support/origin.rs"]
+#[allow(dead_code, reason = "not every test needs all of it")]
+mod origin;
 #[cfg(all(feature = "serve", unix))]
 #[allow(dead_code, reason = "not every test needs all of it")]
 #[path = "support/server.rs"]
@@ -13,10 +16,14 @@ mod server;
 #[allow(dead_code, reason = "not every test needs all of it")]
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Command, Output};
 
 use docker::{Registry, run};
+use mistletoe_registry::signature::{SigningKey, referrers_tag};
+use mistletoe_registry::{Artifact, Digest};
+use origin::{Content, Fault, Origin};
 use support::{Scratch, command, example, fed, text};
 #[cfg(all(feature = "serve", unix))]
 use {
@@ -124,6 +131,229 @@ fn keys_are_not_for_files() {
     bad(&scratch, &["generate", "web", "-p", &file, "--key", "key.pem"], 3, "key.pem");
 }
 
+/// A repository `web` with a module under the tag `1`, and the digest of its manifest.
+fn repository(module: &str) -> (Content, Digest) {
+    let module = fs::read(example(module)).expect("read");
+    let artifact = Artifact::new(&module, &BTreeMap::new(), 0);
+    let digest = artifact.digest();
+    let mut content = Content::new();
+    for name in ["1".to_owned(), digest.to_string()] {
+        content.insert(format!("/v2/web/manifests/{name}"), (String::new(), artifact.manifest.clone()));
+    }
+    content.insert(format!("/v2/web/blobs/{}", Digest::of(&module)), (String::new(), module));
+    (content, digest)
+}
+
+/// Starts a registry with some content.
+fn registry(content: Content) -> origin::Server {
+    origin::Server::start(Origin::Memory(content), |_, _| None)
+}
+
+#[test]
+fn a_failed_pull_leaves_files_as_they_were() {
+    let (content, _) = repository("namespace-c.wasm");
+    let fault = |request: &origin::Request, _: usize| request.path.contains("/blobs/").then_some(Fault::Length(1));
+    let server = origin::Server::start(Origin::Memory(content), fault);
+    let tag = format!("oci://{}/web:1", server.address);
+    let scratch = Scratch::new();
+    let lock = format!("version = 1\n[[module]]\nreference = 'oci://h/other:1'\ndigest = '{}'\n", Digest::of(b""));
+    scratch.file("mistletoe.lock", &lock);
+    scratch.file("web.wasm", "before");
+    for arguments in [
+        &["pull", &tag, "-o", "web.wasm"][..],
+        &["pull", &tag, "-o", "new.wasm"],
+        &["pull", &tag],
+        &["generate", "web", "-p", &tag],
+        &["update", &tag, &tag.replace(":1", ":gone")],
+    ] {
+        let problem = if arguments[0] == "update" { "not found" } else { "it has 1 bytes instead of" };
+        bad(&scratch, arguments, 3, problem);
+        assert_eq!(fs::read_to_string(scratch.path("web.wasm")).expect("read"), "before", "{arguments:?}");
+        assert_eq!(fs::read_to_string(scratch.path("mistletoe.lock")).expect("read"), lock, "{arguments:?}");
+        // And the cache.
+        assert_eq!(lines(&scratch, ""), 3, "{arguments:?}");
+    }
+}
+
+#[test]
+fn plain_http_is_for_those_who_ask_for_it() {
+    let (content, digest) = repository("namespace-c.wasm");
+    let server = registry(content);
+    // An address of this machine that does not say so.
+    let reference = format!("oci://0.0.0.0:{}/web@{digest}", server.address.port());
+    let scratch = Scratch::new();
+    bad(&scratch, &["generate", "web", "-p", &reference], 3, "error: https://0.0.0.0:");
+    assert_eq!(good(&scratch, &["generate", "web", "-p", &reference, "--plain-http"]), NAMESPACE);
+}
+
+#[test]
+fn other_verbs_take_references_too() {
+    let (content, digest) = repository("namespace-c.wasm");
+    let server = registry(content);
+    let (tag, pinned) = (format!("oci://{}/web:1", server.address), format!("oci://{}/web@{digest}", server.address));
+    let scratch = Scratch::new();
+    let list = "apiVersion: config.kubernetes.io/v1\nkind: ResourceList\nitems: []\nfunctionConfig:\n  \
+                apiVersion: v1\n  kind: ConfigMap\n  metadata: {name: web}\n";
+    let function = |arguments: &[&str]| {
+        let output = fed(prepared(&scratch, &["fn"]).args(arguments), list.as_bytes());
+        (output.status.code(), text(&output.stdout).to_owned(), text(&output.stderr).to_owned())
+    };
+    let (status, stdout, stderr) = function(&[&pinned]);
+    assert!(status == Some(0) && stdout.contains("kind: Namespace"), "{stdout}{stderr}");
+    let (status, stdout, stderr) = function(&[&tag]);
+    assert!(status == Some(3) && stdout.is_empty() && stderr.contains("it is now"), "{stdout}{stderr}");
+    // The lock file is beside the configuration.
+    fs::create_dir_all(scratch.path("deploy/tests")).expect("created");
+    scratch.file("deploy/config.yaml", "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: web}\n");
+    good(&scratch, &["update", &tag, "--lock-file", "deploy/mistletoe.lock"]);
+    let (status, stdout, stderr) = function(&[&tag, "--config", "deploy/config.yaml", "--locked"]);
+    assert!(status == Some(0) && stdout.contains("kind: Namespace"), "{stdout}{stderr}");
+
+    // And in the directory of tests.
+    let indented = NAMESPACE.replace('\n', "\n    ");
+    scratch.file("deploy/tests/web.yaml", format!("files:\n  namespace.yaml: |\n    {}\n", indented.trim_end()));
+    for arguments in [&["-p", &pinned][..], &["-p", &tag, "--locked"]] {
+        let tested = good(&scratch, &[&["test", "deploy"], arguments].concat());
+        assert_eq!(tested, "ok       web\n1 passed, 0 failed\n", "{arguments:?}");
+    }
+    fs::remove_file(scratch.path("deploy/mistletoe.lock")).expect("removed");
+    bad(&scratch, &["test", "deploy", "-p", &tag, "--locked"], 3, "not in mistletoe.lock");
+}
+
+#[cfg(all(feature = "serve", unix))]
+#[test]
+fn plugins_of_a_scheduler_are_references_too() {
+    let (content, digest) = repository("node-number-c.wasm");
+    let registry = registry(content);
+    let scratch = Scratch::new();
+    let pinned = format!("oci://{}/web@{digest}", registry.address);
+    let arguments = ["serve", "scheduler", "--listen", "127.0.0.1:0", "--plugin", &pinned];
+    let server = Server::spawn(prepared(&scratch, &arguments).stdout(Stdio::null()));
+    let request = fs::read_to_string(example("scheduler-names.json")).expect("read");
+    let (status, scores) = server.post("/scheduler/prioritize", &request);
+    assert!(status == 200 && scores.starts_with(r#"[{"Host":"node-1","Score":0}"#), "{scores}");
+    let tag = format!("oci://{}/web:1", registry.address);
+    bad(&scratch, &["serve", "scheduler", "--plugin", &tag, "--locked"], 3, "not in mistletoe.lock");
+}
+
+/// Makes keys for signatures, and returns the private one.
+fn key(scratch: &Scratch, name: &str) -> SigningKey {
+    let (private, public) = (format!("{name}.pem"), format!("{name}.pub"));
+    let new = ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", &private];
+    run(Command::new("openssl").args(new).current_dir(scratch.0.path()));
+    let public = ["pkey", "-pubout", "-in", &private, "-out", &public];
+    run(Command::new("openssl").args(public).current_dir(scratch.0.path()));
+    SigningKey::from_pem(&fs::read_to_string(scratch.path(&private)).expect("read")).expect("a key")
+}
+
+/// Adds a signature of a manifest in the format of cosign 3, as one of `digest`.
+fn sign(content: &mut Content, key: &SigningKey, manifest: &[u8], digest: Digest) {
+    let signature = key.sign(manifest, Artifact::MEDIA_TYPE).expect("signed");
+    let list = signature.add_to_index(None).expect("an index").expect("a new one");
+    let mut add = |kind: &str, name: String, bytes| {
+        content.insert(format!("/v2/web/{kind}/{name}"), (String::new(), bytes));
+    };
+    add("manifests", referrers_tag(&digest), list);
+    add("blobs", Digest::of(&signature.bundle).to_string(), signature.bundle);
+    add("manifests", Digest::of(&signature.manifest).to_string(), signature.manifest);
+}
+
+/// Adds a signature in the format of cosign 2. The annotation has the signature of `signed`, the layer has the text
+/// that is a signature of `digest`.
+fn sign_simply(scratch: &Scratch, content: &mut Content, digest: Digest, signed: impl Fn(&str) -> String) {
+    let payload = format!(
+        r#"{{"critical":{{"identity":{{"docker-reference":""}},"image":{{"docker-manifest-digest":"{digest}"}},
+            "type":"cosign container image signature"}},"optional":null}}"#
+    );
+    scratch.file("payload", signed(&payload));
+    let signature = ["dgst", "-sha256", "-sign", "mine.pem", "-out", "signature", "payload"];
+    run(Command::new("openssl").args(signature).current_dir(scratch.0.path()));
+    let base64 = ["base64", "-A", "-in", "signature"];
+    let signature = run(Command::new("openssl").args(base64).current_dir(scratch.0.path())).stdout;
+    let manifest = format!(
+        r#"{{"schemaVersion": 2, "config": {{"mediaType": "x", "digest": "{digest}", "size": 0}}, "layers": [
+            {{"mediaType": "application/vnd.dev.cosign.simplesigning.v1+json", "digest": "{}", "size": {},
+              "annotations": {{"dev.cosignproject.cosign/signature": "{}"}}}}]}}"#,
+        Digest::of(payload.as_bytes()),
+        payload.len(),
+        text(&signature)
+    );
+    content.insert(format!("/v2/web/blobs/{}", Digest::of(payload.as_bytes())), (String::new(), payload.into_bytes()));
+    content.insert(format!("/v2/web/manifests/{}.sig", referrers_tag(&digest)), (String::new(), manifest.into_bytes()));
+}
+
+#[test]
+fn nothing_is_run_unless_it_is_signed() {
+    let scratch = Scratch::new();
+    let (mine, other) = (key(&scratch, "mine"), key(&scratch, "other"));
+    // A program that says that it runs.
+    let (content, digest) = repository("command-c.wasm");
+    let manifest = content[&format!("/v2/web/manifests/{digest}")].1.clone();
+    let layer = fs::read(example("command-c.wasm")).map(|bytes| format!("/v2/web/blobs/{}", Digest::of(&bytes)));
+    let layer = layer.expect("read");
+    let with = |change: &dyn Fn(&mut Content)| {
+        let mut content = content.clone();
+        change(&mut content);
+        content
+    };
+    let signed = with(&|content| sign(content, &mine, &manifest, digest));
+    let signed_simply = with(&|content| sign_simply(&scratch, content, digest, str::to_owned));
+    let swapped = |content: &Content| {
+        let mut content = content.clone();
+        content.get_mut(&layer).expect("a module").1[100] ^= 1;
+        content
+    };
+    let bundle = |content: &mut Content| {
+        let is_bundle = |path: &&String| path.contains("/blobs/") && **path != layer;
+        let path = content.keys().find(is_bundle).expect("a bundle").clone();
+        content.get_mut(&path).expect("a bundle").1[0] ^= 1;
+    };
+    let good: &[(&str, Content)] = &[("cosign 3", signed.clone()), ("cosign 2", signed_simply.clone())];
+    let bad: &[(&str, Content, &str)] = &[
+        ("unsigned", content.clone(), "is not signed"),
+        ("another key", with(&|content| sign(content, &other, &manifest, digest)), "another key made the signature"),
+        ("another manifest", with(&|content| sign(content, &mine, b"{}", digest)), "the signature is of"),
+        ("a swapped module", swapped(&signed), "it has the digest"),
+        ("a swapped module of cosign 2", swapped(&signed_simply), "it has the digest"),
+        (
+            "a swapped layer of the signature",
+            with(&|content| {
+                sign(content, &mine, &manifest, digest);
+                bundle(content);
+            }),
+            "the content of",
+        ),
+        (
+            "a changed annotation",
+            with(&|content| sign_simply(&scratch, content, digest, |text| format!("{text} "))),
+            "another key made the signature, or the signature or its text was changed",
+        ),
+    ];
+    let run = |content: &Content| {
+        let server = registry(content.clone());
+        let reference = format!("oci://{}/web@{digest}", server.address);
+        // Not what was pulled before.
+        let _ = fs::remove_dir_all(scratch.path("cache"));
+        let policy = format!("[[rule]]\nreference = 'oci://{}/...'\nkeys = ['mine.pub']\n", server.address);
+        scratch.file("policy.toml", policy);
+        [["--key", "mine.pub"], ["--policy", "policy.toml"]].map(|trust| {
+            let output = output(&scratch, &[&["run", &reference][..], &trust].concat());
+            (output.status.code(), text(&output.stdout).to_owned(), text(&output.stderr).to_owned())
+        })
+    };
+    for (name, content) in good {
+        for (_, stdout, stderr) in run(content) {
+            assert!(stdout.starts_with("arg 0 web\n"), "{name}: {stderr}");
+        }
+    }
+    for (name, content, problem) in bad {
+        for (status, stdout, stderr) in run(content) {
+            assert_eq!((status, &*stdout), (Some(3), ""), "{name}: {stderr}");
+            assert!(stderr.contains(problem), "{name}: {stderr}");
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs docker-registry"]
 fn a_module_is_pushed_pulled_and_run_also_without_the_registry() {
@@ -186,11 +416,7 @@ fn signatures_decide_what_runs() {
     let (scratch, registry) = (Scratch::new(), Registry::start());
     let pinned = pushed(&scratch, &registry, "1");
     for name in ["mine", "other"] {
-        let (private, public) = (format!("{name}.pem"), format!("{name}.pub"));
-        let new = ["genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-out", &private];
-        run(Command::new("openssl").args(new).current_dir(scratch.0.path()));
-        let public = ["pkey", "-pubout", "-in", &private, "-out", &public];
-        run(Command::new("openssl").args(public).current_dir(scratch.0.path()));
+        key(&scratch, name);
     }
     let policy = format!(
         "[[rule]]\nreference = \"oci://{}/apps/...\"\nkeys = [\"mine.pub\"]\n[default]\nrequired = false\n",
@@ -201,7 +427,18 @@ fn signatures_decide_what_runs() {
     bad(&scratch, &generate(&["--key", "mine.pub"]), 3, "is not signed");
     bad(&scratch, &generate(&["--policy", "policy.toml"]), 3, "is not signed");
     bad(&scratch, &["verify", &pinned, "--key", "mine.pub"], 3, "is not signed");
+    let tag = pinned.split('@').next().expect("a tag");
+    bad(&scratch, &["sign", tag, "--key", "mine.pem"], 3, &format!("it is now {pinned}"));
+    bad(&scratch, &["verify", &pinned, "--key", "mine.pub"], 3, "is not signed");
     assert_eq!(good(&scratch, &["sign", &pinned, "--key", "mine.pem"]), format!("{pinned}\n"));
+    // The digest that was signed is printed.
+    assert_eq!(good(&scratch, &["sign", tag, "--key", "mine.pem", "--allow-tag"]), format!("{pinned}\n"));
+    scratch.file("mistletoe.lock", "version = 1\n");
+    bad(&scratch, &["sign", tag, "--key", "mine.pem"], 3, &format!("it is now {pinned}"));
+    good(&scratch, &["update", tag]);
+    good(&scratch, &["push", &example("namespace.wat"), tag, "--annotation", "a=moved"]);
+    assert_eq!(good(&scratch, &["sign", tag, "--key", "mine.pem"]), format!("{pinned}\n"));
+    fs::remove_file(scratch.path("mistletoe.lock")).expect("removed");
     let verified = good(&scratch, &["verify", &pinned, "--key", "mine.pub"]);
     assert!(verified.contains("no transparency log was consulted"), "{verified}");
     bad(&scratch, &["verify", &pinned, "--key", "other.pub"], 3, "the signature is not accepted");

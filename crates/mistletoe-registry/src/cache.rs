@@ -1,7 +1,9 @@
 //! Content on disk, by its digest.
 
+use std::fs::File;
 use std::io::{self, Read as _, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use mistletoe_store::{Store, Unfinished};
 
@@ -13,11 +15,19 @@ const MAX_BYTES: u64 = 1 << 30;
 const BLOB: &str = "blob";
 /// What was read to verify a manifest's signatures. It is verified again each time, so it has no digest.
 const SIGNATURES: &str = "signatures";
+/// Which file had the content when it was last compared with its digest: see [`Cache::get`].
+const COMPARED: &str = "compared";
+/// Content that is shorter is compared whenever it is read: that is as quick as to find out which file it was.
+const LONG: usize = 64 << 10;
+/// A file that was changed so short a time ago could be changed again without another time: clocks of file systems are
+/// coarse.
+const SETTLED: Duration = Duration::from_secs(2);
 
 /// A directory of what registries have sent. Cloning it is cheap.
 ///
-/// Content is compared with its digest whenever it is read, and removed if it differs. The directory is private, files
-/// are complete or absent, and any number of processes can use it at once: see [`mistletoe_store`].
+/// Content is compared with its digest when it is read, unless the file system says that it is the same file as the
+/// last time, unchanged since then; it is removed if it differs. The directory is private, files are complete or
+/// absent, and any number of processes can use it at once: see [`mistletoe_store`].
 ///
 /// ```no_run
 /// use mistletoe_registry::{Cache, Client, Puller, Reference};
@@ -30,6 +40,7 @@ const SIGNATURES: &str = "signatures";
 pub struct Cache {
     store: Store,
     max_bytes: u64,
+    settled: Duration,
 }
 
 impl Cache {
@@ -39,7 +50,8 @@ impl Cache {
     ///
     /// As [`Store::open`].
     pub fn open(directory: impl Into<PathBuf>) -> io::Result<Self> {
-        Ok(Self { store: Store::open(directory, BLOB, &[SIGNATURES])?, max_bytes: MAX_BYTES })
+        let store = Store::open(directory, BLOB, &[SIGNATURES, COMPARED])?;
+        Ok(Self { store, max_bytes: MAX_BYTES, settled: SETTLED })
     }
 
     /// Sets the limit on the content in the cache, in bytes. The default is 1 GiB. The least recently used content is
@@ -73,6 +85,11 @@ impl Cache {
     }
 
     /// Returns the content with a digest, if there is any. What has another digest is removed, and is an error.
+    ///
+    /// To compute a digest takes several times as long as to read the file. So it is kept which file had it: a file
+    /// with the same number, length and time of change is not compared again. That time is the file system's own, and
+    /// not one that programs set. Another file in its place, such as one from an archive of the directory, is compared,
+    /// and so is one that anything was written to.
     pub(crate) fn get(&self, digest: Digest) -> io::Result<Option<Vec<u8>>> {
         let file = match self.store.read(digest.name(), BLOB) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -82,13 +99,35 @@ impl Cache {
         let length = file.metadata()?.len().min(MAX_MODULE);
         // If there is no room, the read says so.
         let _ = bytes.try_reserve_exact(length as usize + 1);
+        let version = version(&file);
         (&file).take(MAX_MODULE + 1).read_to_end(&mut bytes)?;
+        // Also after the last byte: what was read is of this version, and not in part of the next one.
+        let version =
+            version.filter(|_| bytes.len() >= LONG).filter(|before| self::version(&file).as_ref() == Some(before));
+        if version.is_some() && self.compared(digest) == version {
+            self.store.touch(&file);
+            return Ok(Some(bytes));
+        }
         if Digest::of(&bytes) != digest {
             self.store.remove(digest.name())?;
             return Err(io::Error::new(io::ErrorKind::InvalidData, "it is not what was written"));
         }
+        // To have used it is a change, too. Then the next time is soon enough.
         self.store.touch(&file);
+        if let Some(version) = version.filter(|version| self::version(&file).as_ref() == Some(version))
+            && changed(&file).is_some_and(|age| age >= self.settled)
+        {
+            // Without it, the content is compared again.
+            let _ = self.store.write(digest.name(), COMPARED, version.as_bytes());
+        }
         Ok(Some(bytes))
+    }
+
+    /// Returns the version of the file that was last compared with its digest.
+    fn compared(&self, digest: Digest) -> Option<String> {
+        let mut version = String::new();
+        self.store.read(digest.name(), COMPARED).ok()?.take(256).read_to_string(&mut version).ok()?;
+        Some(version)
     }
 
     /// Starts to store content.
@@ -125,14 +164,63 @@ impl Cache {
     }
 }
 
+/// Returns a text that differs between any two files that exist, and from before to after any change of one.
+#[cfg(unix)]
+fn version(file: &File) -> Option<String> {
+    use std::os::unix::fs::MetadataExt as _;
+    let file = file.metadata().ok()?;
+    let (seconds, nanoseconds) = (file.ctime(), file.ctime_nsec());
+    Some(format!("{} {} {} {seconds}.{nanoseconds:09}", file.dev(), file.ino(), file.size()))
+}
+
+/// The standard library has no such text here: content is compared each time.
+#[cfg(not(unix))]
+fn version(_: &File) -> Option<String> {
+    None
+}
+
+/// Returns how long ago a file was changed.
+#[cfg(unix)]
+fn changed(file: &File) -> Option<Duration> {
+    use std::os::unix::fs::MetadataExt as _;
+    use std::time::SystemTime;
+    let seconds = u64::try_from(file.metadata().ok()?.ctime()).ok()?;
+    // Rounded up, so that it was not later.
+    let changed = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds.checked_add(1)?))?;
+    SystemTime::now().duration_since(changed).ok()
+}
+
+#[cfg(not(unix))]
+fn changed(_: &File) -> Option<Duration> {
+    None
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn cache(directory: &tempfile::TempDir) -> Cache {
+        Cache::open(directory.path().join("cache")).expect("a cache")
+    }
+
+    /// Waits until the clock of the file system goes on from the last change of a file.
+    #[cfg(unix)]
+    fn tick(directory: &tempfile::TempDir, file: &Path) {
+        use std::os::unix::fs::MetadataExt as _;
+        let time = |path: &Path| path.metadata().map(|file| (file.ctime(), file.ctime_nsec())).expect("a file");
+        let other = directory.path().join("tick");
+        loop {
+            std::fs::write(&other, b"").expect("written");
+            if time(&other) > time(file) {
+                break;
+            }
+        }
+    }
+
     #[test]
     fn content_is_compared_with_its_digest_at_each_read() {
         let directory = tempfile::tempdir().expect("a directory");
-        let cache = Cache::open(directory.path().join("cache")).expect("a cache");
+        let cache = cache(&directory);
         let digest = Digest::of(b"content");
         assert_eq!(cache.get(digest).expect("read"), None);
         cache.put(digest, b"content").expect("written");
@@ -145,10 +233,77 @@ mod tests {
         }
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_has_not_changed_is_not_compared_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let content = vec![1; LONG];
+        let digest = Digest::of(&content);
+        let get = |cache: &Cache| cache.get(digest).map_err(|error| error.to_string());
+        let mut cache = cache(&directory);
+        cache.put(digest, &content).expect("written");
+        assert_eq!(get(&cache).as_ref(), Ok(&Some(content.clone())));
+        assert_eq!(cache.compared(digest), None, "it was changed a moment ago");
+        // No wait for it.
+        cache.settled = Duration::ZERO;
+        let until_compared = |cache: &Cache| {
+            while cache.compared(digest).is_none() {
+                assert_eq!(get(cache).as_ref(), Ok(&Some(content.clone())));
+            }
+            tick(&directory, &cache.store.path(digest.name(), BLOB));
+        };
+        until_compared(&cache);
+        // It is what saves the time: a wrong version would let wrong content pass.
+        let path = cache.store.path(digest.name(), BLOB);
+        let damaged = [&[2][..], &content[1..]].concat();
+        std::fs::write(&path, &damaged).expect("written");
+        let wrong = version(&cache.store.read(digest.name(), BLOB).expect("open")).expect("a version");
+        cache.store.write(digest.name(), COMPARED, wrong.as_bytes()).expect("written");
+        assert_eq!(get(&cache), Ok(Some(damaged.clone())));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn any_change_of_a_file_is_noticed() {
+        let content = vec![1; LONG];
+        let (digest, damaged) = (Digest::of(&content), [&[2][..], &content[1..]].concat());
+        type Change = fn(&Path, &[u8]);
+        let changes: [(&str, Change); 3] = [
+            ("written to", |path, damaged| std::fs::write(path, damaged).expect("written")),
+            ("with its times as before", |path, damaged| {
+                let file = File::options().write(true).open(path).expect("open");
+                let modified = file.metadata().and_then(|metadata| metadata.modified()).expect("a time");
+                (&file).write_all(damaged).and_then(|()| file.set_modified(modified)).expect("written");
+            }),
+            ("replaced", |path, damaged| {
+                let (other, modified) =
+                    (path.with_extension("other"), path.metadata().and_then(|metadata| metadata.modified()));
+                std::fs::write(&other, damaged).expect("written");
+                let file = File::options().write(true).open(&other).expect("open");
+                file.set_modified(modified.expect("a time")).expect("set");
+                std::fs::rename(&other, path).expect("moved");
+            }),
+        ];
+        for (name, change) in changes {
+            let directory = tempfile::tempdir().expect("a directory");
+            let cache = Cache { settled: Duration::ZERO, ..cache(&directory) };
+            cache.put(digest, &content).expect("written");
+            while cache.compared(digest).is_none() {
+                assert!(cache.get(digest).expect("read").is_some_and(|found| found == content), "{name}");
+            }
+            tick(&directory, &cache.store.path(digest.name(), BLOB));
+            assert!(cache.get(digest).expect("read").is_some_and(|found| found == content), "{name}");
+            change(&cache.store.path(digest.name(), BLOB), &damaged);
+            assert!(cache.get(digest).is_err(), "{name}");
+            assert_eq!(cache.compared(digest), None, "{name}");
+            assert_eq!(cache.get(digest).expect("removed"), None, "{name}");
+        }
+    }
+
     #[test]
     fn signatures_go_with_their_manifest() {
         let directory = tempfile::tempdir().expect("a directory");
-        let cache = Cache::open(directory.path().join("cache")).expect("a cache");
+        let cache = cache(&directory);
         let digest = Digest::of(b"content");
         cache.put(digest, b"content").expect("written");
         cache.put_signatures(digest, b"signatures").expect("written");

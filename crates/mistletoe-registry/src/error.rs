@@ -115,6 +115,8 @@ pub enum ErrorKind {
         /// What is wrong.
         problem: String,
     },
+    /// The environment names a proxy that cannot be used.
+    Proxy,
     /// A file cannot be read or written.
     File {
         /// What is wrong.
@@ -193,6 +195,9 @@ impl fmt::Display for ErrorKind {
             Self::NotLocked => f.write_str("it is not in mistletoe.lock, which --locked keeps as it is"),
             Self::Credentials { problem } => write!(f, "the credentials cannot be used: {problem}"),
             Self::Certificates { problem } => write!(f, "the root certificates cannot be used: {problem}"),
+            Self::Proxy => {
+                f.write_str("it is not the URL of a proxy that is supported: `http://`, `https://` or `socks5://`")
+            }
             Self::File { problem } => f.write_str(problem),
             Self::Signature => f.write_str("the signature is not accepted"),
         }

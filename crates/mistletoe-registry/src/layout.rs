@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::Read;
+use std::io::{self, Read};
 
 use flate2::read::MultiGzDecoder;
 use serde::Serialize;
@@ -19,8 +19,9 @@ const CONFIG: &str = "application/vnd.wasm.config.v0+json";
 const MODULE: &str = "application/wasm";
 /// Name of the module in a layer that is an archive.
 const PLUGIN: &str = "plugin.wasm";
-/// Maximum number of entries of such an archive.
+/// Maximum number of files and directories in such an archive.
 const MAX_ENTRIES: usize = 1_000;
+const TOO_LONG: &str = "the layer unpacks to more than 256 MiB";
 /// The annotation of images for proxies, and its value for those whose layer is an archive.
 const VARIANT: (&str, &str) = ("module.wasm.image/variant", "compat");
 
@@ -89,35 +90,71 @@ impl Layer {
             // Several members are one file (RFC 1952, section 2.2), and some builders of images write them.
             Packing::Gzip => read(MultiGzDecoder::new(&*bytes)),
             Packing::Tar => plugin(&*bytes),
-            // Everything before the module is unpacked, too.
-            Packing::TarGzip => plugin(MultiGzDecoder::new(&*bytes).take(2 * MAX_MODULE)),
+            Packing::TarGzip => plugin(Bounded { source: MultiGzDecoder::new(&*bytes), left: MAX_MODULE }),
         }
         .map_err(failed)
     }
 }
 
 /// Reads what a layer unpacks to.
-fn read(source: impl Read) -> Result<Vec<u8>, &'static str> {
+fn read(mut source: impl Read) -> Result<Vec<u8>, &'static str> {
+    const NOT_READ: &str = "the layer is not gzip";
     let mut module = Vec::new();
-    source.take(MAX_MODULE + 1).read_to_end(&mut module).map_err(|_| "the layer is not gzip")?;
-    if module.len() as u64 > MAX_MODULE { Err("the layer unpacks to more than 256 MiB") } else { Ok(module) }
+    source.by_ref().take(MAX_MODULE).read_to_end(&mut module).map_err(|_| NOT_READ)?;
+    // Apart, so that a module of this length does not let the buffer double.
+    match source.read(&mut [0]).map_err(|_| NOT_READ)? {
+        0 => Ok(module),
+        _ => Err(TOO_LONG),
+    }
 }
 
-/// Returns the file `plugin.wasm` of an archive. No other file is read.
+/// Ends with an error where more than a number of bytes come. What just ended would look like a shorter archive.
+struct Bounded<R> {
+    source: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.source.read(buffer)?;
+        self.left = self.left.checked_sub(count as u64).ok_or(io::ErrorKind::FileTooLarge)?;
+        Ok(count)
+    }
+}
+
+/// Returns the file `plugin.wasm` of an archive. Nothing else is read, and so nothing else takes memory: headers count
+/// as they are, and the longer names and the other records that may precede them are passed over.
 fn plugin(archive: impl Read) -> Result<Vec<u8>, &'static str> {
-    const NOT_READ: &str = "the layer is not an archive";
+    let not_read = |error: io::Error| match error.kind() {
+        io::ErrorKind::FileTooLarge => TOO_LONG,
+        _ => "the layer is not an archive",
+    };
     let mut archive = tar::Archive::new(archive);
-    let mut found = None;
-    for (i, entry) in archive.entries().map_err(|_| NOT_READ)?.enumerate() {
-        if i == MAX_ENTRIES {
+    let (mut found, mut count) = (None, 0);
+    // As they are: otherwise the crate keeps what precedes a header in memory, whatever its length.
+    for entry in archive.entries().map_err(not_read)?.raw(true) {
+        let mut entry = entry.map_err(not_read)?;
+        let kind = entry.header().entry_type();
+        if kind.is_gnu_sparse() {
+            // Its length says nothing about where the next header is.
+            return Err("the archive has a sparse file");
+        }
+        let is_extension = kind.is_gnu_longname()
+            || kind.is_gnu_longlink()
+            || kind.is_pax_local_extensions()
+            || kind.is_pax_global_extensions();
+        if is_extension {
+            continue;
+        }
+        count += 1;
+        if count > MAX_ENTRIES {
             return Err("the archive has more than 1000 entries");
         }
-        let mut entry = entry.map_err(|_| NOT_READ)?;
         let name = entry.path_bytes();
         if name.strip_prefix(b"./").unwrap_or(&name) != PLUGIN.as_bytes() {
             continue;
         }
-        if entry.header().entry_type() != tar::EntryType::Regular {
+        if kind != tar::EntryType::Regular {
             return Err("plugin.wasm is a link or another kind of file");
         }
         if found.is_some() {
@@ -128,7 +165,7 @@ fn plugin(archive: impl Read) -> Result<Vec<u8>, &'static str> {
             return Err("plugin.wasm is longer than 256 MiB");
         }
         let mut module = Vec::new();
-        entry.read_to_end(&mut module).map_err(|_| NOT_READ)?;
+        entry.read_to_end(&mut module).map_err(not_read)?;
         if module.len() as u64 != size {
             return Err("the archive ends early");
         }
@@ -271,9 +308,17 @@ mod tests {
 
     #[test]
     fn each_layout_is_unpacked() {
-        use tar::EntryType::{Directory, Regular};
+        use tar::EntryType::{Directory, GNULongName, Regular, XGlobalHeader, XHeader};
         let archive =
             tar(&[("./", Directory, b""), ("other.wasm", Regular, b"x"), ("plugin.wasm", Regular, MODULE_BYTES)]);
+        // What GNU tar and Go write before a header that lacks something, here the exact time.
+        let extended = tar(&[
+            ("pax_global_header", XGlobalHeader, b"20 comment=builder\n"),
+            ("././@LongLink", GNULongName, &[b'a'; 600]),
+            ("aaaaaaaa", Regular, b"x"),
+            ("PaxHeaders.0/plugin.wasm", XHeader, b"24 mtime=1432668921.0985\n"),
+            ("plugin.wasm", Regular, MODULE_BYTES),
+        ]);
         for (media_type, bytes) in [
             ("application/wasm", MODULE_BYTES.to_vec()),
             ("application/vnd.wasm.content.layer.v1+wasm", MODULE_BYTES.to_vec()),
@@ -281,6 +326,8 @@ mod tests {
             ("application/vnd.yoke.wasm.gzip", gzip(MODULE_BYTES)),
             ("application/vnd.yoke.wasm.gzip", [gzip(&MODULE_BYTES[..4]), gzip(&MODULE_BYTES[4..])].concat()),
             (TAR, archive.clone()),
+            (TAR, extended.clone()),
+            (TAR_GZIP, gzip(&extended)),
             (TAR_GZIP, gzip(&archive)),
             (TAR_GZIP, archive.chunks(512).map(gzip).collect::<Vec<_>>().concat()),
             (
@@ -315,7 +362,7 @@ mod tests {
 
     #[test]
     fn a_hostile_layer_is_an_error() {
-        use tar::EntryType::{Char, Link, Regular, Symlink};
+        use tar::EntryType::{Char, GNULongName, GNUSparse, Link, Regular, Symlink, XHeader};
         let good = tar(&[("plugin.wasm", Regular, MODULE_BYTES)]);
         for (media_type, bytes, problem) in [
             ("application/vnd.yoke.wasm.gzip", MODULE_BYTES.to_vec(), "not gzip"),
@@ -338,6 +385,10 @@ mod tests {
             (TAR, good[..100].to_vec(), "not an archive"),
             (TAR, vec![1; 1024], "not an archive"),
             (TAR, tar(&vec![("x", Regular, &b""[..]); MAX_ENTRIES + 1]), "more than 1000"),
+            (TAR, tar(&[("x", GNUSparse, b""), ("plugin.wasm", Regular, MODULE_BYTES)]), "a sparse file"),
+            // What another reader may take for the name of the next file.
+            (TAR, tar(&[("x", GNULongName, b"plugin.wasm\0"), ("y", Regular, MODULE_BYTES)]), "no plugin.wasm"),
+            (TAR, tar(&[("x", XHeader, b"20 path=plugin.wasm\n"), ("y", Regular, MODULE_BYTES)]), "no plugin.wasm"),
             (TAR_GZIP, good.clone(), "not an archive"),
         ] {
             let found = unpack(media_type, &bytes).expect_err(problem);

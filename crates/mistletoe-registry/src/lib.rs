@@ -40,17 +40,32 @@ pub use manifest::Descriptor;
 pub use puller::{Change, Event, Module, Puller, Tags};
 pub use reference::{Image, ParseError, Reference};
 
+use std::fmt;
+
 /// Maximum number of characters of a foreign text that are shown.
 const MAX_SHOWN: usize = 300;
 
 /// Returns a foreign text as a part of a message: shortened, and without control characters.
-fn shown(text: &str) -> String {
-    let printable = |c: char| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c };
-    let mut shown: String = text.chars().take(MAX_SHOWN).map(printable).collect();
-    if text.chars().nth(MAX_SHOWN).is_some() {
-        shown.push('…');
+fn shown(text: impl fmt::Display) -> String {
+    /// Takes what fits, and ends the formatting with an error if there is more.
+    struct Beginning {
+        shown: String,
+        left: usize,
     }
-    shown
+
+    impl fmt::Write for Beginning {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            for c in text.chars() {
+                self.left = self.left.checked_sub(1).ok_or(fmt::Error)?;
+                self.shown.push(if c.is_control() { char::REPLACEMENT_CHARACTER } else { c });
+            }
+            Ok(())
+        }
+    }
+
+    let mut beginning = Beginning { shown: String::new(), left: MAX_SHOWN };
+    let is_all = fmt::write(&mut beginning, format_args!("{text}")).is_ok();
+    beginning.shown + if is_all { "" } else { "…" }
 }
 
 #[cfg(test)]
@@ -60,6 +75,8 @@ mod tests {
     #[test]
     fn a_foreign_text_is_short_and_printable() {
         assert_eq!(shown("a\x1b[2J\nb"), "a\u{fffd}[2J\u{fffd}b");
-        assert_eq!(shown(&"ä".repeat(301)), format!("{}…", "ä".repeat(300)));
+        assert_eq!(shown("ä".repeat(300)), "ä".repeat(300));
+        assert_eq!(shown("ä".repeat(301)), format!("{}…", "ä".repeat(300)));
+        assert_eq!(shown(format_args!("{}{}", "a".repeat(300), "")), "a".repeat(300));
     }
 }

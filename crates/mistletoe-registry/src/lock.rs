@@ -1,10 +1,13 @@
 //! The lock file: which digests tags had.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
+use mistletoe_store::open_file;
 use serde::Deserialize;
 
 use crate::digest::Digest;
@@ -15,6 +18,10 @@ use crate::reference::Reference;
 pub const LOCK_FILE: &str = "mistletoe.lock";
 /// Maximum length of a lock file, in bytes.
 const MAX_FILE: u64 = 4 << 20;
+/// How long a change by another process is waited for. It takes milliseconds.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How often is looked whether it has ended.
+const INTERVAL: Duration = Duration::from_millis(5);
 /// The only version of the format.
 const VERSION: u32 = 1;
 
@@ -33,6 +40,12 @@ const VERSION: u32 = 1;
 pub struct Lock {
     file: PathBuf,
     digests: BTreeMap<String, Digest>,
+}
+
+/// The right to change a lock file, which one process has at a time, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    _locked: File,
 }
 
 #[derive(Deserialize)]
@@ -64,7 +77,7 @@ impl Lock {
     pub fn read(file: &Path) -> Result<Option<Self>> {
         let failed = |problem: String| Error::file(file, problem);
         let mut text = String::new();
-        match File::open(file).and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text)) {
+        match open_file(file).and_then(|file| file.take(MAX_FILE + 1).read_to_string(&mut text)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(failed(error.to_string())),
             Ok(_) if text.len() as u64 > MAX_FILE => return Err(failed("the file is longer than 4 MiB".to_owned())),
@@ -114,18 +127,44 @@ impl Lock {
         self.digests.iter().map(|(reference, digest)| (reference.as_str(), *digest))
     }
 
+    /// Waits until no other process changes the file. What is read after this is what a write replaces.
+    pub(crate) fn turn(file: &Path) -> Result<Turn> {
+        Self::turn_within(file, PATIENCE)
+    }
+
+    fn turn_within(file: &Path, patience: Duration) -> Result<Turn> {
+        let failed = |problem: String| Error::file(file, format!("it cannot be changed: {problem}"));
+        let end = Instant::now() + patience;
+        let locked = lockable(directory(file)).map_err(|error| failed(error.to_string()))?;
+        loop {
+            match locked.try_lock() {
+                Ok(()) => return Ok(Turn { _locked: locked }),
+                Err(TryLockError::WouldBlock) if Instant::now() < end => thread::sleep(INTERVAL),
+                Err(TryLockError::WouldBlock) => {
+                    return Err(failed(format!(
+                        "another process has locked its directory for {} s",
+                        patience.as_secs()
+                    )));
+                }
+                Err(TryLockError::Error(error)) => return Err(failed(error.to_string())),
+            }
+        }
+    }
+
     /// Writes the file: it is the new one or the old one at any time.
+    ///
+    /// What another process has written since [`read`](Self::read) is lost. [`Puller`](crate::Puller) reads and writes
+    /// in turn with other processes.
     ///
     /// # Errors
     ///
     /// [`File`](crate::ErrorKind::File) if the file cannot be written.
     pub fn write(&self) -> Result<()> {
-        let directory = self.file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let write = || {
             let mut builder = tempfile::Builder::new();
             #[cfg(unix)]
             builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-            let mut file = builder.prefix(".mistletoe.lock-").tempfile_in(directory)?;
+            let mut file = builder.prefix(".mistletoe.lock-").tempfile_in(directory(&self.file))?;
             file.write_all(self.text().as_bytes())?;
             file.persist(&self.file).map(drop).map_err(|error| error.error)
         };
@@ -141,6 +180,23 @@ impl Lock {
         }
         text
     }
+}
+
+fn directory(file: &Path) -> &Path {
+    file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Opens what stands for a lock file that is changed: not the file itself, which each change replaces, but its
+/// directory. So nothing is left behind.
+#[cfg(unix)]
+fn lockable(directory: &Path) -> io::Result<File> {
+    File::open(directory)
+}
+
+/// Opens what stands for a lock file that is changed: a file that stays, as directories cannot be opened everywhere.
+#[cfg(not(unix))]
+fn lockable(directory: &Path) -> io::Result<File> {
+    File::options().create(true).write(true).truncate(false).open(directory.join(".mistletoe.lock-turn"))
 }
 
 /// Returns what a reference is called in a lock file, with the tag `latest` if it has none.
@@ -182,6 +238,20 @@ mod tests {
         assert_eq!(read.get(&reference("oci://h/b:latest")), Some(one));
         assert_eq!(read.get(&reference("oci://h/b:2")), None);
         assert_eq!(std::fs::read_dir(directory.path()).expect("a directory").count(), 1);
+    }
+
+    #[test]
+    fn a_turn_is_waited_for_and_not_forever() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = directory.path().join(LOCK_FILE);
+        let turn = Lock::turn(&file).expect("free");
+        let error = Lock::turn_within(&file, Duration::ZERO).expect_err("taken").to_string();
+        assert!(error.ends_with("it cannot be changed: another process has locked its directory for 0 s"), "{error}");
+        thread::scope(|scope| {
+            let waiting = scope.spawn(|| Lock::turn(&file).map(drop));
+            drop(turn);
+            waiting.join().expect("no panic").expect("free again");
+        });
     }
 
     #[test]

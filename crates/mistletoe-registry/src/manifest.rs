@@ -139,8 +139,9 @@ impl Document {
     /// document that is both is neither (GHSA-77vh-xpmg-72qh).
     pub(crate) fn parse(subject: impl fmt::Display, bytes: &[u8]) -> Result<Self> {
         let bad = |problem: String| Error::new(&subject, ErrorKind::Manifest { problem });
-        let fields: Fields =
-            serde_json::from_slice(bytes).map_err(|error| bad(format!("it is not a manifest: {error}")))?;
+        // The message of the error has texts of the document, of any length.
+        let not_read = |error: &dyn fmt::Display| bad(format!("it is not a manifest: {}", crate::shown(error)));
+        let fields: Fields = serde_json::from_slice(bytes).map_err(|error| not_read(&error))?;
         if fields.schema_version != 2 {
             return Err(bad(format!("the manifest has the schema version {}, not 2", fields.schema_version)));
         }
@@ -165,7 +166,7 @@ impl Document {
                         Ok(entry) => manifests.push(entry),
                         // Cannot be fetched, and says nothing about the other entries.
                         Err(DigestError::Algorithm) => others += 1,
-                        Err(error) => return Err(bad(format!("it is not a manifest: {error}"))),
+                        Err(error) => return Err(not_read(&error)),
                     }
                 }
                 Ok(Self::Index(Index { media_type, manifests, others }))
@@ -261,6 +262,21 @@ mod tests {
             (manifest.replace("\"unknown\": 1", r#""annotations": {"a": "1", "a": "2"}"#), "occurs twice"),
         ] {
             assert!(error(&text).contains(problem), "{problem}: {}", error(&text));
+        }
+    }
+
+    #[test]
+    fn an_error_does_not_repeat_the_document() {
+        let long = "\\u001b".repeat(1 << 20);
+        for text in [
+            format!(r#"{{"schemaVersion": "{long}"}}"#),
+            format!(r#"{{"schemaVersion": 2, "config": "{long}"}}"#),
+            format!(r#"{{"schemaVersion": 2, "annotations": ["{long}"]}}"#),
+            format!(r#"{{"schemaVersion": 2, "manifests": [{{"mediaType": "x", "size": 0, "digest": "{long}"}}]}}"#),
+            format!(r#"{{"schemaVersion": 2, "mediaType": "{long}", "manifests": []}}"#),
+        ] {
+            let error = error(&text);
+            assert!(error.len() < 2000 && !error.contains('\x1b'), "{} bytes: {:.100}", error.len(), error);
         }
     }
 

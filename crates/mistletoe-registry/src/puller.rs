@@ -4,13 +4,14 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::env;
 use std::fmt;
-use std::fs::File;
+use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use mistletoe_store::open_file;
 use serde::{Deserialize, Serialize};
 
 use crate::cache::Cache;
@@ -204,12 +205,13 @@ impl Puller {
                 return Err(Error::new("-", ErrorKind::File { problem }));
             }
         };
-        // Read again: it may have changed while the module arrived.
-        if let (Some(file), Some(digest)) = (lock_file, pinned.digest())
-            && let Some(mut lock) = Lock::read(file)?
-        {
-            lock.insert(reference, digest);
-            lock.write()?;
+        if let (Some(file), Some(digest)) = (lock_file, pinned.digest()) {
+            let _turn = Lock::turn(file)?;
+            // Read again: it may have changed while the module arrived.
+            if let Some(mut lock) = Lock::read(file)? {
+                lock.insert(reference, digest);
+                lock.write()?;
+            }
         }
         Ok(Module { reference: pinned, bytes })
     }
@@ -220,11 +222,7 @@ impl Puller {
     ///
     /// [`Signature`](ErrorKind::Signature) if there is no good one, and those of the connection.
     pub fn verify(&self, image: &Image) -> Result<Option<Verified>> {
-        let image = match self.pin(&Reference::Image(image.clone()))?.0 {
-            Reference::Image(image) => image,
-            // A reference stays what it is.
-            _ => image.clone(),
-        };
+        let image = self.pinned(image)?;
         let digest = self.client.resolve(&image)?;
         // Of what the registry has, not of what it says that it has.
         let image = image.with_digest(digest);
@@ -256,22 +254,29 @@ impl Puller {
     ///
     /// Those of [`resolve`](Self::resolve) and [`Lock::read`]; the file then stays as it is.
     pub fn update(&self, file: &Path, references: &[Reference]) -> Result<Vec<Change>> {
-        let mut lock = Lock::read(file)?.unwrap_or_else(|| Lock::new(file));
+        let lock = Lock::read(file)?.unwrap_or_else(|| Lock::new(file));
         let all: Result<Vec<Reference>> = lock
             .iter()
             .map(|(text, _)| text.parse().map_err(|error| Error::with_source(text, ErrorKind::Reference, error)))
             .collect();
         let references = if references.is_empty() { &all? } else { references };
-        let mut changes = Vec::new();
+        let mut resolved = Vec::new();
         for reference in references {
             if reference.digest().is_some() {
                 let problem = "it has a digest, so there is nothing to record".to_owned();
                 return Err(Error::new(reference, ErrorKind::File { problem }));
             }
-            let Some(now) = self.resolve(reference)?.digest() else { continue };
-            let before = lock.insert(reference, now);
-            changes.push(Change { reference: reference.to_string(), before, now });
+            resolved.extend(self.resolve(reference)?.digest().map(|now| (reference, now)));
         }
+        let _turn = Lock::turn(file)?;
+        // Read again: it may have changed while registries were asked.
+        let mut lock = Lock::read(file)?.unwrap_or_else(|| Lock::new(file));
+        let mut record = |(reference, now): (&Reference, Digest)| Change {
+            reference: reference.to_string(),
+            before: lock.insert(reference, now),
+            now,
+        };
+        let changes = resolved.into_iter().map(&mut record).collect();
         lock.write()?;
         Ok(changes)
     }
@@ -296,13 +301,21 @@ impl Puller {
         Ok(image.with_digest(pushed.digest))
     }
 
-    /// Signs what a reference is now, in the format of cosign 3, and pushes the signature next to it. Returns the
+    /// Signs what a reference names, in the format of cosign 3, and pushes the signature next to it. Returns the
     /// reference with its digest.
+    ///
+    /// [`tags`](Self::tags) says what a reference without a digest names. It is not recorded in a lock file.
+    ///
+    /// On a registry without a list of referrers, the signature is added to an index under a tag (OCI distribution
+    /// specification, "Pushing Manifests with Subject"), which is read and written again. The specification has no way
+    /// to write it only if it has not changed: of two signatures at the same moment, one may be lost. Sign again then.
     ///
     /// # Errors
     ///
-    /// Those of the connection; [`Signature`](ErrorKind::Signature) if the list of referrers cannot be changed.
+    /// Those of the connection; [`Signature`](ErrorKind::Signature) if the list of referrers cannot be changed;
+    /// [`NoDigest`](ErrorKind::NoDigest) and [`NotLocked`](ErrorKind::NotLocked).
     pub fn sign(&self, image: &Image, key: &SigningKey) -> Result<Image> {
+        let image = &self.pinned(image)?;
         let fetched = self.client.manifest(image)?;
         let image = image.with_digest(fetched.digest);
         let repository = image.repository();
@@ -322,6 +335,15 @@ impl Puller {
             }
         }
         Ok(image)
+    }
+
+    /// Returns an image with its digest.
+    fn pinned(&self, image: &Image) -> Result<Image> {
+        Ok(match self.pin(&Reference::Image(image.clone()))?.0 {
+            Reference::Image(image) => image,
+            // A reference stays what it is.
+            _ => image.clone(),
+        })
     }
 
     /// Returns the reference with its digest, and the lock file if it does not have it yet.
@@ -373,7 +395,11 @@ impl Puller {
     /// Returns the manifest that an index refers to.
     fn entry(&self, image: &Image, entry: &Descriptor) -> Result<Manifest> {
         let image = image.with_digest(entry.digest);
-        match self.manifest(&image)? {
+        let (document, found) = self.sized_manifest(&image)?;
+        if found != entry.size {
+            return Err(Error::new(image, ErrorKind::Length { expected: entry.size, found }));
+        }
+        match document {
             Document::Manifest(manifest) => Ok(manifest),
             Document::Index(_) => {
                 let problem = "the entry of the index is an index".to_owned();
@@ -384,6 +410,11 @@ impl Puller {
 
     /// Returns the manifest or the index with the digest of a reference.
     fn manifest(&self, image: &Image) -> Result<Document> {
+        self.sized_manifest(image).map(|(document, _)| document)
+    }
+
+    /// Returns the same, and its length.
+    fn sized_manifest(&self, image: &Image) -> Result<(Document, u64)> {
         let cached = image.digest().and_then(|digest| self.cached(digest));
         let bytes = match cached {
             Some(bytes) => bytes,
@@ -393,10 +424,11 @@ impl Puller {
                 fetched.bytes
             }
         };
-        if bytes.len() as u64 > MAX_MANIFEST {
+        let length = bytes.len() as u64;
+        if length > MAX_MANIFEST {
             return Err(Error::new(image, ErrorKind::TooLarge { limit: MAX_MANIFEST }));
         }
-        Document::parse(image, &bytes)
+        Ok((Document::parse(image, &bytes)?, length))
     }
 
     /// Returns a blob, which has the length and the digest that its descriptor says.
@@ -497,11 +529,13 @@ impl Puller {
         };
         // What was read before suffices, if it is still good under the keys of today.
         let kept = self.cache.as_ref().and_then(|cache| cache.signatures(digest, MAX_SIGNATURES).ok().flatten());
-        if let Some(kept) = kept.and_then(|kept| serde_json::from_slice::<Objects>(&kept).ok())
-            && let Ok(verified) = requirement.check(&kept, &digest)
-        {
+        let kept = kept.and_then(|kept| serde_json::from_slice::<Objects>(&kept).ok());
+        let kept = kept.and_then(|kept| requirement.check(&kept, &digest).ok());
+        if let Some(verified @ Some(_)) = kept {
             return Ok(told(verified));
         }
+        // That there was no signature is no verdict: one may have been added, which has to be good.
+        let was_unsigned = kept.is_some();
         // A list of many signatures has the time of one operation.
         let client = self.client.as_one_operation();
         let remote = Remote { client, repository: image.repository(), seen: RefCell::new(Some(Objects::default())) };
@@ -516,6 +550,12 @@ impl Puller {
                     (self.report)(Event::Cache { digest, error: &error });
                 }
                 Ok(told(verified))
+            }
+            // As with every reference, what is there already needs no connection.
+            Err(signature::Error::Fetch(error))
+                if was_unsigned && matches!(error.kind(), ErrorKind::Connection | ErrorKind::TimedOut) =>
+            {
+                Ok(None)
             }
             Err(signature::Error::Fetch(error)) => Err(error),
             Err(error) => Err(Error::with_source(image, ErrorKind::Signature, error)),
@@ -546,14 +586,22 @@ impl Puller {
             );
             return Err(failed(problem));
         }
-        Ok(package.file(&clone))
+        // A clone is another's content: its links must not lead to the user's own files.
+        let resolved = |path: &Path| fs::canonicalize(path).map_err(|error| Error::file(path, error.to_string()));
+        let file = package.file(&clone);
+        let target = resolved(&file)?;
+        if target.starts_with(resolved(&clone)?) {
+            Ok(target)
+        } else {
+            Err(Error::file(&file, "it is a link that leaves its registry"))
+        }
     }
 }
 
 /// Reads a file of at most [`MAX_MODULE`] bytes.
 fn read(path: &Path) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    let read = File::open(path).and_then(|file| file.take(MAX_MODULE + 1).read_to_end(&mut bytes));
+    let read = open_file(path).and_then(|file| file.take(MAX_MODULE + 1).read_to_end(&mut bytes));
     read.map_err(|error| Error::file(path, error.to_string()))?;
     if bytes.len() as u64 > MAX_MODULE {
         return Err(Error::new(path.display(), ErrorKind::TooLarge { limit: MAX_MODULE }));

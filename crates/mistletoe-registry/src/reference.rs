@@ -453,8 +453,8 @@ impl Url {
         Self::parse(&text)
     }
 
-    /// Returns the scheme and the authority.
-    fn origin(&self) -> &str {
+    /// Returns the scheme and the authority, as they are written.
+    pub(crate) fn origin(&self) -> &str {
         let begin = if self.is_secure { 8 } else { 7 };
         let rest = self.text.get(begin..).unwrap_or_default();
         let length = rest.find(['/', '?']).unwrap_or(rest.len());

@@ -110,6 +110,49 @@ fn an_image_with_a_plugin_is_pulled() {
 
 #[test]
 #[ignore = "needs docker-registry and skopeo"]
+fn a_module_is_pulled_through_an_index() {
+    let (registry, bytes) = (Registry::start(), module(LENGTH));
+    let named = |name: &str| image(&format!("oci://{}/{name}", registry.address));
+    let (wasm, other) = (push(&named("web:wasm"), &bytes), push(&named("web:other"), b"not a module"));
+    let size = |image: &Image| client().manifest(image).expect("a manifest").bytes.len();
+    let oci = "application/vnd.oci.image";
+    // With this length of the module's manifest.
+    let push_index = |tag: &str, length: usize| {
+        let entries = [(&other, size(&other), "amd64", "linux"), (&wasm, length, "wasm", "wasip1")];
+        let entries = entries.map(|(image, size, architecture, os)| {
+            let digest = image.digest().expect("a digest");
+            format!(
+                r#"{{"mediaType": "{oci}.manifest.v1+json", "digest": "{digest}", "size": {size},
+                    "platform": {{"architecture": "{architecture}", "os": "{os}"}}}}"#
+            )
+        });
+        let media_type = format!("{oci}.index.v1+json");
+        let index =
+            format!(r#"{{"schemaVersion": 2, "mediaType": "{media_type}", "manifests": [{}]}}"#, entries.join(", "));
+        let image = named(&format!("web:{tag}"));
+        let pushed = client().push_manifest(image.repository(), Some(tag), &media_type, index.as_bytes());
+        image.with_digest(pushed.expect("pushed").digest)
+    };
+    let length = size(&wasm);
+    let index = push_index("index", length);
+    assert!(pull(&index).expect("pulled") == bytes);
+    // And as skopeo copies it.
+    let name = |name: &str| format!("docker://{}/{name}", registry.address);
+    run(Command::new("skopeo")
+        .args(["--insecure-policy", "copy", "--all", "--src-tls-verify=false", "--dest-tls-verify=false", "--quiet"])
+        .args([name("web:index"), name("copies/web:2")]));
+    let copy = named("copies/web:2");
+    assert_eq!(client().resolve(&copy).expect("a digest"), index.digest().expect("a digest"));
+    assert!(pull(&copy.with_digest(index.digest().expect("a digest"))).expect("pulled") == bytes);
+    for wrong in [length - 1, length + 1] {
+        let error = pull(&push_index("wrong", wrong)).expect_err("another length");
+        let (expected, found) = (wrong as u64, length as u64);
+        assert_eq!(error.kind(), &ErrorKind::Length { expected, found }, "{error}");
+    }
+}
+
+#[test]
+#[ignore = "needs docker-registry and skopeo"]
 fn with_encryption_and_a_password() {
     let (registry, bytes) = (Registry::secured(), module(100_000));
     let image = image(&format!("oci://localhost:{}/web:1", registry.address.port()));
@@ -262,7 +305,7 @@ fn a_signature_names_the_media_type_of_what_it_signs() {
     let media_type = format!("{docker}.distribution.manifest.v2+json");
     let pushed = client().push_manifest(repository, Some("1"), &media_type, manifest.as_bytes()).expect("pushed");
     let directory = TempDir::new().expect("a directory");
-    Puller::new(client()).sign(&image, &key(&directory, "mine")).expect("signed");
+    Puller::new(client()).tags(Tags::Allow).sign(&image, &key(&directory, "mine")).expect("signed");
     let json = |name: &str| -> serde_json::Value {
         let separator = if name.contains(':') { '@' } else { ':' };
         let image = self::image(&format!("{repository}{separator}{name}"));

@@ -4,14 +4,15 @@
 #[allow(dead_code, reason = "not every test needs all of it")]
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use mistletoe_registry::signature::{self, BUNDLE, SigningKey};
-use mistletoe_registry::{Artifact, Digest, ErrorKind, Image, LOCK_FILE, Lock, Puller, Reference, Tags};
+use mistletoe_registry::{Artifact, Cache, Digest, ErrorKind, Image, LOCK_FILE, Lock, Puller, Reference, Tags};
 use support::server::{Content, Fault, Origin, Request, Server};
-use support::{LENGTH, cached, client, faults_are_errors, is_blob, memory, module, of_blobs, pull, repository};
+use support::{LENGTH, SOON, cached, client, faults_are_errors, is_blob, memory, module, of_blobs, pull, repository};
 use tempfile::TempDir;
 
 type Faults = Box<dyn Fn(&Request, usize) -> Option<Fault> + Send + Sync>;
@@ -25,14 +26,19 @@ fn a_fault_is_an_error_and_leaves_no_file() {
 }
 
 #[test]
-fn an_endless_body_is_read_up_to_its_limit() {
-    let (content, digest, _) = repository(&module(1000));
-    let server = Server::start(Origin::Memory(content), of_blobs(Fault::Endless));
-    let directory = TempDir::new().expect("a directory");
-    let error = pull(&server, digest, client(), &directory).expect_err("too long");
-    assert!(matches!(error.kind(), ErrorKind::Length { expected: 1000, found } if *found > 1000), "{error}");
-    // What the sockets hold on the way.
-    assert!(server.sent() < 64 << 20, "{}", server.sent());
+fn trailers_without_end_take_the_time_of_an_operation() {
+    let bytes = module(1000);
+    let (content, digest, _) = repository(&bytes);
+    let of_all = |request: &Request, _: usize| (request.method == "GET").then_some(Fault::Trailers);
+    for faults in [Box::new(of_blobs(Fault::Trailers)) as Faults, Box::new(of_all)] {
+        let server = Server::start(Origin::Memory(content.clone()), faults);
+        let directory = TempDir::new().expect("a directory");
+        let begin = Instant::now();
+        let error = pull(&server, digest, client().timeout(Duration::from_secs(2)), &directory).expect_err("no end");
+        assert_eq!(error.kind(), &ErrorKind::TimedOut, "{error}");
+        assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+        assert!(cached(&directory).iter().all(|length| *length != 1000));
+    }
 }
 
 #[test]
@@ -166,6 +172,107 @@ fn redirects_are_followed_up_to_five_and_not_everywhere() {
     assert!(matches!(error.kind(), ErrorKind::Protocol { .. }), "{error}");
 }
 
+/// What a registry responds to a push: to the question for a blob, to the start of an upload, to the upload, and to the
+/// manifest.
+fn stored(request: &Request) -> Fault {
+    let reply = |status, headers| Fault::Reply(status, headers, Vec::new());
+    match (&*request.method, is_blob(request)) {
+        ("HEAD", _) => reply(404, Vec::new()),
+        ("POST", _) => reply(202, vec![("Location", "/v2/web/blobs/uploads/1?state=x".to_owned())]),
+        _ => reply(201, Vec::new()),
+    }
+}
+
+#[test]
+fn a_fault_of_a_push_is_an_error() {
+    let bytes = module(1000);
+    let artifact = Artifact::new(&bytes, &BTreeMap::new(), 0);
+    let push = |faults: Faults| {
+        let server = Server::start(Origin::Memory(Content::new()), faults);
+        let image = Image::parse(&format!("oci://{}/web:1", server.address)).expect("an image");
+        let begin = Instant::now();
+        let pushed = Puller::new(client()).push(&image, &artifact).map(drop);
+        assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+        (pushed, server.requests())
+    };
+    let (pushed, requests) = push(Box::new(|request, _| Some(stored(request))));
+    pushed.expect("pushed");
+    let sent: Vec<_> = requests.iter().map(|request| format!("{} {}", request.method, request.path)).collect();
+    let blob = |bytes: &[u8]| format!("/v2/web/blobs/{}", Digest::of(bytes));
+    let upload = |bytes: &[u8]| format!("PUT /v2/web/blobs/uploads/1?state=x&digest={}", Digest::of(bytes));
+    let of_blob =
+        |bytes: &[u8]| [format!("HEAD {}", blob(bytes)), "POST /v2/web/blobs/uploads/".to_owned(), upload(bytes)];
+    let expected = [&of_blob(&bytes)[..], &of_blob(&artifact.config), &["PUT /v2/web/manifests/1".to_owned()]].concat();
+    assert_eq!(sent, expected);
+
+    let reply = |status, body: &str| Fault::Reply(status, Vec::new(), body.as_bytes().to_vec());
+    let to = |status, location: &str| Fault::Reply(status, vec![("Location", location.to_owned())], Vec::new());
+    let after = |seconds: &str| Fault::Reply(429, vec![("Retry-After", seconds.to_owned())], Vec::new());
+    let status = |status| ErrorKind::Status { status, message: None };
+    let denied = r#"{"errors":[{"code":"DENIED","message":"no"}]}"#;
+    let invalid = r#"{"errors":[{"code":"DIGEST_INVALID"}]}"#;
+    let message = Some("DIGEST_INVALID".to_owned());
+    let wait = Duration::from_secs(61);
+    let no_location = ErrorKind::Protocol { problem: "the response has no location".to_owned() };
+    let not_a_url = ErrorKind::Redirect { reason: "its location is not a URL" };
+    // The request, the fault, how the push ends, and how often the request is sent.
+    let cases: Vec<(&str, Fault, ErrorKind, usize)> = vec![
+        ("HEAD", Fault::Close, ErrorKind::Connection, 3),
+        ("HEAD", reply(401, ""), ErrorKind::Unauthorized, 1),
+        ("HEAD", reply(500, ""), status(500), 3),
+        ("POST", Fault::Close, ErrorKind::Connection, 3),
+        ("POST", Fault::Garbage, ErrorKind::Protocol { problem: "the response is not HTTP".to_owned() }, 1),
+        ("POST", reply(401, ""), ErrorKind::Unauthorized, 1),
+        ("POST", reply(403, denied), ErrorKind::Unauthorized, 1),
+        ("POST", reply(404, ""), ErrorKind::NotFound, 1),
+        ("POST", reply(201, ""), status(201), 1),
+        ("POST", reply(202, ""), no_location, 1),
+        ("POST", to(202, "ftp://127.0.0.1/x"), not_a_url.clone(), 1),
+        ("POST", to(202, "/x y"), not_a_url, 1),
+        ("POST", to(202, "http://registry.invalid/x"), ErrorKind::PlainHttp, 1),
+        ("POST", to(307, "/v2/"), ErrorKind::Redirect { reason: "only downloads are redirected" }, 1),
+        ("POST", after("61"), ErrorKind::RetryAfter { wait }, 1),
+        ("PUT", Fault::Close, ErrorKind::Connection, 3),
+        ("PUT", Fault::EndlessHead, ErrorKind::Protocol { problem: "the response is not HTTP".to_owned() }, 1),
+        ("PUT", reply(401, ""), ErrorKind::Unauthorized, 1),
+        ("PUT", reply(400, invalid), ErrorKind::Status { status: 400, message }, 1),
+        ("PUT", reply(413, ""), status(413), 1),
+        ("PUT", reply(503, ""), status(503), 3),
+        ("PUT", reply(204, ""), status(204), 1),
+        ("PUT", to(307, "/v2/"), ErrorKind::Redirect { reason: "only downloads are redirected" }, 1),
+    ];
+    for (method, fault, kind, count) in cases {
+        // Once of a blob, and once of the manifest.
+        for of_blob in [true, false] {
+            if !of_blob && method != "PUT" {
+                continue;
+            }
+            let (fails, once) = (method.to_owned(), fault.clone());
+            let (pushed, requests) = push(Box::new(move |request, _| {
+                let is_hit = request.method == fails && is_blob(request) == of_blob;
+                Some(if is_hit { once.clone() } else { stored(request) })
+            }));
+            let error = pushed.expect_err(method);
+            assert_eq!(error.kind(), &kind, "{method} {of_blob} {fault:?}: {error}");
+            let is_hit = |request: &&Request| request.method == method && is_blob(request) == of_blob;
+            assert_eq!(requests.iter().filter(is_hit).count(), count, "{method} {of_blob} {fault:?}");
+            // The manifest comes last: it refers to the blobs.
+            let has_manifest = requests.iter().any(|request| !is_blob(request));
+            assert_eq!(has_manifest, !of_blob, "{method} {fault:?}");
+        }
+    }
+    // What passes is no error.
+    for fault in [after("0"), reply(502, ""), Fault::Close] {
+        for method in ["HEAD", "POST", "PUT"] {
+            let (fails, once) = (method.to_owned(), fault.clone());
+            let (pushed, _) = push(Box::new(move |request, earlier| {
+                Some(if request.method == fails && earlier == 0 { once.clone() } else { stored(request) })
+            }));
+            pushed.unwrap_or_else(|error| panic!("{method} {fault:?}: {error}"));
+        }
+    }
+}
+
 /// Writes a configuration of Docker with a password for a host.
 fn credentials(directory: &TempDir, host: &str) -> mistletoe_registry::Credentials {
     let file = directory.path().join("config.json");
@@ -239,6 +346,92 @@ fn a_token_is_fetched_with_the_password_and_used_without_it() {
     // Once for both requests of a pull.
     assert_eq!(tokens.requests().len(), 2);
     assert!(server.requests().iter().all(|request| request.header("authorization") != Some("Basic dXNlcjpzZWNyZXQ=")));
+}
+
+#[test]
+fn an_identity_token_is_exchanged_for_a_token() {
+    let bytes = module(100);
+    let (content, digest, _) = repository(&bytes);
+    let tokens = Server::start(Origin::Memory(Content::new()), |request, _| {
+        let is_form = request.header("content-type") == Some("application/x-www-form-urlencoded");
+        let form = String::from_utf8_lossy(&request.body);
+        let expected = "service=s&scope=repository%3Aweb%3Apull&grant_type=refresh_token&client_id=mistctl&\
+                        refresh_token=id%2Ftoken%3D";
+        let is_good = request.method == "POST" && request.path == "/token" && is_form && form == expected;
+        let (status, body) = if is_good { (200, r#"{"access_token":"t0ken"}"#) } else { (400, "") };
+        Some(Fault::Reply(status, Vec::new(), body.as_bytes().to_vec()))
+    });
+    let challenge = format!("Bearer realm=\"http://{}/token\",service=\"s\"", tokens.address);
+    let server = Server::start(Origin::Memory(content), move |request, _| match request.header("authorization") {
+        Some("Bearer t0ken") => None,
+        _ => Some(Fault::Reply(401, vec![("WWW-Authenticate", challenge.clone())], Vec::new())),
+    });
+    let directory = TempDir::new().expect("a directory");
+    let file = directory.path().join("config.json");
+    for (token, is_taken) in [("id/token=", true), ("other", false)] {
+        let directory = TempDir::new().expect("a directory");
+        fs::write(&file, format!(r#"{{"auths": {{"{}": {{"identitytoken": "{token}"}}}}}}"#, server.address))
+            .expect("written");
+        let with = client().credentials(mistletoe_registry::Credentials::from_file(&file));
+        let pulled = pull(&server, digest, with, &directory).map_err(|error| error.kind().clone());
+        assert_eq!(pulled, if is_taken { Ok(bytes.clone()) } else { Err(ErrorKind::Unauthorized) }, "{token}");
+    }
+    // It goes to the token service alone.
+    assert!(server.requests().iter().all(|request| !format!("{request:?}").contains("id/token")));
+    assert!(tokens.requests().iter().all(|request| request.header("authorization").is_none()));
+}
+
+#[test]
+fn a_signature_that_the_registry_lists_needs_no_list_of_its_own() {
+    let (content, digest, _) = repository(&module(100));
+    let key = signed(&mut content.clone(), digest).0;
+    let list = signature::referrers_tag(&digest);
+    for is_listed in [true, false] {
+        let server = Server::start(Origin::Memory(content.clone()), move |request, _| {
+            let fields = match is_listed && request.path.contains("/manifests/") {
+                true => vec![("OCI-Subject", digest.to_string())],
+                false => Vec::new(),
+            };
+            match stored(request) {
+                _ if request.method == "GET" => None,
+                Fault::Reply(201, _, body) => Some(Fault::Reply(201, fields, body)),
+                fault => Some(fault),
+            }
+        });
+        let image = Image::parse(&format!("oci://{}/web@{digest}", server.address)).expect("an image");
+        assert_eq!(Puller::new(client()).sign(&image, &key).expect("signed"), image);
+        let requests = server.requests();
+        let puts = requests.iter().filter(|request| request.method == "PUT" && request.path.contains("/manifests/"));
+        let (signatures, lists): (Vec<_>, Vec<_>) = puts.partition(|request| !request.path.ends_with(&list));
+        let subject = format!("\"subject\":{{\"digest\":\"{digest}\"");
+        assert!(String::from_utf8_lossy(&signatures[0].body).contains(&subject));
+        assert_eq!((signatures.len(), lists.len()), (1, usize::from(!is_listed)));
+        assert_eq!(requests.iter().any(|request| request.path.ends_with(&list)), !is_listed);
+    }
+}
+
+#[test]
+fn a_tag_is_signed_only_if_its_digest_is_known() {
+    let (content, digest, _) = repository(&module(100));
+    let key = signed(&mut content.clone(), digest).0;
+    let server = Server::start(Origin::Memory(content), |request, _| {
+        (request.method != "GET" && request.path != "/v2/web/manifests/1").then(|| stored(request))
+    });
+    let tag = Image::parse(&format!("oci://{}/web:1", server.address)).expect("an image");
+    let directory = TempDir::new().expect("a directory");
+    let file = directory.path().join(LOCK_FILE);
+    let sign = |tags| Puller::new(client()).tags(tags).sign(&tag, &key).map_err(|error| error.kind().clone());
+    let locked = || Tags::Lock { file: file.clone(), is_frozen: true };
+    let pinned = tag.with_digest(digest);
+    assert_eq!(sign(Tags::Refuse), Err(ErrorKind::NoDigest { pinned: pinned.to_string() }));
+    assert_eq!(sign(locked()), Err(ErrorKind::NotLocked));
+    let is_read = |request: &Request| matches!(&*request.method, "HEAD" | "GET");
+    assert!(server.requests().iter().all(is_read), "something was stored");
+    assert_eq!(sign(Tags::Allow), Ok(pinned.clone()));
+    let mut lock = Lock::new(&file);
+    lock.insert(&Reference::Image(tag.clone()), digest);
+    lock.write().expect("written");
+    assert_eq!(sign(locked()), Ok(pinned));
 }
 
 #[test]
@@ -461,6 +654,45 @@ fn a_swapped_object_is_a_signature_that_does_not_count() {
         }
         content.insert(path, (String::new(), right));
     }
+}
+
+#[test]
+fn a_signature_that_is_added_counts_for_what_may_be_unsigned() {
+    let bytes = module(100);
+    let (mut content, digest, _) = repository(&bytes);
+    signed(&mut content, digest);
+    // The list of signatures, of which the first is by another key than the policy's.
+    let path = format!("/v2/web/manifests/{}", signature::referrers_tag(&digest));
+    let (_, list) = content.remove(&path).expect("a list");
+    let mut wrong: serde_json::Value = serde_json::from_slice(&list).expect("JSON");
+    wrong["manifests"].as_array_mut().expect("a list").truncate(1);
+    let wrong = wrong.to_string().into_bytes();
+    let state = Arc::new(Mutex::new(None));
+    let of_list = state.clone();
+    let server = Server::start(Origin::Memory(content), move |request, _| {
+        let state: Option<Fault> = of_list.lock().expect("no panic").clone();
+        state.filter(|state| request.path == path || matches!(state, Fault::Close))
+    });
+    let set = |fault| *state.lock().expect("no panic") = fault;
+    let policy = format!("[[rule]]\nreference = 'oci://{}/...'\nkeys = ['p256.pub']\nrequired = false", server.address);
+    let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+    let policy = signature::Policy::parse(&policy, &data).expect("a policy");
+    let directory = TempDir::new().expect("a directory");
+    let cache = Cache::open(directory.path().join("cache")).expect("a cache");
+    let puller = Puller::new(client()).cache(cache).policy(policy);
+    let reference: Reference = format!("oci://{}/web@{digest}", server.address).parse().expect("a reference");
+    let pull = || puller.pull(&reference).map(|module| module.bytes).map_err(|error| error.kind().clone());
+    assert_eq!(pull().as_ref(), Ok(&bytes));
+    // Without a connection, there is nothing new.
+    set(Some(Fault::Close));
+    assert_eq!(pull().as_ref(), Ok(&bytes));
+    set(Some(Fault::Reply(200, Vec::new(), wrong)));
+    assert_eq!(pull(), Err(ErrorKind::Signature));
+    set(Some(Fault::Reply(200, Vec::new(), list)));
+    assert_eq!(pull().as_ref(), Ok(&bytes));
+    // A good one is kept.
+    let before = server.requests().len();
+    assert_eq!((pull().as_ref(), server.requests().len()), (Ok(&bytes), before));
 }
 
 #[test]

@@ -113,12 +113,8 @@ impl Store {
     /// [`NotFound`](io::ErrorKind::NotFound) if it does not exist; it is not a regular file, belongs to another user,
     /// or other users can write to it.
     pub fn read(&self, name: Name, extension: &str) -> io::Result<File> {
-        let file = open(&self.path(name, extension))?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(irregular());
-        }
-        private(&metadata)?;
+        let file = regular(open(&self.path(name, extension), Links::Refuse)?)?;
+        private(&file.metadata()?)?;
         Ok(file)
     }
 
@@ -197,38 +193,40 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The directory cannot be read, or a file cannot be removed.
+    /// The directory cannot be read, or a file cannot be removed. The others are removed nevertheless.
     pub fn evict(&self, max_bytes: u64) -> io::Result<()> {
         let mut bytes: u64 = 0;
+        let mut result = Ok(());
         for entry in self.entries()? {
             if entry.bytes <= max_bytes {
                 bytes = bytes.saturating_add(entry.bytes);
             }
             if entry.bytes > max_bytes || bytes > max_bytes {
-                self.remove(entry.name)?;
+                result = result.and(self.remove(entry.name));
             }
         }
         for path in self.files()?.into_iter().filter(|path| is_unfinished(path)) {
             let age = path.symlink_metadata().and_then(|metadata| metadata.modified()).ok();
             if age.and_then(|modified| modified.elapsed().ok()).is_some_and(|age| age > ABANDONED) {
-                remove(&path)?;
+                result = result.and(remove(&path));
             }
         }
-        Ok(())
+        result
     }
 
     /// Removes all entries and unfinished files. Files that do not belong to the store stay.
     ///
     /// # Errors
     ///
-    /// The directory cannot be read, or a file cannot be removed.
+    /// The directory cannot be read, or a file cannot be removed. The others are removed nevertheless.
     pub fn clear(&self) -> io::Result<()> {
+        let mut result = Ok(());
         for path in self.files()? {
             if self.name(&path).is_some() || is_unfinished(&path) {
-                remove(&path)?;
+                result = result.and(remove(&path));
             }
         }
-        Ok(())
+        result
     }
 
     fn extensions(&self) -> impl Iterator<Item = &'static str> {
@@ -331,28 +329,50 @@ fn make(directory: &Path) -> io::Result<()> {
     fs::create_dir_all(directory)
 }
 
-/// Opens a regular file.
+/// Opens a regular file for reading, or the one that a link leads to. Anything else is an error at once: to open a pipe
+/// would wait for a writer, and a device may have no end.
+///
+/// # Errors
+///
+/// It is not a regular file, or it cannot be opened.
+pub fn open_file(path: &Path) -> io::Result<File> {
+    regular(open(path, Links::Follow)?)
+}
+
+/// What the last part of a path may be.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Links {
+    Follow,
+    Refuse,
+}
+
+/// Opens what a path names, without waiting for it.
 #[cfg(unix)]
-fn open(path: &Path) -> io::Result<File> {
+fn open(path: &Path, links: Links) -> io::Result<File> {
     use rustix::fs::{Mode, OFlags};
     use rustix::io::Errno;
 
-    // To open a pipe would wait for a writer.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    // A terminal must not become the one that controls the process.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    let flags = if links == Links::Refuse { flags | OFlags::NOFOLLOW } else { flags };
     match rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())) {
         Ok(file) => Ok(file.into()),
-        // A link, or a socket.
-        Err(Errno::LOOP | Errno::NXIO) => Err(irregular()),
+        Err(Errno::LOOP) if links == Links::Refuse => Err(irregular()),
+        // A socket.
+        Err(Errno::NXIO) => Err(irregular()),
         Err(error) => Err(error.into()),
     }
 }
 
 #[cfg(not(unix))]
-fn open(path: &Path) -> io::Result<File> {
-    if !path.symlink_metadata()?.is_file() {
-        return Err(irregular());
-    }
-    File::open(path)
+fn open(path: &Path, links: Links) -> io::Result<File> {
+    let metadata = if links == Links::Refuse { path.symlink_metadata()? } else { path.metadata()? };
+    if metadata.is_file() { File::open(path) } else { Err(irregular()) }
+}
+
+/// Returns a file if it is a regular one.
+fn regular(file: File) -> io::Result<File> {
+    if file.metadata()?.is_file() { Ok(file) } else { Err(irregular()) }
 }
 
 fn irregular() -> io::Error {
@@ -485,6 +505,54 @@ mod tests {
         old.file.as_file().set_times(FileTimes::new().set_modified(then)).expect("set");
         store.evict(0).expect("evicted");
         assert_eq!((new.file.path().exists(), old.file.path().exists()), (true, false));
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_removed_keeps_no_other() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = store(directory.path());
+        let names =
+            |store: &Store| -> Vec<_> { store.entries().expect("entries").iter().map(|entry| entry.name).collect() };
+        for remove in [|store: &Store| store.evict(0), Store::clear] {
+            for byte in [1, 3] {
+                store.write(name(byte), "main", &[0; 6]).expect("written");
+                age(&store, name(byte), 100 - u64::from(byte));
+            }
+            // Not a file. It comes between the two, and before both in any directory.
+            for (byte, extension) in [(2, "main"), (2, "other"), (0, "main")] {
+                fs::create_dir_all(store.path(name(byte), extension)).expect("a directory");
+            }
+            let abandoned = store.create().expect("a file");
+            let then = SystemTime::now() - ABANDONED - Duration::from_secs(1);
+            abandoned.file.as_file().set_times(FileTimes::new().set_modified(then)).expect("set");
+            remove(&store).expect_err("a directory");
+            let left = names(&store);
+            assert!(left.len() == 2 && left.contains(&name(0)) && left.contains(&name(2)), "{left:?}");
+            assert!(!abandoned.file.path().exists());
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_not_a_file_is_not_waited_for() {
+        use std::os::unix::fs::symlink;
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("file"), "text").expect("written");
+        symlink(path("file"), path("link")).expect("a link");
+        for name in ["file", "link"] {
+            let mut text = String::new();
+            open_file(&path(name)).and_then(|mut file| file.read_to_string(&mut text)).expect("a file");
+            assert_eq!(text, "text");
+        }
+        assert!(std::process::Command::new("mkfifo").arg(path("pipe")).status().expect("mkfifo runs").success());
+        symlink(path("pipe"), path("to-pipe")).expect("a link");
+        let _listener = std::os::unix::net::UnixListener::bind(path("socket")).expect("a socket");
+        for name in ["pipe", "to-pipe", "socket", ".", "/dev/null", "/dev/zero"] {
+            let error = open_file(&path(name)).expect_err(name);
+            assert_eq!(error.to_string(), "it is not a regular file", "{name}");
+        }
+        assert_eq!(open_file(&path("none")).map_err(|error| error.kind()).err(), Some(io::ErrorKind::NotFound));
     }
 
     #[cfg(unix)]

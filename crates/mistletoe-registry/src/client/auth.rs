@@ -25,7 +25,12 @@ enum Challenge {
 impl Client {
     /// Returns the value of the `Authorization` header field that a server has accepted before, or may.
     pub(super) fn known(&self, url: &Url, scope: &Scope) -> Option<String> {
-        self.tokens().get(&(url.host().to_string(), scope.clone())).cloned()
+        self.tokens().get(&Self::key(url, scope)).cloned()
+    }
+
+    /// Returns what a value of the header field is for. What was sent over an encrypted connection is not for another.
+    fn key(url: &Url, scope: &Scope) -> (String, Scope) {
+        (url.origin().to_ascii_lowercase(), scope.clone())
     }
 
     /// Gets what a response with status 401 asks for.
@@ -56,7 +61,7 @@ impl Client {
                 return Err(Failure::Final(Error::with_source(url, ErrorKind::Unauthorized, problem)));
             }
         };
-        self.tokens().insert((url.host().to_string(), scope.clone()), authorization);
+        self.tokens().insert(Self::key(url, scope), authorization);
         Ok(())
     }
 
@@ -199,6 +204,21 @@ mod tests {
     fn bearer(realm: &str, service: Option<&str>, scope: Option<&str>) -> Challenge {
         let owned = |text: Option<&str>| text.map(str::to_owned);
         Challenge::Bearer { realm: realm.to_owned(), service: owned(service), scope: owned(scope) }
+    }
+
+    #[test]
+    fn a_token_is_for_one_host_one_scheme_and_one_scope() {
+        let client = Client::new();
+        let image = crate::Image::parse("oci://host:5000/web").expect("an image");
+        let (pull, push) = (Scope::pull(image.repository()), Scope::push(image.repository()));
+        let url = |text: &str| Url::parse(text).expect("a URL");
+        let known = |text: &str, scope| client.known(&url(text), scope);
+        client.tokens().insert(Client::key(&url("https://Host:5000/a"), &pull), "token".to_owned());
+        assert_eq!(known("https://host:5000/b?c", &pull).as_deref(), Some("token"));
+        for other in ["http://host:5000/a", "https://host/a", "https://other:5000/a"] {
+            assert_eq!(known(other, &pull), None, "{other}");
+        }
+        assert_eq!(known("https://host:5000/b", &push), None);
     }
 
     #[test]

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -12,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use mistletoe_store::open_file;
 use serde::Deserialize;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -128,7 +128,7 @@ impl Credentials {
     fn read(&self, file: &Path) -> Result<Option<Config>> {
         let failed = |problem: String| Error::new(file.display(), ErrorKind::Credentials { problem });
         let mut text = Vec::new();
-        match File::open(file).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut text)) {
+        match open_file(file).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut text)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound && self.are_optional => return Ok(None),
             Err(error) => return Err(failed(error.to_string())),
             Ok(_) if text.len() as u64 > MAX_FILE => return Err(failed("the file is longer than 1 MiB".to_owned())),

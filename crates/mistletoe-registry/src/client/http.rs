@@ -9,6 +9,7 @@ use ureq::http::{HeaderName, Method, Request, StatusCode, header};
 use ureq::{Body, BodyReader};
 
 use super::retry::{Deadline, Failure, is_temporary, retry_after};
+use super::tls::check_proxy;
 use super::{Client, Rate};
 use crate::error::{Error, ErrorKind, Result};
 use crate::reference::{ParseError, Repository, Url};
@@ -95,11 +96,17 @@ impl Response {
         self.response.body().content_length()
     }
 
-    /// Returns the URL in the `Location` header field.
+    /// Returns the URL in the `Location` header field: of a redirect, or of an upload. It does not lead from HTTPS to
+    /// HTTP.
     pub(super) fn location(&self, base: &Url) -> Result<Url> {
-        let missing = || ErrorKind::Protocol { problem: "the response has no location".to_owned() };
-        let location = self.header("location").ok_or_else(|| Error::new(base.without_query(), missing()))?;
-        base.join(location).map_err(|error| bad_location(base, error))
+        let failed = |kind| Error::new(base.without_query(), kind);
+        let missing = || failed(ErrorKind::Protocol { problem: "the response has no location".to_owned() });
+        let location = base.join(self.header("location").ok_or_else(missing)?);
+        let location = location.map_err(|error| bad_location(base, error))?;
+        if base.is_secure() && !location.is_secure() {
+            return Err(failed(ErrorKind::Redirect { reason: "it leads from HTTPS to HTTP" }));
+        }
+        Ok(location)
     }
 
     /// Returns the body, and the measure of how quickly it arrives.
@@ -217,11 +224,7 @@ impl Client {
                     if redirects > MAX_REDIRECTS {
                         return refused("there are more than 5");
                     }
-                    let next = response.location(&url)?;
-                    if url.is_secure() && !next.is_secure() {
-                        return refused("it leads from HTTPS to HTTP");
-                    }
-                    url = next;
+                    url = response.location(&url)?;
                 }
                 _ => return Ok(response),
             }
@@ -239,6 +242,9 @@ impl Client {
         let (is_loopback, subject) = (url.host().is_loopback(), url.without_query());
         if !url.is_secure() && !is_loopback && !self.plain_http {
             return Err(Failure::Final(Error::new(subject, ErrorKind::PlainHttp)));
+        }
+        if !is_loopback {
+            check_proxy()?;
         }
         if deadline.is_over() {
             return Err(Failure::Final(Error::new(subject, ErrorKind::TimedOut)));

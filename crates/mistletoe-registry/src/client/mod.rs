@@ -40,7 +40,7 @@ const PROGRESS: u64 = 1 << 20;
 ///
 /// The client connects with HTTPS. It uses plain HTTP to `localhost` and loopback addresses, unless certificates are
 /// set with [`ca`](Self::ca), and to other hosts if [`plain_http`](Self::plain_http) says so. `ALL_PROXY`,
-/// `HTTPS_PROXY` or `HTTP_PROXY`, the first that is set, names a proxy, and `NO_PROXY` hosts without it;
+/// `HTTPS_PROXY` or `HTTP_PROXY`, the first that is set, names an HTTP or SOCKS proxy, and `NO_PROXY` hosts without it;
 /// `SSL_CERT_FILE` and `SSL_CERT_DIR` replace the system's root certificates.
 ///
 /// ```no_run

@@ -1,5 +1,6 @@
-//! Connections: root certificates and timeouts.
+//! Connections: root certificates, proxies and timeouts.
 
+use std::env;
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
@@ -7,8 +8,8 @@ use std::sync::{Arc, PoisonError};
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use ureq::Agent;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::{Agent, Proxy};
 
 use super::Client;
 use crate::error::{Error, ErrorKind, Result};
@@ -16,6 +17,8 @@ use crate::reference::Url;
 
 /// Maximum length of a file with certificates, in bytes.
 const MAX_CERTIFICATES: u64 = 4 << 20;
+/// Variables that name a proxy. The first one that is set counts, as for ureq.
+const PROXIES: [&str; 6] = ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
 
 impl Client {
     /// Returns what connects to hosts. The certificates are read when the first connection needs them.
@@ -66,6 +69,17 @@ impl Client {
     }
 }
 
+/// Refuses a proxy that cannot be used. ureq would connect without it.
+pub(super) fn check_proxy() -> Result<()> {
+    let is_set = |name: &&&str| env::var_os(name).is_some_and(|value| !value.is_empty());
+    let Some(name) = PROXIES.iter().find(is_set) else { return Ok(()) };
+    // The value may have a password in it.
+    match env::var(name).ok().and_then(|value| Proxy::new(&value).ok()) {
+        Some(_) => Ok(()),
+        None => Err(Error::new(name, ErrorKind::Proxy)),
+    }
+}
+
 /// Reads the certificates of a PEM file. It has at least one.
 fn read(file: &Path) -> Result<Vec<Certificate<'static>>> {
     let failed = |problem: String| Error::new(file.display(), ErrorKind::Certificates { problem });
@@ -76,7 +90,7 @@ fn read(file: &Path) -> Result<Vec<Certificate<'static>>> {
         return Err(failed(format!("the file is longer than {} MiB", MAX_CERTIFICATES >> 20)));
     }
     let certificates: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&pem).collect();
-    let certificates = certificates.map_err(|error| failed(error.to_string()))?;
+    let certificates = certificates.map_err(|error| failed(crate::shown(error)))?;
     if certificates.is_empty() {
         return Err(failed("the file has no certificate in the PEM format".to_owned()));
     }

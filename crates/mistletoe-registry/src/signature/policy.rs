@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read as _};
 use std::iter::successors;
 use std::path::{Path, PathBuf};
 
+use mistletoe_store::open_file;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -133,7 +133,7 @@ impl Policy {
         }
         let line = |offset: usize| text.get(..offset).map(|before| before.matches('\n').count() + 1);
         let Tables { default, rule: rules } = toml::from_str(text).map_err(|error| {
-            PolicyError::new(error.span().and_then(|span| line(span.start)), error.message().to_owned())
+            PolicyError::new(error.span().and_then(|span| line(span.start)), crate::shown(error.message()))
         })?;
         if rules.len() > MAX_RULES {
             return Err(PolicyError::new(None, format!("it has {} rules, more than {MAX_RULES}", rules.len())));
@@ -221,7 +221,9 @@ impl KeyFiles<'_> {
             });
             match read {
                 Ok(read) => keys.extend_from_slice(read),
-                Err(error) => problems.push(Problem { line, message: format!("{}: {error}", file.display()) }),
+                Err(error) => {
+                    problems.push(Problem { line, message: format!("{}: {error}", crate::shown(file.display())) });
+                }
             }
             if keys.len() > MAX_KEYS {
                 problems.push(Problem { line, message: format!("the rule has more than {MAX_KEYS} keys") });
@@ -235,7 +237,7 @@ impl KeyFiles<'_> {
 /// Reads a text of at most `limit` bytes.
 fn read(file: &Path, limit: u64) -> io::Result<String> {
     let mut text = String::new();
-    File::open(file)?.take(limit + 1).read_to_string(&mut text)?;
+    open_file(file)?.take(limit + 1).read_to_string(&mut text)?;
     if text.len() as u64 > limit { Err(io::Error::other(format!("it is longer than {limit} bytes"))) } else { Ok(text) }
 }
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Makes the keys and vectors of the tests of signatures, with openssl and after the specifications:
+"""Makes the keys and vectors of the tests of signatures, and a certificate, with openssl and after the specifications:
 
 - https://github.com/sigstore/cosign/blob/main/specs/SIGNATURE_SPEC.md
 - https://github.com/sigstore/cosign/blob/main/specs/BUNDLE_SPEC.md
@@ -70,6 +70,22 @@ openssl("ec", "-in", "p256.key", "-no_public", "-out", "no-public.key")
 with open("both.pub", "w") as both:
     both.write("Two keys, and a text around them.\n")
     both.writelines(open(f"{name}.pub").read() for name in ["ed25519", "p256"])
+
+# The certificate of the tests' server. `openssl ca` is the one command that takes the day from which it is valid.
+with tempfile.TemporaryDirectory() as directory:
+    names = "DNS:localhost,DNS:registry.example,IP:127.0.0.1"
+    new = ["req", "-new", "-newkey", "EC", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=localhost"]
+    openssl(*new, "-keyout", "server.key", "-out", f"{directory}/request")
+    open(f"{directory}/index", "w").close()
+    open(f"{directory}/config", "w").write(
+        f"[ca]\ndefault_ca = own\n[own]\ndatabase = {directory}/index\nnew_certs_dir = {directory}\n"
+        "policy = any\nx509_extensions = server\ndefault_md = sha256\nunique_subject = no\n"
+        "rand_serial = yes\n[any]\ncommonName = supplied\n"
+        f"[server]\nbasicConstraints = critical,CA:FALSE\nsubjectAltName = {names}\n"
+    )
+    days = ["-startdate", "20200101000000Z", "-enddate", "21200101000000Z"]
+    ca = ["ca", "-config", f"{directory}/config", "-selfsign", "-keyfile", "server.key", "-batch"]
+    openssl(*ca, "-notext", *days, "-in", f"{directory}/request", "-out", "server.pem")
 
 
 def sign(message, key="p256", hash="-sha256"):

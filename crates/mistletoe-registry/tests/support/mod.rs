@@ -1,15 +1,21 @@
 //! What the tests share.
 
 pub(crate) mod docker;
+pub(crate) mod proxy;
 pub(crate) mod server;
+pub(crate) mod tls;
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mistletoe_registry::{Artifact, Cache, Client, Credentials, Digest, Error, ErrorKind, Puller, Reference};
 use server::{Content, Fault, Origin, Request, Server};
 use tempfile::TempDir;
+
+/// What an error may take at most, with its attempts: far more than it takes, and less than the time of an operation,
+/// which would hide that nothing else ended it.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 /// A client with short times, and without the user's credentials.
 pub(crate) fn client() -> Client {
@@ -97,6 +103,7 @@ pub(crate) fn faults_are_errors(origin: impl Fn() -> Origin, manifest: &[u8], by
     // The fault, the kind of the error, and how often the request is sent.
     let of_a_blob: Vec<(Fault, ErrorKind, usize)> = vec![
         (Fault::Close, ErrorKind::Connection, 3),
+        (Fault::Cut(1), ErrorKind::Connection, 3),
         (Fault::Garbage, ErrorKind::Protocol { problem: "the response is not HTTP".to_owned() }, 1),
         (Fault::Length(length - 1), ErrorKind::Length { expected: length, found: length - 1 }, 1),
         (Fault::Length(length + 1), ErrorKind::Length { expected: length, found: length + 1 }, 1),
@@ -117,11 +124,26 @@ pub(crate) fn faults_are_errors(origin: impl Fn() -> Origin, manifest: &[u8], by
     for (fault, kind, count) in of_a_blob {
         let server = Server::start(origin(), of_blobs(fault.clone()));
         let directory = TempDir::new().expect("a directory");
+        let begin = Instant::now();
         let error = pull(&server, digest, client(), &directory).expect_err("a fault");
+        assert!(begin.elapsed() < SOON, "{fault:?}: {:?}", begin.elapsed());
         assert_eq!(error.kind(), &kind, "{fault:?}: {error}");
         assert_eq!(server.requests().iter().filter(|request| is_blob(request)).count(), count, "{fault:?}");
         assert_eq!(cached(&directory), [manifest_length], "{fault:?}");
     }
+    // How much of it is read before that is not determined.
+    let server = Server::start(origin(), of_blobs(Fault::Endless));
+    let directory = TempDir::new().expect("a directory");
+    let begin = Instant::now();
+    let error = pull(&server, digest, client(), &directory).expect_err("a fault");
+    assert!(begin.elapsed() < SOON, "{:?}", begin.elapsed());
+    assert!(
+        matches!(error.kind(), ErrorKind::Length { expected, found } if *expected == length && *found > length),
+        "{error}"
+    );
+    // What the sockets hold on the way.
+    assert!(server.sent() < length + (32 << 20), "{}", server.sent());
+    assert_eq!(cached(&directory), [manifest_length]);
     let of_a_manifest: Vec<(Fault, ErrorKind)> = vec![
         (Fault::Close, ErrorKind::Connection),
         (Fault::EndlessHead, ErrorKind::Protocol { problem: "the response is not HTTP".to_owned() }),
@@ -136,7 +158,9 @@ pub(crate) fn faults_are_errors(origin: impl Fn() -> Origin, manifest: &[u8], by
     for (fault, kind) in of_a_manifest {
         let server = Server::start(origin(), of_manifests(fault.clone()));
         let directory = TempDir::new().expect("a directory");
+        let begin = Instant::now();
         let error = pull(&server, digest, client(), &directory).expect_err("a fault");
+        assert!(begin.elapsed() < SOON, "{fault:?}: {:?}", begin.elapsed());
         assert_eq!(error.kind(), &kind, "{fault:?}: {error}");
         assert_eq!(cached(&directory), [0u64; 0], "{fault:?}");
     }

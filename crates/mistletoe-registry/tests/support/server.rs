@@ -1,7 +1,7 @@
 //! A registry in memory, or a proxy in front of a real one, which does to its responses what a test asks for.
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ pub(crate) struct Request {
     /// With the query.
     pub(crate) path: String,
     pub(crate) headers: Vec<(String, String)>,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Request {
@@ -39,6 +39,8 @@ pub(crate) enum Fault {
     Body(Vec<u8>),
     /// The body has no end, and no announced length.
     Endless,
+    /// The body comes in chunks, and after the last one come trailers without end.
+    Trailers,
     /// Nothing comes after the head.
     Stall,
     /// Each byte of the body comes after a pause.
@@ -57,6 +59,18 @@ type Faults = dyn Fn(&Request, usize) -> Option<Fault> + Send + Sync;
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     shared: Arc<Shared>,
+}
+
+/// A connection, perhaps with encryption.
+pub(crate) trait Stream: Read + Write {
+    /// Says that nothing more comes.
+    fn finish(&mut self) -> io::Result<()>;
+}
+
+impl Stream for TcpStream {
+    fn finish(&mut self) -> io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
 }
 
 struct Shared {
@@ -89,6 +103,15 @@ impl Server {
         origin: Origin,
         faults: impl Fn(&Request, usize) -> Option<Fault> + Send + Sync + 'static,
     ) -> Self {
+        Self::with(origin, faults, Ok)
+    }
+
+    /// Starts a server, each of whose connections becomes another stream first.
+    pub(crate) fn with<S: Stream>(
+        origin: Origin,
+        faults: impl Fn(&Request, usize) -> Option<Fault> + Send + Sync + 'static,
+        accept: impl Fn(TcpStream) -> io::Result<S> + Clone + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("an address");
         let (requests, sent) = (Mutex::default(), AtomicU64::new(0));
@@ -96,9 +119,9 @@ impl Server {
         let server = Self { address, shared: shared.clone() };
         thread::spawn(move || {
             for stream in listener.incoming() {
-                let (shared, Ok(stream)) = (shared.clone(), stream) else { break };
+                let (shared, accept, Ok(stream)) = (shared.clone(), accept.clone(), stream) else { break };
                 // A client that closes the connection is not this server's problem.
-                thread::spawn(move || shared.respond(stream));
+                thread::spawn(move || shared.respond(&mut accept(stream)?));
             }
         });
         server
@@ -115,9 +138,9 @@ impl Server {
 }
 
 impl Shared {
-    fn respond(&self, stream: TcpStream) -> std::io::Result<()> {
-        let mut reader = BufReader::new(stream.try_clone()?);
-        let Some(request) = read(&mut reader)? else { return Ok(()) };
+    fn respond(&self, stream: &mut impl Stream) -> io::Result<()> {
+        // One request: what the reader holds beyond it is nothing.
+        let Some(request) = read(&mut BufReader::new(&mut *stream))? else { return Ok(()) };
         let earlier = {
             let mut requests = self.requests.lock().expect("no panic");
             let earlier = requests.iter().filter(|earlier| earlier.path == request.path).count();
@@ -135,11 +158,11 @@ impl Shared {
 
     fn send(
         &self,
-        mut stream: TcpStream,
+        stream: &mut impl Stream,
         request: &Request,
         response: Response,
         fault: Option<Fault>,
-    ) -> std::io::Result<()> {
+    ) -> io::Result<()> {
         let Response { mut head, mut body } = response;
         let mut length = Some(body.len() as u64);
         let mut end = body.len();
@@ -148,7 +171,17 @@ impl Shared {
             Some(Fault::Garbage) => return stream.write_all(b"SSH-2.0-x\r\n\r\n"),
             Some(Fault::EndlessHead) => {
                 stream.write_all(b"HTTP/1.1 200 OK\r\nX-Filler: ")?;
-                return self.endless(&mut stream);
+                return self.endless(stream);
+            }
+            Some(Fault::Trailers) => {
+                let length = body.len();
+                stream.write_all(format!("{head}Transfer-Encoding: chunked\r\n\r\n{length:x}\r\n").as_bytes())?;
+                self.write(stream, &body)?;
+                stream.write_all(b"\r\n0\r\n")?;
+                let trailers = b"X-Filler: xxxxxxxxxxxxxxxxxxxx\r\n".repeat(128);
+                loop {
+                    self.write(stream, &trailers)?;
+                }
             }
             Some(Fault::Cut(bytes)) => end = end.min(*bytes),
             Some(Fault::Length(announced)) => length = Some(*announced),
@@ -171,30 +204,30 @@ impl Shared {
             return Ok(());
         }
         match fault {
-            Some(Fault::Endless) => self.endless(&mut stream),
+            Some(Fault::Endless) => self.endless(stream),
             // Until the client goes.
             Some(Fault::Stall) => stream.read(&mut [0]).map(drop),
             Some(Fault::Drip(pause)) => body.iter().try_for_each(|byte| {
-                self.write(&mut stream, &[*byte])?;
+                self.write(stream, &[*byte])?;
                 thread::sleep(pause);
                 Ok(())
             }),
             _ => {
-                self.write(&mut stream, &body[..end])?;
-                stream.shutdown(Shutdown::Write)?;
+                self.write(stream, &body[..end])?;
+                stream.finish()?;
                 // So that what was sent arrives, even if more was received than read.
                 stream.read(&mut [0]).map(drop)
             }
         }
     }
 
-    fn endless(&self, stream: &mut TcpStream) -> std::io::Result<()> {
+    fn endless(&self, stream: &mut impl Stream) -> io::Result<()> {
         loop {
             self.write(stream, &[b'x'; 4096])?;
         }
     }
 
-    fn write(&self, stream: &mut TcpStream, bytes: &[u8]) -> std::io::Result<()> {
+    fn write(&self, stream: &mut impl Stream, bytes: &[u8]) -> io::Result<()> {
         stream.write_all(bytes)?;
         self.sent.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(())
@@ -202,7 +235,7 @@ impl Shared {
 }
 
 /// Reads a request, if there is one.
-fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Request>> {
+fn read(reader: &mut impl BufRead) -> io::Result<Option<Request>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);
@@ -243,7 +276,7 @@ fn from_memory(content: &Content, request: &Request, ranges: bool) -> Response {
 }
 
 /// Passes a request on, and returns the response without the fields about its length and connection.
-fn from_upstream(address: SocketAddr, request: &Request, ranges: bool) -> std::io::Result<Response> {
+fn from_upstream(address: SocketAddr, request: &Request, ranges: bool) -> io::Result<Response> {
     let mut stream = TcpStream::connect(address)?;
     let mut head = format!("{} {} HTTP/1.1\r\nConnection: close\r\n", request.method, request.path);
     for (name, value) in &request.headers {

@@ -1,0 +1,1 @@
+../../../mistletoe-registry/tests/support/server.rs
