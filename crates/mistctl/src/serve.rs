@@ -208,7 +208,7 @@ async fn serve(arguments: Serve, file: PathBuf, log: Log) -> Result<(), Failure>
     if arguments.scheduler.is_some() {
         note(Level::Info, &format!("the extender's urlPrefix is http://{}/scheduler", server.address()));
     }
-    let reloads = tokio::spawn(reloads(arguments, file, known, service, hangup));
+    let reloads = tokio::spawn(reloads(arguments, file, known, service.clone(), hangup));
     let (stopping, stopped) = oneshot::channel();
     let signals = async move {
         stop.recv().await;
@@ -225,6 +225,8 @@ async fn serve(arguments: Serve, file: PathBuf, log: Log) -> Result<(), Failure>
     if let Some(spans) = spans {
         spans.flush(CANCELLED).await;
     }
+    // Nothing else is left to do on this thread.
+    service.wait_for_guests(CANCELLED);
     Ok(())
 }
 

@@ -14,7 +14,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, Weak};
 use std::task::{Context as TaskContext, Poll};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST};
@@ -191,6 +191,13 @@ impl Service {
     #[cfg_attr(docsrs, doc(cfg(feature = "otel")))]
     pub fn export_spans(&self, spans: Spans) {
         let _ = self.0.spans.set(spans);
+    }
+
+    /// Waits until no guest runs, for at most `time`. Returns whether that is so. This blocks.
+    ///
+    /// Guests that are cancelled take some milliseconds to end. A program that ends before they do may lose what they log.
+    pub fn wait_for_guests(&self, time: Duration) -> bool {
+        self.0.shared.threads.wait(time)
     }
 
     /// Returns the number of spans that were lost, if they are exported.

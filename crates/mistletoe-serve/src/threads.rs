@@ -40,6 +40,8 @@ struct Shared {
     work: Condvar,
     /// Wakes the thread that looks at guests.
     look: Condvar,
+    /// Wakes whoever waits for the guests' end.
+    idle: Condvar,
 }
 
 #[derive(Default)]
@@ -72,7 +74,8 @@ thread_local! {
 impl Threads {
     /// Starts a first thread, so that there is one whatever happens to the system later.
     pub(crate) fn new() -> io::Result<Self> {
-        let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), look: Condvar::new() });
+        let [work, look, idle] = std::array::from_fn(|_| Condvar::new());
+        let shared = Arc::new(Shared { state: Mutex::default(), work, look, idle });
         shared.start()?;
         Ok(Self(Arc::new(Owner(shared))))
     }
@@ -80,6 +83,14 @@ impl Threads {
     /// Does work on a thread, within the runtime. If the system gives no further thread, the work waits for one.
     pub(crate) fn spawn(&self, runtime: &Handle, work: impl FnOnce() + Send + 'static) {
         self.0.0.spawn(runtime.clone(), Box::new(work));
+    }
+
+    /// Waits until no thread has work, for at most `time`. Returns whether that is so.
+    pub(crate) fn wait(&self, time: Duration) -> bool {
+        let shared = &*self.0.0;
+        let has_work = |state: &mut State| !state.work.is_empty() || state.idle < state.threads.len();
+        let waited = shared.idle.wait_timeout_while(shared.state(), time, has_work);
+        !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 
     /// Runs a guest on a thread. It goes on if nobody waits for its result.
@@ -200,6 +211,7 @@ impl Shared {
                 break;
             }
             state.idle += 1;
+            self.idle.notify_all();
             let (waited, timeout) = self.work.wait_timeout(state, KEEP).unwrap_or_else(PoisonError::into_inner);
             state = waited;
             state.idle -= 1;
@@ -209,6 +221,7 @@ impl Shared {
         }
         // Under the lock, so that nobody changes the priority of another thread that gets the same number.
         state.threads.retain(|other| !Arc::ptr_eq(other, &thread));
+        self.idle.notify_all();
     }
 
     /// Lowers the priorities of guests that compute for long.
@@ -344,6 +357,12 @@ mod tests {
             let first = threads.run(move || (to_second.send(()), from_second.recv()).1.is_ok());
             let second = threads.run(move || from_first.recv().is_ok() && to_first.send(()).is_ok());
             assert!(first.await.expect("a result") && second.await.expect("a result"));
+
+            let (end, ended) = channel::<()>();
+            let waits = threads.run(move || ended.recv().is_err());
+            assert!(!threads.wait(Duration::from_millis(1)), "a guest runs");
+            drop(end);
+            assert!(threads.wait(Duration::from_secs(100)) && waits.await.expect("a result"));
             Arc::downgrade(&threads.0.0)
         });
         while shared.strong_count() > 0 {
