@@ -69,8 +69,9 @@ impl CancelHandle {
     ///
     /// Several calls can share the time until then, and so can several sessions: each has a clone of the handle. No
     /// thread has to wait for the deadline. A call reads the clock when it first calls a host function, and then as often
-    /// as for a [limit on time](crate::Limits::with_timeout). A call that calls no host function and uses less than
-    /// 100,000 units of fuel does not read the clock, so it may begin and return after the deadline.
+    /// as for a [limit on time](crate::Limits::with_timeout); without limits on time and fuel, only where it calls host
+    /// functions. A call that calls none and uses less than 100,000 units of fuel does not read the clock, so it may begin
+    /// and return after the deadline.
     ///
     /// # Examples
     ///

@@ -29,17 +29,18 @@
 //! A service has threads of its own for guests. They are created when they are needed, and end when they are idle for ten
 //! seconds. A route never takes more of them than its pools have instances, so that no route starves another.
 //!
-//! On Linux, a guest that computes for more than 10 to 20 milliseconds gets a lower priority (its nice value plus 10), so
-//! that other requests go first where the processors are busy. A guest that waits for its client or its files keeps its
-//! priority. The thread of such a guest ends with it.
+//! On Linux, a guest that has used a processor for 10 to 20 milliseconds gets a lower priority (its nice value plus 10), so
+//! that other requests go first where the processors are busy. Its thread ends with it. The kernel has to count the time
+//! of threads (`/proc/self/schedstat`).
 //!
 //! A thread of a route that is without work waits for more of it for a millisecond. Where the system has no more threads
 //! to give, guests take turns on those that there are, and another route may wait that long for a thread, up to 16 times
 //! in a row. A service keeps one thread from its beginning on.
 //!
 //! All requests of a service must come from one tokio runtime. One task ends all requests of a route that wait for an
-//! instance for too long, and a request may run on a thread that another one has started. Few other things run on the
-//! runtime's blocking threads: the names of upstreams are looked up there, and idle instances closed.
+//! instance for too long, and a request may run on a thread that another one has started. Before a program ends that
+//! runtime, [`Service::wait_for_guests`] lets the guests end that were cancelled. The names of upstreams are looked up on
+//! the runtime's blocking threads. tokio panics if the system does not give it a first one; a [`Server`] keeps one.
 //!
 //! # Cargo features
 //!

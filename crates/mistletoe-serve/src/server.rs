@@ -25,7 +25,7 @@ use crate::service::Service;
 const ADMINISTRATORS: usize = 64;
 /// How long to wait after a connection could not be accepted: there may be too many open files.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Interval at which idle instances are looked for. tokio ends threads for guests that are idle for 10 seconds: this keeps
+/// Interval at which idle instances are looked for. tokio ends blocking threads that are idle for 10 seconds: this keeps
 /// one of them, but not two that take turns.
 const PRUNE: Duration = Duration::from_secs(8);
 
@@ -45,7 +45,7 @@ impl Server {
     ///
     /// The errors of listening, with the address, and of starting a thread.
     pub async fn bind(config: &Config, service: Service) -> io::Result<Self> {
-        // tokio panics if the system does not give it a first thread for guests. `prune` keeps that thread.
+        // tokio panics if the system does not give it a first blocking thread. `prune` keeps that thread.
         let _ = thread::Builder::new().spawn(|| ())?.join();
         let (listener, address) = listen(config.listener.address).await?;
         let admin = match config.admin {
@@ -123,7 +123,7 @@ impl Server {
 
 /// Closes idle instances until it is dropped.
 ///
-/// This keeps a thread for guests. Where the system gives no more threads, guests take turns on those that there are.
+/// This keeps one of tokio's blocking threads, on which names of upstreams are looked up where the system gives no more.
 async fn prune(service: Service) {
     loop {
         let service = service.clone();

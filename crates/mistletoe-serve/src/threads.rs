@@ -22,10 +22,14 @@ use crate::failure::Failure;
 
 /// How long a thread waits for work before it ends.
 const KEEP: Duration = Duration::from_secs(10);
-/// Interval at which guests are looked at. One that computes at two looks in a row gets a lower priority.
+/// Interval at which guests are looked at.
 const LOOK: Duration = Duration::from_millis(10);
-/// Number of looks without a guest after which looking ends until the next one comes. To wake a thread takes longer than
-/// to look at none.
+/// Number of guests that are looked at each time. A look takes the system some microseconds.
+const AT_ONCE: usize = 64;
+/// The time of a processor after which a guest gets a lower priority, in nanoseconds, from the first look on.
+const LONG: u64 = 10_000_000;
+/// Number of looks after which the thread that looks goes to sleep, if no guest runs. To wake it for each request of a
+/// server with little to do would take longer than to look.
 const LOOKS: u32 = 50;
 
 /// Threads that guests share. Clones are the same threads, which end with the last of them.
@@ -42,6 +46,9 @@ struct Shared {
     look: Condvar,
     /// Wakes whoever waits for the guests' end.
     idle: Condvar,
+    /// Number of threads that tests let it start.
+    #[cfg(test)]
+    limit: usize,
 }
 
 #[derive(Default)]
@@ -65,6 +72,10 @@ struct Thread {
     guest: AtomicU64,
     /// Whether it has a lower priority.
     is_lower: AtomicBool,
+    /// The guest that ran at the last look.
+    seen: AtomicU64,
+    /// The time of a processor that the thread had used when that guest was first seen, in nanoseconds.
+    used: AtomicU64,
 }
 
 thread_local! {
@@ -74,8 +85,29 @@ thread_local! {
 impl Threads {
     /// Starts a first thread, so that there is one whatever happens to the system later.
     pub(crate) fn new() -> io::Result<Self> {
+        Self::start(Shared {
+            state: Mutex::default(),
+            work: Condvar::new(),
+            look: Condvar::new(),
+            idle: Condvar::new(),
+            #[cfg(test)]
+            limit: usize::MAX,
+        })
+    }
+
+    /// Returns threads on a system that gives so many.
+    #[cfg(test)]
+    pub(crate) fn limited(limit: usize) -> Self {
         let [work, look, idle] = std::array::from_fn(|_| Condvar::new());
-        let shared = Arc::new(Shared { state: Mutex::default(), work, look, idle });
+        let threads = Self::start(Shared { state: Mutex::default(), work, look, idle, limit }).expect("a thread");
+        while threads.0.0.state().threads.is_empty() {
+            thread::yield_now();
+        }
+        threads
+    }
+
+    fn start(shared: Shared) -> io::Result<Self> {
+        let shared = Arc::new(shared);
         shared.start()?;
         Ok(Self(Arc::new(Owner(shared))))
     }
@@ -143,7 +175,45 @@ pub(crate) fn guest<R>(run: impl FnOnce() -> R) -> R {
 
 /// Returns whether this thread has a lower priority, so that it should do nothing else.
 pub(crate) fn is_lower() -> bool {
-    CURRENT.with_borrow(|thread| thread.as_ref().is_some_and(|thread| thread.is_lower.load(Ordering::Relaxed)))
+    CURRENT.with_borrow(|thread| thread.as_ref().is_some_and(|thread| thread.is_lower()))
+}
+
+impl Thread {
+    fn current() -> Self {
+        let [guest, seen, used] = std::array::from_fn(|_| AtomicU64::new(0));
+        Self { system: system::Thread::current(), guest, is_lower: AtomicBool::new(false), seen, used }
+    }
+
+    fn is_lower(&self) -> bool {
+        self.is_lower.load(Ordering::Relaxed)
+    }
+
+    /// Returns the number of the guest, if it has used a processor for long and has no lower priority yet.
+    fn computes(&self) -> Option<u64> {
+        let guest = self.guest.load(Ordering::Relaxed);
+        if guest.is_multiple_of(2) || self.is_lower() {
+            return None;
+        }
+        let used = self.system.time()?;
+        if self.seen.swap(guest, Ordering::Relaxed) != guest {
+            self.used.store(used, Ordering::Relaxed);
+            return None;
+        }
+        (used.saturating_sub(self.used.load(Ordering::Relaxed)) >= LONG).then_some(guest)
+    }
+}
+
+/// Takes a thread from the list when it ends.
+struct Leaving<'a> {
+    shared: &'a Shared,
+    thread: &'a Arc<Thread>,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        self.shared.state().threads.retain(|other| !Arc::ptr_eq(other, self.thread));
+        self.shared.idle.notify_all();
+    }
 }
 
 impl Shared {
@@ -174,41 +244,46 @@ impl Shared {
     /// Starts a thread.
     fn start(self: &Arc<Self>) -> io::Result<()> {
         let shared = self.clone();
+        #[cfg(test)]
+        if self.state().threads.len() >= self.limit {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
         let spawned = thread::Builder::new().name("guest".to_owned()).spawn(move || shared.work());
         spawned.map(drop)
     }
 
     /// Does work until there has been none for a while.
     fn work(self: &Arc<Self>) {
-        let thread = Arc::new(Thread {
-            system: system::Thread::current(),
-            guest: AtomicU64::new(0),
-            is_lower: AtomicBool::new(false),
-        });
+        let thread = Arc::new(Thread::current());
         CURRENT.set(Some(thread.clone()));
         let mut state = self.state();
         state.threads.push(thread.clone());
+        let _leaving = Leaving { shared: self, thread: &thread };
         loop {
             if let Some((runtime, work)) = state.work.pop_front() {
                 drop(state);
-                let _context = runtime.enter();
-                // The message is on standard error by now.
-                drop(catch_unwind(AssertUnwindSafe(work)));
+                {
+                    let _context = runtime.enter();
+                    // The message is on standard error by now.
+                    drop(catch_unwind(AssertUnwindSafe(work)));
+                }
+                drop(runtime);
                 state = self.state();
-                if thread.is_lower.load(Ordering::Relaxed) {
-                    let is_needed = state.threads.len() == 1 || !state.work.is_empty();
+                if thread.is_lower() {
+                    if state.threads.len() > 1 && state.work.is_empty() {
+                        return;
+                    }
                     drop(state);
                     // If the system gives no other thread, this one goes on as it is.
-                    let can_end = !is_needed || self.start().is_ok();
-                    state = self.state();
-                    if can_end {
-                        break;
+                    if self.start().is_ok() {
+                        return;
                     }
+                    state = self.state();
                 }
                 continue;
             }
             if state.is_closed {
-                break;
+                return;
             }
             state.idle += 1;
             self.idle.notify_all();
@@ -216,46 +291,48 @@ impl Shared {
             state = waited;
             state.idle -= 1;
             if timeout.timed_out() && state.work.is_empty() && state.threads.len() > 1 {
-                break;
+                return;
             }
         }
-        // Under the lock, so that nobody changes the priority of another thread that gets the same number.
-        state.threads.retain(|other| !Arc::ptr_eq(other, &thread));
-        self.idle.notify_all();
     }
 
     /// Lowers the priorities of guests that compute for long.
     fn look(&self) {
-        // The guests that computed at the last look.
-        let mut seen: Vec<(Arc<Thread>, u64)> = Vec::new();
-        let mut looks = 0;
-        let mut state = self.state();
-        while !state.is_closed {
-            if looks < LOOKS {
-                state = self.look.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
-                looks += 1;
-            } else {
-                state.is_asleep = true;
-                state = self.look.wait(state).unwrap_or_else(PoisonError::into_inner);
-                looks = 0;
-            }
-            if state.idle < state.threads.len() {
-                looks = 0;
-            }
-            let mut computing = Vec::new();
-            for thread in &state.threads {
-                let guest = thread.guest.load(Ordering::Relaxed);
-                let is_running = guest % 2 == 1 && !thread.is_lower.load(Ordering::Relaxed);
-                if !is_running || !thread.system.is_computing() {
-                    continue;
+        let (mut looks, mut first) = (0, 0);
+        loop {
+            let running = {
+                let mut state = self.state();
+                if state.is_closed {
+                    return;
                 }
-                if seen.iter().any(|(other, before)| *before == guest && Arc::ptr_eq(other, thread)) {
-                    thread.is_lower.store(thread.system.lower_priority(), Ordering::Relaxed);
+                if looks < LOOKS {
+                    state = self.look.wait_timeout(state, LOOK).unwrap_or_else(PoisonError::into_inner).0;
+                    looks += 1;
                 } else {
-                    computing.push((thread.clone(), guest));
+                    state.is_asleep = true;
+                    state = self.look.wait(state).unwrap_or_else(PoisonError::into_inner);
+                    looks = 0;
+                }
+                if state.idle < state.threads.len() {
+                    looks = 0;
+                }
+                // All, if they are not many. Else the next ones come with the next look.
+                let threads = state.threads.iter().cycle().skip(first % state.threads.len().max(1));
+                let running: Vec<_> = threads.take(state.threads.len().min(AT_ONCE)).cloned().collect();
+                first = first.wrapping_add(running.len());
+                running
+            };
+            // The system is asked without the lock.
+            for thread in running {
+                if let Some(guest) = thread.computes() {
+                    // With it, so that nobody changes the priority of another thread that gets the same number.
+                    let state = self.state();
+                    let is_there = state.threads.iter().any(|other| Arc::ptr_eq(other, &thread));
+                    if is_there && thread.guest.load(Ordering::Relaxed) == guest {
+                        thread.is_lower.store(thread.system.lower_priority(), Ordering::Relaxed);
+                    }
                 }
             }
-            seen = computing;
         }
     }
 
@@ -287,12 +364,10 @@ mod system {
             Self(gettid())
         }
 
-        /// Returns whether the thread has a processor, or waits for one.
-        pub(super) fn is_computing(&self) -> bool {
-            let path = format!("/proc/self/task/{}/stat", self.0.as_raw_nonzero());
-            // The name before the state may contain anything.
-            let state = fs::read_to_string(path).ok().and_then(|stat| stat.rsplit(") ").next()?.chars().next());
-            state == Some('R')
+        /// Returns the time of a processor that the thread has used, in nanoseconds, if the system says so.
+        pub(super) fn time(&self) -> Option<u64> {
+            let path = format!("/proc/self/task/{}/schedstat", self.0.as_raw_nonzero());
+            fs::read_to_string(path).ok()?.split(' ').next()?.parse().ok()
         }
 
         /// Returns whether the thread now has a lower priority. Only a privileged process could give it back.
@@ -316,8 +391,8 @@ mod system {
             Self
         }
 
-        pub(super) fn is_computing(&self) -> bool {
-            false
+        pub(super) fn time(&self) -> Option<u64> {
+            None
         }
 
         pub(super) fn lower_priority(&self) -> bool {
@@ -370,6 +445,46 @@ mod tests {
         }
     }
 
+    #[test]
+    fn work_waits_for_a_thread_where_the_system_gives_no_more_and_is_done_before_the_end() {
+        let (done, results) = channel();
+        Runtime::new().expect("a runtime").block_on(async {
+            let threads = Threads::limited(1);
+            let (end, ended) = channel::<()>();
+            let waits = threads.run(move || ended.recv().is_err());
+            for number in 0..3 {
+                let done = done.clone();
+                threads.spawn(&Handle::current(), move || done.send(number).expect("a receiver"));
+            }
+            drop(done);
+            // It goes before the work is begun.
+            drop(threads);
+            assert!(results.try_recv().is_err());
+            drop(end);
+            assert!(waits.await.expect("a result"));
+            assert_eq!(results.iter().collect::<Vec<_>>(), [0, 1, 2]);
+        });
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn the_last_thread_stays_also_with_a_lower_priority() {
+        Runtime::new().expect("a runtime").block_on(async {
+            let threads = Threads::limited(1);
+            let computes = || {
+                let until = std::time::Instant::now() + Duration::from_secs(100);
+                while !is_lower() && std::time::Instant::now() < until {
+                    std::hint::spin_loop();
+                }
+                is_lower()
+            };
+            assert!(threads.run(computes).await.expect("a result"));
+            // There is no other one.
+            assert!(threads.run(is_lower).await.expect("a result"));
+            assert!(threads.wait(Duration::from_secs(100)));
+        });
+    }
+
     #[cfg(target_os = "linux")]
     #[test]
     fn a_guest_that_computes_for_long_has_a_lower_priority_and_no_other_one() {
@@ -388,7 +503,8 @@ mod tests {
             });
             has_begun.recv().expect("a guest");
             let computes = threads.run(move || {
-                while !is_lower() {
+                let until = std::time::Instant::now() + Duration::from_secs(100);
+                while !is_lower() && std::time::Instant::now() < until {
                     std::hint::spin_loop();
                 }
                 nice()

@@ -131,7 +131,8 @@ impl<'a, T: 'static> Caller<'a, T> {
         (memory, data.protocol_mut())
     }
 
-    /// Returns the deadline of the call that the guest is in, if there is a [limit](crate::Limits::timeout).
+    /// Returns the deadline of the call that the guest is in, if there is a [limit](crate::Limits::timeout) or a handle
+    /// with a [deadline](CancelHandle::deadline).
     ///
     /// A function that waits should not wait longer.
     pub fn deadline(&self) -> Option<Instant> {

@@ -194,6 +194,7 @@ impl Running {
 
     /// Lets a request go on with the cycle; `None` while it is kept.
     pub(super) fn bind(&mut self, bounds: Option<&Bounds>) {
+        self.calls = 0;
         for instance in self.members.iter_mut().filter_map(|member| member.instance.as_mut()) {
             instance.set_cancel_handle(bounds.map(|bounds| bounds.cancel_handle().clone()));
         }

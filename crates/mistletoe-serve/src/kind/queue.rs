@@ -166,13 +166,15 @@ impl<P: Protocol> Queue<P> {
             // Nobody else would take the rest after a panic, whose message is on standard error by now.
             drop(catch_unwind(AssertUnwindSafe(move || threads::guest(|| work(Some(permit))))));
             let next = self.next().map(|(permit, entry)| (permit, entry.work));
-            let is_last = threads::is_lower();
-            match next.or_else(|| if is_last { None } else { self.stay() }) {
+            if threads::is_lower() {
+                if let Some((permit, work)) = next {
+                    self.begin(&Handle::current(), permit, work);
+                }
+                return;
+            }
+            match next.or_else(|| self.stay()) {
                 Some(next) => (permit, work) = next,
                 None => return,
-            }
-            if is_last {
-                break;
             }
         }
         let queue = self.clone();
@@ -343,12 +345,15 @@ mod tests {
 
     /// A queue with one instance.
     fn queue() -> Arc<Queue<WasiCommand>> {
+        queue_on(&Threads::new().expect("a thread"))
+    }
+
+    fn queue_on(threads: &Threads) -> Arc<Queue<WasiCommand>> {
         let wasm =
             wat::parse_str(r#"(module (memory (export "memory") 1) (func (export "_start")))"#).expect("a module");
         let backend = mistletoe::backend("wasmi").expect("an engine");
         let program = AnyProgram::with_protocol(WasiCommand, &backend, &wasm, &imports::<Wasi>(), Limits::default());
-        let threads = Threads::new().expect("a thread");
-        Queue::new(&Pool::new(&program.expect("a program"), 1).reused(), &threads)
+        Queue::new(&Pool::new(&program.expect("a program"), 1).reused(), threads)
     }
 
     /// Begins work that ends, with a panic, when the sender is dropped.
@@ -433,6 +438,53 @@ mod tests {
                 assert!(matches!(result, Ok(result) if result == number));
             }
             assert_eq!((queue.len(), queue.pool.in_use()), (0, 0));
+        });
+    }
+
+    #[test]
+    fn work_that_has_an_instance_is_not_refused_for_want_of_a_thread() {
+        Runtime::new().expect("a runtime").block_on(async {
+            let threads = Threads::limited(1);
+            let (end, ended) = channel::<()>();
+            let busy = threads.run(move || ended.recv().is_err());
+            let queue = queue_on(&threads);
+            let mut waiting = Box::pin(queue.run(Duration::from_millis(1), |_| 1));
+            let early = timeout(Duration::from_millis(50), &mut waiting).await;
+            assert!(early.is_err(), "the thread is in use");
+            drop(end);
+            assert!(matches!(waiting.await, Ok(1)) && busy.await.is_ok());
+        });
+    }
+
+    #[test]
+    fn a_busy_queue_leaves_threads_to_the_others() {
+        Runtime::new().expect("a runtime").block_on(async {
+            let threads = Threads::limited(1);
+            let (end, ended) = channel::<()>();
+            let busy = threads.run(move || ended.recv().is_err());
+            let (one, other) = (queue_on(&threads), queue_on(&threads));
+            let (log, lines) = channel();
+            let begin = |queue: &Arc<Queue<WasiCommand>>, name: &'static str| {
+                let (queue, log) = (queue.clone(), log.clone());
+                tokio::spawn(async move { queue.run(LONG, move |_| log.send(name).is_ok()).await })
+            };
+            let mut tasks: Vec<_> = (0..50).map(|_| begin(&one, "one")).collect();
+            // The first has the instance, and waits for the thread.
+            while one.len() < 49 {
+                yield_now().await;
+            }
+            tasks.push(begin(&other, "other"));
+            while other.pool.in_use() == 0 {
+                yield_now().await;
+            }
+            drop(end);
+            for task in tasks {
+                assert!(matches!(task.await.expect("no panic"), Ok(true)));
+            }
+            assert!(busy.await.is_ok());
+            drop(log);
+            let before = lines.iter().take_while(|name| *name == "one").count();
+            assert!(before < 50, "the other queue comes last");
         });
     }
 

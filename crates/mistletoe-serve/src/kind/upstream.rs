@@ -118,10 +118,10 @@ impl Upstream {
     }
 }
 
-/// Looks up names, on the threads for guests.
+/// Looks up names, on tokio's blocking threads.
 ///
 /// The system's resolver cannot be interrupted: a look-up goes on after the request has ended that waited for it. Further
-/// requests wait for their turn, within their own time, so that threads are left for guests.
+/// requests wait for their turn, within their own time, so that there are not ever more threads.
 #[derive(Clone)]
 struct Resolver {
     lookups: Arc<Semaphore>,

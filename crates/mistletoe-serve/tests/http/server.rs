@@ -74,7 +74,7 @@ pub(crate) fn config(server: &str, routes: &str, directory: &Path) -> Config {
 }
 
 pub(crate) fn runtime() -> Runtime {
-    Builder::new_multi_thread().worker_threads(2).max_blocking_threads(500).enable_all().build().expect("a runtime")
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime")
 }
 
 /// Starts a server with these keys of `[server]` and these routes.

@@ -146,16 +146,6 @@ fn administrators_have_a_listener_of_their_own() {
     assert_eq!(get(server.address, "/metrics").status, 404);
 }
 
-/// A service in a program that has one thread for guests.
-fn on_one_thread(routes: &str, log: Log) -> (tempfile::TempDir, Service, tokio::runtime::Runtime) {
-    let directory = tempfile::tempdir().expect("a directory");
-    guests::write(directory.path());
-    let service = Service::new(&config("", routes, directory.path()), Files, log).expect("a service");
-    let mut runtime = tokio::runtime::Builder::new_multi_thread();
-    let runtime = runtime.worker_threads(2).max_blocking_threads(1).enable_all().build().expect("a runtime");
-    (directory, service, runtime)
-}
-
 #[test]
 fn a_service_with_reused_middleware_leaves_nothing_behind() {
     let directory = tempfile::tempdir().expect("a directory");
@@ -164,7 +154,7 @@ fn a_service_with_reused_middleware_leaves_nothing_behind() {
     let reused = config("pool = { reuse = true }");
     let (lines, log) = std::sync::mpsc::channel();
     let service = Service::new(&reused, Files, Log::to_writer(Lines(lines)).expect("a log")).expect("a service");
-    // A later state of the service does not keep the first one. The runtime ends after the threads of guests.
+    // A later state of the service does not keep the first one.
     runtime().block_on(async {
         use tower_service::Service as _;
         let request = http::Request::post("http://a.example/a").body(Full::new(Bytes::from("x")));
@@ -172,6 +162,7 @@ fn a_service_with_reused_middleware_leaves_nothing_behind() {
         assert_eq!(response.status(), 404);
         response.into_body().collect().await.expect("a body");
     });
+    assert!(service.wait_for_guests(LONG));
     assert!(service.metrics().contains("instances_idle{route=\"/a\"} 1\n"), "{}", service.metrics());
     service.reload(&config("")).expect("a reload");
     drop(service);
@@ -182,60 +173,6 @@ fn a_service_with_reused_middleware_leaves_nothing_behind() {
         }
     };
     assert_eq!(end, RecvTimeoutError::Disconnected);
-}
-
-async fn status(mut service: Service, path: &str) -> u16 {
-    use tower_service::Service as _;
-    let request = http::Request::post(format!("http://a.example{path}")).body(Full::new(Bytes::from("x")));
-    let response = service.call(request.expect("a request")).await.expect("never fails");
-    response.status().as_u16()
-}
-
-#[test]
-fn a_request_that_has_an_instance_is_not_refused_for_want_of_a_thread() {
-    let (_directory, service, runtime) =
-        on_one_thread(&route("/a", "plugin-echo", "pool = { size = 1, wait = '1ms' }"), Log::default());
-    runtime.block_on(async {
-        let (release, released) = std::sync::mpsc::channel::<()>();
-        let busy = tokio::task::spawn_blocking(move || released.recv());
-        let mut response = Box::pin(status(service, "/a"));
-        let early = tokio::time::timeout(Duration::from_millis(50), &mut response).await;
-        assert!(early.is_err(), "{early:?} while the thread is in use");
-        drop(release);
-        assert_eq!(response.await, 200);
-        assert!(busy.await.expect("no panic").is_err());
-    });
-}
-
-#[test]
-fn a_busy_route_leaves_threads_to_the_others() {
-    let keys = "pool = { size = 1, wait = '100s' }";
-    let routes = [route("/a", "plugin-log", keys), route("/b", "plugin-log", keys)].concat();
-    let (lines, log) = std::sync::mpsc::channel();
-    let (_directory, service, runtime) = on_one_thread(&routes, Log::to_writer(Lines(lines)).expect("a log"));
-    runtime.block_on(async {
-        let (release, released) = std::sync::mpsc::channel::<()>();
-        let busy = tokio::task::spawn_blocking(move || released.recv());
-        let begin = |path| tokio::spawn(status(service.clone(), path));
-        let until = async |line| {
-            while !service.metrics().contains(line) {
-                tokio::task::yield_now().await;
-            }
-        };
-        let mut responses: Vec<_> = (0..50).map(|_| begin("/a")).collect();
-        until("instances_waiting{route=\"/a\"} 49\n").await;
-        responses.push(begin("/b"));
-        until("instances_in_use{route=\"/b\"} 1\n").await;
-        drop(release);
-        for response in responses {
-            assert_eq!(response.await.expect("no panic"), 200);
-        }
-        assert!(busy.await.expect("no panic").is_err());
-    });
-    // On one thread, guests run one after the other.
-    let guests = log.iter().filter(|line| line.contains("\"event\":\"guest\"") && line.contains("one line"));
-    let before = guests.take_while(|line| line.contains("\"route\":\"/a\"")).count();
-    assert!(before < 50, "the other route comes last");
 }
 
 #[test]
