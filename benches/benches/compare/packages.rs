@@ -106,10 +106,16 @@ impl Package {
     /// Guests that call a host function [`CALLS`] times in `generate`, one for each of [`FUNCTIONS`]. Each outputs as many
     /// zeros as the sum of the results modulo 97.
     pub(crate) fn host_calls() -> Vec<Self> {
-        FUNCTIONS.iter().map(|(name, ty, call, sum)| Self::host_call(name, ty, call, *sum)).collect()
+        FUNCTIONS.iter().map(|(name, ty, call, sum)| Self::calling(name, ty, call, *sum)).collect()
     }
 
-    fn host_call(name: &str, ty: &str, call: &str, sum: u32) -> Self {
+    /// Returns the guest that calls the function of this name.
+    pub(crate) fn host_call(name: &str) -> Option<Self> {
+        let (name, ty, call, sum) = FUNCTIONS.iter().find(|function| function.0 == name)?;
+        Some(Self::calling(name, ty, call, *sum))
+    }
+
+    fn calling(name: &str, ty: &str, call: &str, sum: u32) -> Self {
         let text = format!(
             r#"(module
                 (import "env" "{name}" (func $f {ty}))

@@ -1,14 +1,17 @@
 //! Other layers over engines, with the interface of the hosts.
 
+use mistletoe::{Imports, Limits, Wasmtime};
 use mistletoe_benches::baseline::wasmtime::Settings;
 use mistletoe_benches::peers::{extism, wapc, wasm_runtime_layer};
+use wapc_protocol::{Call, Guest, Session, Wapc};
 use wasm_runtime_layer::WasmEngine;
 
 use crate::hosts::{Host, Live, Loaded, Offer, runs};
 
 /// Returns the peers for one engine, by name.
 ///
-/// Two of them have protocols of their own, and therefore guests of their own.
+/// Two of them have protocols of their own, and therefore guests of their own. One of these guests runs on the layer,
+/// too: its protocol takes one call where that of packages takes four.
 pub(crate) fn hosts(engine: &str, offer: Offer, pooling: bool) -> Vec<(&'static str, Box<dyn Host>)> {
     let mut hosts: Vec<(_, Box<dyn Host>)> = Vec::new();
     let settings = Settings { pooling, ..Settings::default() };
@@ -26,6 +29,7 @@ pub(crate) fn hosts(engine: &str, offer: Offer, pooling: bool) -> Vec<(&'static 
         let wapc = Own { host: wapc::Host::new(settings).expect("an engine"), guest: assembled(wapc::ECHO) };
         let extism = Own { host: extism::Host::new(pooling), guest: assembled(extism::ECHO) };
         hosts.push(("waPC", Box::new(wapc)));
+        hosts.push(("static, waPC's guest", Box::new(Same(Wasmtime::new().expect("an engine")))));
         hosts.push(("Extism", Box::new(extism)));
     }
     hosts
@@ -62,3 +66,32 @@ macro_rules! own {
 }
 
 own!(wapc extism);
+
+/// The layer with the guest and the protocol of waPC.
+struct Same(Wasmtime);
+
+impl Host for Same {
+    fn load(&self, _: &[u8]) -> Box<dyn Loaded> {
+        let protocol = Wapc::new(|call| Err(format!("there is no {}", call.operation)));
+        let (guest, imports) = (assembled(wapc::ECHO), Imports::new());
+        let guest = Guest::<Wasmtime>::with_protocol(protocol, &self.0, &guest, &imports, Limits::unlimited());
+        Box::new(guest.expect("a guest"))
+    }
+}
+
+impl Loaded for Guest<Wasmtime> {
+    fn open(&self) -> Box<dyn Live> {
+        Box::new(self.session().expect("a session"))
+    }
+
+    fn answer(&self, input: &str) -> String {
+        self.session().expect("a session").answer(input)
+    }
+}
+
+impl Live for Session<Wasmtime> {
+    fn answer(&mut self, input: &str) -> String {
+        let response = self.call(Call { operation: "echo", payload: input.as_bytes() }).expect("an answer");
+        String::from_utf8(response.expect("no error")).expect("text")
+    }
+}

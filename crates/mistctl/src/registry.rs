@@ -55,7 +55,7 @@ pub(crate) struct Push {
 #[command(after_help = "Example:\n  \
     mistctl verify oci://registry.example/apps/web:1.2 --key cosign.pub\n\n\
     Signatures are those of cosign 2 and 3 with a key: ECDSA P-256 or Ed25519. No certificate is accepted, and no\n\
-    transparency log is consulted.")]
+    transparency log is consulted. A tag is what the registry says now: mistletoe.lock is not read.")]
 pub(crate) struct Verify {
     /// The module: `oci://HOST/PATH[:TAG][@DIGEST]`.
     #[arg(value_name = "REF")]
@@ -196,7 +196,8 @@ pub(crate) fn sign(arguments: &Sign) -> Result<(), Failure> {
     let tags = match arguments.allow_tag {
         true => Tags::Allow,
         // Not recorded: a digest that nobody has looked at is not to be signed.
-        false if is_locked(&file, &image)? => Tags::Lock { file, is_frozen: true },
+        // A digest needs no lock file, whatever it is.
+        false if image.digest().is_none() && is_locked(&file, &image)? => Tags::Lock { file, is_frozen: true },
         false => Tags::Refuse,
     };
     let signed = puller.tags(tags).sign(&image, &key)?;

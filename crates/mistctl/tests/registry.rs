@@ -38,6 +38,10 @@ fn prepared(scratch: &Scratch, arguments: &[&str]) -> Command {
     command.current_dir(scratch.0.path()).env("MISTLETOE_CACHE", scratch.path("cache"));
     command.env("DOCKER_CONFIG", scratch.path("none")).env_remove("REGISTRY_AUTH_FILE").env_remove("XDG_RUNTIME_DIR");
     command.env_remove("MISTLETOE_POLICY").env("SOURCE_DATE_EPOCH", "0");
+    // An address of this machine that does not say so would be asked for from a proxy.
+    for name in ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"] {
+        command.env_remove(name).env_remove(name.to_lowercase());
+    }
     command
 }
 
@@ -352,6 +356,78 @@ fn nothing_is_run_unless_it_is_signed() {
             assert!(stderr.contains(problem), "{name}: {stderr}");
         }
     }
+}
+
+#[test]
+fn a_lock_file_is_read_only_where_it_counts() {
+    let scratch = Scratch::new();
+    let mine = key(&scratch, "mine");
+    let (mut content, digest) = repository("namespace-c.wasm");
+    let manifest = content[&format!("/v2/web/manifests/{digest}")].1.clone();
+    sign(&mut content, &mine, &manifest, digest);
+    // A registry that has everything that is pushed, and lists signatures.
+    let server = origin::Server::start(Origin::Memory(content), move |request, _| {
+        let (status, field) = match &*request.method {
+            "HEAD" if request.path.contains("/blobs/") => (200, Vec::new()),
+            "PUT" => (201, vec![("OCI-Subject", digest.to_string())]),
+            _ => return None,
+        };
+        Some(Fault::Reply(status, field, Vec::new()))
+    });
+    let tag = format!("oci://{}/web:1", server.address);
+    let pinned = format!("{tag}@{digest}");
+    scratch.file("mistletoe.lock", "x");
+    assert_eq!(good(&scratch, &["sign", &pinned, "--key", "mine.pem"]), format!("{pinned}\n"));
+    assert_eq!(good(&scratch, &["sign", &tag, "--key", "mine.pem", "--allow-tag"]), format!("{pinned}\n"));
+    assert!(good(&scratch, &["verify", &tag, "--key", "mine.pub"]).contains("no transparency log was consulted"));
+    bad(&scratch, &["sign", &tag, "--key", "mine.pem"], 3, "mistletoe.lock: line 1");
+}
+
+#[cfg(unix)]
+#[test]
+fn progress_is_shown_on_a_terminal_alone() {
+    use std::io::Read as _;
+
+    use rustix::fs::OFlags;
+    use rustix::pty::{self, OpenptFlags};
+
+    let mut module = b"\0asm\x01\0\0\0".to_vec();
+    module.resize(1 << 20, 0);
+    let artifact = Artifact::new(&module, &BTreeMap::new(), 0);
+    let digest = artifact.digest();
+    let content = Content::from([
+        (format!("/v2/web/manifests/{digest}"), (String::new(), artifact.manifest)),
+        (format!("/v2/web/blobs/{}", Digest::of(&module)), (String::new(), module.clone())),
+    ]);
+    let server = registry(content);
+    let reference = format!("oci://{}/web@{digest}", server.address);
+    let pull = |name: &str| {
+        let scratch = Scratch::new();
+        let mut command = prepared(&scratch, &["pull", &reference]);
+        command.env("TERM", name).env_remove("NO_COLOR");
+        let piped = command.output().expect("mistctl starts");
+        assert_eq!((piped.status.code(), text(&piped.stderr)), (Some(0), ""));
+        fs::remove_dir_all(scratch.path("cache")).expect("removed");
+
+        let ours = pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+        pty::grantpt(&ours).expect("granted");
+        pty::unlockpt(&ours).expect("unlocked");
+        let path = pty::ptsname(&ours, Vec::new()).expect("its name").into_string().expect("text");
+        let theirs = OFlags::RDWR | OFlags::NOCTTY;
+        let theirs = rustix::fs::open(path, theirs, rustix::fs::Mode::empty()).expect("opened");
+        // It is short enough for the terminal to hold, and its end is no error only on some systems.
+        command.stdout(std::process::Stdio::null());
+        assert!(command.stderr(theirs).status().expect("mistctl starts").success());
+        drop(command);
+        let mut shown = Vec::new();
+        let _ = fs::File::from(ours).read_to_end(&mut shown);
+        text(&shown).to_owned()
+    };
+    let shown = pull("xterm");
+    assert!(shown.starts_with("\r\x1b[K") && shown.contains(" of 1.0 MiB"), "{shown:?}");
+    // The line is gone at the end.
+    assert!(shown.ends_with("\r\x1b[K"), "{shown:?}");
+    assert_eq!(pull("dumb"), "");
 }
 
 #[test]

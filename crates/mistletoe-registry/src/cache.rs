@@ -25,9 +25,10 @@ const SETTLED: Duration = Duration::from_secs(2);
 
 /// A directory of what registries have sent. Cloning it is cheap.
 ///
-/// Content is compared with its digest when it is read, unless the file system says that it is the same file as the
-/// last time, unchanged since then; it is removed if it differs. The directory is private, files are complete or
-/// absent, and any number of processes can use it at once: see [`mistletoe_store`].
+/// Content is compared with its digest when it is read. Long content is not compared again while a local file system of
+/// Unix says that it is the same file, unchanged since then, unless its signatures are checked. It is removed if it
+/// differs. The directory is private, files are complete or absent, and any number of processes can use it at once: see
+/// [`mistletoe_store`].
 ///
 /// ```no_run
 /// use mistletoe_registry::{Cache, Client, Puller, Reference};
@@ -41,6 +42,16 @@ pub struct Cache {
     store: Store,
     max_bytes: u64,
     settled: Duration,
+    sync: fn(&File) -> io::Result<()>,
+}
+
+/// When content is compared with its digest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Compare {
+    /// Each time.
+    Always,
+    /// Unless it is known to be what was compared before.
+    IfChanged,
 }
 
 impl Cache {
@@ -51,7 +62,7 @@ impl Cache {
     /// As [`Store::open`].
     pub fn open(directory: impl Into<PathBuf>) -> io::Result<Self> {
         let store = Store::open(directory, BLOB, &[SIGNATURES, COMPARED])?;
-        Ok(Self { store, max_bytes: MAX_BYTES, settled: SETTLED })
+        Ok(Self { store, max_bytes: MAX_BYTES, settled: SETTLED, sync: File::sync_all })
     }
 
     /// Sets the limit on the content in the cache, in bytes. The default is 1 GiB. The least recently used content is
@@ -87,10 +98,11 @@ impl Cache {
     /// Returns the content with a digest, if there is any. What has another digest is removed, and is an error.
     ///
     /// To compute a digest takes several times as long as to read the file. So it is kept which file had it: a file
-    /// with the same number, length and time of change is not compared again. That time is the file system's own, and
-    /// not one that programs set. Another file in its place, such as one from an archive of the directory, is compared,
-    /// and so is one that anything was written to.
-    pub(crate) fn get(&self, digest: Digest) -> io::Result<Option<Vec<u8>>> {
+    /// with the same number, length and time of change is not compared again, if `compare` allows that. A local file
+    /// system of Unix sets that time itself whenever a file is written to or another one is put in its place. FUSE and
+    /// network file systems need not, and nor does a program that has mapped the file to write to it. That is enough
+    /// against accidents. It is none against programs of the same user, which can change this record as well.
+    pub(crate) fn get(&self, digest: Digest, compare: Compare) -> io::Result<Option<Vec<u8>>> {
         let file = match self.store.read(digest.name(), BLOB) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
@@ -104,7 +116,7 @@ impl Cache {
         // Also after the last byte: what was read is of this version, and not in part of the next one.
         let version =
             version.filter(|_| bytes.len() >= LONG).filter(|before| self::version(&file).as_ref() == Some(before));
-        if version.is_some() && self.compared(digest) == version {
+        if compare == Compare::IfChanged && version.is_some() && self.compared(digest) == version {
             self.store.touch(&file);
             return Ok(Some(bytes));
         }
@@ -114,8 +126,13 @@ impl Cache {
         }
         // To have used it is a change, too. Then the next time is soon enough.
         self.store.touch(&file);
-        if let Some(version) = version.filter(|version| self::version(&file).as_ref() == Some(version))
+        if let Some(version) = version
+            && self.compared(digest).as_ref() != Some(&version)
             && changed(&file).is_some_and(|age| age >= self.settled)
+            // What was compared may be in memory alone. After a crash, the disk could have other bytes under the same
+            // version.
+            && (self.sync)(&file).is_ok()
+            && self::version(&file).as_ref() == Some(&version)
         {
             // Without it, the content is compared again.
             let _ = self.store.write(digest.name(), COMPARED, version.as_bytes());
@@ -164,7 +181,8 @@ impl Cache {
     }
 }
 
-/// Returns a text that differs between any two files that exist, and from before to after any change of one.
+/// Returns a text that differs between any two files of local file systems that exist, and from before to after any
+/// change of one.
 #[cfg(unix)]
 fn version(file: &File) -> Option<String> {
     use std::os::unix::fs::MetadataExt as _;
@@ -195,9 +213,26 @@ fn changed(_: &File) -> Option<Duration> {
     None
 }
 
+#[cfg(all(test, unix))]
+impl Cache {
+    /// Damages content, and says that it was compared.
+    pub(crate) fn damage(&self, digest: Digest, damaged: &[u8]) {
+        std::fs::write(self.store.path(digest.name(), BLOB), damaged).expect("written");
+        let wrong = version(&self.store.read(digest.name(), BLOB).expect("open")).expect("a version");
+        self.store.write(digest.name(), COMPARED, wrong.as_bytes()).expect("written");
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    #[cfg(unix)]
+    use std::time::Instant;
+
     use super::*;
+
+    /// Far more than what is waited for takes.
+    #[cfg(unix)]
+    const SOON: Duration = Duration::from_secs(30);
 
     fn cache(directory: &tempfile::TempDir) -> Cache {
         Cache::open(directory.path().join("cache")).expect("a cache")
@@ -209,12 +244,25 @@ mod tests {
         use std::os::unix::fs::MetadataExt as _;
         let time = |path: &Path| path.metadata().map(|file| (file.ctime(), file.ctime_nsec())).expect("a file");
         let other = directory.path().join("tick");
+        let end = Instant::now() + SOON;
         loop {
             std::fs::write(&other, b"").expect("written");
             if time(&other) > time(file) {
                 break;
             }
+            assert!(Instant::now() < end, "the clock stands still");
         }
+    }
+
+    /// Gets content until it is recorded which file has it.
+    #[cfg(unix)]
+    fn until_compared(cache: &Cache, directory: &tempfile::TempDir, digest: Digest, content: &[u8]) {
+        let end = Instant::now() + SOON;
+        while cache.compared(digest).is_none() {
+            assert!(cache.get(digest, Compare::IfChanged).expect("read").is_some_and(|found| found == content));
+            assert!(Instant::now() < end, "nothing is recorded");
+        }
+        tick(directory, &cache.store.path(digest.name(), BLOB));
     }
 
     #[test]
@@ -222,14 +270,14 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let cache = cache(&directory);
         let digest = Digest::of(b"content");
-        assert_eq!(cache.get(digest).expect("read"), None);
+        assert_eq!(cache.get(digest, Compare::IfChanged).expect("read"), None);
         cache.put(digest, b"content").expect("written");
-        assert_eq!(cache.get(digest).expect("read").as_deref(), Some(&b"content"[..]));
+        assert_eq!(cache.get(digest, Compare::IfChanged).expect("read").as_deref(), Some(&b"content"[..]));
         for damaged in [&b""[..], b"contenT", b"content!"] {
             cache.put(digest, b"content").expect("written");
             std::fs::write(cache.store.path(digest.name(), BLOB), damaged).expect("written");
-            assert!(cache.get(digest).is_err());
-            assert_eq!(cache.get(digest).expect("removed"), None);
+            assert!(cache.get(digest, Compare::IfChanged).is_err());
+            assert_eq!(cache.get(digest, Compare::IfChanged).expect("removed"), None);
         }
     }
 
@@ -239,27 +287,44 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let content = vec![1; LONG];
         let digest = Digest::of(&content);
-        let get = |cache: &Cache| cache.get(digest).map_err(|error| error.to_string());
+        let get = |cache: &Cache| cache.get(digest, Compare::IfChanged).map_err(|error| error.to_string());
         let mut cache = cache(&directory);
         cache.put(digest, &content).expect("written");
         assert_eq!(get(&cache).as_ref(), Ok(&Some(content.clone())));
         assert_eq!(cache.compared(digest), None, "it was changed a moment ago");
         // No wait for it.
         cache.settled = Duration::ZERO;
-        let until_compared = |cache: &Cache| {
-            while cache.compared(digest).is_none() {
-                assert_eq!(get(cache).as_ref(), Ok(&Some(content.clone())));
-            }
-            tick(&directory, &cache.store.path(digest.name(), BLOB));
-        };
-        until_compared(&cache);
+        until_compared(&cache, &directory, digest, &content);
         // It is what saves the time: a wrong version would let wrong content pass.
-        let path = cache.store.path(digest.name(), BLOB);
         let damaged = [&[2][..], &content[1..]].concat();
-        std::fs::write(&path, &damaged).expect("written");
-        let wrong = version(&cache.store.read(digest.name(), BLOB).expect("open")).expect("a version");
-        cache.store.write(digest.name(), COMPARED, wrong.as_bytes()).expect("written");
-        assert_eq!(get(&cache), Ok(Some(damaged.clone())));
+        cache.damage(digest, &damaged);
+        assert_eq!(get(&cache), Ok(Some(damaged)));
+        // But not where that is not good enough.
+        assert!(cache.get(digest, Compare::Always).is_err());
+        assert_eq!(get(&cache), Ok(None));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_may_not_be_on_the_disk_is_compared_again() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let content = vec![1; LONG];
+        let digest = Digest::of(&content);
+        let fails = |_: &File| Err(io::ErrorKind::Other.into());
+        let cache = Cache { settled: Duration::ZERO, sync: fails, ..cache(&directory) };
+        cache.put(digest, &content).expect("written");
+        let path = cache.store.path(digest.name(), BLOB);
+        // Until long enough ago for it to be recorded.
+        let end = Instant::now() + SOON;
+        while changed(&File::open(&path).expect("open")).is_none() {
+            assert!(Instant::now() < end, "the clock stands still");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        assert!(cache.get(digest, Compare::IfChanged).expect("read").is_some_and(|found| found == content));
+        assert_eq!(cache.compared(digest), None);
+        let cache = Cache { sync: File::sync_all, ..cache };
+        assert!(cache.get(digest, Compare::IfChanged).expect("read").is_some_and(|found| found == content));
+        assert!(cache.compared(digest).is_some());
     }
 
     #[cfg(unix)]
@@ -288,15 +353,15 @@ mod tests {
             let directory = tempfile::tempdir().expect("a directory");
             let cache = Cache { settled: Duration::ZERO, ..cache(&directory) };
             cache.put(digest, &content).expect("written");
-            while cache.compared(digest).is_none() {
-                assert!(cache.get(digest).expect("read").is_some_and(|found| found == content), "{name}");
-            }
-            tick(&directory, &cache.store.path(digest.name(), BLOB));
-            assert!(cache.get(digest).expect("read").is_some_and(|found| found == content), "{name}");
+            until_compared(&cache, &directory, digest, &content);
+            assert!(
+                cache.get(digest, Compare::IfChanged).expect("read").is_some_and(|found| found == content),
+                "{name}"
+            );
             change(&cache.store.path(digest.name(), BLOB), &damaged);
-            assert!(cache.get(digest).is_err(), "{name}");
+            assert!(cache.get(digest, Compare::IfChanged).is_err(), "{name}");
             assert_eq!(cache.compared(digest), None, "{name}");
-            assert_eq!(cache.get(digest).expect("removed"), None, "{name}");
+            assert_eq!(cache.get(digest, Compare::IfChanged).expect("removed"), None, "{name}");
         }
     }
 

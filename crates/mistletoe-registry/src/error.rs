@@ -163,6 +163,17 @@ impl StdError for Error {
     }
 }
 
+impl ErrorKind {
+    /// Returns whether the server cannot be asked now. It says nothing about what the server has.
+    pub(crate) fn is_temporary(&self) -> bool {
+        match self {
+            Self::Connection | Self::Tls | Self::TimedOut | Self::TooSlow | Self::RetryAfter { .. } => true,
+            Self::Status { status, .. } => matches!(status, 408 | 429 | 500..=599),
+            _ => false,
+        }
+    }
+}
+
 impl fmt::Display for ErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -21,6 +21,8 @@ const MODULE: &str = "application/wasm";
 const PLUGIN: &str = "plugin.wasm";
 /// Maximum number of files and directories in such an archive.
 const MAX_ENTRIES: usize = 1_000;
+/// Maximum length of an extended header, in bytes.
+const MAX_EXTENDED: u64 = 64 << 10;
 const TOO_LONG: &str = "the layer unpacks to more than 256 MiB";
 /// The annotation of images for proxies, and its value for those whose layer is an archive.
 const VARIANT: (&str, &str) = ("module.wasm.image/variant", "compat");
@@ -122,8 +124,9 @@ impl<R: Read> Read for Bounded<R> {
     }
 }
 
-/// Returns the file `plugin.wasm` of an archive. Nothing else is read, and so nothing else takes memory: headers count
-/// as they are, and the longer names and the other records that may precede them are passed over.
+/// Returns the file `plugin.wasm` of an archive. Nothing else is read but extended headers, and so nothing else takes
+/// memory. Headers count as they are. What could give one another name or length is an error: then every reader of the
+/// archive sees the same file.
 fn plugin(archive: impl Read) -> Result<Vec<u8>, &'static str> {
     let not_read = |error: io::Error| match error.kind() {
         io::ErrorKind::FileTooLarge => TOO_LONG,
@@ -139,11 +142,21 @@ fn plugin(archive: impl Read) -> Result<Vec<u8>, &'static str> {
             // Its length says nothing about where the next header is.
             return Err("the archive has a sparse file");
         }
-        let is_extension = kind.is_gnu_longname()
-            || kind.is_gnu_longlink()
-            || kind.is_pax_local_extensions()
-            || kind.is_pax_global_extensions();
-        if is_extension {
+        if kind.is_gnu_longname() || kind.is_gnu_longlink() {
+            return Err("the archive has a long name in an entry of its own");
+        }
+        // POSIX, "pax Interchange Format", for the next file and for all, and the same of Solaris.
+        if matches!(kind.as_byte(), b'x' | b'g' | b'X') {
+            let size = entry.size();
+            if size > MAX_EXTENDED {
+                return Err("the archive has an extended header of more than 64 KiB");
+            }
+            let mut records = Vec::new();
+            entry.read_to_end(&mut records).map_err(not_read)?;
+            if records.len() as u64 != size {
+                return Err("the archive ends early");
+            }
+            check_records(&records)?;
             continue;
         }
         count += 1;
@@ -172,6 +185,33 @@ fn plugin(archive: impl Read) -> Result<Vec<u8>, &'static str> {
         found = Some(module);
     }
     found.ok_or("the archive has no plugin.wasm")
+}
+
+/// Refuses the records of an extended header that could give a file another name or length. Each is its own length, a
+/// space, a key, `=`, a value, and the end of the line.
+fn check_records(records: &[u8]) -> Result<(), &'static str> {
+    let mut rest = records;
+    while !rest.is_empty() {
+        let space = rest.iter().position(|byte| *byte == b' ').unwrap_or(rest.len());
+        let (digits, after) = rest.split_at(space);
+        let is_number = !digits.is_empty() && digits.iter().all(u8::is_ascii_digit);
+        let length = std::str::from_utf8(digits).ok().filter(|_| is_number).and_then(|digits| digits.parse().ok());
+        let record = length.and_then(|length: usize| length.checked_sub(space)).and_then(|length| after.get(..length));
+        if !record.is_some_and(|record| record.ends_with(b"\n") && record.contains(&b'=')) {
+            return Err("the archive has an extended header that cannot be read");
+        }
+        rest = after.get(record.map_or(0, <[u8]>::len)..).unwrap_or_default();
+    }
+    // By line: a record begins at one. Some readers take each line for a record, also within a value.
+    for line in records.split(|byte| *byte == b'\n') {
+        let end = line.iter().position(|byte| *byte == b'=').unwrap_or(line.len());
+        let key = line.get(..end).and_then(|start| start.rsplit(|byte| *byte == b' ').next()).unwrap_or_default();
+        let is_refused = matches!(key, b"path" | b"linkpath" | b"size" | b"SCHILY.realsize");
+        if is_refused || key.starts_with(b"GNU.sparse.") {
+            return Err("the archive has an extended header with another name or length of a file");
+        }
+    }
+    Ok(())
 }
 
 /// A manifest to push, with the blobs that it refers to.
@@ -308,15 +348,15 @@ mod tests {
 
     #[test]
     fn each_layout_is_unpacked() {
-        use tar::EntryType::{Directory, GNULongName, Regular, XGlobalHeader, XHeader};
+        use tar::EntryType::{Directory, Regular, XGlobalHeader, XHeader};
         let archive =
             tar(&[("./", Directory, b""), ("other.wasm", Regular, b"x"), ("plugin.wasm", Regular, MODULE_BYTES)]);
         // What GNU tar and Go write before a header that lacks something, here the exact time.
         let extended = tar(&[
-            ("pax_global_header", XGlobalHeader, b"20 comment=builder\n"),
-            ("././@LongLink", GNULongName, &[b'a'; 600]),
-            ("aaaaaaaa", Regular, b"x"),
-            ("PaxHeaders.0/plugin.wasm", XHeader, b"24 mtime=1432668921.0985\n"),
+            ("pax_global_header", XGlobalHeader, b"19 comment=builder\n"),
+            ("PaxHeaders.0/other", XHeader, b"39 SCHILY.xattr.user.x=\0\npathe=\xff\nsizes\n"),
+            ("other", Regular, b"x"),
+            ("PaxHeaders.0/plugin.wasm", XHeader, b"28 mtime=1432668921.0985101\n11 uid=100\n"),
             ("plugin.wasm", Regular, MODULE_BYTES),
         ]);
         for (media_type, bytes) in [
@@ -362,8 +402,15 @@ mod tests {
 
     #[test]
     fn a_hostile_layer_is_an_error() {
-        use tar::EntryType::{Char, GNULongName, GNUSparse, Link, Regular, Symlink, XHeader};
+        use tar::EntryType::{
+            Char, GNULongLink, GNULongName, GNUSparse, Link, Regular, Symlink, XGlobalHeader, XHeader,
+        };
         let good = tar(&[("plugin.wasm", Regular, MODULE_BYTES)]);
+        let extended = |kind, records: &[u8]| tar(&[("x", kind, records), ("plugin.wasm", Regular, MODULE_BYTES)]);
+        let long = |length| [format!("{length} comment=").as_bytes(), &*vec![b'x'; length - 15], b"\n"].concat();
+        assert_eq!(unpack(TAR, &extended(XHeader, &long(MAX_EXTENDED as usize))).as_deref(), Ok(MODULE_BYTES));
+        let too_long = long(MAX_EXTENDED as usize + 1);
+        let solaris = tar::EntryType::new(b'X');
         for (media_type, bytes, problem) in [
             ("application/vnd.yoke.wasm.gzip", MODULE_BYTES.to_vec(), "not gzip"),
             ("application/vnd.yoke.wasm.gzip", gzip(MODULE_BYTES)[..20].to_vec(), "not gzip"),
@@ -386,9 +433,28 @@ mod tests {
             (TAR, vec![1; 1024], "not an archive"),
             (TAR, tar(&vec![("x", Regular, &b""[..]); MAX_ENTRIES + 1]), "more than 1000"),
             (TAR, tar(&[("x", GNUSparse, b""), ("plugin.wasm", Regular, MODULE_BYTES)]), "a sparse file"),
-            // What another reader may take for the name of the next file.
-            (TAR, tar(&[("x", GNULongName, b"plugin.wasm\0"), ("y", Regular, MODULE_BYTES)]), "no plugin.wasm"),
-            (TAR, tar(&[("x", XHeader, b"20 path=plugin.wasm\n"), ("y", Regular, MODULE_BYTES)]), "no plugin.wasm"),
+            // What gives a file another name or length, for other readers.
+            (TAR, extended(GNULongName, b"plugin.wasm\0"), "a long name"),
+            (TAR, extended(GNULongLink, b"x\0"), "a long name"),
+            (TAR, extended(XHeader, b"10 path=y\n"), "another name or length"),
+            (TAR, extended(XGlobalHeader, b"10 path=y\n"), "another name or length"),
+            (TAR, extended(solaris, b"10 path=y\n"), "another name or length"),
+            (TAR, extended(XHeader, b"14 linkpath=y\n"), "another name or length"),
+            (TAR, extended(XHeader, b"10 size=1\n"), "another name or length"),
+            (TAR, extended(XHeader, b"21 SCHILY.realsize=1\n"), "another name or length"),
+            (TAR, extended(XHeader, b"23 GNU.sparse.realsize=1\n"), "cannot be read"),
+            (TAR, extended(XHeader, b"25 GNU.sparse.realsize=1\n"), "another name or length"),
+            (TAR, extended(XHeader, b"11 uid=100\n10 path=y\n"), "another name or length"),
+            (TAR, extended(XHeader, b"22 comment=x\n9 path=y\n"), "another name or length"),
+            (TAR, extended(XHeader, &too_long), "more than 64 KiB"),
+            (TAR, extended(XHeader, b"11 uid=1000\n"), "cannot be read"),
+            (TAR, extended(XHeader, b"99 uid=1000\n"), "cannot be read"),
+            (TAR, extended(XHeader, b"18446744073709551616 uid=1\n"), "cannot be read"),
+            (TAR, extended(XHeader, b"0 "), "cannot be read"),
+            (TAR, extended(XHeader, b"+8 uid=1\n"), "cannot be read"),
+            (TAR, extended(XHeader, b"8 uid-1\n"), "cannot be read"),
+            (TAR, extended(XHeader, b"\0\0\0"), "cannot be read"),
+            (TAR, extended(XHeader, &[b'x'; 600])[..1024].to_vec(), "the archive ends early"),
             (TAR_GZIP, good.clone(), "not an archive"),
         ] {
             let found = unpack(media_type, &bytes).expect_err(problem);

@@ -20,7 +20,7 @@ pub const LOCK_FILE: &str = "mistletoe.lock";
 const MAX_FILE: u64 = 4 << 20;
 /// How long a change by another process is waited for. It takes milliseconds.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How often is looked whether it has ended.
+/// Interval between attempts.
 const INTERVAL: Duration = Duration::from_millis(5);
 /// The only version of the format.
 const VERSION: u32 = 1;

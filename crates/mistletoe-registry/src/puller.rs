@@ -8,13 +8,14 @@ use std::fs;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use mistletoe_store::open_file;
 use serde::{Deserialize, Serialize};
 
-use crate::cache::Cache;
+use crate::cache::{Cache, Compare};
 use crate::client::{Client, MAX_MANIFEST, found};
 use crate::digest::Digest;
 use crate::error::{Error, ErrorKind, Result};
@@ -192,7 +193,7 @@ impl Puller {
     /// # Errors
     ///
     /// Any [`ErrorKind`]. Nothing is written but complete content into the cache, and to the lock file once the module
-    /// is there.
+    /// is there, if nothing is recorded for the reference by then.
     pub fn pull(&self, reference: &Reference) -> Result<Module> {
         let (pinned, lock_file) = self.pin(reference)?;
         let bytes = match &pinned {
@@ -207,8 +208,11 @@ impl Puller {
         };
         if let (Some(file), Some(digest)) = (lock_file, pinned.digest()) {
             let _turn = Lock::turn(file)?;
-            // Read again: it may have changed while the module arrived.
-            if let Some(mut lock) = Lock::read(file)? {
+            // Read again: it may have changed while the module arrived. What it has for the reference by now, such as
+            // that of an update, is not older than this.
+            if let Some(mut lock) = Lock::read(file)?
+                && lock.get(reference).is_none()
+            {
                 lock.insert(reference, digest);
                 lock.write()?;
             }
@@ -388,7 +392,7 @@ impl Puller {
         };
         let layer = Layer::of(&image, &manifest)?;
         let subject = format!("{}@{}", image.repository(), layer.descriptor.digest);
-        let bytes = self.blob(image.repository(), &layer.descriptor)?;
+        let bytes = self.blob(&image, &layer.descriptor)?;
         layer.unpack(subject, bytes)
     }
 
@@ -415,7 +419,7 @@ impl Puller {
 
     /// Returns the same, and its length.
     fn sized_manifest(&self, image: &Image) -> Result<(Document, u64)> {
-        let cached = image.digest().and_then(|digest| self.cached(digest));
+        let cached = image.digest().and_then(|digest| self.cached(digest, self.compare(image)));
         let bytes = match cached {
             Some(bytes) => bytes,
             None => {
@@ -431,14 +435,15 @@ impl Puller {
         Ok((Document::parse(image, &bytes)?, length))
     }
 
-    /// Returns a blob, which has the length and the digest that its descriptor says.
-    fn blob(&self, repository: &Repository, blob: &Descriptor) -> Result<Vec<u8>> {
+    /// Returns a blob of an image, which has the length and the digest that its descriptor says.
+    fn blob(&self, image: &Image, blob: &Descriptor) -> Result<Vec<u8>> {
+        let repository = image.repository();
         let subject = || format!("{repository}@{}", blob.digest);
         // Before the cache is looked at: a manifest with another length is wrong, whatever is there.
         if blob.size > MAX_MODULE {
             return Err(Error::new(subject(), ErrorKind::TooLarge { limit: MAX_MODULE }));
         }
-        let bytes = match self.cached(blob.digest) {
+        let bytes = match self.cached(blob.digest, self.compare(image)) {
             Some(bytes) => bytes,
             None => self.receive(blob.digest, |sink| self.client.blob(repository, blob, MAX_MODULE, sink))?,
         };
@@ -456,7 +461,7 @@ impl Puller {
             return Err(Error::with_source(url, ErrorKind::Signature, "only modules in registries have signatures"));
         }
         match url.digest() {
-            Some(digest) => match self.cached(digest) {
+            Some(digest) => match self.cached(digest, Compare::IfChanged) {
                 Some(bytes) => Ok(bytes),
                 None => self.receive(digest, |sink| self.client.get(url, MAX_MODULE, sink).map(drop)),
             },
@@ -479,7 +484,7 @@ impl Puller {
                         (self.report)(Event::Cache { digest, error });
                     }
                     // What is larger than the cache is not in it any more.
-                    if let Some(bytes) = self.cached(digest) {
+                    if let Some(bytes) = self.cached(digest, Compare::Always) {
                         return Ok(bytes);
                     }
                 }
@@ -497,8 +502,8 @@ impl Puller {
         Ok(bytes)
     }
 
-    fn cached(&self, digest: Digest) -> Option<Vec<u8>> {
-        let found = self.cache.as_ref()?.get(digest);
+    fn cached(&self, digest: Digest, compare: Compare) -> Option<Vec<u8>> {
+        let found = self.cache.as_ref()?.get(digest, compare);
         found.unwrap_or_else(|error| {
             (self.report)(Event::Cache { digest, error: &error });
             None
@@ -511,16 +516,25 @@ impl Puller {
         }
     }
 
-    /// Checks the signatures that are required of a manifest.
-    fn trusted(&self, image: &Image, digest: Digest) -> Result<Option<Verified>> {
+    /// Returns what is required of the signatures of an image, or nothing if they are not looked at.
+    fn requirement(&self, image: &Image) -> Option<&Requirement> {
         let requirement = match &self.trust {
-            Trust::None => return Ok(None),
+            Trust::None => return None,
             Trust::Keys(requirement) => requirement,
             Trust::Policy(policy) => policy.for_reference(&image.to_string()),
         };
-        if requirement.keys.is_empty() && !requirement.required {
-            return Ok(None);
-        }
+        (requirement.required || !requirement.keys.is_empty()).then_some(requirement)
+    }
+
+    /// Returns when the content of an image is compared with its digest: each time if its signatures are checked. What
+    /// a signature says is no better than that comparison.
+    fn compare(&self, image: &Image) -> Compare {
+        if self.requirement(image).is_some() { Compare::Always } else { Compare::IfChanged }
+    }
+
+    /// Checks the signatures that are required of a manifest.
+    fn trusted(&self, image: &Image, digest: Digest) -> Result<Option<Verified>> {
+        let Some(requirement) = self.requirement(image) else { return Ok(None) };
         let told = |verified: Option<Verified>| {
             if let Some(signature) = &verified {
                 (self.report)(Event::Verified { pinned: &Reference::Image(image.clone()), signature });
@@ -538,6 +552,8 @@ impl Puller {
         let was_unsigned = kept.is_some();
         // A list of many signatures has the time of one operation.
         let client = self.client.as_one_operation();
+        // What is there already does not wait for a registry that cannot be asked.
+        let client = if was_unsigned { client.attempts(1, Duration::ZERO) } else { client };
         let remote = Remote { client, repository: image.repository(), seen: RefCell::new(Some(Objects::default())) };
         match requirement.check(&remote, &digest) {
             Ok(verified) => {
@@ -551,12 +567,8 @@ impl Puller {
                 }
                 Ok(told(verified))
             }
-            // As with every reference, what is there already needs no connection.
-            Err(signature::Error::Fetch(error))
-                if was_unsigned && matches!(error.kind(), ErrorKind::Connection | ErrorKind::TimedOut) =>
-            {
-                Ok(None)
-            }
+            // A registry that cannot be asked has nothing new to say.
+            Err(signature::Error::Fetch(error)) if was_unsigned && error.kind().is_temporary() => Ok(None),
             Err(signature::Error::Fetch(error)) => Err(error),
             Err(error) => Err(Error::with_source(image, ErrorKind::Signature, error)),
         }
@@ -716,6 +728,35 @@ impl Fetch for Objects {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn content_is_always_compared_if_signatures_are_checked() {
+        let module = vec![1; 64 << 10];
+        let artifact = Artifact::new(&module, &BTreeMap::new(), 0);
+        // Nobody listens there.
+        let reference: Reference = format!("oci://127.0.0.1:1/web@{}", artifact.digest()).parse().expect("a reference");
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
+        let policy = Policy::parse("[default]\nkeys = ['p256.pub']\nrequired = false", &data).expect("a policy");
+        let unchecked = Policy::parse("[default]\nrequired = false", &data).expect("a policy");
+        let damaged = [&[2][..], &module[1..]].concat();
+        let directory = tempfile::tempdir().expect("a directory");
+        let cache = Cache::open(directory.path().join("cache")).expect("a cache");
+        cache.put(artifact.digest(), &artifact.manifest).expect("written");
+        cache
+            .put_signatures(artifact.digest(), br#"{"manifests": {}, "referrers": null, "blobs": {}}"#)
+            .expect("written");
+        cache.put(Digest::of(&module), &module).expect("written");
+        cache.damage(Digest::of(&module), &damaged);
+        let puller = Puller::new(Client::new().attempts(1, Duration::ZERO)).cache(cache.clone());
+        for puller in [puller.clone(), puller.clone().policy(unchecked)] {
+            assert!(puller.pull(&reference).expect("not compared").bytes == damaged);
+        }
+        let puller = puller.policy(policy);
+        assert_eq!(puller.pull(&reference).expect_err("compared").kind(), &ErrorKind::Connection);
+        cache.put(Digest::of(&module), &module).expect("written");
+        assert!(puller.pull(&reference).expect("it is right").bytes == module);
+    }
 
     #[test]
     fn what_is_too_long_to_be_kept_is_not_kept_in_memory() {

@@ -6,11 +6,13 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mistletoe_registry::signature::{self, BUNDLE, SigningKey};
-use mistletoe_registry::{Artifact, Cache, Digest, ErrorKind, Image, LOCK_FILE, Lock, Puller, Reference, Tags};
+use mistletoe_registry::{Artifact, Cache, Client, Digest, ErrorKind, Image, LOCK_FILE, Lock, Puller, Reference, Tags};
 use support::server::{Content, Fault, Origin, Request, Server};
 use support::{LENGTH, SOON, cached, client, faults_are_errors, is_blob, memory, module, of_blobs, pull, repository};
 use tempfile::TempDir;
@@ -573,6 +575,39 @@ fn what_the_lock_file_gets_while_a_module_arrives_stays() {
 }
 
 #[test]
+fn a_newer_record_of_the_lock_file_stays() {
+    let (content, digest, _) = repository(&module(100));
+    let directory = TempDir::new().expect("a directory");
+    let file = directory.path().join(LOCK_FILE);
+    let newer = Digest::of(b"newer");
+    let updated = Arc::new(Mutex::new(None));
+    let faults = {
+        let (file, updated) = (file.clone(), updated.clone());
+        move |request: &Request, _: usize| {
+            let updated: Option<Reference> = updated.lock().expect("no panic").clone();
+            if let Some(updated) = updated.filter(|_| is_blob(request)) {
+                let mut lock = Lock::new(&file);
+                lock.insert(&updated, newer);
+                lock.write().expect("written");
+            }
+            None
+        }
+    };
+    let server = Server::start(Origin::Memory(content), faults);
+    let reference: Reference = format!("oci://{}/web:1", server.address).parse().expect("a reference");
+    let puller = Puller::new(client()).tags(Tags::Lock { file: file.clone(), is_frozen: false });
+    for (update, recorded) in [(None, digest), (Some(reference.clone()), newer)] {
+        Lock::new(&file).write().expect("written");
+        *updated.lock().expect("no panic") = update;
+        let module = puller.pull(&reference).expect("pulled");
+        // What was asked for before.
+        assert_eq!(module.reference.digest(), Some(digest));
+        let lock = Lock::read(&file).expect("read").expect("it exists");
+        assert_eq!(lock.get(&reference), Some(recorded));
+    }
+}
+
+#[test]
 fn referrers_come_in_pages_from_one_host() {
     let (mut content, digest, _) = repository(&module(100));
     content.insert("/next".to_owned(), (String::new(), b"two".to_vec()));
@@ -667,25 +702,58 @@ fn a_signature_that_is_added_counts_for_what_may_be_unsigned() {
     let mut wrong: serde_json::Value = serde_json::from_slice(&list).expect("JSON");
     wrong["manifests"].as_array_mut().expect("a list").truncate(1);
     let wrong = wrong.to_string().into_bytes();
+    let asked_for = path.clone();
     let state = Arc::new(Mutex::new(None));
     let of_list = state.clone();
     let server = Server::start(Origin::Memory(content), move |request, _| {
         let state: Option<Fault> = of_list.lock().expect("no panic").clone();
-        state.filter(|state| request.path == path || matches!(state, Fault::Close))
+        let state = state.filter(|_| request.path == path);
+        // The body of a response that says that there is nothing would not be waited for.
+        if matches!(state, Some(Fault::Stall)) {
+            std::thread::sleep(Duration::from_secs(1));
+        }
+        state
     });
     let set = |fault| *state.lock().expect("no panic") = fault;
-    let policy = format!("[[rule]]\nreference = 'oci://{}/...'\nkeys = ['p256.pub']\nrequired = false", server.address);
+    let policy = "[default]\nkeys = ['p256.pub']\nrequired = false";
     let data = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
-    let policy = signature::Policy::parse(&policy, &data).expect("a policy");
+    let policy = signature::Policy::parse(policy, &data).expect("a policy");
     let directory = TempDir::new().expect("a directory");
     let cache = Cache::open(directory.path().join("cache")).expect("a cache");
-    let puller = Puller::new(client()).cache(cache).policy(policy);
+    let puller_of = |client: Client| Puller::new(client).cache(cache.clone()).policy(policy.clone());
+    let puller = puller_of(client());
     let reference: Reference = format!("oci://{}/web@{digest}", server.address).parse().expect("a reference");
     let pull = || puller.pull(&reference).map(|module| module.bytes).map_err(|error| error.kind().clone());
     assert_eq!(pull().as_ref(), Ok(&bytes));
-    // Without a connection, there is nothing new.
-    set(Some(Fault::Close));
-    assert_eq!(pull().as_ref(), Ok(&bytes));
+    // Of a registry that cannot be asked now, there is nothing new. It is asked once.
+    let reply = |status, wait: &str| Fault::Reply(status, vec![("Retry-After", wait.to_owned())], Vec::new());
+    let faults = [408, 429, 500, 503, 504].map(|status| reply(status, "1"));
+    for fault in faults.into_iter().chain([Fault::Close, Fault::Stall, reply(503, "61")]) {
+        set(Some(fault.clone()));
+        let before = server.requests().len();
+        assert_eq!(pull().as_ref(), Ok(&bytes), "{fault:?}");
+        let asked = server.requests().split_off(before).iter().filter(|request| request.path == asked_for).count();
+        assert_eq!(asked, 1, "{fault:?}");
+    }
+    // Nor of one that is not there, or whose encryption fails.
+    let gone = TcpListener::bind("127.0.0.1:0").and_then(|gone| gone.local_addr()).expect("an address");
+    let garbage = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let no_tls = garbage.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for mut stream in garbage.incoming().map_while(Result::ok) {
+            // After the client's first message, so that the connection does not end with it unread.
+            let _ = stream.read(&mut [0; 4096]).and_then(|_| stream.write_all(&[b'x'; 64]));
+        }
+    });
+    for (client, address) in [(client(), gone), (client().ca(support::tls::ca()), no_tls)] {
+        let (puller, begin) = (puller_of(client.attempts(5, SOON)), Instant::now());
+        let reference = format!("oci://{address}/web@{digest}").parse().expect("a reference");
+        assert!(puller.pull(&reference).expect("unsigned before").bytes == bytes);
+        assert!(begin.elapsed() < SOON / 2, "{:?}", begin.elapsed());
+    }
+    // An answer that is another one counts.
+    set(Some(Fault::Reply(403, Vec::new(), Vec::new())));
+    assert_eq!(pull(), Err(ErrorKind::Unauthorized));
     set(Some(Fault::Reply(200, Vec::new(), wrong)));
     assert_eq!(pull(), Err(ErrorKind::Signature));
     set(Some(Fault::Reply(200, Vec::new(), list)));

@@ -18,6 +18,8 @@ use support::{client, is_blob, memory, module};
 use tar::{EntryType, GnuExtSparseHeader, Header};
 
 const TAR_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+const LONG_NAME: &str = "the archive has a long name in an entry of its own";
+const LONG_HEADER: &str = "the archive has an extended header of more than 64 KiB";
 /// What everything but the module may take: buffers, the packed layer, the server that sends it.
 const MARGIN: u64 = 32 << 20;
 
@@ -62,6 +64,15 @@ fn before_plugin(kind: EntryType, size: u64) -> Vec<u8> {
     let plugin = header("plugin.wasm", EntryType::Regular, 512);
     let end = [plugin.as_bytes(), &[1; 512][..], &[0; 1024]].concat();
     [packed(header("before", kind, size).as_bytes()), filler(size), packed(&end)].concat()
+}
+
+/// 200 MiB of extended headers as long as they may be, and `plugin.wasm` after them.
+fn extended() -> Vec<u8> {
+    let records = [b"65536 comment=", &*vec![b'x'; (64 << 10) - 15], b"\n"].concat();
+    let extended = [header("x", EntryType::XHeader, 64 << 10).as_bytes(), &*records].concat();
+    let plugin = header("plugin.wasm", EntryType::Regular, 512);
+    let end = [plugin.as_bytes(), &[1; 512][..], &[0; 1024]].concat();
+    [packed(&extended.repeat(100)).repeat(32), packed(&end)].concat()
 }
 
 /// `plugin.wasm`, with its length in the header.
@@ -115,14 +126,16 @@ fn memory_is_bounded_whatever_is_unpacked() {
     let long = 64 << 20;
     for (name, media_type, layer, problem, limit) in [
         ("a sparse file", TAR_GZIP, sparse(), Some("the archive has a sparse file"), 0),
-        ("a long name", TAR_GZIP, before_plugin(EntryType::GNULongName, long), None, 0),
-        ("a long link", TAR_GZIP, before_plugin(EntryType::GNULongLink, long), None, 0),
-        ("an extended header", TAR_GZIP, before_plugin(EntryType::XHeader, long), None, 0),
-        ("a global extended header", TAR_GZIP, before_plugin(EntryType::XGlobalHeader, long), None, 0),
+        ("a long name", TAR_GZIP, before_plugin(EntryType::GNULongName, long), Some(LONG_NAME), 0),
+        ("a long link", TAR_GZIP, before_plugin(EntryType::GNULongLink, long), Some(LONG_NAME), 0),
+        ("an extended header", TAR_GZIP, before_plugin(EntryType::XHeader, long), Some(LONG_HEADER), 0),
+        ("a global extended header", TAR_GZIP, before_plugin(EntryType::XGlobalHeader, long), Some(LONG_HEADER), 0),
+        ("extended headers", TAR_GZIP, extended(), None, 0),
+        ("another file", TAR_GZIP, before_plugin(EntryType::Regular, long), None, 0),
         (
-            "a longer name",
+            "a longer file",
             TAR_GZIP,
-            before_plugin(EntryType::GNULongName, MAX_MODULE),
+            before_plugin(EntryType::Regular, MAX_MODULE),
             Some("the layer unpacks to more than 256 MiB"),
             0,
         ),

@@ -8,21 +8,19 @@ use std::error::Error as _;
 use std::process::{Command, Stdio};
 
 use mistletoe_registry::{Digest, Puller, Reference};
-use support::proxy::{Kind, Proxy};
+use support::proxy::{Kind, Proxy, VARIABLES};
 use support::server::{Origin, Server};
 use support::{client, module, repository, tls};
 
 /// What makes a process one that pulls: the reference.
 const REFERENCE: &str = "MISTLETOE_TEST_REFERENCE";
-const VARIABLES: [&str; 8] =
-    ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "NO_PROXY", "no_proxy"];
 
 /// Pulls the reference in the environment, and prints the length or the error.
 #[test]
 fn child() {
     let Ok(text) = env::var(REFERENCE) else { return };
     let (scheme, text) = text.split_once(' ').expect("a scheme and a reference");
-    let client = if scheme == "http" { client().plain_http(true) } else { client().ca(tls::ca()) };
+    let client = client().ca(tls::ca()).plain_http(scheme == "http");
     let reference: Reference = text.parse().expect("a reference");
     match Puller::new(client).pull(&reference) {
         Ok(module) => println!("\npulled {} bytes", module.bytes.len()),
@@ -60,6 +58,8 @@ fn a_pull_goes_through_the_proxy() {
         ("https", "registry.example", Kind::Http, "HTTP_PROXY", "", "registry.example:443"),
         ("http", "registry.example", Kind::Http, "ALL_PROXY", "http://", "registry.example:80"),
         ("http", "192.0.2.1:5000", Kind::Http, "http_proxy", "http://", "192.0.2.1:5000"),
+        ("https", "registry.example", Kind::Https, "HTTPS_PROXY", "https://", "registry.example:443"),
+        ("http", "registry.example", Kind::Https, "ALL_PROXY", "https://", "registry.example:80"),
         ("https", "registry.example", Kind::Socks, "ALL_PROXY", "socks5h://", "registry.example:443"),
         ("http", "192.0.2.1", Kind::Socks, "HTTPS_PROXY", "socks5://", "192.0.2.1:80"),
     ] {
@@ -97,9 +97,15 @@ fn some_hosts_have_no_proxy() {
     assert_eq!(pull("http", &loopback, digest, &[("ALL_PROXY", &value)]), "pulled 1000 bytes");
     let host = direct(&server);
     for exception in ["0.0.0.0", "registry.example,0.0.0.0", "*", ".0.0"] {
-        let variables = [("ALL_PROXY", &*value), ("NO_PROXY", exception)];
-        assert_eq!(pull("http", &host, digest, &variables), "pulled 1000 bytes", "{exception}");
+        // Also one that could not be used.
+        for proxy in [&*value, "ftp://127.0.0.1"] {
+            let variables = [("ALL_PROXY", proxy), ("NO_PROXY", exception)];
+            assert_eq!(pull("http", &host, digest, &variables), "pulled 1000 bytes", "{proxy}: {exception}");
+        }
     }
+    let unusable = [("ALL_PROXY", "ftp://127.0.0.1"), ("NO_PROXY", "registry.example")];
+    let found = pull("http", &host, digest, &unusable);
+    assert!(found.contains("ALL_PROXY: it is not the URL of a proxy that is supported"), "{found}");
     assert_eq!(proxy.targets(), [""; 0]);
     let other = [("ALL_PROXY", &*value), ("NO_PROXY", "registry.example")];
     assert_eq!(pull("http", &host, digest, &other), "pulled 1000 bytes");

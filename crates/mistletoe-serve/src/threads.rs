@@ -256,9 +256,10 @@ impl Shared {
     fn work(self: &Arc<Self>) {
         let thread = Arc::new(Thread::current());
         CURRENT.set(Some(thread.clone()));
-        let mut state = self.state();
-        state.threads.push(thread.clone());
+        self.state().threads.push(thread.clone());
+        // Before the lock, so that the lock is dropped before this is.
         let _leaving = Leaving { shared: self, thread: &thread };
+        let mut state = self.state();
         loop {
             if let Some((runtime, work)) = state.work.pop_front() {
                 drop(state);

@@ -29,11 +29,11 @@ const STYLE: &str = "
     .base { stroke: currentColor; stroke-opacity: 0.65; stroke-dasharray: 3 3; }
     .spread { stroke: currentColor; stroke-opacity: 0.75; stroke-width: 1.5; }
     .c0 { fill: #2a78d6; } .c1 { fill: #e8743b; } .c2 { fill: #1a9e77; } .c3 { fill: #8a8f98; }
-    .c4 { fill: #9a5fd0; } .c5 { fill: #c2a318; } .c6 { fill: #d0427f; }
+    .c4 { fill: #9a5fd0; } .c5 { fill: #c2a318; } .c6 { fill: #d0427f; } .c7 { fill: #7a5c3e; }
     @media (prefers-color-scheme: dark) {
         svg { color: #e6edf3; }
         .c0 { fill: #4a95ee; } .c1 { fill: #e0703c; } .c2 { fill: #24b087; } .c3 { fill: #878d96; }
-        .c4 { fill: #a873dc; } .c5 { fill: #b89a1c; } .c6 { fill: #de5f95; }
+        .c4 { fill: #a873dc; } .c5 { fill: #b89a1c; } .c6 { fill: #de5f95; } .c7 { fill: #b0926f; }
     }
 ";
 
@@ -193,6 +193,7 @@ fn color(host: &str, at: usize) -> usize {
         "wasm_runtime_layer" => 6,
         "static, from the cache" | "waPC" => 4,
         "by hand, from a file" | "Extism" => 5,
+        "static, waPC's guest" => 7,
         _ => [2, 4, 5, 6][at % 4],
     }
 }
@@ -290,7 +291,8 @@ mod tests {
 
     #[test]
     fn hosts_that_share_a_chart_have_colours_of_their_own() {
-        let hosts = ["static", "erased", "tiered", "wasm_runtime_layer", "waPC", "Extism", "by hand"];
+        let hosts =
+            ["static", "erased", "tiered", "wasm_runtime_layer", "waPC", "static, waPC's guest", "Extism", "by hand"];
         let colors: std::collections::BTreeSet<_> = hosts.iter().map(|host| color(host, 0)).collect();
         assert_eq!(colors.len(), hosts.len());
     }

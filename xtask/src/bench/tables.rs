@@ -14,9 +14,11 @@ pub(super) fn tables(measured: &Measured) -> String {
 const PEERS: &str = "
 Beside them stand other layers ([`benches/src/peers`](../benches/src/peers)), used as their documentation recommends.
 wasm_runtime_layer runs the same packages if they have no imports. waPC and Extism have protocols of their own. They run
-their own guests, which output their input as the package here does. (waPC's guest has one function in place of four,
-and so compiles faster.) wasm_runtime_layer and waPC use an engine like that of the hand-written host, with its pool of
-instances where it has one. Extism also uses such a pool, but a newer wasmtime. It creates an engine for each package
+their own guests, which output their input as the package here does. waPC's guest has one function in place of four: it
+compiles faster, and takes one call in place of four. `static, waPC's guest` is the layer with that guest, by
+[a protocol outside of it](../examples/wapc), so that the package interface is not part of the comparison.
+wasm_runtime_layer and waPC use an engine like that of the hand-written host, with its pool of instances where it has
+one. Extism also uses such a pool, but a newer wasmtime. It creates an engine for each package
 that it compiles, and that engine contains code of Extism's own.
 ";
 

@@ -192,14 +192,16 @@ fn answers<'a>(package: &'a Package, loaded: &dyn Loaded) -> Box<dyn FnMut() + '
 
 /// Makes `count` calls on one host, and little else, for a tool that counts the instructions of a process.
 ///
-/// `what` is an example's name, or the length in bytes of an input to output as it is.
+/// `what` is an example's name, a host function that is called [`CALLS`] times, or the length in bytes of an input to
+/// output as it is.
 pub(crate) fn answer(engine: &str, host: &str, what: &str, count: u32) {
     let package = match what.parse() {
         Ok(bytes) => Package::echo("echo", bytes),
-        Err(_) => Package::find(what).expect("an example that was built"),
+        Err(_) => Package::host_call(what).or_else(|| Package::find(what)).expect("an example that was built"),
     };
-    let (_, host) =
-        hosts(engine, package.offer, Base::Plain).into_iter().find(|(name, _)| *name == host).expect("a host");
+    let mut hosts = hosts(engine, package.offer, Base::Plain);
+    hosts.push(("default limits", layer(engine, package.offer, &Limits::default(), None)));
+    let (_, host) = hosts.into_iter().find(|(name, _)| *name == host).expect("a host");
     let loaded = host.load(&package.wasm);
     let mut work = answers(&package, &*loaded);
     (0..count).for_each(|_| work());

@@ -244,7 +244,7 @@ impl Client {
             return Err(Failure::Final(Error::new(subject, ErrorKind::PlainHttp)));
         }
         if !is_loopback {
-            check_proxy()?;
+            check_proxy(url)?;
         }
         if deadline.is_over() {
             return Err(Failure::Final(Error::new(subject, ErrorKind::TimedOut)));

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::{Agent, Proxy};
+use ureq::{Agent, Proxy, ProxyProtocol};
 
 use super::Client;
 use crate::error::{Error, ErrorKind, Result};
@@ -19,15 +19,21 @@ use crate::reference::Url;
 const MAX_CERTIFICATES: u64 = 4 << 20;
 /// Variables that name a proxy. The first one that is set counts, as for ureq.
 const PROXIES: [&str; 6] = ["ALL_PROXY", "all_proxy", "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
+/// Variables that list hosts without a proxy. Again the first one counts.
+const NO_PROXY: [&str; 2] = ["NO_PROXY", "no_proxy"];
 
 impl Client {
     /// Returns what connects to hosts. The certificates are read when the first connection needs them.
     pub(super) fn agent(&self, url: &Url) -> Result<Agent> {
         let mut agents = self.shared.agents.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(agent) = agents.get(&url.is_secure()) {
+        // The connection to the proxy may be encrypted, and the one through it not.
+        let is_encrypted = url.is_secure()
+            || !url.host().is_loopback()
+                && Proxy::try_from_env().is_some_and(|proxy| proxy.protocol() == ProxyProtocol::Https);
+        if let Some(agent) = agents.get(&is_encrypted) {
             return Ok(agent.clone());
         }
-        let roots = if url.is_secure() { self.roots()? } else { Vec::new() };
+        let roots = if is_encrypted { self.roots()? } else { Vec::new() };
         let tls = TlsConfig::builder()
             .root_certs(RootCerts::Specific(Arc::new(roots)))
             .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
@@ -45,7 +51,7 @@ impl Client {
             .timeout_per_write(timeout)
             .build();
         let agent = config.new_agent();
-        agents.insert(url.is_secure(), agent.clone());
+        agents.insert(is_encrypted, agent.clone());
         Ok(agent)
     }
 
@@ -69,15 +75,23 @@ impl Client {
     }
 }
 
-/// Refuses a proxy that cannot be used. ureq would connect without it.
-pub(super) fn check_proxy() -> Result<()> {
+/// Refuses a proxy that cannot be used, unless the host needs none. ureq would connect without it.
+pub(super) fn check_proxy(url: &Url) -> Result<()> {
     let is_set = |name: &&&str| env::var_os(name).is_some_and(|value| !value.is_empty());
     let Some(name) = PROXIES.iter().find(is_set) else { return Ok(()) };
     // The value may have a password in it.
     match env::var(name).ok().and_then(|value| Proxy::new(&value).ok()) {
-        Some(_) => Ok(()),
-        None => Err(Error::new(name, ErrorKind::Proxy)),
+        None if !is_exempt(url) => Err(Error::new(name, ErrorKind::Proxy)),
+        _ => Ok(()),
     }
+}
+
+/// Returns whether `NO_PROXY` exempts a host, by ureq's own comparison: that of a proxy which is not connected to.
+fn is_exempt(url: &Url) -> bool {
+    let Some(list) = NO_PROXY.iter().find_map(|name| env::var(name).ok()) else { return false };
+    let proxy = Proxy::builder(ProxyProtocol::Http).host("localhost");
+    let proxy = list.split(',').fold(proxy, |proxy, entry| proxy.no_proxy(entry)).build();
+    url.as_str().parse().is_ok_and(|url| proxy.is_ok_and(|proxy| proxy.is_no_proxy(&url)))
 }
 
 /// Reads the certificates of a PEM file. It has at least one.

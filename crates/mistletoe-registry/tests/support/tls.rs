@@ -33,6 +33,21 @@ pub(crate) fn start(
     origin: Origin,
     faults: impl Fn(&Request, usize) -> Option<Fault> + Send + Sync + 'static,
 ) -> Server {
+    let config = config();
+    Server::with(origin, faults, move |stream| accept(&config, stream))
+}
+
+/// Begins the encryption of a connection that a server has accepted.
+pub(crate) fn accept(
+    config: &Arc<ServerConfig>,
+    stream: TcpStream,
+) -> io::Result<StreamOwned<ServerConnection, TcpStream>> {
+    let connection = ServerConnection::new(config.clone()).map_err(io::Error::other)?;
+    Ok(StreamOwned::new(connection, stream))
+}
+
+/// Returns the server's side of encryption.
+pub(crate) fn config() -> Arc<ServerConfig> {
     let read = |name| fs::read(data(name)).expect("read");
     let certificate = CertificateDer::from_pem_slice(&read("server.pem")).expect("a certificate");
     let key = PrivateKeyDer::from_pem_slice(&read("server.key")).expect("a key");
@@ -42,9 +57,5 @@ pub(crate) fn start(
         .with_no_client_auth()
         .with_single_cert(vec![certificate], key)
         .expect("a configuration");
-    let config = Arc::new(config);
-    Server::with(origin, faults, move |stream| {
-        let connection = ServerConnection::new(config.clone()).map_err(io::Error::other)?;
-        Ok(StreamOwned::new(connection, stream))
-    })
+    Arc::new(config)
 }
