@@ -203,6 +203,17 @@ impl Thread {
     }
 }
 
+impl State {
+    /// Takes a thread from the list, unless it is needed: there is work, or it is the last one. Returns whether it may end.
+    fn let_go(&mut self, thread: &Arc<Thread>) -> bool {
+        let may_end = self.work.is_empty() && self.threads.len() > 1;
+        if may_end {
+            self.threads.retain(|other| !Arc::ptr_eq(other, thread));
+        }
+        may_end
+    }
+}
+
 /// Takes a thread from the list when it ends.
 struct Leaving<'a> {
     shared: &'a Shared,
@@ -271,7 +282,7 @@ impl Shared {
                 drop(runtime);
                 state = self.state();
                 if thread.is_lower() {
-                    if state.threads.len() > 1 && state.work.is_empty() {
+                    if state.let_go(&thread) {
                         return;
                     }
                     drop(state);
@@ -291,7 +302,7 @@ impl Shared {
             let (waited, timeout) = self.work.wait_timeout(state, KEEP).unwrap_or_else(PoisonError::into_inner);
             state = waited;
             state.idle -= 1;
-            if timeout.timed_out() && state.work.is_empty() && state.threads.len() > 1 {
+            if timeout.timed_out() && state.let_go(&thread) {
                 return;
             }
         }
@@ -423,6 +434,17 @@ mod tests {
             assert!(matches!(panicked, Err(Failure::Host(_))));
             assert_eq!(threads.run(|| 1).await.expect("a result"), 1);
         });
+    }
+
+    #[test]
+    fn of_the_last_two_threads_one_stays() {
+        let threads: Vec<_> = (0..3).map(|_| Arc::new(Thread::current())).collect();
+        let mut state = State { threads: threads.clone(), ..State::default() };
+        assert!(threads.iter().map(|thread| state.let_go(thread)).eq([true, true, false]));
+        let mut state = State { threads: threads.clone(), ..State::default() };
+        let runtime = Runtime::new().expect("a runtime");
+        state.work.push_back((runtime.handle().clone(), Box::new(|| ())));
+        assert!(!state.let_go(&threads[0]), "there is work");
     }
 
     #[test]
