@@ -525,7 +525,7 @@ fn repeated(repetition: &Repetition, report: &mut Report) {
         report.findings.warning("output-aliases-input", message, "return the output in a block of its own");
     }
     if let Some((early, late)) = repetition.fuel().filter(|(early, late)| *late / 2 > *early) {
-        let message = format!("call 10 of one session used {early} units of fuel, call {calls} used {late}");
+        let message = format!("call 10 of one session used {early} units of fuel, the last ones at least {late} each");
         report.findings.warning("slows-down", message, "look for a list or a table that every call makes longer");
     }
     if repetition.cut && calls < repeat::CALLS {
