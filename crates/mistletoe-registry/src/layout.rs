@@ -128,10 +128,6 @@ impl<R: Read> Read for Bounded<R> {
 /// memory. Headers count as they are. What could give one another name or length is an error: then every reader of the
 /// archive sees the same file.
 fn plugin(archive: impl Read) -> Result<Vec<u8>, &'static str> {
-    let not_read = |error: io::Error| match error.kind() {
-        io::ErrorKind::FileTooLarge => TOO_LONG,
-        _ => "the layer is not an archive",
-    };
     let mut archive = tar::Archive::new(archive);
     let (mut found, mut count) = (None, 0);
     // As they are: otherwise the crate keeps what precedes a header in memory, whatever its length.
@@ -147,16 +143,8 @@ fn plugin(archive: impl Read) -> Result<Vec<u8>, &'static str> {
         }
         // POSIX, "pax Interchange Format", for the next file and for all, and the same of Solaris.
         if matches!(kind.as_byte(), b'x' | b'g' | b'X') {
-            let size = entry.size();
-            if size > MAX_EXTENDED {
-                return Err("the archive has an extended header of more than 64 KiB");
-            }
-            let mut records = Vec::new();
-            entry.read_to_end(&mut records).map_err(not_read)?;
-            if records.len() as u64 != size {
-                return Err("the archive ends early");
-            }
-            check_records(&records)?;
+            let too_long = "the archive has an extended header of more than 64 KiB";
+            check_records(&content(&mut entry, MAX_EXTENDED, too_long)?)?;
             continue;
         }
         count += 1;
@@ -173,18 +161,28 @@ fn plugin(archive: impl Read) -> Result<Vec<u8>, &'static str> {
         if found.is_some() {
             return Err("the archive has plugin.wasm twice");
         }
-        let size = entry.size();
-        if size > MAX_MODULE {
-            return Err("plugin.wasm is longer than 256 MiB");
-        }
-        let mut module = Vec::new();
-        entry.read_to_end(&mut module).map_err(not_read)?;
-        if module.len() as u64 != size {
-            return Err("the archive ends early");
-        }
-        found = Some(module);
+        found = Some(content(&mut entry, MAX_MODULE, "plugin.wasm is longer than 256 MiB")?);
     }
     found.ok_or("the archive has no plugin.wasm")
+}
+
+/// Reads an entry of an archive, if it is not longer than `limit` bytes.
+fn content<R: Read>(
+    entry: &mut tar::Entry<'_, R>,
+    limit: u64,
+    too_long: &'static str,
+) -> Result<Vec<u8>, &'static str> {
+    let size = entry.size();
+    if size > limit {
+        return Err(too_long);
+    }
+    let mut content = Vec::new();
+    entry.read_to_end(&mut content).map_err(not_read)?;
+    if content.len() as u64 == size { Ok(content) } else { Err("the archive ends early") }
+}
+
+fn not_read(error: io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::FileTooLarge { TOO_LONG } else { "the layer is not an archive" }
 }
 
 /// Refuses the records of an extended header that could give a file another name or length. Each is its own length, a

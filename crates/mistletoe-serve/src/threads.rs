@@ -85,21 +85,13 @@ thread_local! {
 impl Threads {
     /// Starts a first thread, so that there is one whatever happens to the system later.
     pub(crate) fn new() -> io::Result<Self> {
-        Self::start(Shared {
-            state: Mutex::default(),
-            work: Condvar::new(),
-            look: Condvar::new(),
-            idle: Condvar::new(),
-            #[cfg(test)]
-            limit: usize::MAX,
-        })
+        Self::start(Shared::new())
     }
 
     /// Returns threads on a system that gives so many.
     #[cfg(test)]
     pub(crate) fn limited(limit: usize) -> Self {
-        let [work, look, idle] = std::array::from_fn(|_| Condvar::new());
-        let threads = Self::start(Shared { state: Mutex::default(), work, look, idle, limit }).expect("a thread");
+        let threads = Self::start(Shared { limit, ..Shared::new() }).expect("a thread");
         while threads.0.0.state().threads.is_empty() {
             thread::yield_now();
         }
@@ -228,6 +220,17 @@ impl Drop for Leaving<'_> {
 }
 
 impl Shared {
+    fn new() -> Self {
+        Self {
+            state: Mutex::default(),
+            work: Condvar::new(),
+            look: Condvar::new(),
+            idle: Condvar::new(),
+            #[cfg(test)]
+            limit: usize::MAX,
+        }
+    }
+
     fn spawn(self: &Arc<Self>, runtime: Handle, work: Work) {
         let mut state = self.state();
         state.work.push_back((runtime, work));

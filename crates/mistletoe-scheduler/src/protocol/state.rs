@@ -98,7 +98,8 @@ impl State {
         };
     }
 
-    /// Returns the position of a node whose name is the cycle's own text, if it is the latest or the one after it.
+    /// Returns the position of a node whose name is the cycle's own text, if it is the latest, the one after it or
+    /// the first. Calls are about one node after the other.
     fn known(&self, name: &str) -> Option<usize> {
         let nodes = &self.cycle.as_ref()?.nodes;
         let is_same = |at: &usize| nodes.at(*at).is_some_and(|node| ptr::eq(node.name(), name));
