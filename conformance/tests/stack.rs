@@ -5,6 +5,7 @@
 //! alive much longer than their code does.
 
 use std::fmt::Write as _;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
 
 use mistletoe::{AnyPackage, Caller, Error, ErrorKind, Imports, Limits};
@@ -183,5 +184,55 @@ fn no_engines_own_stack_is_full_first() {
                 assert_eq!(*first.get_or_insert(height), height, "{many} {name}, {backend}");
             }
         }
+    }
+}
+
+/// Outputs its input, and recurses without end if that is one byte.
+const RECURSES: &str = r#"(module
+    (memory (export "memory") 1)
+    (func $down (param i32) (if (local.get 0) (then (call $down (i32.sub (local.get 0) (i32.const 1))))))
+    (func (export "__mistletoe_info") (result i32) (i32.const 8))
+    (func (export "__mistletoe_alloc") (param i32) (result i32) (i32.const 1024))
+    (func (export "__mistletoe_dealloc") (param i32 i32))
+    (func (export "__mistletoe_generate") (param i32 i32) (result i32)
+        (if (i32.eq (local.get 1) (i32.const 1)) (then (call $down (i32.const -1))))
+        (i32.store (i32.const 8) (local.get 0))
+        (i32.store (i32.const 12) (local.get 1))
+        (i32.const 8)))"#;
+
+#[test]
+fn calls_that_share_a_stack_find_the_same_room() {
+    let wasm = wat::parse_str(RECURSES).expect("it assembles");
+    let backends: Vec<_> = mistletoe::backends().iter().map(|info| info.name()).collect();
+    // The depth, and an output before it, of sessions of all backends in turn.
+    let turns = || {
+        let turn = |name: &&str| {
+            let backend = mistletoe::backend(name).expect("a backend");
+            let package = AnyPackage::with_imports(&backend, &wasm, &Imports::<()>::new(), Limits::default())?;
+            let mut session = package.session()?;
+            assert_eq!(session.generate("two")?, "two", "{name}");
+            Ok::<_, Error>(session.generate("1").expect_err("it has no end").kind().clone())
+        };
+        backends.iter().map(turn).collect::<Result<Vec<_>, _>>().expect("sessions")
+    };
+    let apart = turns();
+    assert!(matches!(apart[0], ErrorKind::TooDeep { .. }), "{:?}", apart[0]);
+    for name in &backends {
+        let backend = mistletoe::backend(name).expect("a backend");
+        assert_eq!(backend.with_room(turns).expect("a stack"), apart, "{name}");
+        let nested = backend.with_room(|| backend.with_room(turns));
+        assert_eq!(nested.and_then(|nested| nested).expect("a stack"), apart, "{name}");
+    }
+}
+
+#[test]
+fn a_panic_leaves_a_shared_stack() {
+    for info in mistletoe::backends() {
+        let backend = mistletoe::backend(info.name()).expect("a backend");
+        let panics = AssertUnwindSafe(|| backend.with_room(|| resume_unwind(Box::new("it panics"))));
+        let panicked = catch_unwind(panics);
+        let payload = panicked.map(|result: Result<(), Error>| result.is_ok()).expect_err("it does not return");
+        assert_eq!(payload.downcast_ref::<&str>(), Some(&"it panics"), "{}", info.name());
+        assert_eq!(backend.with_room(|| 1).expect("a stack"), 1, "{}", info.name());
     }
 }

@@ -79,7 +79,7 @@ impl<I: Instance> Guest<I> {
     /// Sets the handle that cancels calls from now on.
     pub(crate) fn set_cancel_handle(&mut self, handle: Option<CancelHandle>) {
         let budget = &mut self.instance.data_mut().budget;
-        budget.cancel = handle;
+        budget.set_cancel_handle(handle);
         self.limited = self.fuel.is_some() || budget.is_limited();
     }
 

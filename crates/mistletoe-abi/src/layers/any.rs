@@ -8,7 +8,7 @@ use crate::backend::erased::{AnyFunc, DynInstance};
 use crate::backend::instance::Instance;
 use crate::backend::store::StoreData;
 use crate::backend::{Artifact, Backend, Keep};
-use crate::error::Result;
+use crate::error::{Error, Operation, Result};
 use crate::host::func::HostFunc;
 #[cfg(feature = "cache")]
 use crate::layers::cache::{Cache, Cached};
@@ -74,6 +74,7 @@ pub(crate) trait DynBackend: Any + Send + Sync {
     fn command(&self, checked: Checked<'_, WasiCommand>) -> Result<Arc<dyn DynProgram<WasiCommand>>>;
     fn compatibility_key(&self) -> Option<String>;
     fn deserialize(&self, artifact: &Artifact, imports: &[HostFunc]) -> Result<AnyModule>;
+    fn with_room(&self, call: &mut dyn FnMut()) -> Result<()>;
 }
 
 trait DynModule: Send + Sync {
@@ -131,6 +132,10 @@ impl<B: Backend<Instance: Send>> DynBackend for B {
             backend: self.clone(),
         })))
     }
+
+    fn with_room(&self, call: &mut dyn FnMut()) -> Result<()> {
+        <B::Instance as Instance>::with_room(call)
+    }
 }
 
 impl<B: Backend<Instance: Send>> DynModule for Compiled<B> {
@@ -171,6 +176,30 @@ impl AnyBackend {
     /// Returns the backend's warning, if any; see [`Backend::warning`].
     pub fn warning(&self) -> Option<String> {
         self.backend.warning()
+    }
+
+    /// Runs `call`, which makes many short calls of sessions, on a stack with room for guests.
+    ///
+    /// On an engine whose guests have a stack of their own, each call of a session switches to it. Within `call`, the
+    /// sessions of this backend need not; those of others do as before. See [`Instance::with_room`].
+    ///
+    /// # Errors
+    ///
+    /// [`Engine`](crate::ErrorKind::Engine) if there is no memory for a stack. In that case `call` does not run.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use mistletoe_abi::{AnyBackend, AnySession, Result};
+    ///
+    /// fn generate(backend: &AnyBackend, session: &mut AnySession, inputs: &[&str]) -> Result<Vec<String>> {
+    ///     backend.with_room(|| inputs.iter().map(|input| session.generate(input)).collect())?
+    /// }
+    /// ```
+    pub fn with_room<R>(&self, call: impl FnOnce() -> R) -> Result<R> {
+        let (mut call, mut result) = (Some(call), None);
+        self.backend.with_room(&mut || result = call.take().map(|call| call()))?;
+        result.ok_or_else(|| Error::engine(Operation::Call, "the call did not run"))
     }
 
     /// Returns this backend with a cache, as [`Cached`] does.

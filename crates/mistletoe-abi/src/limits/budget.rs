@@ -1,5 +1,6 @@
 //! What a session has used of its limits.
 
+use std::cell::Cell;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -37,7 +38,7 @@ pub(crate) struct Budget {
     timeout: Option<Duration>,
     fuel: Option<u64>,
     height: u32,
-    clock: Clock,
+    clock: Cell<Clock>,
     /// All fuel that was ever granted.
     granted: u64,
     /// The fuel that was used before the current call.
@@ -69,7 +70,7 @@ impl Budget {
             timeout,
             fuel,
             height: limits.stack.unwrap_or_default(),
-            clock: Clock::Unread,
+            clock: Cell::new(Clock::Unread),
             granted: 0,
             before: 0,
             calls: 0,
@@ -82,7 +83,7 @@ impl Budget {
 
     /// Returns what was used so far.
     pub(crate) fn start(&self) -> Start {
-        Start { granted: self.granted, timed: !matches!(self.clock, Clock::Unread) }
+        Start { granted: self.granted, timed: !matches!(self.clock.get(), Clock::Unread) }
     }
 
     /// Counts what another guest has used in the same start. The counter in the guest is the other's as well.
@@ -99,12 +100,20 @@ impl Budget {
     }
 
     /// Begins a call. `left` is the granted fuel that is left, if fuel is counted.
+    ///
+    /// The calls of host functions that the latest check allowed are allowed still: reading the clock takes as long as
+    /// many a call of a guest.
     pub(crate) fn begin(&mut self, left: i64) -> Result<()> {
         self.before = self.spent(left);
-        self.clock = Clock::Unread;
+        self.clock.set(Clock::Unread);
+        self.cancelled()
+    }
+
+    /// Sets the handle that cancels calls from now on. The next host function is called after a check.
+    pub(crate) fn set_cancel_handle(&mut self, handle: Option<CancelHandle>) {
+        self.cancel = handle;
         self.allowed -= u64::from(self.calls);
         self.calls = 0;
-        self.cancelled()
     }
 
     #[inline]
@@ -122,13 +131,14 @@ impl Budget {
         self.cancel.as_ref().and_then(CancelHandle::deadline)
     }
 
-    /// Notes that the guest has left its own code.
+    /// Begins the time of the call, unless it has begun.
     ///
-    /// When it first does so in a call, the time of the call begins. Until then, it has used at most one slice of fuel.
-    fn leave(&mut self, now: Option<Instant>) {
-        if matches!(self.clock, Clock::Unread) {
+    /// Until then, the guest has used at most one slice of fuel, and called a few host functions, which are quick.
+    fn leave(&self, now: Option<Instant>) {
+        if matches!(self.clock.get(), Clock::Unread) {
             // A deadline that the clock cannot represent is no limit.
-            self.clock = Clock::Deadline(now.zip(self.timeout).and_then(|(now, timeout)| now.checked_add(timeout)));
+            let deadline = now.zip(self.timeout).and_then(|(now, timeout)| now.checked_add(timeout));
+            self.clock.set(Clock::Deadline(deadline));
         }
     }
 
@@ -159,7 +169,7 @@ impl Budget {
         };
         self.looked = now;
         self.between = if quick { (self.between * 2).clamp(1, CALLS) } else { 0 };
-        if matches!(self.clock, Clock::Unread) {
+        if matches!(self.clock.get(), Clock::Unread) {
             self.leave(now);
             self.handle_in_time(now)?;
         } else {
@@ -192,21 +202,36 @@ impl Budget {
         self.spent(left).saturating_sub(self.before)
     }
 
-    /// Returns the deadline of the call, by its own limit.
+    /// Returns the deadline of the call by its own limit, if the time of the call has begun.
     fn limit(&self) -> Option<Instant> {
-        match self.clock {
+        match self.clock.get() {
             Clock::Unread => None,
             Clock::Deadline(deadline) => deadline,
         }
     }
 
     /// Returns the deadline of the call: by its own limit, or that of the handle if it comes first.
+    ///
+    /// For host functions. The time of the call begins, unless it has begun.
     pub(crate) fn deadline(&self) -> Option<Instant> {
+        if self.timeout.is_some() && matches!(self.clock.get(), Clock::Unread) {
+            self.leave(Some(Instant::now()));
+        }
+        self.known_deadline()
+    }
+
+    fn known_deadline(&self) -> Option<Instant> {
         [self.limit(), self.end()].into_iter().flatten().min()
     }
 
+    /// Checks the time and the handle, for host functions as [`Budget::deadline`].
     pub(crate) fn in_time(&self) -> Result<()> {
         self.in_time_at(self.deadline().map(|_| Instant::now()))
+    }
+
+    /// Checks the handle, and the time if it has begun.
+    pub(crate) fn in_time_so_far(&self) -> Result<()> {
+        self.in_time_at(self.known_deadline().map(|_| Instant::now()))
     }
 
     /// Checks the time, and whether the call was cancelled. `now` is needed if there is a deadline.
@@ -229,7 +254,7 @@ impl Budget {
 
     /// Waits for `time`, but not beyond the call's deadline or cancellation.
     pub(crate) fn wait(&self, time: Duration) -> Result<()> {
-        let left = self.limit().map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = self.deadline().map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let time = left.map_or(time, |left| left.min(time));
         match &self.cancel {
             Some(handle) => _ = handle.wait(time),
@@ -257,5 +282,59 @@ impl Budget {
         let limit = self.height;
         let depth = u64::from(limit).saturating_add_signed(left.saturating_neg());
         ErrorKind::TooDeep { limit, depth: u32::try_from(depth).unwrap_or(u32::MAX), export: None }.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Returns a budget with a limit on time, whose latest check allows `calls` calls of host functions.
+    fn quick(calls: u32) -> Budget {
+        let mut budget = Budget::new(&Limits::default().with_timeout(Duration::from_secs(60)), None);
+        budget.host_call().expect("the first is in time");
+        budget.between = calls;
+        budget.allow();
+        budget
+    }
+
+    #[test]
+    fn quick_host_functions_of_several_calls_share_a_check_of_the_clock() {
+        let mut budget = quick(2);
+        let before = budget.host_calls();
+        for call in 0..2 {
+            budget.begin(0).expect("nobody cancels it");
+            budget.host_call().expect("it is allowed");
+            assert!(matches!(budget.clock.get(), Clock::Unread), "{call}");
+        }
+        assert_eq!(budget.host_calls(), before + 2);
+        budget.host_call().expect("it is in time");
+        assert!(budget.limit().is_some(), "the time has begun");
+    }
+
+    #[test]
+    fn the_time_of_a_call_begins_when_a_host_function_asks_for_its_end() {
+        let mut budget = quick(1);
+        budget.begin(0).expect("nobody cancels it");
+        assert_eq!(budget.limit(), None);
+        let deadline = budget.deadline();
+        assert!(deadline.is_some_and(|deadline| deadline > Instant::now()));
+        assert_eq!(budget.deadline(), deadline);
+        budget.begin(0).expect("nobody cancels it");
+        budget.in_time_so_far().expect("the time has not begun");
+        assert_eq!(budget.limit(), None);
+        budget.in_time().expect("it is in time");
+        assert!(budget.limit().is_some());
+    }
+
+    #[test]
+    fn a_new_handle_is_checked_before_the_next_host_function() {
+        let mut budget = quick(64);
+        let calls = budget.host_calls();
+        budget.set_cancel_handle(Some(CancelHandle::with_deadline(Instant::now())));
+        budget.begin(0).expect("nobody has noticed yet");
+        let error = budget.host_call().expect_err("it is too late");
+        assert_eq!(*error.kind(), ErrorKind::Cancelled { export: None });
+        assert_eq!(budget.host_calls(), calls);
     }
 }

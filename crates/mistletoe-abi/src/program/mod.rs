@@ -317,7 +317,7 @@ impl<P: Protocol, B: Backend, T: Send + 'static> Program<P, B, T> {
         let store = Box::new(self.protocol.store(&self.limits));
         let budget = Budget::new(&self.limits, cancel.cloned());
         // Instantiating copies segments, which can take long.
-        budget.in_time()?;
+        budget.in_time_so_far()?;
         let mut data = StoreData::new(self.backend.name(), self.interface.clone(), state, store, budget);
         data.recorder = self.symbols.clone().map(Recorder::new);
         let instance = self.backend.instantiate(&self.module, data)?;

@@ -237,7 +237,7 @@ impl Record {
         let budget = &mut guest.data_mut().budget;
         budget.started_as(&self.budget);
         // A guest that starts by itself ticks after its calls.
-        match (budget.in_time(), self.calls.last().and_then(|call| call.export)) {
+        match (budget.in_time_so_far(), self.calls.last().and_then(|call| call.export)) {
             (Err(error), Some(export)) => Err(error.in_export(export)),
             (result, _) => result.map(|()| true),
         }

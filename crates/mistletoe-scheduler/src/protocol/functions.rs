@@ -109,6 +109,7 @@ fn fill<T: 'static>(
 }
 
 /// Writes bytes to a buffer if they fit. Returns their length, as an error if the buffer is outside of the memory.
+#[inline(always)]
 fn put(memory: &mut [u8], bytes: &[u8], buffer: u32, limit: u32) -> Outcome<Result<u32, u32>> {
     let length = u32::try_from(bytes.len()).map_err(|_| "the object is longer than 4 GiB")?;
     if length == 0 || length > limit {
@@ -149,6 +150,7 @@ fn name<T: 'static>(caller: &Caller<'_, T>, address: u32, length: u32) -> Result
     Ok(std::str::from_utf8(bytes).ok().map(str::to_owned))
 }
 
+#[inline]
 fn node<T: 'static>(caller: &mut Caller<'_, T>, address: u32, length: u32, buffer: u32, limit: u32) -> Outcome<u32> {
     let (memory, state) = caller.memory_and_store::<State>();
     let Some(name) = range(address, length).and_then(|range| memory.get(range)) else {

@@ -11,30 +11,41 @@ use super::state::State;
 use super::status::{Answer, ClusterEvent, Output, Status};
 
 /// Returns the answer to a call whose function returned `number`.
+#[inline(always)]
 pub(super) fn answer(call: &Call<'_>, number: u64, state: &mut State) -> Answer {
     let (high, low) = ((number >> 32) as u32, number as u32);
     let code = match call {
         Call::Permit(_) => high,
         _ => low,
     };
-    let mut status = Status { code: code.cast_signed(), reason: mem::take(&mut state.reason) };
+    let status = Status { code: code.cast_signed(), reason: mem::take(&mut state.reason) };
+    match call {
+        Call::Score(_) => Answer { status, output: Output::Score(high.cast_signed()) },
+        Call::Permit(_) => Answer { status, output: Output::Wait(Duration::from_millis(low.into())) },
+        Call::Enqueue | Call::PreFilter | Call::PostFilter(_) | Call::NormalizeScore(_) => {
+            with_result(call, high, status, state)
+        }
+        _ => Answer { status, output: Output::None },
+    }
+}
+
+/// Returns the answer to a call whose function hands over more than numbers. There are few of them for each pod.
+#[cold]
+fn with_result(call: &Call<'_>, high: u32, status: Status, state: &mut State) -> Answer {
     let result = state.result.take();
     let output = match call {
-        Call::Enqueue => Ok(Output::Events(events(&result.unwrap_or_default()))),
-        Call::PreFilter => Ok(Output::Nodes(result.map(|names| positions(&names, state)))),
+        Call::Enqueue => Output::Events(events(&result.unwrap_or_default())),
+        Call::PreFilter => Output::Nodes(result.map(|names| positions(&names, state))),
         Call::PostFilter(_) => {
             let node = String::from_utf8_lossy(&result.unwrap_or_default()).into_owned();
-            Ok(Output::Nomination { overrides: high != 0, node })
+            Output::Nomination { overrides: high != 0, node }
         }
-        Call::Score(_) => Ok(Output::Score(high.cast_signed())),
-        Call::NormalizeScore(before) => normalized(&result.unwrap_or_default(), before).map(Output::Scores),
-        Call::Permit(_) => Ok(Output::Wait(Duration::from_millis(low.into()))),
-        _ => Ok(Output::None),
+        Call::NormalizeScore(before) => match normalized(&result.unwrap_or_default(), before) {
+            Ok(scores) => Output::Scores(scores),
+            Err(reason) => return Answer { status: Status::error(reason), output: Output::None },
+        },
+        _ => Output::None,
     };
-    let output = output.unwrap_or_else(|reason| {
-        status = Status::error(reason);
-        Output::None
-    });
     Answer { status, output }
 }
 

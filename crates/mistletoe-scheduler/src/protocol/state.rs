@@ -74,6 +74,7 @@ impl State {
     }
 
     /// Begins a call.
+    #[inline]
     pub(super) fn begin(&mut self, call: &Call<'_>) {
         let (function, node) = call.parts();
         self.function = Some(function);
@@ -86,16 +87,14 @@ impl State {
         };
         self.reason.clear();
         self.result = None;
-        self.input = match call {
-            Call::PostFilter(statuses) => json(&statuses.iter().copied().collect::<BTreeMap<_, _>>()),
-            Call::PreScore(nodes) => json(nodes),
-            Call::NormalizeScore(scores) => json(&scores.iter().copied().collect::<BTreeMap<_, _>>()),
-            _ => Vec::new(),
-        };
-        self.target = match call {
-            Call::AddPod(pod, _) | Call::RemovePod(pod, _) => Some(Arc::clone(pod)),
-            _ => None,
-        };
+        // Most calls have neither an input nor a target.
+        match call {
+            Call::PostFilter(statuses) => self.input = json(&statuses.iter().copied().collect::<BTreeMap<_, _>>()),
+            Call::PreScore(nodes) => self.input = json(nodes),
+            Call::NormalizeScore(scores) => self.input = json(&scores.iter().copied().collect::<BTreeMap<_, _>>()),
+            Call::AddPod(pod, _) | Call::RemovePod(pod, _) => self.target = Some(Arc::clone(pod)),
+            _ => {}
+        }
     }
 
     /// Returns the position of a node whose name is the cycle's own text, if it is the latest, the one after it or
@@ -110,6 +109,7 @@ impl State {
     pub(super) fn end(&mut self) {
         self.function = None;
         self.target = None;
+        self.input = Vec::new();
     }
 
     pub(super) fn config(&self) -> &[u8] {

@@ -45,6 +45,7 @@ impl Instance {
         self.session.set_cancel_handle(cancel);
     }
 
+    #[inline(always)]
     pub(super) fn call(&mut self, call: Call<'_>) -> Result<Answer> {
         self.session.call(call)
     }
@@ -54,10 +55,15 @@ impl Instance {
         self.session.fault().is_none()
     }
 
-    /// Returns what the guest has written since the last time, without the white space at the end.
+    /// Returns whether the guest has written anything since the last time.
     #[inline]
+    pub(super) fn has_output(&self) -> bool {
+        !self.output.is_empty()
+    }
+
+    /// Returns what the guest has written since the last time, without the white space at the end.
     pub(super) fn take_output(&mut self) -> String {
-        if self.output.is_empty() { String::new() } else { self.output.take() }
+        if self.has_output() { self.output.take() } else { String::new() }
     }
 
     /// Returns the fuel of the latest call, if it is counted.

@@ -150,7 +150,7 @@ impl Scheduler {
             running.end(&self.plugins);
         }
         let mut running = Running::begin(&self.plugins, cycle, bounds)?;
-        let filtered = self.filter_nodes(&mut running, bounds);
+        let filtered = plugin::with_room(&self.plugins, || self.filter_nodes(&mut running, bounds));
         running.count_memory(bounds);
         match &filtered {
             Ok(_) => self.put(running),
@@ -176,6 +176,7 @@ impl Scheduler {
     }
 
     /// Returns the plugin that refuses a node, and its status.
+    #[inline(always)]
     fn filter_node(
         &self,
         running: &mut Running,

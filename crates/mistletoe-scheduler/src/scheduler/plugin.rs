@@ -55,7 +55,9 @@ pub struct Plugin {
     pub(super) name: Arc<str>,
     pub(super) weight: u32,
     pub(super) on_failure: OnFailure,
+    backend: AnyBackend,
     program: AnyProgram<KubeScheduler, Wasi>,
+    pub(super) is_fuel_counted: bool,
     /// Whether there is each [function](Function::ALL).
     functions: [bool; Function::ALL.len()],
     log: Option<Log>,
@@ -105,7 +107,9 @@ impl PluginOptions {
         let Self { name, protocol, log, limits, weight, on_failure } = self;
         let program = AnyProgram::with_protocol(protocol, backend, wasm, &mistletoe_wasi::imports(), limits)?;
         let functions = Function::ALL.map(|function| program.interface().export(function.name()).is_some());
-        let plugin = Plugin { name, weight, on_failure, program, functions, log, idle: Mutex::default() };
+        let is_fuel_counted = limits.fuel().is_some();
+        let (backend, idle) = (backend.clone(), Mutex::default());
+        let plugin = Plugin { name, weight, on_failure, backend, program, is_fuel_counted, functions, log, idle };
         let instance = plugin.open(&CancelHandle::new()).map_err(|(error, _)| error)?;
         plugin.close(instance);
         Ok(plugin)
@@ -131,6 +135,7 @@ impl Plugin {
     }
 
     /// Returns whether the plugin has a function.
+    #[inline]
     pub fn has(&self, function: Function) -> bool {
         self.functions[function as usize]
     }
@@ -172,13 +177,26 @@ impl Plugin {
     }
 
     /// Calls a function that the plugin has. Its failure is a status.
+    ///
+    /// Inlined with its caller: an answer is large, and each function that returns it copies it.
+    #[inline(always)]
     pub(super) fn call(&self, instance: &mut Instance, call: Call<'_>) -> Result<Answer, Status> {
-        let result = instance.call(call);
-        let output = instance.take_output();
-        if !output.is_empty() {
-            self.log_lines(&output);
+        match instance.call(call) {
+            Ok(answer) => {
+                if instance.has_output() {
+                    self.log_lines(&instance.take_output());
+                }
+                Ok(answer)
+            }
+            Err(error) => Err(self.failed(instance, call, &error)),
         }
-        result.map_err(|error| failure(call.function().name(), &output, &error))
+    }
+
+    #[cold]
+    fn failed(&self, instance: &mut Instance, call: Call<'_>, error: &Error) -> Status {
+        let output = instance.take_output();
+        self.log_lines(&output);
+        failure(call.function().name(), &output, error)
     }
 
     /// Logs a failure that is ignored.
@@ -188,6 +206,7 @@ impl Plugin {
         }
     }
 
+    #[cold]
     fn log_lines(&self, output: &str) {
         if let Some(log) = &self.log {
             for text in output.lines() {
@@ -198,6 +217,27 @@ impl Plugin {
 
     fn idle(&self) -> std::sync::MutexGuard<'_, Vec<(Instant, Instance)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Runs `work`, which calls plugins for one node after the other, where all their engines have room for guests.
+pub(super) fn with_room<R>(plugins: &[Plugin], work: impl FnOnce() -> R) -> R {
+    fn run(plugins: &[Plugin], work: &mut dyn FnMut()) {
+        match plugins.split_first() {
+            Some((plugin, others)) => {
+                // Without memory for a stack, each call fails by itself.
+                if plugin.backend.with_room(|| run(others, work)).is_err() {
+                    run(others, work);
+                }
+            }
+            None => work(),
+        }
+    }
+    let (mut work, mut result) = (Some(work), None);
+    run(plugins, &mut || result = work.take().map(|work| work()));
+    match result {
+        Some(result) => result,
+        None => unreachable!("the work runs once"),
     }
 }
 

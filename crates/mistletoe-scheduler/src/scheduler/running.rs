@@ -25,6 +25,13 @@ pub struct Failure {
     pub status: Status,
 }
 
+impl Failure {
+    #[cold]
+    fn of(plugin: &Plugin, node: Option<&str>, status: Status) -> Self {
+        Self { plugin: plugin.name.clone(), node: node.map(str::to_owned), status }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { plugin, node, status } = self;
@@ -85,7 +92,7 @@ impl Running {
                 }
                 Err((error, output)) => {
                     if let Some(status) = bounds.over() {
-                        return Err(Failure { plugin: plugin.name.clone(), node: None, status });
+                        return Err(Failure::of(plugin, None, status));
                     }
                     ignore(plugin, None, failure("instantiate", &output, &error))?;
                     None
@@ -131,6 +138,7 @@ impl Running {
     }
 
     /// Calls a function of a plugin. There is no answer if the plugin is out of the cycle, or is now.
+    #[inline(always)]
     pub(super) fn call(
         &mut self,
         plugins: &[Plugin],
@@ -141,29 +149,31 @@ impl Running {
     ) -> Result<Option<Answer>, Failure> {
         let plugin = &plugins[at];
         let Some(instance) = &mut self.members[at].instance else { return Ok(None) };
-        let over = |status| Err(Failure { plugin: plugin.name.clone(), node: node.map(str::to_owned), status });
         // A call reads the clock itself, unless it is short.
         if self.calls.is_multiple_of(CALLS)
             && let Some(status) = bounds.over()
         {
-            return over(status);
+            return Err(Failure::of(plugin, node, status));
         }
         self.calls = self.calls.wrapping_add(1);
         let result = plugin.call(instance, call);
-        if let Some(units) = instance.fuel_used() {
+        if plugin.is_fuel_counted
+            && let Some(units) = instance.fuel_used()
+        {
             bounds.count_fuel(units);
         }
         match result {
             Ok(answer) => Ok(Some(answer)),
             // There is no time to go on without the plugin.
             Err(status) => match bounds.over() {
-                Some(status) => over(status),
+                Some(status) => Err(Failure::of(plugin, node, status)),
                 None => self.fail(plugin, at, node, status, bounds).map(|()| None),
             },
         }
     }
 
     /// Takes a plugin that has failed out of the cycle, or fails.
+    #[cold]
     pub(super) fn fail(
         &mut self,
         plugin: &Plugin,
@@ -212,7 +222,7 @@ impl Running {
 
 fn ignore(plugin: &Plugin, node: Option<&str>, status: Status) -> Result<(), Failure> {
     match plugin.on_failure {
-        OnFailure::Fail => Err(Failure { plugin: plugin.name.clone(), node: node.map(str::to_owned), status }),
+        OnFailure::Fail => Err(Failure::of(plugin, node, status)),
         OnFailure::Ignore => {
             plugin.ignored(node, &status);
             Ok(())

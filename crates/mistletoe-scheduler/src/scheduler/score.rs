@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use super::Scheduler;
 use super::bounds::Bounds;
 use super::running::{Failure, Running};
+use super::{Scheduler, plugin};
 use crate::objects::{Cycle, Node, Nodes, Pod};
 use crate::protocol::{Answer, Call, Function, Output, Status};
 
@@ -56,7 +56,7 @@ impl Scheduler {
         let cycle = running.cycle.clone();
         // A call need not copy the cycle's own texts.
         let names: Vec<_> = positions.into_iter().filter_map(|at| cycle.nodes.at(at)).map(Node::name).collect();
-        let scores = self.scores(&mut running, &names, bounds);
+        let scores = plugin::with_room(&self.plugins, || self.scores(&mut running, &names, bounds));
         running.count_memory(bounds);
         running.end(&self.plugins);
         scores
