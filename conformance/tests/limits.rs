@@ -155,6 +155,51 @@ fn slow_host_functions_are_not_called_on_when_the_time_is_over() {
 }
 
 #[test]
+fn slow_host_functions_after_quick_ones_are_not_called_for_much_longer() {
+    // The input `q` calls a quick function often, any other a slow one without end. Neither asks for the deadline.
+    const TIME: Duration = Duration::from_millis(100);
+    const WORK: Duration = Duration::from_millis(10);
+    let wasm = wat::parse_str(
+        r#"(module
+            (import "host" "quick" (func $quick))
+            (import "host" "slow" (func $slow))
+            (memory (export "memory") 1)
+            (func (export "__mistletoe_info") (result i32) (i32.const 8))
+            (func (export "__mistletoe_alloc") (param i32) (result i32) (i32.const 1024))
+            (func (export "__mistletoe_dealloc") (param i32 i32))
+            (func (export "__mistletoe_generate") (param i32 i32) (result i32)
+                (local $left i32)
+                (if (i32.ne (i32.load8_u (local.get 0)) (i32.const 113)) (then (loop $again (call $slow) (br $again))))
+                (local.set $left (i32.const 1000))
+                (loop $again
+                    (call $quick)
+                    (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))
+                (i32.store (i32.const 8) (local.get 0))
+                (i32.store (i32.const 12) (local.get 1))
+                (i32.const 8)))"#,
+    )
+    .expect("it assembles");
+    let mut imports = Imports::<u32>::new();
+    imports.func("host", "quick", |_: &mut Caller<'_, u32>| {});
+    imports.func("host", "slow", |caller: &mut Caller<'_, u32>| {
+        *caller.state_mut() += 1;
+        let begin = Instant::now();
+        while begin.elapsed() < WORK {
+            std::hint::spin_loop();
+        }
+    });
+    for backend in backends() {
+        let package = AnyPackage::with_imports(&backend, &wasm, &imports, Limits::default().with_timeout(TIME));
+        let mut session = package.and_then(|package| package.session_with(0)).expect("a session");
+        assert_eq!(session.generate("q").expect("it is quick"), "q", "{}", backend.name());
+        assert!(matches!(kind(session.generate("s")), ErrorKind::TimedOut { .. }), "{}", backend.name());
+        // Those before the time begins, and those within it.
+        let most = 8 + TIME.div_duration_f64(WORK) as u32;
+        assert!(*session.state() <= most, "{}: {} calls", backend.name(), session.state());
+    }
+}
+
+#[test]
 fn more_than_four_gib_of_memory_mean_four() {
     for backend in backends() {
         for memory in [4 << 30, (4 << 30) + 65_536, 5 << 30, u64::MAX] {

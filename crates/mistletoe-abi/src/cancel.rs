@@ -68,11 +68,11 @@ impl CancelHandle {
     /// Creates a handle that is cancelled at `deadline`, if it is not cancelled before.
     ///
     /// Several calls can share the time until then, and so can several sessions: each has a clone of the handle. No
-    /// thread has to wait for the deadline. The first call after the handle was set reads the clock when it first calls a
-    /// host function. From then on, the clock is read as often as for a [limit on time](crate::Limits::with_timeout);
-    /// without limits on time and fuel, only where host functions are called. A call that uses less than 100,000 units of
-    /// fuel, and calls few host functions, which were quick so far, may not read the clock, so it may begin and return
-    /// after the deadline.
+    /// thread has to wait for the deadline. The first call with the handle reads the clock when it first calls a host
+    /// function. From then on, the clock is read as often as for a [limit on time](crate::Limits::with_timeout);
+    /// without limits on time and fuel, only where host functions are called. A call that uses less than 100,000 units
+    /// of fuel and calls at most eight host functions may not read the clock, so it may begin and return after the
+    /// deadline.
     ///
     /// # Examples
     ///

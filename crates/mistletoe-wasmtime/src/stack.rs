@@ -82,3 +82,22 @@ impl Drop for Used {
         LIMIT.set(self.0);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+    use super::*;
+
+    #[test]
+    fn calls_share_a_stack_and_a_panic_leaves_it() {
+        assert!(!has_room(), "a thread's own stack is too small");
+        let (outer, inner) = with_room(|| (LIMIT.get(), with_room(|| LIMIT.get()))).expect("a stack");
+        assert!(outer != 0);
+        assert_eq!(inner.expect("a stack"), outer);
+        let panicked = catch_unwind(AssertUnwindSafe(|| with_room(|| resume_unwind(Box::new("it panics")))));
+        assert!(panicked.map(|result: Result<()>| result.is_ok()).is_err());
+        assert_eq!(LIMIT.get(), 0);
+        with_room(|| assert!(has_room())).expect("the stack is free again");
+    }
+}

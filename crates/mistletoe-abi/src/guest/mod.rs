@@ -84,7 +84,7 @@ impl<I: Instance> Guest<I> {
     }
 
     pub(crate) fn cancel_handle(&mut self) -> CancelHandle {
-        match &self.instance.data().budget.cancel {
+        match self.instance.data().budget.cancel_handle() {
             Some(handle) => handle.clone(),
             None => {
                 let handle = CancelHandle::new();

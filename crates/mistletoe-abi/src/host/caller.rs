@@ -141,7 +141,7 @@ impl<'a, T: 'static> Caller<'a, T> {
 
     /// Returns the handle that cancels the call, if there is one.
     pub fn cancel_handle(&self) -> Option<CancelHandle> {
-        self.instance.data().budget.cancel.clone()
+        self.instance.data().budget.cancel_handle().cloned()
     }
 
     /// Waits for `time`, or until the call's deadline or cancellation.

@@ -181,7 +181,8 @@ impl AnyBackend {
     /// Runs `call`, which makes many short calls of sessions, on a stack with room for guests.
     ///
     /// On an engine whose guests have a stack of their own, each call of a session switches to it. Within `call`, the
-    /// sessions of this backend need not; those of others do as before. See [`Instance::with_room`].
+    /// sessions of this backend need not; those of others do as before. `call` itself runs on that stack, and a panic in
+    /// it propagates. See [`Instance::with_room`].
     ///
     /// # Errors
     ///
@@ -198,7 +199,11 @@ impl AnyBackend {
     /// ```
     pub fn with_room<R>(&self, call: impl FnOnce() -> R) -> Result<R> {
         let (mut call, mut result) = (Some(call), None);
-        self.backend.with_room(&mut || result = call.take().map(|call| call()))?;
+        self.backend.with_room(&mut || {
+            if let Some(call) = call.take() {
+                result = Some(call());
+            }
+        })?;
         result.ok_or_else(|| Error::engine(Operation::Call, "the call did not run"))
     }
 

@@ -19,6 +19,10 @@ const SLICE: u64 = 100_000;
 ///
 /// A check is expensive next to a short function.
 const CALLS: u32 = 64;
+/// The most of them that a call of the guest may make before its time begins.
+///
+/// The functions were quick in earlier calls, but these may have been long ago.
+const FIRST_CALLS: u32 = 8;
 /// The time within which the calls since the last check count as quick.
 ///
 /// After quick calls, twice as many calls go unchecked before the next check; otherwise none.
@@ -52,7 +56,7 @@ pub(crate) struct Budget {
     /// When the latest check was, also in an earlier call.
     looked: Option<Instant>,
     /// Checked whenever the clock is, and before each call of a host function.
-    pub(crate) cancel: Option<CancelHandle>,
+    cancel: Option<CancelHandle>,
 }
 
 /// What the start of a guest has used.
@@ -101,19 +105,31 @@ impl Budget {
 
     /// Begins a call. `left` is the granted fuel that is left, if fuel is counted.
     ///
-    /// The calls of host functions that the latest check allowed are allowed still: reading the clock takes as long as
-    /// many a call of a guest.
+    /// A few of the calls of host functions that the latest check allowed stay allowed. Reading the clock takes longer
+    /// than many a call of a guest.
     pub(crate) fn begin(&mut self, left: i64) -> Result<()> {
         self.before = self.spent(left);
         self.clock.set(Clock::Unread);
+        self.allow_at_most(FIRST_CALLS);
         self.cancelled()
+    }
+
+    /// Takes back what the latest check allowed, except for so many calls of host functions.
+    fn allow_at_most(&mut self, calls: u32) {
+        let kept = self.calls.min(calls);
+        self.allowed -= u64::from(self.calls - kept);
+        self.calls = kept;
     }
 
     /// Sets the handle that cancels calls from now on. The next host function is called after a check.
     pub(crate) fn set_cancel_handle(&mut self, handle: Option<CancelHandle>) {
         self.cancel = handle;
-        self.allowed -= u64::from(self.calls);
-        self.calls = 0;
+        self.allow_at_most(0);
+    }
+
+    /// Returns the handle that cancels calls, if there is one.
+    pub(crate) fn cancel_handle(&self) -> Option<&CancelHandle> {
+        self.cancel.as_ref()
     }
 
     #[inline]
@@ -133,7 +149,7 @@ impl Budget {
 
     /// Begins the time of the call, unless it has begun.
     ///
-    /// Until then, the guest has used at most one slice of fuel, and called a few host functions, which are quick.
+    /// Until then, the guest has used at most one slice of fuel, and called at most [`FIRST_CALLS`] host functions.
     fn leave(&self, now: Option<Instant>) {
         if matches!(self.clock.get(), Clock::Unread) {
             // A deadline that the clock cannot represent is no limit.
@@ -310,6 +326,29 @@ mod tests {
         assert_eq!(budget.host_calls(), before + 2);
         budget.host_call().expect("it is in time");
         assert!(budget.limit().is_some(), "the time has begun");
+    }
+
+    #[test]
+    fn a_call_makes_few_calls_of_host_functions_before_its_time_begins() {
+        let mut budget = quick(CALLS);
+        let before = budget.host_calls();
+        budget.begin(0).expect("nobody cancels it");
+        assert_eq!(budget.host_calls(), before);
+        for call in 0..FIRST_CALLS {
+            budget.host_call().expect("it is allowed");
+            assert!(matches!(budget.clock.get(), Clock::Unread), "{call}");
+        }
+        budget.host_call().expect("it is in time");
+        assert!(budget.limit().is_some(), "the time has begun");
+        assert_eq!(budget.host_calls(), before + u64::from(FIRST_CALLS) + 1);
+    }
+
+    #[test]
+    fn a_wait_ends_with_the_time_of_a_call_that_has_not_begun() {
+        let mut budget = Budget::new(&Limits::default().with_timeout(Duration::from_millis(1)), None);
+        budget.begin(0).expect("nobody cancels it");
+        let error = budget.wait(Duration::from_secs(3600)).expect_err("it is an hour");
+        assert!(matches!(error.kind(), ErrorKind::TimedOut { .. }), "{error}");
     }
 
     #[test]

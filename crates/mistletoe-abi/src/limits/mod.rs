@@ -79,7 +79,8 @@ impl Limits {
     /// Sets the limit on the time of a call; 10 seconds by default.
     ///
     /// A guest that exceeds it is terminated with [`TimedOut`](crate::ErrorKind::TimedOut). Opening a session is a call
-    /// of its own. `None` means no limit.
+    /// of its own. `None` means no limit. The time begins when the clock is first read in the call, after up to eight
+    /// host functions. A host function that can take long should ask for [the deadline](crate::Caller::deadline).
     #[must_use]
     pub fn with_timeout(self, time: impl Into<Option<Duration>>) -> Self {
         Self { timeout: time.into(), ..self }

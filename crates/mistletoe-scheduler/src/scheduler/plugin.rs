@@ -234,7 +234,11 @@ pub(super) fn with_room<R>(plugins: &[Plugin], work: impl FnOnce() -> R) -> R {
         }
     }
     let (mut work, mut result) = (Some(work), None);
-    run(plugins, &mut || result = work.take().map(|work| work()));
+    run(plugins, &mut || {
+        if let Some(work) = work.take() {
+            result = Some(work());
+        }
+    });
     match result {
         Some(result) => result,
         None => unreachable!("the work runs once"),

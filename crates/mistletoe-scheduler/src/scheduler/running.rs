@@ -10,8 +10,8 @@ use super::plugin::{OnFailure, Plugin, failure};
 use crate::objects::Cycle;
 use crate::protocol::{Answer, Call, Function, Output, Status};
 
-/// The number of calls between two checks of the request's time. A call that calls a host function, or is longer than a
-/// slice of fuel, ends with the request by itself.
+/// The number of calls between two checks of the request's time. A call that is longer than a slice of fuel, or calls
+/// more than a few host functions, ends with the request by itself.
 const CALLS: u32 = 32;
 
 /// A request that failed because of a plugin.
@@ -149,7 +149,6 @@ impl Running {
     ) -> Result<Option<Answer>, Failure> {
         let plugin = &plugins[at];
         let Some(instance) = &mut self.members[at].instance else { return Ok(None) };
-        // A call reads the clock itself, unless it is short.
         if self.calls.is_multiple_of(CALLS)
             && let Some(status) = bounds.over()
         {
