@@ -10,6 +10,8 @@ use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use memchr::memchr;
+
 /// Number of bytes at the beginning of a line that are looked at: a field of framing fits in.
 const KEPT: usize = 128;
 
@@ -101,7 +103,7 @@ impl Scanner {
                         self.state = if matches!(self.state, State::Body(_)) { State::Start } else { State::ChunkEnd };
                     }
                 }
-                _ => match bytes.iter().position(|byte| *byte == b'\n') {
+                _ => match memchr(b'\n', bytes) {
                     None => {
                         self.begin(bytes);
                         return self.line.extend(bytes);

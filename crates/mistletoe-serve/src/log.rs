@@ -1,18 +1,17 @@
 //! The log: one JSON object per line.
 
 use std::cell::Cell;
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::io::{self, Write};
 use std::mem;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::{Serialize, Serializer};
-
-use crate::metrics::now;
+use serde::Serialize;
 
 /// Maximum number of lines that wait for a writer.
 const WAITING: usize = 4_096;
@@ -22,6 +21,8 @@ const WAITING_BYTES: usize = 16 << 20;
 const GATHER: Duration = Duration::from_millis(10);
 /// Maximum number of bytes of memory that a thread keeps for its next line.
 const KEPT: usize = 1 << 10;
+/// Maximum number of bytes of memory that is kept for the lines that wait next.
+const KEPT_QUEUE: usize = 1 << 20;
 /// Maximum number of bytes of a guest's line that are kept until it ends. A longer line is logged as several.
 const MAX_LINE: usize = 8 << 10;
 
@@ -85,23 +86,28 @@ impl Inner {
         result
     }
 
-    /// Waits for lines, and takes them; `None` after the last ones.
-    fn take(&self) -> Option<Queue> {
+    /// Waits for lines, and takes them; `None` after the last ones. The next lines go to `memory`, which is empty.
+    fn take(&self, memory: Vec<u8>) -> Option<Queue> {
         let queue = self.work.wait_while(self.queue(), |queue| queue.is_empty() && !queue.is_closed);
         let queue = queue.unwrap_or_else(PoisonError::into_inner);
         let gathered = self.work.wait_timeout_while(queue, GATHER, |queue| !queue.is_urgent());
         let (mut queue, _) = gathered.unwrap_or_else(PoisonError::into_inner);
         let is_closed = queue.is_closed;
-        let taken = mem::replace(&mut *queue, Queue { is_closed, ..Queue::default() });
+        let taken = mem::replace(&mut *queue, Queue { is_closed, bytes: memory, ..Queue::default() });
         (!taken.is_empty()).then_some(taken)
     }
 
     fn write(&self, mut writer: impl Write) {
-        let mut is_cut = false;
-        while let Some(taken) = self.take() {
+        let (mut is_cut, mut memory) = (false, Vec::new());
+        while let Some(taken) = self.take(mem::take(&mut memory)) {
             let written = write(&mut writer, &taken.bytes, &mut is_cut);
             let lost = taken.bytes.get(written..).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count();
             self.dropped.fetch_add(lost as u64, Ordering::Relaxed);
+            // Requests do not wait while the queue grows again.
+            if taken.bytes.capacity() <= KEPT_QUEUE {
+                memory = taken.bytes;
+                memory.clear();
+            }
         }
     }
 }
@@ -112,35 +118,106 @@ impl Drop for Open {
     }
 }
 
-/// An entry of the log.
-#[derive(Serialize)]
-struct Entry<'a, T> {
-    time: Now,
-    event: &'static str,
-    #[serde(flatten)]
-    fields: &'a T,
+/// A line that is being written: a JSON object, which a thread uses again for its next line.
+///
+/// A server writes one for each request. So the fields are written as they come, with names that need no escapes.
+#[derive(Default)]
+pub(crate) struct Line {
+    bytes: Vec<u8>,
+    second: Second,
+    /// Whether a value is no JSON.
+    is_broken: bool,
 }
 
-/// The time now.
-struct Now;
+/// The latest second, as text. Most lines are of the same one as the line before.
+#[derive(Default)]
+struct Second {
+    number: Option<u64>,
+    text: String,
+}
 
-impl Serialize for Now {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&now())
+impl Line {
+    fn begin(&mut self, event: &'static str) {
+        self.bytes.clear();
+        self.is_broken = false;
+        self.bytes.extend_from_slice(b"{\"time\":\"");
+        self.second.write(SystemTime::now(), &mut self.bytes);
+        self.bytes.push(b'"');
+        self.text("event", event);
+    }
+
+    /// Adds a field. The name is written as it is.
+    pub(crate) fn field(&mut self, name: &'static str, value: &(impl Serialize + ?Sized)) {
+        self.begin_field(name);
+        self.value(value);
+    }
+
+    /// Adds a field if there is a value.
+    pub(crate) fn optional(&mut self, name: &'static str, value: Option<impl Serialize>) {
+        if let Some(value) = value {
+            self.field(name, &value);
+        }
+    }
+
+    /// Adds a text.
+    pub(crate) fn text(&mut self, name: &'static str, text: &str) {
+        // Without an end on the way, so that the compiler does it for many bytes at once.
+        let is_escaped = |any, byte: &u8| any | (*byte < b' ') | (*byte == b'"') | (*byte == b'\\');
+        if text.as_bytes().iter().fold(false, is_escaped) {
+            return self.field(name, text);
+        }
+        self.begin_field(name);
+        self.bytes.push(b'"');
+        self.bytes.extend_from_slice(text.as_bytes());
+        self.bytes.push(b'"');
+    }
+
+    /// Adds an address, as a text. `Display` takes as long for it as all other fields together.
+    pub(crate) fn address(&mut self, name: &'static str, address: SocketAddr) {
+        let SocketAddr::V4(address) = address else { return self.field(name, &address) };
+        self.begin_field(name);
+        self.bytes.push(b'"');
+        for (octet, end) in address.ip().octets().iter().zip(b"...:") {
+            self.value(octet);
+            self.bytes.push(*end);
+        }
+        self.value(&address.port());
+        self.bytes.push(b'"');
+    }
+
+    fn begin_field(&mut self, name: &'static str) {
+        self.bytes.extend_from_slice(b",\"");
+        self.bytes.extend_from_slice(name.as_bytes());
+        self.bytes.extend_from_slice(b"\":");
+    }
+
+    fn value(&mut self, value: &(impl Serialize + ?Sized)) {
+        self.is_broken |= serde_json::to_writer(&mut self.bytes, value).is_err();
+    }
+
+    fn end(&mut self) -> Option<&[u8]> {
+        self.bytes.extend_from_slice(b"}\n");
+        (!self.is_broken).then_some(&*self.bytes)
     }
 }
 
-/// A line that a guest wrote.
-#[derive(Serialize)]
-struct GuestLine<'a> {
-    route: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    middleware: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    level: Option<&'a str>,
-    line: &'a str,
+impl Second {
+    /// Writes a time with its milliseconds, as RFC 3339 has it.
+    fn write(&mut self, time: SystemTime, line: &mut Vec<u8>) {
+        let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+        let number = since.as_secs();
+        if self.number != Some(number) {
+            self.text.clear();
+            // There is none after the year 9999.
+            let _ =
+                write!(self.text, "{}", humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(number)));
+            self.number = Some(number);
+        }
+        line.extend_from_slice(self.text.trim_end_matches('Z').as_bytes());
+        let millis = since.subsec_millis();
+        let digit = |place| b'0' + (millis / place % 10) as u8;
+        line.extend_from_slice(&[b'.', digit(100), digit(10), digit(1), b'Z']);
+    }
 }
 
 impl Log {
@@ -173,27 +250,25 @@ impl Log {
         self.0.as_ref().map_or(0, |open| open.0.dropped.load(Ordering::Relaxed))
     }
 
-    pub(crate) fn entry(&self, event: &'static str, fields: &impl Serialize) {
+    /// Logs a line with these fields after its time and its event.
+    pub(crate) fn entry(&self, event: &'static str, fields: impl FnOnce(&mut Line)) {
         let Some(open) = &self.0 else { return };
         thread_local! {
-            /// The memory for a line, which the thread's next line uses again.
-            static LINE: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+            static LINE: Cell<Line> = Cell::default();
         }
         let mut line = LINE.try_with(Cell::take).unwrap_or_default();
-        line.clear();
-        if serde_json::to_writer(&mut line, &Entry { time: Now, event, fields }).is_err() {
-            return;
-        }
-        line.push(b'\n');
+        line.begin(event);
+        fields(&mut line);
+        let Some(bytes) = line.end() else { return };
         let is_taken = open.0.change(|queue| {
-            let has_room = queue.has_room(line.len());
+            let has_room = queue.has_room(bytes.len());
             if has_room {
                 queue.lines += 1;
-                queue.bytes.extend_from_slice(&line);
+                queue.bytes.extend_from_slice(bytes);
             }
             has_room
         });
-        if line.capacity() <= KEPT {
+        if line.bytes.capacity() <= KEPT {
             let _ = LINE.try_with(|kept| kept.set(line));
         }
         if !is_taken {
@@ -258,8 +333,13 @@ impl GuestLog {
     fn line(&self, line: &[u8]) {
         let line = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line));
         let (middleware, request) = (self.middleware.as_deref(), self.request.as_deref());
-        let line = GuestLine { route: &self.route, middleware, request, level: self.level, line: &line };
-        self.log.entry("guest", &line);
+        self.log.entry("guest", |fields| {
+            fields.text("route", &self.route);
+            fields.optional("middleware", middleware);
+            fields.optional("request", request);
+            fields.optional("level", self.level);
+            fields.text("line", &line);
+        });
     }
 
     /// Logs a message with its level, as one line or more.
@@ -329,13 +409,51 @@ mod tests {
         let log = Log::to_writer(slow.clone()).expect("a thread");
         let held = slow.0.lock().expect("no panic");
         // What the thread has taken already finds room again.
-        (0..3 * WAITING).for_each(|line| log.entry("test", &Map::from([("line", line)])));
+        (0..3 * WAITING).for_each(|line| log.entry("test", |fields| fields.field("line", &line)));
         assert!(log.dropped() >= WAITING as u64, "{}", log.dropped());
         assert!(!log.flush(Duration::ZERO));
         drop(held);
         while !log.flush(Duration::from_secs(100)) {}
         let written = slow.0.lock().expect("no panic").iter().filter(|byte| **byte == b'\n').count();
         assert_eq!(written as u64 + log.dropped(), 3 * WAITING as u64);
+    }
+
+    #[test]
+    fn a_line_is_json_with_its_fields_in_their_order() {
+        let mut line = Line::default();
+        for address in ["127.0.0.1:80", "255.10.0.99:65535", "[::1]:8080", "[fe80::1%7]:0"] {
+            let address: SocketAddr = address.parse().expect("an address");
+            line.begin("a test");
+            line.text("text", "\"\\\u{1b}\n→");
+            for text in ["", "→ ~", "\"", "\\", "\u{1f}"] {
+                line.text("t", text);
+            }
+            line.address("address", address);
+            line.optional("none", None::<u64>);
+            line.optional("number", Some(1.5));
+            let text = str::from_utf8(line.end().expect("JSON")).expect("UTF-8");
+            let rest = text.split_once('Z').expect("a time").1;
+            let expected = format!(
+                r#"","event":"a test","text":"\"\\\u001b\n→","t":"","t":"→ ~","t":"\"","t":"\\","t":"\u001f","address":"{address}","number":1.5}}"#
+            );
+            assert_eq!(rest, format!("{expected}\n"));
+            serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+        }
+        line.begin("a test");
+        // JSON has no such names.
+        line.field("map", &std::collections::BTreeMap::from([((), ())]));
+        assert!(line.end().is_none());
+    }
+
+    #[test]
+    fn a_time_is_as_humantime_formats_it() {
+        let mut second = Second::default();
+        for millis in [0, 1, 999, 1_000, 1_010, 1_100, 951_782_399_999, 1_796_092_478_045, 1_796_092_478_046] {
+            let time = UNIX_EPOCH + Duration::from_millis(millis);
+            let mut text = Vec::new();
+            second.write(time, &mut text);
+            assert_eq!(str::from_utf8(&text), Ok(&*humantime::format_rfc3339_millis(time).to_string()));
+        }
     }
 
     /// Sends what is written to it.
@@ -356,7 +474,7 @@ mod tests {
     fn lines_are_written_without_a_flush_and_the_last_ones_after_the_end() {
         let (sender, written) = mpsc::channel();
         let log = Log::to_writer(Sending(sender)).expect("a thread");
-        let line = |number| log.entry("test", &Map::from([("line", number)]));
+        let line = |number| log.entry("test", |fields| fields.field("line", &number));
         let next = || written.recv_timeout(Duration::from_secs(100));
         line(1);
         assert!(next().is_ok_and(|bytes| bytes.ends_with(b"\"line\":1}\n")));
@@ -382,7 +500,7 @@ mod tests {
     #[test]
     fn lines_that_are_lost_are_counted() {
         let log = Log::to_writer(Full).expect("a thread");
-        (0..3).for_each(|line| log.entry("test", &Map::from([("line", line)])));
+        (0..3).for_each(|line| log.entry("test", |fields| fields.field("line", &line)));
         assert!(log.flush(Duration::from_secs(100)));
         assert_eq!(log.dropped(), 3);
     }
@@ -414,7 +532,7 @@ mod tests {
         let disk = Disk(Arc::new(Mutex::new((Vec::new(), 100))));
         let log = Log::to_writer(disk.clone()).expect("a thread");
         let line = |line: usize| {
-            log.entry("test", &Map::from([("line", line)]));
+            log.entry("test", |fields| fields.field("line", &line));
             assert!(log.flush(Duration::from_secs(100)));
         };
         (0..4).for_each(line);
@@ -429,8 +547,6 @@ mod tests {
         assert_eq!(lines, [Some(Some(0)), None, Some(Some(4)), Some(Some(5))], "{written}");
         assert_eq!(log.dropped(), 3);
     }
-
-    type Map = std::collections::BTreeMap<&'static str, usize>;
 
     #[test]
     fn a_guest_writes_lines_of_bounded_length() {

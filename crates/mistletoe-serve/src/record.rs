@@ -1,7 +1,6 @@
 //! The record of one request: its line in the log, and its numbers.
 
 use std::borrow::Cow;
-use std::fmt::Debug;
 use std::hash::{BuildHasher, RandomState};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -13,7 +12,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, Method, Request, StatusCode, Uri, Version};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use serde::{Serialize, Serializer};
 
 use crate::body::{Body, BoxError};
 use crate::budget::Units;
@@ -42,12 +40,14 @@ pub(crate) struct Record {
     begun: Instant,
     pub(crate) id: Arc<str>,
     remote: Option<SocketAddr>,
-    method: Method,
+    pub(crate) method: Method,
     uri: Uri,
-    version: Version,
+    pub(crate) version: Version,
     pub(crate) host: String,
     span: Option<Span>,
     route: Option<(Arc<str>, Arc<RouteMetrics>)>,
+    /// Whether the client is told why its request failed.
+    pub(crate) show_errors: bool,
     status: u16,
     bytes: u64,
     failure: Option<Failure>,
@@ -85,44 +85,8 @@ impl Usage {
     }
 }
 
-#[derive(Default, Serialize)]
-struct Line<'a> {
-    request: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    remote: Option<SocketAddr>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    method: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    host: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<Cow<'a, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    version: Option<Shown<Version>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    route: Option<&'a str>,
-    status: u16,
-    bytes: u64,
-    ms: f64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    trace_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    span_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    error: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    message: Option<&'a str>,
-}
-
-/// A value as `{:?}` shows it.
-struct Shown<T>(T);
-
-impl<T: Debug> Serialize for Shown<T> {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(&format_args!("{:?}", self.0))
-    }
-}
-
 impl Record {
+    /// Boxed, since it goes with the request from one future to the next.
     pub(crate) fn new<B>(
         request: &Request<B>,
         remote: Option<SocketAddr>,
@@ -130,8 +94,8 @@ impl Record {
         span: Option<Span>,
         log: Log,
         metrics: Arc<Metrics>,
-    ) -> Self {
-        Self {
+    ) -> Box<Self> {
+        Box::new(Self {
             log,
             metrics,
             begun: Instant::now(),
@@ -143,17 +107,19 @@ impl Record {
             host,
             span,
             route: None,
+            show_errors: false,
             status: LEFT,
             bytes: 0,
             failure: None,
             admission: None,
             #[cfg(feature = "otel")]
             export: None,
-        }
+        })
     }
 
-    pub(crate) fn route(&mut self, name: &Arc<str>, metrics: &Arc<RouteMetrics>) {
+    pub(crate) fn route(&mut self, name: &Arc<str>, metrics: &Arc<RouteMetrics>, show_errors: bool) {
         self.route = Some((name.clone(), metrics.clone()));
+        self.show_errors = show_errors;
     }
 
     /// Exports the request's span when the record is written.
@@ -231,43 +197,59 @@ impl Drop for Record {
                 error: kind.as_deref().map(str::to_owned),
             });
         }
-        let line = Line {
-            request: &self.id,
-            remote: self.remote,
-            method: Some(self.method.as_str()),
-            host: Some(&host),
-            target: Some(match self.uri.path_and_query() {
-                Some(target) => excerpt(target.as_str(), MAX_TARGET),
-                None => excerpt(self.uri.to_string(), MAX_TARGET),
-            }),
-            version: Some(Shown(self.version)),
-            route: name.map(|name| &**name),
-            status: self.status,
-            bytes: self.bytes,
-            ms: (time.as_micros() as f64) / 1e3,
-            trace_id: self.span.map(|span| span.own.trace_id()),
-            span_id: self.span.map(|span| span.own.span_id()),
-            error: kind.as_deref(),
-            message: message.as_deref(),
+        let target = match self.uri.path_and_query() {
+            Some(target) => excerpt(target.as_str(), MAX_TARGET),
+            None => excerpt(self.uri.to_string(), MAX_TARGET),
         };
-        self.log.entry("request", &line);
+        self.log.entry("request", |line| {
+            line.text("request", &self.id);
+            if let Some(remote) = self.remote {
+                line.address("remote", remote);
+            }
+            line.text("method", self.method.as_str());
+            line.text("host", &host);
+            line.text("target", &target);
+            line.text("version", version(self.version));
+            if let Some(name) = name {
+                line.text("route", name);
+            }
+            line.field("status", &self.status);
+            line.field("bytes", &self.bytes);
+            line.field("ms", &((time.as_micros() as f64) / 1e3));
+            if let Some(Span { own, .. }) = self.span {
+                line.text("trace_id", &own.trace_id());
+                line.text("span_id", &own.span_id());
+            }
+            line.optional("error", kind.as_deref());
+            line.optional("message", message.as_deref());
+        });
     }
 }
 
 /// Records what a client sent that did not become a request.
 pub(crate) fn refused(log: &Log, metrics: &Metrics, remote: SocketAddr, failure: &Failure) {
     let (kind, status) = (failure.kind(), failure.status().as_u16());
-    let line = Line {
-        request: &new_id(),
-        remote: Some(remote),
-        status,
-        error: Some(&kind),
-        message: Some(&excerpt(failure.to_string(), MAX_MESSAGE)),
-        ..Line::default()
-    };
-    log.entry("request", &line);
+    log.entry("request", |line| {
+        line.text("request", &new_id());
+        line.address("remote", remote);
+        line.field("status", &status);
+        line.field("bytes", &0);
+        line.field("ms", &0.0);
+        line.text("error", &kind);
+        line.text("message", &excerpt(failure.to_string(), MAX_MESSAGE));
+    });
     metrics.unrouted.request(status, Duration::ZERO, 0);
     metrics.unrouted.failure(kind);
+}
+
+fn version(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_11 => "HTTP/1.1",
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_3 => "HTTP/3.0",
+        _ => "HTTP/0.9",
+    }
 }
 
 /// Returns the beginning of a text, which may be a guest's or a client's.
@@ -290,29 +272,33 @@ fn id(headers: &HeaderMap) -> Arc<str> {
     new_id()
 }
 
+/// Returns a name that is unlikely to be another request's, of this process or another one.
 fn new_id() -> Arc<str> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    static PROCESS: OnceLock<u64> = OnceLock::new();
-    let process = PROCESS.get_or_init(|| RandomState::new().hash_one("process"));
-    let number = u128::from(*process) << 64 | u128::from(NEXT.fetch_add(1, Ordering::Relaxed));
+    static PROCESS: OnceLock<[u8; 16]> = OnceLock::new();
+    let process = PROCESS.get_or_init(|| hex(RandomState::new().hash_one("process")));
     let mut id = [0; 32];
-    for (at, digit) in id.iter_mut().enumerate() {
-        *digit = b"0123456789abcdef"[(number >> (124 - 4 * at)) as usize & 0xf];
-    }
+    let (first, second) = id.split_at_mut(16);
+    first.copy_from_slice(process);
+    second.copy_from_slice(&hex(NEXT.fetch_add(1, Ordering::Relaxed)));
     str::from_utf8(&id).unwrap_or_default().into()
+}
+
+fn hex(number: u64) -> [u8; 16] {
+    std::array::from_fn(|at| b"0123456789abcdef"[(number >> (60 - 4 * at)) as usize & 0xf])
 }
 
 /// A response's body, with the record of its request.
 pub(crate) struct Recorded {
     body: Body,
-    record: Option<Record>,
+    record: Option<Box<Record>>,
     /// Why the body breaks off.
     error: Option<BoxError>,
 }
 
 impl Recorded {
     /// The record's status is the response's.
-    pub(crate) fn new(body: Body, record: Record) -> Self {
+    pub(crate) fn new(body: Body, record: Box<Record>) -> Self {
         Self { body, record: Some(record), error: None }
     }
 }

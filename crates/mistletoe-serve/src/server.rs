@@ -93,8 +93,7 @@ impl Server {
                 let (stream, address) = accept(&listener).await;
                 let open = Open::new(service.numbers());
                 let (service, refused) = (service.clone(), service.clone());
-                let respond =
-                    move |request: Request<Incoming>| service.clone().respond(request.map(Body::new), Some(address));
+                let respond = move |request: Request<Incoming>| service.respond(request.map(Body::new), Some(address));
                 let connection =
                     connection::serve(builder.clone(), stream, settings.clone(), stopping.subscribe(), respond);
                 connections.spawn(async move {

@@ -29,12 +29,12 @@ use crate::connection::Ambiguous;
 use crate::failure::Failure;
 use crate::files;
 use crate::headers::is_chunked;
-use crate::kind::{self, Call, Context, Kind};
+use crate::kind::{self, Call, Context, Kind, Responding};
 use crate::log::Log;
 use crate::metrics::{HandlerStatus, Metrics, MiddlewareStatus, RouteStatus};
 #[cfg(feature = "otel")]
 use crate::otel::Spans;
-use crate::record::{self, REQUEST_ID, Record, Recorded};
+use crate::record::{self, REQUEST_ID, Record, Recorded, Usage};
 use crate::route::Table;
 use crate::threads::Threads;
 use crate::trace::Span;
@@ -324,16 +324,14 @@ impl Service {
         self.state().routes.iter().filter_map(status).collect()
     }
 
-    /// Responds to a request of this client. Boxed, since the future is large, and is moved before it is polled.
+    /// Responds to a request of this client.
+    ///
+    /// The future is small, since it is moved before it is polled. That of an `async fn` would hold the request twice.
     pub(crate) fn respond(
-        self,
-        request: Request<Body>,
+        &self,
+        mut request: Request<Body>,
         remote: Option<SocketAddr>,
-    ) -> Pin<Box<dyn Future<Output = Response<Body>> + Send>> {
-        Box::pin(self.respond_unboxed(request, remote))
-    }
-
-    async fn respond_unboxed(self, mut request: Request<Body>, remote: Option<SocketAddr>) -> Response<Body> {
+    ) -> impl Future<Output = Response<Body>> + Send + use<> {
         let state = self.state();
         let (log, metrics) = (self.0.shared.log.clone(), self.0.shared.metrics.clone());
         let host = host(&request).unwrap_or_default();
@@ -344,74 +342,56 @@ impl Service {
         if let Some(spans) = self.0.spans.get() {
             record.export(spans, &usage);
         }
-        let id = record.id.clone();
-        let is_head = request.method() == Method::HEAD;
-        let version = request.version();
-        let mut show_errors = false;
-        let result = async {
-            framing(&request)?;
-            // What comes after this server may see another one of several than this server does.
-            let has_several = request.headers().get_all(HOST).iter().nth(1).is_some();
-            if has_several || (record.host.is_empty() && request.version() == Version::HTTP_11) {
-                return Err(Failure::Request("the request does not name one host"));
-            }
-            let route = state.table.find(&record.host, request.uri().path(), request.method())?;
-            let Some(Served { context, stages, requests }) = state.routes.get(route) else {
-                return Err(Failure::NoRoute);
+        let responding = state.begin(request, remote, usage, &mut record);
+        async move {
+            let result = match responding {
+                Ok(responding) => responding.await,
+                Err(failure) => Err(failure),
             };
-            let Some(Stage { kind, .. }) = stages.first() else { return Err(Failure::NoRoute) };
-            record.route(&context.name, &context.metrics);
-            #[cfg(feature = "otel")]
-            record.served(&context.route, stages.last().and_then(|stage| stage.engine));
-            show_errors = context.route.show_errors;
-            record.admit(requests.try_acquire(1).ok_or(Failure::Crowded)?);
-            // Before any of the body is asked for.
-            let limit = context.route.max_body();
-            if request.body().size_hint().lower() > limit {
-                return Err(Failure::TooLarge);
-            }
-            let request = request.map(|body| body.guarded(limit, context.route.body_timeout, Sender::Client));
-            kind.clone().respond(Call { request, remote, id: id.clone(), usage }).await
-        };
-        let result = result.await;
-        let mut record = Some(record);
-        let mut response = match result {
-            Ok(mut response) => {
-                if let (Some(failure), Some(record)) = (response.extensions_mut().remove::<Failure>(), &mut record) {
-                    record.failure(failure);
-                }
-                response
-            }
-            Err(failure) => {
-                let mut response = failure.response(show_errors);
-                // Who sends one malformed request may send another one in its body.
-                if matches!(failure, Failure::Request(_)) && version < Version::HTTP_2 {
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                // A short text. What is kept of the request does not wait until the client reads it.
-                if let Some(mut record) = record.take() {
-                    record.status(response.status());
-                    record.sent(if is_head { 0 } else { response.body().size_hint().lower() });
-                    record.failure(failure);
-                }
-                response
-            }
-        };
-        if let Ok(id) = HeaderValue::from_str(&id) {
-            response.headers_mut().insert(REQUEST_ID, id);
+            finish(record, result)
         }
-        if is_head {
-            let (mut parts, body) = response.into_parts();
-            // The length that a GET would have had, if it is known.
-            if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
-                parts.headers.entry(CONTENT_LENGTH).or_insert(length.into());
-            }
-            response = Response::from_parts(parts, Body::empty());
-        }
-        let Some(mut record) = record else { return response };
-        record.status(response.status());
-        response.map(|body| Body::new(Recorded::new(body, record)))
     }
+}
+
+/// Makes the response to a request, which takes its record with it.
+fn finish(mut record: Box<Record>, result: Result<Response<Body>, Failure>) -> Response<Body> {
+    let is_head = record.method == Method::HEAD;
+    let is_failure = result.is_err();
+    let mut response = match result {
+        Ok(mut response) => {
+            if let Some(failure) = response.extensions_mut().remove::<Failure>() {
+                record.failure(failure);
+            }
+            response
+        }
+        Err(failure) => {
+            let mut response = failure.response(record.show_errors);
+            // Who sends one malformed request may send another one in its body.
+            if matches!(failure, Failure::Request(_)) && record.version < Version::HTTP_2 {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            record.sent(if is_head { 0 } else { response.body().size_hint().lower() });
+            record.failure(failure);
+            response
+        }
+    };
+    record.status(response.status());
+    if let Ok(id) = HeaderValue::from_str(&record.id) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    if is_head {
+        let (mut parts, body) = response.into_parts();
+        // The length that a GET would have had, if it is known.
+        if let Some(length) = body.size_hint().exact().filter(|length| *length > 0) {
+            parts.headers.entry(CONTENT_LENGTH).or_insert(length.into());
+        }
+        response = Response::from_parts(parts, Body::empty());
+    }
+    // A failure is a short text. What is kept of the request does not wait until the client reads it.
+    if is_failure {
+        return response;
+    }
+    response.map(|body| Body::new(Recorded::new(body, record)))
 }
 
 impl<B> tower_service::Service<Request<B>> for Service
@@ -428,8 +408,8 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let remote = request.extensions().get::<RemoteAddr>().map(|RemoteAddr(address)| *address);
-        let (service, request) = (self.clone(), request.map(Body::new));
-        Box::pin(async move { Ok(service.respond_unboxed(request, remote).await) })
+        let response = self.respond(request.map(Body::new), remote);
+        Box::pin(async move { Ok(response.await) })
     }
 }
 
@@ -494,6 +474,36 @@ impl State {
         }
         let (listener, admin) = (config.listener.clone(), config.admin);
         Ok(Self { table: Table::new(&config.routes), routes, listener, admin })
+    }
+
+    /// Finds the route of a request, and lets it respond, unless it has too many requests.
+    fn begin(
+        &self,
+        request: Request<Body>,
+        remote: Option<SocketAddr>,
+        usage: Arc<Usage>,
+        record: &mut Record,
+    ) -> Result<Responding, Failure> {
+        framing(&request)?;
+        // What comes after this server may see another one of several than this server does.
+        let has_several = request.headers().get_all(HOST).iter().nth(1).is_some();
+        if has_several || (record.host.is_empty() && request.version() == Version::HTTP_11) {
+            return Err(Failure::Request("the request does not name one host"));
+        }
+        let route = self.table.find(&record.host, request.uri().path(), request.method())?;
+        let Served { context, stages, requests } = self.routes.get(route).ok_or(Failure::NoRoute)?;
+        let Stage { kind, .. } = stages.first().ok_or(Failure::NoRoute)?;
+        record.route(&context.name, &context.metrics, context.route.show_errors);
+        #[cfg(feature = "otel")]
+        record.served(&context.route, stages.last().and_then(|stage| stage.engine));
+        record.admit(requests.try_acquire(1).ok_or(Failure::Crowded)?);
+        // Before any of the body is asked for.
+        let limit = context.route.max_body();
+        if request.body().size_hint().lower() > limit {
+            return Err(Failure::TooLarge);
+        }
+        let request = request.map(|body| body.guarded(limit, context.route.body_timeout, Sender::Client));
+        Ok(kind.clone().respond(Call { request, remote, id: record.id.clone(), usage }))
     }
 }
 

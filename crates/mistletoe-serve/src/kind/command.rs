@@ -66,7 +66,8 @@ impl Command {
         let environment = cgi::environment(&parts, call.remote, &guests.context.route.path, length)?;
         let program = guest.module.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let wasi = guests.wasi(&call.id, || environment);
-        let wasi = wasi.args([program]).args(guest.args.iter().map(String::as_str));
+        let args = guest.args.iter().map(String::as_str);
+        let wasi = wasi.map(|wasi| Box::new(wasi.args([program]).args(args)));
 
         let ending = Ending::new(&guests.context.metrics, &call.usage);
         let feeder = Arc::new(Mutex::new(None));
@@ -92,15 +93,14 @@ impl Command {
                 let room = guests.guest.limits.max_output();
                 let responses = guests.context.responses.clone();
                 let stdout = Stdout { head: Some((head, Vec::new())), body: output, room, responses, link: link() };
-                let wasi = wasi.stdin_reader(stdin).stdout(OutputStream::stream(stdout));
-                let code = called(admitted, granted(wasi, &guests.dirs)?, ending, |session| {
+                let wasi = wasi.map(|wasi| Box::new(wasi.stdin_reader(stdin).stdout(OutputStream::stream(stdout))));
+                called(admitted, granted(wasi, &guests.dirs)?, ending, |session| {
                     session.call(()).inspect(|code| {
                         if *code != 0 {
                             guests.context.metrics.failure("exit".into());
                         }
                     })
-                });
-                Ok::<_, Failure>(code?)
+                })
             }
         };
         let command = self.clone();

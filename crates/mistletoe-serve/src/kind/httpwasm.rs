@@ -47,13 +47,14 @@ pub(super) fn new(
 
 impl Kind for Plugin {
     fn respond(self: Arc<Self>, call: Call) -> Responding {
+        let Call { request, remote, id, usage } = call;
+        let (parts, body) = request.into_parts();
+        let wasi = self.0.wasi(&id, || variables(&parts, remote));
         Box::pin(async move {
             let Self(guests) = &*self;
-            let (parts, body) = call.request.into_parts();
-            let wasi = guests.wasi(&call.id, || variables(&parts, call.remote));
             let Collected { bytes, room } = guests.collect(body).await?;
             let plugin = self.clone();
-            let output = guests.run(&call.usage, wasi, move |session| {
+            let output = guests.run(&usage, wasi, move |session| {
                 let Self(guests) = &*plugin;
                 let (Output { stdout, stderr, .. }, result) = match session.call(&bytes) {
                     Ok(output) => (output, Ok(())),
@@ -62,7 +63,7 @@ impl Kind for Plugin {
                 drop((bytes, room));
                 if !stderr.is_empty() {
                     // The log takes every byte.
-                    let _ = guests.log(&call.id).write_all(&stderr);
+                    let _ = guests.log(&id).write_all(&stderr);
                     drop(stderr);
                 }
                 result.map(|()| guests.buffer(stdout))

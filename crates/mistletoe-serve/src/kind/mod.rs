@@ -258,36 +258,42 @@ impl<P: Protocol> Guests<P> {
     ///
     /// A body takes no instance of this guest while it is on its way, but those of the middleware before. So it has no
     /// more time than the guest has.
-    async fn collect(&self, body: Body) -> Result<Collected, Failure> {
+    fn collect(&self, body: Body) -> impl Future<Output = Result<Collected, Failure>> + Send {
         let (limit, wait) = (self.guest.limits.max_input(), self.guest.pool.wait);
-        collect(body, limit, &self.bodies, wait, self.timeout()).await
+        collect(body, limit, &self.bodies, wait, self.timeout())
     }
 
     /// Runs a guest on a thread for guests. If the future is dropped, the guest is cancelled.
-    async fn run<R: Send + 'static>(
+    fn run<R: Send + 'static>(
         &self,
         usage: &Arc<Usage>,
-        wasi: Builder,
+        wasi: Option<Box<Builder>>,
         call: impl FnOnce(&mut Session<P>) -> mistletoe::Result<R> + Send + 'static,
-    ) -> Result<R, Failure> {
+    ) -> impl Future<Output = Result<R, Failure>> + Send {
         let ending = Ending::new(&self.context.metrics, usage);
         let guard = ending.handle.clone().drop_guard();
         let dirs = self.dirs.clone();
-        let work = move |admitted| Ok::<_, Failure>(called(admitted, granted(wasi, &dirs)?, ending, call));
-        let result = self.with_instance(work).await??;
-        // It has ended. To cancel it now would cost a system call.
-        guard.disarm();
-        Ok(result?)
+        let result = self.with_instance(move |admitted| called(admitted, granted(wasi, &dirs)?, ending, call));
+        async move {
+            let result = result.await?;
+            // It has ended. To cancel it now would cost a system call.
+            guard.disarm();
+            result
+        }
     }
 
     /// Does work with an instance on a thread for guests, unless too many requests wait already.
-    async fn with_instance<R: Send + 'static>(
+    ///
+    /// What the work captures is large. A future of an `async fn` would hold it several times.
+    fn with_instance<R: Send + 'static>(
         &self,
         work: impl FnOnce(Admitted<P>) -> R + Send + 'static,
-    ) -> Result<R, Failure> {
-        let admission = self.admission.clone().try_acquire_owned().map_err(|_| Failure::Busy)?;
+    ) -> impl Future<Output = Result<R, Failure>> + Send {
+        let admission = self.admission.clone().try_acquire_owned();
         let config::Pool { wait, reuse, .. } = self.guest.pool;
-        self.queue.run(wait, move |permit| work(Admitted { permit, reuse, admission })).await
+        let result =
+            admission.map(|admission| self.queue.run(wait, move |permit| work(Admitted { permit, reuse, admission })));
+        async move { result.map_err(|_| Failure::Busy)?.await }
     }
 
     /// Waits for room for a whole response. This blocks, so call it on the guest's thread: until there is room, the guest
@@ -297,10 +303,14 @@ impl<P: Protocol> Guests<P> {
     }
 
     /// Returns what every guest of the route gets for a request, with these variables, without a standard output and
-    /// without its directories, which [`granted`] opens.
-    fn wasi<N: AsRef<str>, V: AsRef<[u8]>>(&self, id: &Arc<str>, variables: impl FnOnce() -> Vec<(N, V)>) -> Builder {
+    /// without its directories, which [`granted`] opens; nothing if the guest would not see it.
+    fn wasi<N: AsRef<str>, V: AsRef<[u8]>>(
+        &self,
+        id: &Arc<str>,
+        variables: impl FnOnce() -> Vec<(N, V)>,
+    ) -> Option<Box<Builder>> {
         if !self.has_wasi {
-            return Wasi::builder();
+            return None;
         }
         let (guest, variables) = (&self.guest, variables());
         let log = || OutputStream::limited_stream(self.log(id), MAX_LOG);
@@ -315,7 +325,8 @@ impl<P: Protocol> Guests<P> {
         if guest.kind != config::Kind::Package {
             builder = builder.clock(Clock::System).random(Random::System);
         }
-        builder
+        // It goes from one future and one thread to the next, and is large.
+        Some(Box::new(builder))
     }
 
     /// Returns a writer of the guest's lines for a request.
@@ -367,15 +378,15 @@ fn buffer(mut bytes: Vec<u8>, responses: &Share, wait: Duration) -> Result<Bytes
 /// Opens a session and calls its guest. This blocks.
 fn called<P: Protocol, R>(
     admitted: Admitted<P>,
-    wasi: Wasi,
+    wasi: Option<Wasi>,
     ending: Ending,
     call: impl FnOnce(&mut Session<P>) -> mistletoe::Result<R>,
-) -> mistletoe::Result<R> {
+) -> Result<R, Failure> {
     let mut instance = Instance::open(admitted, wasi, ending)?;
     let result = call(instance.session());
     instance.count(&result);
     instance.close();
-    result
+    Ok(result?)
 }
 
 /// An instance that a request has for itself. One that is dropped before it is closed is not used again.
@@ -384,6 +395,7 @@ struct Instance<P: Protocol> {
     session: Option<PooledSession<AnyProgram<P, Wasi>, Reused>>,
     ending: Ending,
     reuse: bool,
+    has_wasi: bool,
     _admission: OwnedSemaphorePermit,
     /// Dropped last: the permit is free by then, and the next work begins.
     turn: Option<Turn<P>>,
@@ -391,10 +403,15 @@ struct Instance<P: Protocol> {
 
 impl<P: Protocol> Instance<P> {
     /// Opens a session. This blocks, as calls do.
-    fn open(admitted: Admitted<P>, wasi: Wasi, ending: Ending) -> mistletoe::Result<Self> {
+    fn open(admitted: Admitted<P>, wasi: Option<Wasi>, ending: Ending) -> mistletoe::Result<Self> {
         let Admitted { permit, reuse, admission } = admitted;
-        let session = permit.session_with_state(wasi, &ending.handle).inspect_err(|error| ending.count(error))?;
-        Ok(Self { session: Some(session), ending, reuse, _admission: admission, turn: None })
+        let has_wasi = wasi.is_some();
+        let session = match wasi {
+            Some(wasi) => permit.session_with_state(wasi, &ending.handle),
+            None => permit.session_with_cancel(&ending.handle),
+        };
+        let session = session.inspect_err(|error| ending.count(error))?;
+        Ok(Self { session: Some(session), ending, reuse, has_wasi, _admission: admission, turn: None })
     }
 
     fn session(&mut self) -> &mut Session<P> {
@@ -425,11 +442,11 @@ impl<P: Protocol> Instance<P> {
     /// Gives the instance back.
     fn close(mut self) {
         if let Some(mut session) = self.session.take() {
-            if self.reuse {
+            if !self.reuse {
+                session.discard();
+            } else if self.has_wasi {
                 // Closes the streams of this request.
                 *session.state_mut() = Wasi::default();
-            } else {
-                session.discard();
             }
         }
     }
@@ -454,12 +471,13 @@ fn grant(builder: Builder, host: &std::path::Path, guest: &str, writable: bool) 
 
 /// Opens the directories that a guest may use. This blocks for as long as their file system does, and takes
 /// descriptors: call it on the guest's thread, when the guest may run.
-fn granted(builder: Builder, dirs: &[Dir]) -> Result<Wasi, Failure> {
-    let all = dirs.iter().try_fold(builder, |builder, Dir { host, guest, writable }| {
+fn granted(wasi: Option<Box<Builder>>, dirs: &[Dir]) -> Result<Option<Wasi>, Failure> {
+    let Some(builder) = wasi else { return Ok(None) };
+    let all = dirs.iter().try_fold(*builder, |builder, Dir { host, guest, writable }| {
         grant(builder, host, guest, *writable)
             .map_err(|error| Failure::Host(format!("{} cannot be granted: {error}", host.display())))
     });
-    all.map(Builder::build)
+    all.map(|builder| Some(builder.build()))
 }
 
 /// Returns whether a response with this status has no body.

@@ -107,34 +107,36 @@ impl<P: Protocol> Queue<P> {
     ///
     /// Fails with [`Failure::Busy`] if no instance is free within `wait`, which is the same for all work that waits. If the
     /// future is dropped before that, the work is never done. If it is dropped later, the work goes on.
-    pub(super) async fn run<R: Send + 'static>(
+    pub(super) fn run<R: Send + 'static>(
         self: &Arc<Self>,
         wait: Duration,
         work: impl FnOnce(Permit<P>) -> R + Send + 'static,
-    ) -> Result<R, Failure> {
+    ) -> impl Future<Output = Result<R, Failure>> + Send {
         let (sender, result) = oneshot::channel();
         let work: Work<P> = Box::new(move |permit| {
             // Nobody waits for it if the client has left.
             let _ = sender.send(permit.map(work).ok_or(Failure::Busy));
         });
-        let place = self.push(work, time::Instant::now().checked_add(wait));
-        // It may be the work of an earlier request that begins now.
-        if let Some((permit, Entry { ticket, work, .. })) = self.next() {
-            self.begin(&Handle::current(), permit, work);
-            if ticket == place.ticket {
-                // It has left its place.
-                mem::forget(place);
-                return received(result.await);
+        async move {
+            let place = self.push(work, time::Instant::now().checked_add(wait));
+            // It may be the work of an earlier request that begins now.
+            if let Some((permit, Entry { ticket, work, .. })) = self.next() {
+                self.begin(&Handle::current(), permit, work);
+                if ticket == place.ticket {
+                    // It has left its place.
+                    mem::forget(place);
+                    return received(result.await);
+                }
             }
-        }
-        if wait.is_zero() {
-            if place.leave() {
-                return Err(Failure::Busy);
+            if wait.is_zero() {
+                if place.leave() {
+                    return Err(Failure::Busy);
+                }
+            } else {
+                self.watch();
             }
-        } else {
-            self.watch();
+            received(result.await)
         }
-        received(result.await)
     }
 
     /// Ends what waits for too long from now on. There is one timer for all work that waits.

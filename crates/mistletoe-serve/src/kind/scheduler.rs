@@ -11,7 +11,6 @@ use mistletoe::AnyBackend;
 use mistletoe_scheduler::extender::{self, Verb};
 use mistletoe_scheduler::protocol::{Event, Record, Severity};
 use mistletoe_scheduler::{Bounds, Plugin, Scheduler};
-use serde::Serialize;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -187,17 +186,6 @@ struct Lines {
     plugin: Arc<str>,
 }
 
-/// A line of a plugin.
-#[derive(Serialize)]
-struct Line<'a> {
-    route: &'a str,
-    plugin: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    request: Option<&'a str>,
-    level: &'a str,
-    line: &'a str,
-}
-
 impl Lines {
     fn record(&self, record: &Record<'_>) {
         match record {
@@ -230,7 +218,13 @@ impl Lines {
                 let (now, later) = rest.split_at(rest.floor_char_boundary(MAX_LINE));
                 let Some(left) = room.checked_sub(now.len() + 1) else { return };
                 *room = left;
-                self.log.entry("guest", &Line { route: &self.route, plugin: &self.plugin, request, level, line: now });
+                self.log.entry("guest", |fields| {
+                    fields.text("route", &self.route);
+                    fields.text("plugin", &self.plugin);
+                    fields.optional("request", request);
+                    fields.text("level", level);
+                    fields.text("line", now);
+                });
                 rest = later;
                 if rest.is_empty() {
                     break;
