@@ -1,4 +1,7 @@
 //! The requests of a route that wait for an instance, and the threads that take them.
+//!
+//! Many a guest runs for less time than it takes the system to switch to its thread. So a thread that is done with one
+//! takes the next, and the requests that come in together wake a thread once.
 
 use std::collections::VecDeque;
 use std::mem;
@@ -12,6 +15,7 @@ use mistletoe::wasi::Wasi;
 use mistletoe::{AnyProgram, Pool, PoolPermit, Reused};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot::{self, error::RecvError};
+use tokio::task;
 use tokio::time::{self, sleep_until};
 
 use crate::failure::Failure;
@@ -27,9 +31,6 @@ const STAY: Duration = Duration::from_millis(1);
 pub(super) type Permit<P> = PoolPermit<AnyProgram<P, Wasi>, Reused>;
 
 /// Work that waits for an instance, in FIFO order.
-///
-/// A thread that is done with an instance takes the next work itself. To wake a task, which then wakes a thread, takes
-/// longer than many a guest.
 pub(super) struct Queue<P: Protocol> {
     pool: Pool<AnyProgram<P, Wasi>, Reused>,
     threads: Threads,
@@ -39,6 +40,8 @@ pub(super) struct Queue<P: Protocol> {
 struct Waiting<P: Protocol> {
     work: VecDeque<Entry<P>>,
     next: Ticket,
+    /// Whether a task is about to begin what waits.
+    is_gathering: bool,
     /// Whether a task ends what waits for too long.
     is_watched: bool,
     /// Threads without work. Their number and that of instances in use are together at most the limit when one is added.
@@ -94,7 +97,8 @@ impl<P: Protocol> Drop for Turn<P> {
 
 impl<P: Protocol> Queue<P> {
     pub(super) fn new(pool: &Pool<AnyProgram<P, Wasi>, Reused>, threads: &Threads) -> Arc<Self> {
-        let waiting = Waiting { work: VecDeque::new(), next: 0, is_watched: false, idle: Vec::new() };
+        let waiting =
+            Waiting { work: VecDeque::new(), next: 0, is_gathering: false, is_watched: false, idle: Vec::new() };
         Arc::new(Self { pool: pool.clone(), threads: threads.clone(), waiting: Mutex::new(waiting) })
     }
 
@@ -119,33 +123,48 @@ impl<P: Protocol> Queue<P> {
         });
         async move {
             let place = self.push(work, time::Instant::now().checked_add(wait));
-            // It may be the work of an earlier request that begins now.
-            if let Some((permit, Entry { ticket, work, .. })) = self.next() {
-                self.begin(&Handle::current(), permit, work);
-                if ticket == place.ticket {
-                    // It has left its place.
-                    mem::forget(place);
-                    return received(result.await);
-                }
-            }
+            let runtime = Handle::current();
             if wait.is_zero() {
+                self.begin_all(&runtime);
                 if place.leave() {
                     return Err(Failure::Busy);
                 }
+            } else if task::try_id().is_some() {
+                self.gather(runtime);
             } else {
-                self.watch();
+                // There are no other tasks on this thread.
+                self.begin_all(&runtime);
+                self.watch(&runtime);
             }
             received(result.await)
         }
     }
 
+    /// Begins what waits after the other tasks that are ready on this thread, which may have work, too.
+    fn gather(self: &Arc<Self>, runtime: Handle) {
+        if !mem::replace(&mut self.waiting().is_gathering, true) {
+            let gather = Gather { queue: self.clone(), runtime: runtime.clone() };
+            runtime.spawn(async move {
+                task::yield_now().await;
+                drop(gather);
+            });
+        }
+    }
+
+    /// Begins what waits, as far as there are instances.
+    fn begin_all(self: &Arc<Self>, runtime: &Handle) {
+        while let Some((permit, Entry { work, .. })) = self.next() {
+            self.begin(runtime, permit, work);
+        }
+    }
+
     /// Ends what waits for too long from now on. There is one timer for all work that waits.
-    fn watch(self: &Arc<Self>) {
+    fn watch(self: &Arc<Self>, runtime: &Handle) {
         let mut waiting = self.waiting();
         if !waiting.is_watched && waiting.work.front().is_some_and(|first| first.until.is_some()) {
             waiting.is_watched = true;
             drop(waiting);
-            tokio::spawn(Watch { queue: Arc::downgrade(self), has_ended: false }.run());
+            runtime.spawn(Watch { queue: Arc::downgrade(self), has_ended: false }.run());
         }
     }
 
@@ -256,6 +275,22 @@ impl<P: Protocol> Queue<P> {
 /// Returns the result of work, which is lost if the work panics.
 fn received<R>(result: Result<Result<R, Failure>, RecvError>) -> Result<R, Failure> {
     result.unwrap_or_else(|_| Err(Failure::Host("the thread of the guest panicked".to_owned())))
+}
+
+/// Begins what waits when this is dropped, also by a runtime that ends.
+struct Gather<P: Protocol> {
+    queue: Arc<Queue<P>>,
+    runtime: Handle,
+}
+
+impl<P: Protocol> Drop for Gather<P> {
+    fn drop(&mut self) {
+        let Self { queue, runtime } = self;
+        // First, so that whoever has work from now on gathers again.
+        queue.waiting().is_gathering = false;
+        queue.begin_all(runtime);
+        queue.watch(runtime);
+    }
 }
 
 /// Ends the work that waits for too long. Once nothing waits, the next work needs another one.
