@@ -370,7 +370,7 @@ mod tests {
     use mistletoe::Limits;
     use mistletoe::protocol::WasiCommand;
     use mistletoe::wasi::imports;
-    use tokio::runtime::Runtime;
+    use tokio::runtime::{Builder, Runtime};
     use tokio::task::{JoinHandle, yield_now};
     use tokio::time::timeout;
 
@@ -426,6 +426,39 @@ mod tests {
                 assert!(matches!(task.await.expect("no panic"), Ok(result) if result == number));
             }
             assert_eq!((queue.len(), queue.pool.in_use()), (0, 0));
+        });
+    }
+
+    #[test]
+    fn work_of_tasks_that_are_ready_together_begins_after_them() {
+        let runtime = Builder::new_current_thread().enable_time().build().expect("a runtime");
+        let queue = queue();
+        runtime.block_on(async {
+            let tasks = [1, 2, 3].map(|number| begin(&queue, number));
+            let seen = tokio::spawn({
+                let queue = queue.clone();
+                async move { (queue.len(), queue.pool.in_use()) }
+            });
+            assert!(matches!(seen.await, Ok((3, 0))));
+            for (number, task) in (1..).zip(tasks) {
+                assert!(matches!(task.await, Ok(Ok(done)) if done == number));
+            }
+        });
+        // A runtime that ends before it comes to that leaves the queue to the next one.
+        let lost = runtime.spawn({
+            let queue = queue.clone();
+            async move { queue.run(LONG, |_| ()).await }
+        });
+        runtime.block_on(async {
+            while queue.len() == 0 {
+                yield_now().await;
+            }
+            assert!(queue.waiting().is_gathering);
+        });
+        drop(runtime);
+        Runtime::new().expect("a runtime").block_on(async {
+            assert!(lost.await.is_err());
+            assert!(matches!(timeout(LONG, begin(&queue, 4)).await, Ok(Ok(Ok(4)))));
         });
     }
 

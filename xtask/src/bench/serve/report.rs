@@ -50,8 +50,8 @@ pub(in super::super) fn document(load: &Load, environment: &Environment, charts:
 This document compares `mistctl serve` with servers that are written by hand for one engine each
 ([`by-hand`](../benches/src/bin/by-hand.rs)): hyper, tokio, and the engine's own interface, with the plugin compiled and
 linked once. They have no limits, no log, no metrics and no WASI. `mistctl serve` has its default limits and its metrics,
-gives the plugin its variables, and logs every request, to `/dev/null`. Both run guests on as many threads as there are
-processors. On wasmtime, both take instances from a pool.
+and logs every request, to `/dev/null`. Both run guests on as many threads as there are processors. On wasmtime, both
+take instances from a pool.
 
 [`net/http and wazero`](../benches/peers/httpwasm.go) is such a server in Go on wazero, without limits.
 [`net/http and http-wasm-host-go`](../benches/peers/httphandler.go) runs middleware on http-wasm's own host, on wazero,
