@@ -50,8 +50,13 @@ const PACKAGES: &[(&str, Test)] = &[
     ("hello-c", hello),
     ("hello-sdk-go", hello),
     ("cgi-go", cgi_go),
-    ("auth-sdk", auth),
-    ("rate-limit-sdk-c", rate_limit),
+    ("auth-sdk", |backend, wasm| auth(backend, wasm, "auth_sdk: ")),
+    ("auth-http-wasm-go", |backend, wasm| auth(backend, wasm, "")),
+    ("rate-limit-sdk-c", |backend, wasm| {
+        fast_rate(backend, wasm)?;
+        rate_limit(backend, wasm)
+    }),
+    ("rate-limit-http-wasm-go", rate_limit),
     ("strip-prefix-sdk-go", strip_prefix),
 ];
 
@@ -594,7 +599,9 @@ fn refuses(backend: &AnyBackend, wasm: &[u8], configs: &[(&str, &str)]) -> Resul
 }
 
 /// Sends requests with and without credentials to one instance.
-fn auth(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
+///
+/// Lines of its log begin with `target`.
+fn auth(backend: &AnyBackend, wasm: &[u8], target: &str) -> Result<()> {
     let mut guest = Guest::new(backend, wasm, "# who may pass\nrealm here\nbearer token\nbasic ann:secret\n")?;
     let request = |credentials: &[&str]| {
         let mut exchange = InMemory::new("GET", "/");
@@ -622,25 +629,37 @@ fn auth(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
         let challenges = values(&exchange.response.headers, "www-authenticate");
         expect(&challenges, "Bearer realm=\"here\"|Basic realm=\"here\", charset=\"UTF-8\"")?;
         expect(&String::from_utf8_lossy(exchange.response.body()), "credentials are required\n")?;
-        expect(&guest.log.try_recv()?, "info: auth_sdk: refused a request from 127.0.0.1:0")?;
+        expect(&guest.log.try_recv()?, &format!("info: {target}refused a request from 127.0.0.1:0"))?;
     }
     refuses(backend, wasm, &[("", "no credentials"), ("bearer t\nx\n", "line 2"), ("basic ann\n", "USER:PASSWORD")])
 }
 
-/// Sends requests to one instance, whose clock advances by a microsecond with each of them.
-fn rate_limit(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
-    let send = |guest: &mut Guest, address: &str| -> Result<String> {
-        let mut exchange = InMemory::new("GET", "/");
-        exchange.source_addr = address.to_owned();
-        let (next, exchange) = guest.request(exchange, ("a", "b"), "hello")?;
-        let retry_after = values(&exchange.response.headers, "retry-after");
-        Ok(if next { "passed".to_owned() } else { format!("{} {retry_after}", exchange.status) })
-    };
+/// Sends a request from an address, and returns `passed`, or the status and when to try again.
+fn send(guest: &mut Guest, address: &str) -> Result<String> {
+    let mut exchange = InMemory::new("GET", "/");
+    exchange.source_addr = address.to_owned();
+    let (next, exchange) = guest.request(exchange, ("a", "b"), "hello")?;
+    let retry_after = values(&exchange.response.headers, "retry-after");
+    Ok(if next { "passed".to_owned() } else { format!("{} {retry_after}", exchange.status) })
+}
+
+/// Sends requests to one instance, whose clock advances by a microsecond with each of them. Go reads the clock for itself,
+/// too, so that this is for others.
+fn fast_rate(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
     // Two tokens at first, and then one every two microseconds. The third request finds the half of the second token and
     // the half that its own microsecond has added.
     let mut guest = Guest::new(backend, wasm, "2 500000/1\n")?;
     for (port, expected) in (1000..).zip(["passed", "passed", "passed", "429 1", "passed", "429 1", "passed"]) {
         expect(&send(&mut guest, &format!("192.0.2.1:{port}"))?, expected)?;
+    }
+    Ok(())
+}
+
+/// Sends requests to one instance, in much less time than it takes to get another token.
+fn rate_limit(backend: &AnyBackend, wasm: &[u8]) -> Result<()> {
+    let mut guest = Guest::new(backend, wasm, "2 2/3600\n")?;
+    for expected in ["passed", "passed", "429 1800", "429 1800"] {
+        expect(&send(&mut guest, "192.0.2.1:1")?, expected)?;
     }
     // Each client has a bucket, and none of them takes another's.
     let mut guest = Guest::new(backend, wasm, "1 1/3600")?;

@@ -37,8 +37,9 @@
 //! to give, guests take turns on those that there are, and another route may wait that long for a thread, up to 16 times
 //! in a row. A service keeps one thread from its beginning on.
 //!
-//! All requests of a service must come from one tokio runtime. One task ends all requests of a route that wait for an
-//! instance for too long, and a request may run on a thread that another one has started. Before a program ends that
+//! All requests of a service must come from one tokio runtime, which must run. One task ends all requests of a route that
+//! wait for an instance for too long, another one begins those that a thread of the runtime has read together, and a
+//! request may run on a thread that another one has started. Before a program ends that
 //! runtime, [`Service::wait_for_guests`] lets the guests end that were cancelled. The names of upstreams are looked up on
 //! the runtime's blocking threads. tokio panics if the system does not give it a first one; a [`Server`] keeps one.
 //!

@@ -23,6 +23,8 @@ const GATHER: Duration = Duration::from_millis(10);
 const KEPT: usize = 1 << 10;
 /// Maximum number of bytes of memory that is kept for the lines that wait next.
 const KEPT_QUEUE: usize = 1 << 20;
+/// The last second of the year 9999, since 1970. RFC 3339 has no later one.
+const LAST_SECOND: u64 = 253_402_300_799;
 /// Maximum number of bytes of a guest's line that are kept until it ends. A longer line is logged as several.
 const MAX_LINE: usize = 8 << 10;
 
@@ -208,9 +210,9 @@ impl Second {
         let number = since.as_secs();
         if self.number != Some(number) {
             self.text.clear();
-            // There is none after the year 9999.
-            let _ =
-                write!(self.text, "{}", humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(number)));
+            let second = UNIX_EPOCH + Duration::from_secs(number.min(LAST_SECOND));
+            // A `String` takes every text.
+            let _ = write!(self.text, "{}", humantime::format_rfc3339_seconds(second));
             self.number = Some(number);
         }
         line.extend_from_slice(self.text.trim_end_matches('Z').as_bytes());
@@ -448,7 +450,7 @@ mod tests {
     #[test]
     fn a_time_is_as_humantime_formats_it() {
         let mut second = Second::default();
-        for millis in [0, 1, 999, 1_000, 1_010, 1_100, 951_782_399_999, 1_796_092_478_045, 1_796_092_478_046] {
+        for millis in [0, 1, 999, 1_000, 1_010, 1_100, 951_782_399_999, 1_796_092_478_046, 253_402_300_799_999] {
             let time = UNIX_EPOCH + Duration::from_millis(millis);
             let mut text = Vec::new();
             second.write(time, &mut text);

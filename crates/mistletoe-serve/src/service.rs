@@ -118,7 +118,7 @@ struct Shared {
     threads: Threads,
 }
 
-/// The routes between two reloads. It ends with its last request.
+/// The routes between two reloads. The handlers of a route end with the last request that they respond to.
 struct State {
     table: Table,
     routes: Vec<Served>,
@@ -342,8 +342,12 @@ impl Service {
         if let Some(spans) = self.0.spans.get() {
             record.export(spans, &usage);
         }
-        let responding = state.begin(request, remote, usage, &mut record);
+        let mut request = Some(request);
+        let responding = state.begin(&mut request, remote, usage, &mut record);
+        let unread = request.map(Request::into_body);
         async move {
+            // Not earlier: a body that nobody reads ends the connection, unless all of it has come by then.
+            drop(unread);
             let result = match responding {
                 Ok(responding) => responding.await,
                 Err(failure) => Err(failure),
@@ -476,15 +480,16 @@ impl State {
         Ok(Self { table: Table::new(&config.routes), routes, listener, admin })
     }
 
-    /// Finds the route of a request, and lets it respond, unless it has too many requests.
+    /// Finds the route of a request, and lets it respond, unless it has too many requests. Leaves the request if it fails.
     fn begin(
         &self,
-        request: Request<Body>,
+        unread: &mut Option<Request<Body>>,
         remote: Option<SocketAddr>,
         usage: Arc<Usage>,
         record: &mut Record,
     ) -> Result<Responding, Failure> {
-        framing(&request)?;
+        let Some(request) = unread else { return Err(Failure::NoRoute) };
+        framing(request)?;
         // What comes after this server may see another one of several than this server does.
         let has_several = request.headers().get_all(HOST).iter().nth(1).is_some();
         if has_several || (record.host.is_empty() && request.version() == Version::HTTP_11) {
@@ -502,6 +507,7 @@ impl State {
         if request.body().size_hint().lower() > limit {
             return Err(Failure::TooLarge);
         }
+        let Some(request) = unread.take() else { return Err(Failure::NoRoute) };
         let request = request.map(|body| body.guarded(limit, context.route.body_timeout, Sender::Client));
         Ok(kind.clone().respond(Call { request, remote, id: record.id.clone(), usage }))
     }

@@ -16,7 +16,8 @@ use mistletoe::wasi::{self, Wasi};
 use mistletoe::{AnyPackage, Limits, Wasmi};
 
 use toolchains::{
-    ASSEMBLYSCRIPT, BINDGEN, CLANG, GO_COMMAND, GO_REACTOR, RUST, Toolchain, WASI_C_COMMAND, WASI_C_REACTOR, ZIG,
+    ASSEMBLYSCRIPT, BINDGEN, CLANG, GO_COMMAND, GO_HTTP_WASM, GO_REACTOR, RUST, Toolchain, WASI_C_COMMAND,
+    WASI_C_REACTOR, ZIG,
 };
 
 /// A package to build from `examples/packages/<name>/` to `<name>.wasm`.
@@ -64,7 +65,9 @@ const PACKAGES: &[Package] = &[
     package("hello-sdk-go", GO_REACTOR),
     package("cgi-go", GO_COMMAND),
     package("auth-sdk", RUST),
+    package("auth-http-wasm-go", GO_HTTP_WASM),
     package("rate-limit-sdk-c", CLANG),
+    package("rate-limit-http-wasm-go", GO_HTTP_WASM),
     package("strip-prefix-sdk-go", GO_REACTOR),
     package("wapc-c", CLANG),
     package("node-number-sdk", RUST),

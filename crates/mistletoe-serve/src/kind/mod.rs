@@ -284,7 +284,8 @@ impl<P: Protocol> Guests<P> {
 
     /// Does work with an instance on a thread for guests, unless too many requests wait already.
     ///
-    /// What the work captures is large. A future of an `async fn` would hold it several times.
+    /// It has its place among them from this call on. What the work captures is large, and a future of an `async fn` would
+    /// hold it several times.
     fn with_instance<R: Send + 'static>(
         &self,
         work: impl FnOnce(Admitted<P>) -> R + Send + 'static,

@@ -1,13 +1,12 @@
 //! The requests of a route that wait for an instance, and the threads that take them.
 //!
 //! Many a guest runs for less time than it takes the system to switch to its thread. So a thread that is done with one
-//! takes the next, and the requests that come in together wake a thread once.
+//! takes the next, and requests that come in together wake each thread once.
 
 use std::collections::VecDeque;
-use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::thread::{self, Thread};
+use std::thread::{self, Thread, ThreadId};
 use std::time::{Duration, Instant};
 
 use mistletoe::protocol::Protocol;
@@ -40,8 +39,8 @@ pub(super) struct Queue<P: Protocol> {
 struct Waiting<P: Protocol> {
     work: VecDeque<Entry<P>>,
     next: Ticket,
-    /// Whether a task is about to begin what waits.
-    is_gathering: bool,
+    /// The threads that are about to begin what waits, once they have polled the other tasks that are ready.
+    gathering: Vec<ThreadId>,
     /// Whether a task ends what waits for too long.
     is_watched: bool,
     /// Threads without work. Their number and that of instances in use are together at most the limit when one is added.
@@ -98,7 +97,7 @@ impl<P: Protocol> Drop for Turn<P> {
 impl<P: Protocol> Queue<P> {
     pub(super) fn new(pool: &Pool<AnyProgram<P, Wasi>, Reused>, threads: &Threads) -> Arc<Self> {
         let waiting =
-            Waiting { work: VecDeque::new(), next: 0, is_gathering: false, is_watched: false, idle: Vec::new() };
+            Waiting { work: VecDeque::new(), next: 0, gathering: Vec::new(), is_watched: false, idle: Vec::new() };
         Arc::new(Self { pool: pool.clone(), threads: threads.clone(), waiting: Mutex::new(waiting) })
     }
 
@@ -132,7 +131,7 @@ impl<P: Protocol> Queue<P> {
             } else if task::try_id().is_some() {
                 self.gather(runtime);
             } else {
-                // There are no other tasks on this thread.
+                // A guest's thread, or `block_on`: what gathers might not run before this thread waits.
                 self.begin_all(&runtime);
                 self.watch(&runtime);
             }
@@ -141,9 +140,15 @@ impl<P: Protocol> Queue<P> {
     }
 
     /// Begins what waits after the other tasks that are ready on this thread, which may have work, too.
+    ///
+    /// Each thread does so for itself: none waits for the tasks of another one.
     fn gather(self: &Arc<Self>, runtime: Handle) {
-        if !mem::replace(&mut self.waiting().is_gathering, true) {
-            let gather = Gather { queue: self.clone(), runtime: runtime.clone() };
+        let thread = thread::current().id();
+        let mut waiting = self.waiting();
+        if !waiting.gathering.contains(&thread) {
+            waiting.gathering.push(thread);
+            drop(waiting);
+            let gather = Gather { queue: self.clone(), thread, runtime: runtime.clone() };
             runtime.spawn(async move {
                 task::yield_now().await;
                 drop(gather);
@@ -244,7 +249,7 @@ impl<P: Protocol> Queue<P> {
 
     /// Takes the first work, which has then begun, and an instance for it.
     ///
-    /// No work is left behind while an instance is free: who adds work looks for an instance afterwards, and who gives an
+    /// No work is left behind while an instance is free: who adds work looks for an instance afterwards, or has a task do so, and who gives an
     /// instance back looks for work afterwards.
     fn next(&self) -> Option<(Permit<P>, Entry<P>)> {
         while self.len() > 0 {
@@ -280,14 +285,15 @@ fn received<R>(result: Result<Result<R, Failure>, RecvError>) -> Result<R, Failu
 /// Begins what waits when this is dropped, also by a runtime that ends.
 struct Gather<P: Protocol> {
     queue: Arc<Queue<P>>,
+    thread: ThreadId,
     runtime: Handle,
 }
 
 impl<P: Protocol> Drop for Gather<P> {
     fn drop(&mut self) {
-        let Self { queue, runtime } = self;
+        let Self { queue, thread, runtime } = self;
         // First, so that whoever has work from now on gathers again.
-        queue.waiting().is_gathering = false;
+        queue.waiting().gathering.retain(|other| other != thread);
         queue.begin_all(runtime);
         queue.watch(runtime);
     }
@@ -365,7 +371,9 @@ impl<P: Protocol> Drop for Place<'_, P> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
     use std::sync::mpsc::{Sender, channel};
+    use std::task::Poll;
 
     use mistletoe::Limits;
     use mistletoe::protocol::WasiCommand;
@@ -453,12 +461,37 @@ mod tests {
             while queue.len() == 0 {
                 yield_now().await;
             }
-            assert!(queue.waiting().is_gathering);
+            assert_eq!(queue.waiting().gathering, [thread::current().id()]);
         });
         drop(runtime);
         Runtime::new().expect("a runtime").block_on(async {
-            assert!(lost.await.is_err());
+            assert!(lost.await.is_err() && queue.waiting().gathering.is_empty());
             assert!(matches!(timeout(LONG, begin(&queue, 4)).await, Ok(Ok(Ok(4)))));
+        });
+    }
+
+    #[test]
+    fn work_waits_for_no_task_of_another_thread() {
+        let runtime = Builder::new_multi_thread().worker_threads(2).enable_time().build().expect("a runtime");
+        let queue = queue();
+        runtime.block_on(async {
+            let (begun, has_begun) = oneshot::channel();
+            let (end, ended) = channel::<()>();
+            let first = tokio::spawn({
+                let queue = queue.clone();
+                async move {
+                    let mut work = Box::pin(queue.run(LONG, |_| 1));
+                    let is_done = poll_fn(|context| Poll::Ready(work.as_mut().poll(context).is_ready())).await;
+                    begun.send(is_done).expect("a receiver");
+                    // It keeps its thread.
+                    let _ = ended.recv();
+                    work.await
+                }
+            });
+            assert_eq!(has_begun.await, Ok(false));
+            assert!(matches!(timeout(LONG, begin(&queue, 2)).await, Ok(Ok(Ok(2)))));
+            drop(end);
+            assert!(matches!(first.await, Ok(Ok(1))));
         });
     }
 

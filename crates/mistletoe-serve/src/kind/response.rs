@@ -15,12 +15,15 @@ use crate::metrics::Instances;
 pub(super) struct Fixed(pub(super) FixedResponse);
 
 impl Kind for Fixed {
-    fn respond(self: Arc<Self>, _: Call) -> Responding {
-        let Self(FixedResponse { status, headers, body, .. }) = &*self;
-        let mut response = Response::new(Body::from(body.clone()));
-        *response.status_mut() = *status;
-        *response.headers_mut() = headers.clone();
-        Box::pin(std::future::ready(Ok(response)))
+    fn respond(self: Arc<Self>, call: Call) -> Responding {
+        Box::pin(async move {
+            drop(call);
+            let Self(FixedResponse { status, headers, body, .. }) = &*self;
+            let mut response = Response::new(Body::from(body.clone()));
+            *response.status_mut() = *status;
+            *response.headers_mut() = headers.clone();
+            Ok(response)
+        })
     }
 
     fn instances(&self) -> Option<Instances> {
@@ -34,8 +37,11 @@ impl Kind for Fixed {
 pub(super) struct NotFound;
 
 impl Kind for NotFound {
-    fn respond(self: Arc<Self>, _: Call) -> Responding {
-        Box::pin(std::future::ready(Ok(Failure::NoRoute.response(false))))
+    fn respond(self: Arc<Self>, call: Call) -> Responding {
+        Box::pin(async move {
+            drop(call);
+            Ok(Failure::NoRoute.response(false))
+        })
     }
 
     fn instances(&self) -> Option<Instances> {

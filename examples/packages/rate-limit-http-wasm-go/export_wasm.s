@@ -1,0 +1,1 @@
+// With a file in assembly, Go compiles functions without a body.
